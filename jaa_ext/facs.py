@@ -1,0 +1,104 @@
+"""Tables of the field: AU rules, landmark schemes, the AU order of each data set.
+
+Landmarks are the 49 points of SDM/IntraFace, counted from 0, (x, y) in pixels with y down:
+brows 0-9, nose 10-18, eyes 19-30, mouth 31-48.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NUM_LANDMARKS = 49
+
+LEFT_EYE = tuple(range(19, 25))
+"""The eye on the left of the picture (the person's right)."""
+RIGHT_EYE = tuple(range(25, 31))
+INNER_EYE_CORNERS = (22, 25)
+"""Their horizontal distance is r, the unit of `AURule.dy`."""
+
+
+@dataclass(frozen=True)
+class AURule:
+    """Where an AU acts: two centres, each a landmark moved down by ``dy``.
+
+    Args:
+        points: the two landmark indices (0..48), one for each side of the face.
+        dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
+    """
+
+    points: tuple[int, int]
+    dy: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.points) != 2 or not all(0 <= p < NUM_LANDMARKS for p in self.points):
+            raise ValueError(
+                f"AURule: points must be two landmark indices in 0..{NUM_LANDMARKS - 1}, got {self.points}"
+            )
+
+
+AU_RULES: dict[int, AURule] = {
+    1: AURule((4, 5), -1 / 2),
+    2: AURule((1, 8), -1 / 3),
+    4: AURule((2, 7), +1 / 3),
+    6: AURule((24, 29), +1.0),
+    7: AURule((21, 26)),
+    9: AURule((15, 17), -1 / 2),
+    10: AURule((43, 45)),
+    12: AURule((31, 37)),
+    14: AURule((31, 37)),
+    15: AURule((31, 37)),
+    17: AURule((39, 41), +1 / 2),
+    23: AURule((34, 40)),
+    24: AURule((34, 40)),
+    25: AURule((34, 40)),
+    26: AURule((39, 41), +1 / 2),
+}
+"""The centres of each AU (ECCV 2018, section 3.3, after EAC-Net)."""
+
+AU_NAMES: dict[int, str] = {
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    10: "upper lip raiser",
+    12: "lip corner puller",
+    14: "dimpler",
+    15: "lip corner depressor",
+    17: "chin raiser",
+    23: "lip tightener",
+    24: "lip pressor",
+    25: "lips part",
+    26: "jaw drop",
+}
+
+BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
+GFT_AUS = (1, 2, 4, 6, 10, 12, 14, 15, 23, 24)
+AFFWILD2_AUS = (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26)
+
+DLIB68_TO_49 = tuple(i for i in range(17, 68) if i not in (60, 64))
+"""dlib's 68 points without the jaw line and the two inner mouth corners."""
+DISFA66_TO_49 = tuple(range(17, 66))
+
+# fmt: off
+FLIP = (
+    9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 10, 11, 12, 13, 18, 17, 16, 15, 14, 28, 27, 26, 25, 30, 29, 22, 21, 20, 19,
+    24, 23, 37, 36, 35, 34, 33, 32, 31, 42, 41, 40, 39, 38, 45, 44, 43, 48, 47, 46,
+)
+# fmt: on
+"""Landmark i of a mirrored face is landmark FLIP[i] of the face; FLIP is its own inverse."""
+
+
+def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
+    """The rule of each AU, given by its number (looked up in `AU_RULES`) or as a rule of one's own.
+
+    Raises:
+        ValueError: an AU number without a rule.
+    """
+    missing = [au for au in aus if not isinstance(au, AURule) and au not in AU_RULES]
+    if missing:
+        raise ValueError(f"no rule for AU {missing[0]}: known are {sorted(AU_RULES)}, or give a facs.AURule")
+    return tuple(au if isinstance(au, AURule) else AU_RULES[au] for au in aus)

@@ -1,0 +1,12 @@
+"""The compiled ops; `jaa_ext.ops.reference` has each again in plain PyTorch.
+
+An op runs its compiled kernel on every device it was built for and the reference elsewhere.
+"""
+
+from jaa_ext.ops import reference
+from jaa_ext.ops.attention_maps import attention_maps
+from jaa_ext.ops.reference import SoftmaxDice
+from jaa_ext.ops.region_conv2d import region_conv2d
+from jaa_ext.ops.softmax_dice_loss import softmax_dice_loss
+
+__all__ = ["SoftmaxDice", "attention_maps", "reference", "region_conv2d", "softmax_dice_loss"]

@@ -1,0 +1,242 @@
+"""Each op in plain PyTorch: the tests' oracle, the benchmarks' baseline, and what runs without kernels.
+
+Same names, same signatures and same errors as `jaa_ext.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jaa_ext import facs
+
+__all__ = ["SoftmaxDice", "attention_maps", "region_conv2d", "softmax_dice_loss"]
+
+FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class SoftmaxDice(NamedTuple):
+    """The two AU losses, scalars in the dtype of the logits."""
+
+    softmax: Tensor
+    """E_softmax, Eq. 6."""
+    dice: Tensor
+    """E_dice, Eq. 7."""
+
+
+def region_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Literal["cell", "image"] = "cell"
+) -> Tensor:
+    """See `jaa_ext.ops.region_conv2d`: here one ordinary convolution a cell."""
+    check_region_conv2d(input, weight, bias, border)
+    grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
+    pad_h, pad_w = kernel_h // 2, kernel_w // 2
+    padded = F.pad(input, (pad_w, pad_w, pad_h, pad_h)) if border == "image" else input
+    halo_h, halo_w = (2 * pad_h, 2 * pad_w) if border == "image" else (0, 0)
+    padding = 0 if border == "image" else (pad_h, pad_w)
+    row_edges, column_edges = cell_edges(input.shape[2], grid_h), cell_edges(input.shape[3], grid_w)
+    rows = []
+    for i in range(grid_h):
+        cells = []
+        for j in range(grid_w):
+            cell = padded[
+                :,
+                :,
+                row_edges[i] : row_edges[i + 1] + halo_h,
+                column_edges[j] : column_edges[j + 1] + halo_w,
+            ]
+            cells.append(F.conv2d(cell, weight[i, j], None if bias is None else bias[i, j], padding=padding))
+        rows.append(torch.cat(cells, 3))
+    return torch.cat(rows, 2)
+
+
+def attention_maps(
+    landmarks: Tensor,
+    aus: Sequence[int | facs.AURule],
+    *,
+    image_size: int,
+    map_size: int,
+    roi_ratio: float = 0.14,
+    decay: float = 0.56,
+) -> Tensor:
+    """See `jaa_ext.ops.attention_maps`: here all faces and AUs at once by broadcasting."""
+    rules = facs.rules(aus)
+    check_attention_maps(landmarks, image_size, map_size, roi_ratio, decay)
+    # Half types compute in float32: a centre is rounded to a whole map pixel.
+    x = landmarks.detach()
+    x = x if x.dtype == torch.float64 else x.float()
+    points = torch.tensor([rule.points for rule in rules], device=x.device, dtype=torch.int64).view(-1, 2)
+    dy = torch.tensor([rule.dy for rule in rules], device=x.device, dtype=x.dtype)
+
+    inner = x[:, list(facs.INNER_EYE_CORNERS), 0]
+    r = (inner[:, 0] - inner[:, 1]).abs()
+    shift = dy[None, :, None] * r[:, None, None]
+    centre = x[:, points]  # (N, A, 2, 2)
+    scale = map_size / image_size
+    cx = (centre[..., 0] * scale).round()
+    cy = ((centre[..., 1] + shift) * scale).round()
+    finite = (cx.isfinite() & cy.isfinite()).all(-1)
+
+    last = map_size - 1
+    half = round(last / 2 * roi_ratio)
+    grid = torch.arange(map_size, device=x.device, dtype=x.dtype)
+
+    def axis(c: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance to the centre along one axis and whether it lies in the ROI: (N, A, 2, M) each."""
+        c = c.unsqueeze(-1)
+        inside = (grid >= (c - half).clamp(0, last)) & (grid <= (c + half).clamp(0, last))
+        return (grid - c).abs(), inside
+
+    dx, in_x = axis(cx)
+    dy_, in_y = axis(cy)
+    distance = dx.unsqueeze(-2) + dy_.unsqueeze(-1)  # (N, A, 2, M, M)
+    slope = decay / (map_size * roi_ratio)
+    value = (1 - distance * slope).clamp_min(0)
+    roi = in_x.unsqueeze(-2) & in_y.unsqueeze(-1) & finite[..., None, None, None]
+    return torch.where(roi, value, 0).amax(2).to(landmarks.dtype)
+
+
+def softmax_dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    smooth: float = 1.0,
+    dice: Literal["sample", "batch"] = "sample",
+    ignore_index: int = -1,
+) -> SoftmaxDice:
+    """See `jaa_ext.ops.softmax_dice_loss`."""
+    check_softmax_dice_loss(logits, target, weight, smooth, dice)
+    x = logits if logits.dtype == torch.float64 else logits.float()
+    valid = target != ignore_index
+    p = torch.where(valid, target, 0).to(x.dtype)  # symbol p of Eq. 6 and 7
+    p = torch.where((p >= 0) & (p <= 1), p, torch.nan)  # a label that is none makes the loss NaN
+    log_absent, log_present = F.log_softmax(x, 1).unbind(1)
+    p_hat = log_present.exp()
+
+    count = valid.sum(0)
+    aus_with_labels = (count > 0).sum()
+    w = torch.ones_like(count, dtype=x.dtype) if weight is None else weight.to(x.dtype)
+
+    def over_aus(per_au: Tensor) -> Tensor:
+        return torch.where(count > 0, w * per_au, 0).sum() / aus_with_labels.clamp_min(1)
+
+    def over_samples(value: Tensor) -> Tensor:
+        return torch.where(valid, value, 0).sum(0) / count.clamp_min(1)
+
+    e_softmax = over_aus(over_samples(-(p * log_present + (1 - p) * log_absent)))
+    if dice == "sample":
+        e_dice = over_aus(over_samples(1 - (2 * p * p_hat + smooth) / (p**2 + p_hat**2 + smooth)))
+    else:
+        overlap = torch.where(valid, p * p_hat, 0).sum(0)
+        squares = torch.where(valid, p**2 + p_hat**2, 0).sum(0)
+        e_dice = over_aus(1 - (2 * overlap + smooth) / (squares + smooth))
+    return SoftmaxDice(e_softmax.to(logits.dtype), e_dice.to(logits.dtype))
+
+
+def cell_edges(size: int, cells: int) -> list[int]:
+    """Cell i spans edges[i] .. edges[i + 1], floor(i * size / cells): sizes need not divide."""
+    return [i * size // cells for i in range(cells + 1)]
+
+
+def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: str) -> None:
+    """The same checks, in the same words, as the compiled op."""
+    name = "region_conv2d"
+    if border not in ("cell", "image"):
+        raise ValueError(f'{name}: border must be "cell" or "image", got "{border}"')
+    if input.dim() != 4:
+        raise ValueError(f"{name}: input must be (N, in_channels, H, W), got {_shape(input)}")
+    if weight.dim() != 6:
+        raise ValueError(
+            f"{name}: weight must be (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), "
+            f"got {_shape(weight)}"
+        )
+    grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w = weight.shape
+    if input.shape[1] != in_channels:
+        raise ValueError(f"{name}: input has {input.shape[1]} channels, but weight wants {in_channels}")
+    if kernel_h % 2 == 0 or kernel_w % 2 == 0:
+        raise ValueError(f"{name}: kernel sides must be odd, got {kernel_h} x {kernel_w}")
+    height, width = input.shape[2:]
+    if grid_h < 1 or grid_w < 1 or grid_h > height or grid_w > width:
+        raise ValueError(
+            f"{name}: the grid must have at least one cell and at most one a pixel, "
+            f"got {grid_h} x {grid_w} cells for an image of {height} x {width}"
+        )
+    if bias is not None and bias.shape != weight.shape[:3]:
+        raise ValueError(
+            f"{name}: bias must be (grid_h, grid_w, out_channels) = {list(weight.shape[:3])}, got {_shape(bias)}"
+        )
+    _check_float(name, "input", input)
+    for other_name, other in (("weight", weight), ("bias", bias)):
+        if other is not None and other.dtype != input.dtype:
+            raise TypeError(
+                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
+            )
+        if other is not None and other.device != input.device:
+            raise ValueError(
+                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
+            )
+
+
+def check_attention_maps(
+    landmarks: Tensor, image_size: int, map_size: int, roi_ratio: float, decay: float
+) -> None:
+    """The same checks, in the same words, as the compiled op."""
+    name = "attention_maps"
+    if landmarks.dim() != 3 or landmarks.shape[1] != facs.NUM_LANDMARKS or landmarks.shape[2] != 2:
+        raise ValueError(f"{name}: landmarks must be (N, 49, 2), got {_shape(landmarks)}")
+    _check_float(name, "landmarks", landmarks)
+    for size_name, size in (("image_size", image_size), ("map_size", map_size)):
+        if size < 1:
+            raise ValueError(f"{name}: {size_name} must be at least 1, got {size}")
+    if not 0 < roi_ratio <= 1:
+        raise ValueError(f"{name}: roi_ratio must be in (0, 1], got {roi_ratio:g}")
+    if not decay >= 0:
+        raise ValueError(f"{name}: decay must be at least 0, got {decay:g}")
+
+
+def check_softmax_dice_loss(
+    logits: Tensor, target: Tensor, weight: Tensor | None, smooth: float, dice: str
+) -> None:
+    """The same checks, in the same words, as the compiled op."""
+    name = "softmax_dice_loss"
+    if dice not in ("sample", "batch"):
+        raise ValueError(f'{name}: dice must be "sample" or "batch", got "{dice}"')
+    if not smooth > 0:
+        raise ValueError(f"{name}: smooth must be above 0, got {smooth:g}")
+    if logits.dim() != 3 or logits.shape[1] != 2:
+        raise ValueError(f"{name}: logits must be (N, 2, A), got {_shape(logits)}")
+    _check_float(name, "logits", logits)
+    samples, _, aus = logits.shape
+    if target.dim() != 2 or target.shape[0] != samples or target.shape[1] != aus:
+        raise ValueError(f"{name}: target must be (N, A) = [{samples}, {aus}], got {_shape(target)}")
+    if target.dtype.is_complex:
+        raise TypeError(f"{name}: target must be bool, integer or floating, got {_dtype(target)}")
+    if weight is not None and (weight.dim() != 1 or weight.shape[0] != aus):
+        raise ValueError(f"{name}: weight must be (A,) = [{aus}], got {_shape(weight)}")
+    for other_name, other in (("target", target), ("weight", weight)):
+        if other is not None and other.device != logits.device:
+            raise ValueError(
+                f"{name}: {other_name} must be on the device of logits, {logits.device}, got {other.device}"
+            )
+        if other is not None and other.requires_grad:
+            raise ValueError(f"{name}: {other_name} is a constant of the loss, but it requires a gradient")
+
+
+def _check_float(name: str, tensor_name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in FLOAT_TYPES:
+        raise TypeError(
+            f"{name}: {tensor_name} must be float64, float32, float16 or bfloat16, got {_dtype(tensor)}"
+        )
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

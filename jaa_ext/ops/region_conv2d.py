@@ -1,0 +1,66 @@
+"""Region convolution: every cell of a grid has its own filters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from jaa_ext import _library
+from jaa_ext.ops import reference
+
+
+def region_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Literal["cell", "image"] = "cell"
+) -> Tensor:
+    """Convolve each cell of a grid with filters of its own, stride 1, output as large as the input.
+
+    The locally shared convolution of DRML's region layer and of the hierarchical and multi-scale region layer
+    (ECCV 2018, section 3.1). Cell i of grid_h spans rows ``floor(i * H / grid_h)`` to
+    ``floor((i + 1) * H / grid_h)``, columns likewise: H and W need not divide.
+
+    Args:
+        input: (N, in_channels, H, W), any strides; a channels_last input gives a channels_last output.
+        weight: (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), odd kernel sides.
+        bias: (grid_h, grid_w, out_channels) or None.
+        border: "cell" pads each cell by itself with zeros, as JAA-Net does; "image" reads across the borders
+            between cells and pads with zeros outside the image only.
+
+    Returns:
+        (N, out_channels, H, W). All tensors share one dtype out of float64, float32, float16 and bfloat16; half
+        types accumulate in float32. Under autocast all three are cast to its dtype.
+
+    Raises:
+        ValueError: shapes, devices or border that do not fit.
+        TypeError: dtypes that do not fit.
+
+    Gradients flow to input, weight and bias; differentiating twice, forward-mode differentiation and
+    ``torch.func`` are not supported. Results are the same bits from run to run.
+    """
+    if not _library.has_kernel(input.device):
+        return reference.region_conv2d(input, weight, bias, border=border)
+    return torch.ops.jaa_ext.region_conv2d(input, weight, bias, border)
+
+
+if _library.DEVICES:
+
+    @torch.library.register_fake("jaa_ext::region_conv2d")
+    def _(input: Tensor, weight: Tensor, bias: Tensor | None, border: str) -> Tensor:
+        reference.check_region_conv2d(input, weight, bias, border)
+        batch, _, height, width = input.shape
+        return input.new_empty((batch, weight.shape[2], height, width)).to(
+            memory_format=torch._prims_common.suggest_memory_format(input)
+        )
+
+    @torch.library.register_fake("jaa_ext::region_conv2d_backward")
+    def _(
+        grad_output: Tensor, input: Tensor, weight: Tensor, border: str, output_mask: list[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        memory_format = torch._prims_common.suggest_memory_format(input)
+        grad_input = torch.empty_like(input, memory_format=memory_format)
+        return (
+            grad_input if output_mask[0] else input.new_empty(0),
+            weight.new_empty(weight.shape) if output_mask[1] else weight.new_empty(0),
+            weight.new_empty(weight.shape[:3]) if output_mask[2] else weight.new_empty(0),
+        )
