@@ -1,0 +1,98 @@
+#include "attention_maps.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#ifdef JAA_EXT_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include "../common/tensors.h"
+
+namespace jaa_ext {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* NAME = "attention_maps";
+constexpr int64_t LANDMARKS = 49;
+
+// The words are those of check_attention_maps in jaa_ext/ops/reference.py.
+void check(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy, int64_t image_size,
+           int64_t map_size, double roi_ratio, double decay) {
+  TORCH_CHECK_VALUE(landmarks.dim() == 3 && landmarks.size(1) == LANDMARKS && landmarks.size(2) == 2, NAME,
+                    ": landmarks must be (N, 49, 2), got ", landmarks.sizes());
+  check_float(NAME, "landmarks", landmarks);
+  TORCH_CHECK_VALUE(image_size >= 1, NAME, ": image_size must be at least 1, got ", image_size);
+  TORCH_CHECK_VALUE(map_size >= 1, NAME, ": map_size must be at least 1, got ", map_size);
+  TORCH_CHECK_VALUE(roi_ratio > 0 && roi_ratio <= 1, NAME, ": roi_ratio must be in (0, 1], got ", roi_ratio);
+  TORCH_CHECK_VALUE(decay >= 0, NAME, ": decay must be at least 0, got ", decay);
+  TORCH_CHECK_VALUE(points.size() == 2 * dy.size(), NAME, ": points must hold two landmarks an AU, ",
+                    2 * dy.size(), ", got ", points.size());
+  for (const int64_t point : points) {
+    TORCH_CHECK_VALUE(point >= 0 && point < LANDMARKS, NAME, ": points must be in 0..48, got ", point);
+  }
+}
+
+Tensor attention_maps(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy, int64_t image_size,
+                      int64_t map_size, double roi_ratio, double decay) {
+  check(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
+  const int64_t batch = landmarks.size(0), aus = static_cast<int64_t>(dy.size());
+  const Tensor maps = at::empty({batch, aus, map_size, map_size}, landmarks.options());
+  const AttentionMaps op{scalar_of(landmarks),
+                         batch,
+                         aus,
+                         map_size,
+                         static_cast<double>(map_size) / static_cast<double>(image_size),
+                         std::rint(static_cast<double>(map_size - 1) / 2 * roi_ratio),
+                         decay / (static_cast<double>(map_size) * roi_ratio),
+                         landmarks.data_ptr(),
+                         landmarks.stride(0),
+                         landmarks.stride(1),
+                         landmarks.stride(2),
+                         maps.data_ptr()};
+  const AttentionRules rules{points.data(), dy.data()};
+#ifdef JAA_EXT_CUDA
+  if (landmarks.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(landmarks.device());
+    attention_maps_cuda(op, rules, c10::cuda::getCurrentCUDAStream());
+    return maps;
+  }
+#endif
+  attention_maps_cpu(op, rules, aten_parallel());
+  return maps;
+}
+
+// Constant in the landmarks: what comes out has no history.
+Tensor attention_maps_autograd(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy,
+                               int64_t image_size, int64_t map_size, double roi_ratio, double decay) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("jaa_ext::attention_maps", "")
+                             .typed<decltype(attention_maps)>();
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return op.call(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
+  m.def(
+      "attention_maps(Tensor landmarks, int[] points, float[] dy, int image_size, int map_size, float roi_ratio,"
+      " float decay) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) { m.impl("attention_maps", &attention_maps); }
+
+#ifdef JAA_EXT_CUDA
+TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) { m.impl("attention_maps", &attention_maps); }
+#endif
+
+TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) { m.impl("attention_maps", &attention_maps_autograd); }
+
+// Rounded centres must not depend on a surrounding autocast.
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
+
+}  // namespace jaa_ext

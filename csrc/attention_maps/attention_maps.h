@@ -1,0 +1,93 @@
+// Initial attention maps: sizes, pointers, launchers, and the geometry that both kernels share. No torch here.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "../common/parallel.h"
+#include "../common/scalar.h"
+
+namespace jaa_ext {
+
+struct AttentionMaps {
+  Scalar scalar;
+  int64_t batch, aus, map_size;
+  double scale;      // map pixels per image pixel
+  double half_size;  // of the region of interest, map pixels
+  double slope;      // of the weight, per map pixel
+
+  const void* landmarks;  // (N, 49, 2)
+  int64_t stride_n, stride_point, stride_xy;
+  void* maps;  // (N, aus, map_size, map_size), contiguous
+};
+
+// Of each AU, on the host: two landmarks and the shift down in units of r.
+struct AttentionRules {
+  const int64_t* points;
+  const double* dy;
+};
+
+void attention_maps_cpu(const AttentionMaps& op, AttentionRules rules, const Parallel& parallel);
+void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, struct CUstream_st* stream);
+
+// A product that is rounded by itself: fused into the next sum, it could move a centre to the next map pixel.
+template <typename C>
+JAA_EXT_INLINE C rounded_product(C a, C b) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(C) == sizeof(float)) return __fmul_rn(a, b);
+  return __dmul_rn(a, b);
+#else
+  volatile C product = a * b;
+  return product;
+#endif
+}
+
+// The square around one centre, edges inclusive and clamped into the map.
+template <typename C>
+struct Roi {
+  C x, y, slope;
+  int x0, x1, y0, y1;
+
+  JAA_EXT_INLINE bool is_finite() const { return x - x == 0 && y - y == 0; }
+  JAA_EXT_INLINE bool contains(int row, int column) const {
+    return row >= y0 && row <= y1 && column >= x0 && column <= x1;
+  }
+  // Eq. 3.
+  JAA_EXT_INLINE C weight(int row, int column) const {
+    const C dx = column > x ? column - x : x - column, dy = row > y ? row - y : y - row;
+    const C value = 1 - (dx + dy) * slope;
+    return value > 0 ? value : C(0);
+  }
+};
+
+template <typename C>
+JAA_EXT_INLINE int clamped(C edge, C last) {
+  return static_cast<int>(edge < 0 ? C(0) : edge > last ? last : edge);
+}
+
+// The region of interest around landmark `point` of face n.
+template <typename T, typename C = typename Compute<T>::type>
+JAA_EXT_INLINE Roi<C> roi_of(const AttentionMaps& op, int64_t n, int64_t point, double dy) {
+  const T* face = static_cast<const T*>(op.landmarks) + n * op.stride_n;
+  const C left = widen(face[22 * op.stride_point]), right = widen(face[25 * op.stride_point]);
+  const C r = left > right ? left - right : right - left;  // of the inner eye corners
+  const C scale = static_cast<C>(op.scale), half = static_cast<C>(op.half_size);
+  const C last = static_cast<C>(op.map_size - 1);
+  const C shifted = widen(face[point * op.stride_point + op.stride_xy]) + rounded_product(static_cast<C>(dy), r);
+  Roi<C> roi;
+  roi.x = rint(widen(face[point * op.stride_point]) * scale);
+  roi.y = rint(shifted * scale);
+  roi.slope = static_cast<C>(op.slope);
+  if (roi.is_finite()) {
+    roi.x0 = clamped(roi.x - half, last);
+    roi.x1 = clamped(roi.x + half, last);
+    roi.y0 = clamped(roi.y - half, last);
+    roi.y1 = clamped(roi.y + half, last);
+  } else {
+    roi.x0 = roi.y0 = 0;
+    roi.x1 = roi.y1 = -1;
+  }
+  return roi;
+}
+
+}  // namespace jaa_ext

@@ -1,0 +1,60 @@
+// One block a map: every thread works out the two centres, then the block writes its map once.
+#include <algorithm>
+
+#include "../common/dispatch.h"
+#include "../common/launch.cuh"
+#include "attention_maps.h"
+
+namespace jaa_ext {
+namespace {
+
+constexpr int MOST_AUS = 64;  // of one launch: the rules travel in the kernel's parameters
+
+struct RuleTable {
+  int first[MOST_AUS], second[MOST_AUS];
+  double dy[MOST_AUS];
+};
+
+template <typename T>
+__global__ void attention_maps_kernel(AttentionMaps op, RuleTable rules, int first_au, int aus) {
+  using C = typename Compute<T>::type;
+  const int side = static_cast<int>(op.map_size);
+  for (int64_t index = blockIdx.x; index < op.batch * aus; index += gridDim.x) {
+    const int64_t n = index / aus;
+    const int au = static_cast<int>(index % aus);
+    const Roi<C> first = roi_of<T>(op, n, rules.first[au], rules.dy[au]);
+    const Roi<C> second = roi_of<T>(op, n, rules.second[au], rules.dy[au]);
+    const bool finite = first.is_finite() && second.is_finite();
+    T* map = static_cast<T*>(op.maps) + (n * op.aus + first_au + au) * side * side;
+    for (int place = threadIdx.x; place < side * side; place += blockDim.x) {
+      const int row = place / side, column = place % side;
+      C value = 0;
+      if (finite && first.contains(row, column)) value = first.weight(row, column);
+      if (finite && second.contains(row, column)) {
+        const C other = second.weight(row, column);
+        value = other > value ? other : value;
+      }
+      map[place] = narrow<T>(value);
+    }
+  }
+}
+
+}  // namespace
+
+void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, struct CUstream_st* stream) {
+  for (int64_t begin = 0; begin < op.aus; begin += MOST_AUS) {
+    const int aus = static_cast<int>(std::min<int64_t>(op.aus - begin, MOST_AUS));
+    RuleTable table{};
+    for (int au = 0; au < aus; ++au) {
+      table.first[au] = static_cast<int>(rules.points[2 * (begin + au)]);
+      table.second[au] = static_cast<int>(rules.points[2 * (begin + au) + 1]);
+      table.dy[au] = rules.dy[begin + au];
+    }
+    dispatch(op.scalar, [&](auto zero) {
+      using T = decltype(zero);
+      launch(&attention_maps_kernel<T>, op.batch * aus, 256, stream, op, table, static_cast<int>(begin), aus);
+    });
+  }
+}
+
+}  // namespace jaa_ext

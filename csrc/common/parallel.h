@@ -1,0 +1,14 @@
+// How CPU kernels, which know no torch, run loops on its thread pool.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace jaa_ext {
+
+using Range = std::function<void(int64_t begin, int64_t end)>;
+
+// Splits 0..count into ranges and runs them, several at once.
+using Parallel = std::function<void(int64_t count, const Range& range)>;
+
+}  // namespace jaa_ext

@@ -1,0 +1,84 @@
+// What every op's tensor side needs: element types, checks with one clear sentence, ATen's thread pool.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/util/Exception.h>
+
+#include "parallel.h"
+#include "scalar.h"
+
+namespace jaa_ext {
+
+inline bool is_supported(at::ScalarType type) {
+  return type == at::kDouble || type == at::kFloat || type == at::kHalf || type == at::kBFloat16;
+}
+
+// The Python name of a dtype.
+inline const char* dtype_name(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble:
+      return "float64";
+    case at::kFloat:
+      return "float32";
+    case at::kHalf:
+      return "float16";
+    case at::kBFloat16:
+      return "bfloat16";
+    case at::kByte:
+      return "uint8";
+    case at::kChar:
+      return "int8";
+    case at::kShort:
+      return "int16";
+    case at::kInt:
+      return "int32";
+    case at::kLong:
+      return "int64";
+    case at::kBool:
+      return "bool";
+    case at::kComplexFloat:
+      return "complex64";
+    case at::kComplexDouble:
+      return "complex128";
+    default:
+      return c10::toString(type);
+  }
+}
+
+inline void check_float(const char* op, const char* name, const at::Tensor& tensor) {
+  TORCH_CHECK_TYPE(is_supported(tensor.scalar_type()), op, ": ", name,
+                   " must be float64, float32, float16 or bfloat16, got ", dtype_name(tensor.scalar_type()));
+}
+
+inline void check_device(const char* op, const char* name, const at::Tensor& tensor, const char* reference_name,
+                         const at::Tensor& reference) {
+  TORCH_CHECK_VALUE(tensor.device() == reference.device(), op, ": ", name, " must be on the device of ",
+                    reference_name, ", ", reference.device(), ", got ", tensor.device());
+}
+
+inline Scalar scalar_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kDouble:
+      return Scalar::f64;
+    case at::kFloat:
+      return Scalar::f32;
+    case at::kHalf:
+      return Scalar::f16;
+    default:
+      return Scalar::bf16;
+  }
+}
+
+// What kernels compute in: float, or double for double.
+inline at::ScalarType compute_type(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+inline const Parallel& aten_parallel() {
+  static const Parallel parallel = [](int64_t count, const Range& range) { at::parallel_for(0, count, 1, range); };
+  return parallel;
+}
+
+}  // namespace jaa_ext

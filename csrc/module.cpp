@@ -1,0 +1,43 @@
+// The Python module `_C`: loading it registers the ops; it carries only build_info().
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/version.h>
+
+#include <map>
+#include <string>
+
+#include "common/cpu_level.h"
+
+#ifndef JAA_EXT_CUDA_ARCHS
+#define JAA_EXT_CUDA_ARCHS ""
+#endif
+#ifndef JAA_EXT_CUDA_VERSION
+#define JAA_EXT_CUDA_VERSION ""
+#endif
+
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "gcc " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+std::map<std::string, std::string> build_info() {
+  return {{"torch", TORCH_VERSION},
+          {"cuda", JAA_EXT_CUDA_VERSION},
+          {"archs", JAA_EXT_CUDA_ARCHS},
+          {"compiler", compiler()},
+          {"cpu_level", jaa_ext::name(jaa_ext::cpu_level())}};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.doc() = "Compiled kernels of jaa_ext; torch.ops.jaa_ext holds the ops.";
+  m.def("build_info", &build_info, "Versions of torch and CUDA, architectures, compiler, CPU level in use.");
+}

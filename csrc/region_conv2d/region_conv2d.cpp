@@ -1,0 +1,220 @@
+#include "region_conv2d.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#ifdef JAA_EXT_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include "../common/tensors.h"
+
+namespace jaa_ext {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* NAME = "region_conv2d";
+
+// The words are those of check_region_conv2d in jaa_ext/ops/reference.py.
+void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
+  TORCH_CHECK_VALUE(border == "cell" || border == "image", NAME, ": border must be \"cell\" or \"image\", got \"",
+                    border, "\"");
+  TORCH_CHECK_VALUE(input.dim() == 4, NAME, ": input must be (N, in_channels, H, W), got ", input.sizes());
+  TORCH_CHECK_VALUE(weight.dim() == 6, NAME,
+                    ": weight must be (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), got ",
+                    weight.sizes());
+  TORCH_CHECK_VALUE(input.size(1) == weight.size(3), NAME, ": input has ", input.size(1),
+                    " channels, but weight wants ", weight.size(3));
+  TORCH_CHECK_VALUE(weight.size(4) % 2 == 1 && weight.size(5) % 2 == 1, NAME, ": kernel sides must be odd, got ",
+                    weight.size(4), " x ", weight.size(5));
+  const int64_t grid_h = weight.size(0), grid_w = weight.size(1), height = input.size(2), width = input.size(3);
+  TORCH_CHECK_VALUE(grid_h >= 1 && grid_w >= 1 && grid_h <= height && grid_w <= width, NAME,
+                    ": the grid must have at least one cell and at most one a pixel, got ", grid_h, " x ", grid_w,
+                    " cells for an image of ", height, " x ", width);
+  if (bias) {
+    TORCH_CHECK_VALUE(bias->sizes() == weight.sizes().slice(0, 3), NAME,
+                      ": bias must be (grid_h, grid_w, out_channels) = ", weight.sizes().slice(0, 3), ", got ",
+                      bias->sizes());
+  }
+  check_float(NAME, "input", input);
+  const auto like_input = [&](const char* name, const Tensor& tensor) {
+    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name,
+                     " must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
+                     dtype_name(tensor.scalar_type()));
+    check_device(NAME, name, tensor, "input", input);
+  };
+  like_input("weight", weight);
+  if (bias) like_input("bias", *bias);
+}
+
+RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
+  return {scalar_of(input), border == "image", input.size(0),  input.size(1),  weight.size(2), input.size(2),
+          input.size(3),    weight.size(0),    weight.size(1), weight.size(4), weight.size(5)};
+}
+
+Image image(const Tensor& tensor) {
+  return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
+}
+
+const void* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
+void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
+
+Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
+  check(input, weight, bias, border);
+  const RegionConv2d op = describe(input, weight, border);
+  const Tensor weights = weight.contiguous(), biases = bias ? bias->contiguous() : Tensor();
+  const Tensor output = at::empty({op.batch, op.out_channels, op.height, op.width}, input.options(),
+                                  input.suggest_memory_format());
+#ifdef JAA_EXT_CUDA
+  if (input.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(input.device());
+    region_conv2d_forward_cuda(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
+                               c10::cuda::getCurrentCUDAStream());
+    return output;
+  }
+#endif
+  region_conv2d_forward_cpu(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
+                            aten_parallel());
+  return output;
+}
+
+// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                            c10::string_view border, std::array<bool, 3> output_mask) {
+  check(input, weight, {}, border);
+  const RegionConv2d op = describe(input, weight, border);
+  const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.height, op.width};
+  TORCH_CHECK_VALUE(grad_output.sizes() == at::IntArrayRef(output_shape), NAME,
+                    "_backward: grad_output must be ", at::IntArrayRef(output_shape), ", got ", grad_output.sizes());
+  TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), NAME,
+                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()),
+                   ", got ", dtype_name(grad_output.scalar_type()));
+  check_device("region_conv2d_backward", "grad_output", grad_output, "input", input);
+
+  const auto [wants_input, wants_weight, wants_bias] = output_mask;
+  const Tensor nothing = at::empty({0}, input.options());
+  const Tensor grad_input =
+      wants_input ? at::empty(input.sizes(), input.options(), input.suggest_memory_format()) : nothing;
+  const Tensor grad_weight = wants_weight ? at::empty(weight.sizes(), weight.options()) : nothing;
+  const Tensor grad_bias = wants_bias ? at::empty(weight.sizes().slice(0, 3), weight.options()) : nothing;
+  const Tensor weights = weight.contiguous();
+#ifdef JAA_EXT_CUDA
+  if (input.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(input.device());
+    const CudaStream stream = c10::cuda::getCurrentCUDAStream();
+    if (wants_input) {
+      region_conv2d_backward_input_cuda(op, image(grad_output), weights.data_ptr(), image(grad_input), stream);
+    }
+    if (wants_weight || wants_bias) {
+      const int64_t chunks = region_conv2d_chunks(op, 256);
+      const Tensor partial = at::empty({chunks, op.cells(), op.cell_weights() + op.out_channels},
+                                       input.options().dtype(compute_type(input)));
+      region_conv2d_backward_weight_cuda(op, image(grad_output), image(input), partial.data_ptr(), chunks,
+                                         mutable_or_null(grad_weight, wants_weight),
+                                         mutable_or_null(grad_bias, wants_bias), stream);
+    }
+    return {grad_input, grad_weight, grad_bias};
+  }
+#endif
+  if (wants_input) {
+    region_conv2d_backward_input_cpu(op, image(grad_output), weights.data_ptr(), image(grad_input),
+                                     aten_parallel());
+  }
+  if (wants_weight || wants_bias) {
+    region_conv2d_backward_weight_cpu(op, image(grad_output), image(input),
+                                      mutable_or_null(grad_weight, wants_weight),
+                                      mutable_or_null(grad_bias, wants_bias), aten_parallel());
+  }
+  return {grad_input, grad_weight, grad_bias};
+}
+
+Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
+                    c10::string_view border) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("jaa_ext::region_conv2d", "")
+                             .typed<decltype(forward)>();
+  return op.call(input, weight, bias, border);
+}
+
+std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input,
+                                                 const Tensor& weight, c10::string_view border,
+                                                 std::array<bool, 3> output_mask) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("jaa_ext::region_conv2d_backward", "")
+                             .typed<decltype(backward)>();
+  return op.call(grad_output, input, weight, border, output_mask);
+}
+
+class Function : public torch::autograd::Function<Function> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
+                        const optional<Tensor>& bias, std::string border) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({input, weight});
+    context->saved_data["border"] = border;
+    return call_forward(input, weight, bias, border);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grads) {
+    if (!grads[0].defined()) return {Tensor(), Tensor(), Tensor(), Tensor()};
+    const auto saved = context->get_saved_variables();
+    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
+                                      context->needs_input_grad(2)};
+    auto [grad_input, grad_weight, grad_bias] =
+        call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
+    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
+            Tensor()};
+  }
+};
+
+Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
+                        c10::string_view border) {
+  return Function::apply(input, weight, bias, std::string(border));
+}
+
+template <c10::DeviceType DEVICE>
+Tensor forward_autocast(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
+                        c10::string_view border) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::get_autocast_related_keyset_from_device_type(DEVICE));
+  const auto type = at::autocast::get_autocast_dtype(DEVICE);
+  const auto cast = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, DEVICE); };
+  return call_forward(cast(input), cast(weight), bias ? optional<Tensor>(cast(*bias)) : std::nullopt, border);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
+  m.def("region_conv2d(Tensor input, Tensor weight, Tensor? bias, str border) -> Tensor");
+  m.def(
+      "region_conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, str border, bool[3] output_mask)"
+      " -> (Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+  m.impl("region_conv2d", &forward);
+  m.impl("region_conv2d_backward", &backward);
+}
+
+#ifdef JAA_EXT_CUDA
+TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
+  m.impl("region_conv2d", &forward);
+  m.impl("region_conv2d_backward", &backward);
+}
+#endif
+
+TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
+  m.impl("region_conv2d", &forward_autograd);
+  m.impl("region_conv2d_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("region_conv2d", &forward_autocast<at::kCPU>); }
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("region_conv2d", &forward_autocast<at::kCUDA>); }
+
+}  // namespace jaa_ext

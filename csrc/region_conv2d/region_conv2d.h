@@ -1,0 +1,58 @@
+// Region convolution: sizes, strides, pointers and launchers. No torch here.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/parallel.h"
+#include "../common/scalar.h"
+
+namespace jaa_ext {
+
+struct ImageStrides {
+  int64_t n, c, y, x;
+};
+
+// A tensor (N, C, H, W) in elements of RegionConv2d::scalar.
+struct Image {
+  void* data;
+  ImageStrides stride;
+};
+
+// Cell (i, j) spans rows floor(i * height / grid_h) .. floor((i + 1) * height / grid_h), columns likewise.
+struct RegionConv2d {
+  Scalar scalar;
+  bool image_border;  // read across cell borders; else each cell is zero-padded by itself
+  int64_t batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w;
+
+  int64_t cells() const { return grid_h * grid_w; }
+  int64_t cell_weights() const { return out_channels * in_channels * kernel_h * kernel_w; }
+};
+
+// weight (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w) and bias (grid_h, grid_w,
+// out_channels), or null, are contiguous.
+void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
+                               Image output, const Parallel& parallel);
+void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight,
+                                      Image grad_input, const Parallel& parallel);
+// Either result may be null. The batch is summed in chunks, and the chunks in order, so that the bits do not
+// depend on the number of threads.
+void region_conv2d_backward_weight_cpu(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
+                                       void* grad_bias, const Parallel& parallel);
+
+// Chunks of the batch that the weight gradient sums apart: enough work units for any processor.
+inline int64_t region_conv2d_chunks(const RegionConv2d& op, int64_t units_wanted) {
+  const int64_t chunks = (units_wanted + op.cells() - 1) / op.cells();
+  return chunks < op.batch ? chunks : (op.batch > 0 ? op.batch : 1);
+}
+
+using CudaStream = struct CUstream_st*;
+
+void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void* weight, const void* bias,
+                                Image output, CudaStream stream);
+void region_conv2d_backward_input_cuda(const RegionConv2d& op, Image grad_output, const void* weight,
+                                       Image grad_input, CudaStream stream);
+// partial: `chunks` times cells * (cell_weights + out_channels) values of the compute type.
+void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* partial,
+                                        int64_t chunks, void* grad_weight, void* grad_bias, CudaStream stream);
+
+}  // namespace jaa_ext

@@ -1,0 +1,207 @@
+#include "softmax_dice_loss.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#ifdef JAA_EXT_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include "../common/tensors.h"
+
+namespace jaa_ext {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* NAME = "softmax_dice_loss";
+
+// The words are those of check_softmax_dice_loss in jaa_ext/ops/reference.py.
+void check(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight, double smooth,
+           c10::string_view dice) {
+  TORCH_CHECK_VALUE(dice == "sample" || dice == "batch", NAME, ": dice must be \"sample\" or \"batch\", got \"",
+                    dice, "\"");
+  TORCH_CHECK_VALUE(smooth > 0, NAME, ": smooth must be above 0, got ", smooth);
+  TORCH_CHECK_VALUE(logits.dim() == 3 && logits.size(1) == 2, NAME, ": logits must be (N, 2, A), got ",
+                    logits.sizes());
+  check_float(NAME, "logits", logits);
+  const int64_t samples = logits.size(0), aus = logits.size(2);
+  TORCH_CHECK_VALUE(target.dim() == 2 && target.size(0) == samples && target.size(1) == aus, NAME,
+                    ": target must be (N, A) = [", samples, ", ", aus, "], got ", target.sizes());
+  TORCH_CHECK_TYPE(!target.is_complex(), NAME, ": target must be bool, integer or floating, got ",
+                   dtype_name(target.scalar_type()));
+  TORCH_CHECK_VALUE(!weight || (weight->dim() == 1 && weight->size(0) == aus), NAME, ": weight must be (A,) = [", aus,
+                    "], got ", weight ? weight->sizes() : at::IntArrayRef());
+  const auto constant = [&](const char* name, const Tensor& tensor) {
+    check_device(NAME, name, tensor, "logits", logits);
+    TORCH_CHECK_VALUE(!tensor.requires_grad(), NAME, ": ", name,
+                      " is a constant of the loss, but it requires a gradient");
+  };
+  constant("target", target);
+  if (weight) constant("weight", *weight);
+}
+
+// The op's description with the tensors that it points into.
+struct Prepared {
+  SoftmaxDiceLoss op;
+  Tensor target, weight;
+};
+
+Prepared prepare(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight, double smooth,
+                 c10::string_view dice, int64_t ignore_index) {
+  check(logits, target, weight, smooth, dice);
+  const bool probability = target.is_floating_point();
+  const at::ScalarType type = compute_type(logits);
+  Prepared prepared;
+  prepared.target = target.to(probability ? type : at::kLong).contiguous();
+  if (weight) prepared.weight = weight->to(type).contiguous();
+  prepared.op = {scalar_of(logits),
+                 dice == "batch",
+                 logits.size(0),
+                 logits.size(2),
+                 smooth,
+                 logits.data_ptr(),
+                 logits.stride(0),
+                 logits.stride(1),
+                 logits.stride(2),
+                 prepared.target.data_ptr(),
+                 probability,
+                 ignore_index,
+                 weight ? prepared.weight.data_ptr() : nullptr};
+  return prepared;
+}
+
+std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight,
+                                   double smooth, c10::string_view dice, int64_t ignore_index) {
+  const Prepared prepared = prepare(logits, target, weight, smooth, dice, ignore_index);
+  const Tensor softmax_loss = at::empty({}, logits.options()), dice_loss = at::empty({}, logits.options());
+#ifdef JAA_EXT_CUDA
+  if (logits.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(logits.device());
+    softmax_dice_loss_forward_cuda(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(),
+                                   c10::cuda::getCurrentCUDAStream());
+    return {softmax_loss, dice_loss};
+  }
+#endif
+  const int64_t wrong = softmax_dice_loss_forward_cpu(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(),
+                                                      aten_parallel());
+  TORCH_CHECK_VALUE(wrong < 0, NAME, ": target must be 0..1 or ignore_index (", ignore_index, "), got ",
+                    prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.op.aus,
+                    ", AU at index ", wrong % prepared.op.aus);
+  return {softmax_loss, dice_loss};
+}
+
+Tensor backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits, const Tensor& target,
+                const optional<Tensor>& weight, double smooth, c10::string_view dice, int64_t ignore_index) {
+  const Prepared prepared = prepare(logits, target, weight, smooth, dice, ignore_index);
+  const Tensor grad_logits = at::empty(logits.sizes(), logits.options());
+  const Tensor softmax = grad_softmax.to(logits.scalar_type()), dice_ = grad_dice.to(logits.scalar_type());
+#ifdef JAA_EXT_CUDA
+  if (logits.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(logits.device());
+    softmax_dice_loss_backward_cuda(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+                                    c10::cuda::getCurrentCUDAStream());
+    return grad_logits;
+  }
+#endif
+  softmax_dice_loss_backward_cpu(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+                                 aten_parallel());
+  return grad_logits;
+}
+
+std::tuple<Tensor, Tensor> call_forward(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight,
+                                        double smooth, c10::string_view dice, int64_t ignore_index) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("jaa_ext::softmax_dice_loss", "")
+                             .typed<decltype(forward)>();
+  return op.call(logits, target, weight, smooth, dice, ignore_index);
+}
+
+Tensor call_backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits,
+                     const Tensor& target, const optional<Tensor>& weight, double smooth, c10::string_view dice,
+                     int64_t ignore_index) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("jaa_ext::softmax_dice_loss_backward", "")
+                             .typed<decltype(backward)>();
+  return op.call(grad_softmax, grad_dice, logits, target, weight, smooth, dice, ignore_index);
+}
+
+class Function : public torch::autograd::Function<Function> {
+ public:
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& logits,
+                                                const Tensor& target, const optional<Tensor>& weight, double smooth,
+                                                std::string dice, int64_t ignore_index) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({logits, target, weight ? *weight : Tensor()});
+    context->saved_data["smooth"] = smooth;
+    context->saved_data["dice"] = dice;
+    context->saved_data["ignore_index"] = ignore_index;
+    auto [softmax_loss, dice_loss] = call_forward(logits, target, weight, smooth, dice, ignore_index);
+    return {softmax_loss, dice_loss};
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = context->get_saved_variables();
+    const optional<Tensor> weight = saved[2].defined() ? optional<Tensor>(saved[2]) : std::nullopt;
+    const Tensor grad_logits =
+        call_backward(grads[0], grads[1], saved[0], saved[1], weight, context->saved_data["smooth"].toDouble(),
+                      context->saved_data["dice"].toStringRef(), context->saved_data["ignore_index"].toInt());
+    return {grad_logits, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+std::tuple<Tensor, Tensor> forward_autograd(const Tensor& logits, const Tensor& target,
+                                            const optional<Tensor>& weight, double smooth, c10::string_view dice,
+                                            int64_t ignore_index) {
+  const auto losses = Function::apply(logits, target, weight, smooth, std::string(dice), ignore_index);
+  return {losses[0], losses[1]};
+}
+
+// Losses are not computed in half types.
+template <c10::DeviceType DEVICE>
+std::tuple<Tensor, Tensor> forward_autocast(const Tensor& logits, const Tensor& target,
+                                            const optional<Tensor>& weight, double smooth, c10::string_view dice,
+                                            int64_t ignore_index) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::get_autocast_related_keyset_from_device_type(DEVICE));
+  return call_forward(at::autocast::cached_cast(at::kFloat, logits, DEVICE), target, weight, smooth, dice,
+                      ignore_index);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
+  m.def(
+      "softmax_dice_loss(Tensor logits, Tensor target, Tensor? weight, float smooth, str dice, int ignore_index)"
+      " -> (Tensor, Tensor)");
+  m.def(
+      "softmax_dice_loss_backward(Tensor grad_softmax, Tensor grad_dice, Tensor logits, Tensor target,"
+      " Tensor? weight, float smooth, str dice, int ignore_index) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+  m.impl("softmax_dice_loss", &forward);
+  m.impl("softmax_dice_loss_backward", &backward);
+}
+
+#ifdef JAA_EXT_CUDA
+TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
+  m.impl("softmax_dice_loss", &forward);
+  m.impl("softmax_dice_loss_backward", &backward);
+}
+#endif
+
+TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
+  m.impl("softmax_dice_loss", &forward_autograd);
+  m.impl("softmax_dice_loss_backward", torch::autograd::autogradNotImplementedFallback());
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCPU>); }
+TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCUDA>); }
+
+}  // namespace jaa_ext

@@ -1,0 +1,101 @@
+"""Builds the C++ kernels, and the CUDA kernels where nvcc and a CUDA torch are at hand.
+
+Environment: FORCE_CUDA=1 builds for CUDA without a GPU check and fails where it cannot; JAA_EXT_NO_CUDA=1 builds for
+the CPU only; TORCH_CUDA_ARCH_LIST names the GPU architectures; MAX_JOBS bounds parallel compilers.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+DEFAULT_CUDA_ARCHS = "7.5;8.0;8.6;8.9;9.0+PTX"
+
+
+def source_files(ending: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob(f"*{ending}"))
+
+
+def compiler() -> str:
+    """The C++ compiler that will be used, or "" where there is none."""
+    candidates = [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    return next((found for found in map(shutil.which, candidates) if found), "")
+
+
+def why_no_cuda() -> str:
+    """Why only the CPU kernels can be built; "" where the CUDA kernels can."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if os.environ.get("JAA_EXT_NO_CUDA") == "1":
+        return "JAA_EXT_NO_CUDA=1 is set"
+    if torch.version.cuda is None:
+        return f"the installed torch {torch.__version__} has no CUDA"
+    if CUDA_HOME is None or not (Path(CUDA_HOME) / "bin" / "nvcc").exists():
+        return "no nvcc was found (set CUDA_HOME to the CUDA toolkit's directory)"
+    return ""
+
+
+def extension(cuda: bool):
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    cxx = ["-O3", "-fvisibility=hidden"]
+    if not cuda:
+        return CppExtension("jaa_ext._C", source_files(".cpp"), extra_compile_args={"cxx": cxx})
+    import torch
+
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_CUDA_ARCHS)
+    macros = [
+        ("JAA_EXT_CUDA", None),
+        ("JAA_EXT_CUDA_VERSION", f'"{torch.version.cuda}"'),
+        ("JAA_EXT_CUDA_ARCHS", f'"{os.environ["TORCH_CUDA_ARCH_LIST"]}"'),
+    ]
+    return CUDAExtension(
+        "jaa_ext._C",
+        source_files(".cpp") + source_files(".cu"),
+        define_macros=macros,
+        extra_compile_args={"cxx": cxx, "nvcc": ["-O3"]},
+    )
+
+
+def plan() -> tuple[list, dict, dict[str, str]]:
+    """The extension modules, the build command and what `jaa_ext._build_info` will say of them."""
+    info = {"torch": "", "cuda": "", "archs": "", "compiler": compiler(), "note": ""}
+    if not info["compiler"]:
+        info["note"] = "no C++ compiler was found"
+        print("jaa_ext: no C++ compiler was found: the reference implementations will run", file=sys.stderr)
+        return [], {}, info
+
+    import torch
+    from torch.utils.cpp_extension import BuildExtension
+
+    info["note"] = why_no_cuda()
+    if info["note"] and os.environ.get("FORCE_CUDA") == "1":
+        raise SystemExit(f"jaa_ext: FORCE_CUDA=1, but {info['note']}")
+    cuda = not info["note"]
+    print(f"jaa_ext: building for the {'CPU and CUDA' if cuda else 'CPU only: ' + info['note']}", file=sys.stderr)
+    modules = [extension(cuda)]
+    info["torch"] = torch.__version__
+    if cuda:
+        info["cuda"], info["archs"] = torch.version.cuda, os.environ["TORCH_CUDA_ARCH_LIST"]
+    return modules, {"build_ext": BuildExtension}, info
+
+
+ext_modules, commands, build_info = plan()
+
+
+class BuildPy(build_py):
+    """Also writes `jaa_ext/_build_info.py`, which is compared with the running torch before `_C` is loaded."""
+
+    def run(self) -> None:
+        super().run()
+        path = Path(self.build_lib) / "jaa_ext" / "_build_info.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'"""Written by setup.py: what this build was made with."""\n\nBUILD_INFO = {build_info!r}\n')
+
+
+setup(ext_modules=ext_modules, cmdclass={**commands, "build_py": BuildPy})
