@@ -29,8 +29,8 @@ void check(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double>
   TORCH_CHECK_VALUE(map_size >= 1, NAME, ": map_size must be at least 1, got ", map_size);
   TORCH_CHECK_VALUE(roi_ratio > 0 && roi_ratio <= 1, NAME, ": roi_ratio must be in (0, 1], got ", roi_ratio);
   TORCH_CHECK_VALUE(decay >= 0, NAME, ": decay must be at least 0, got ", decay);
-  TORCH_CHECK_VALUE(points.size() == 2 * dy.size(), NAME, ": points must hold two landmarks an AU, ",
-                    2 * dy.size(), ", got ", points.size());
+  TORCH_CHECK_VALUE(points.size() == 2 * dy.size(), NAME, ": points must hold two landmarks an AU, ", 2 * dy.size(),
+                    ", got ", points.size());
   for (const int64_t point : points) {
     TORCH_CHECK_VALUE(point >= 0 && point < LANDMARKS, NAME, ": points must be in 0..48, got ", point);
   }
@@ -68,9 +68,8 @@ Tensor attention_maps(const Tensor& landmarks, at::IntArrayRef points, at::Array
 // Constant in the landmarks: what comes out has no history.
 Tensor attention_maps_autograd(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy,
                                int64_t image_size, int64_t map_size, double roi_ratio, double decay) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::attention_maps", "")
-                             .typed<decltype(attention_maps)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::attention_maps", "").typed<decltype(attention_maps)>();
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return op.call(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
 }

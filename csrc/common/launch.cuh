@@ -13,8 +13,7 @@ namespace jaa_ext {
 constexpr int64_t MAX_BLOCKS = 1 << 20;  // kernels loop over what is left
 
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream,
-            Arguments... arguments) {
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return;
   kernel<<<static_cast<unsigned>(std::min(blocks, MAX_BLOCKS)), threads, 0, stream>>>(arguments...);
   const cudaError_t error = cudaGetLastError();

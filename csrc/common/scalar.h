@@ -63,7 +63,7 @@ JAA_EXT_INLINE float narrow<float, float>(float x) {
 template <>
 JAA_EXT_INLINE BFloat16 narrow<BFloat16, float>(float x) {
   const uint32_t bits = detail::bit_cast<uint32_t>(x);
-  if (x != x) return {static_cast<uint16_t>((bits >> 16) | 0x40)};  // a NaN stays one
+  if (x != x) return {static_cast<uint16_t>((bits >> 16) | 0x40)};             // a NaN stays one
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};  // to nearest, ties to even
 }
 

@@ -44,9 +44,8 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   }
   check_float(NAME, "input", input);
   const auto like_input = [&](const char* name, const Tensor& tensor) {
-    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name,
-                     " must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
-                     dtype_name(tensor.scalar_type()));
+    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name, " must have the dtype of input, ",
+                     dtype_name(input.scalar_type()), ", got ", dtype_name(tensor.scalar_type()));
     check_device(NAME, name, tensor, "input", input);
   };
   like_input("weight", weight);
@@ -69,8 +68,8 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
   check(input, weight, bias, border);
   const RegionConv2d op = describe(input, weight, border);
   const Tensor weights = weight.contiguous(), biases = bias ? bias->contiguous() : Tensor();
-  const Tensor output = at::empty({op.batch, op.out_channels, op.height, op.width}, input.options(),
-                                  input.suggest_memory_format());
+  const Tensor output =
+      at::empty({op.batch, op.out_channels, op.height, op.width}, input.options(), input.suggest_memory_format());
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
@@ -90,11 +89,11 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   check(input, weight, {}, border);
   const RegionConv2d op = describe(input, weight, border);
   const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.height, op.width};
-  TORCH_CHECK_VALUE(grad_output.sizes() == at::IntArrayRef(output_shape), NAME,
-                    "_backward: grad_output must be ", at::IntArrayRef(output_shape), ", got ", grad_output.sizes());
+  TORCH_CHECK_VALUE(grad_output.sizes() == at::IntArrayRef(output_shape), NAME, "_backward: grad_output must be ",
+                    at::IntArrayRef(output_shape), ", got ", grad_output.sizes());
   TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), NAME,
-                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()),
-                   ", got ", dtype_name(grad_output.scalar_type()));
+                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
+                   dtype_name(grad_output.scalar_type()));
   check_device("region_conv2d_backward", "grad_output", grad_output, "input", input);
 
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
@@ -123,8 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   }
 #endif
   if (wants_input) {
-    region_conv2d_backward_input_cpu(op, image(grad_output), weights.data_ptr(), image(grad_input),
-                                     aten_parallel());
+    region_conv2d_backward_input_cpu(op, image(grad_output), weights.data_ptr(), image(grad_input), aten_parallel());
   }
   if (wants_weight || wants_bias) {
     region_conv2d_backward_weight_cpu(op, image(grad_output), image(input),
@@ -136,15 +134,13 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
 
 Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
                     c10::string_view border) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::region_conv2d", "")
-                             .typed<decltype(forward)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::region_conv2d", "").typed<decltype(forward)>();
   return op.call(input, weight, bias, border);
 }
 
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input,
-                                                 const Tensor& weight, c10::string_view border,
-                                                 std::array<bool, 3> output_mask) {
+std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                                 c10::string_view border, std::array<bool, 3> output_mask) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("jaa_ext::region_conv2d_backward", "")
                              .typed<decltype(backward)>();
@@ -163,7 +159,6 @@ class Function : public torch::autograd::Function<Function> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
-    if (!grads[0].defined()) return {Tensor(), Tensor(), Tensor(), Tensor()};
     const auto saved = context->get_saved_variables();
     const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
                                       context->needs_input_grad(2)};
@@ -182,7 +177,8 @@ Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optiona
 template <c10::DeviceType DEVICE>
 Tensor forward_autocast(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
                         c10::string_view border) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::get_autocast_related_keyset_from_device_type(DEVICE));
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
+      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
   const auto type = at::autocast::get_autocast_dtype(DEVICE);
   const auto cast = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, DEVICE); };
   return call_forward(cast(input), cast(weight), bias ? optional<Tensor>(cast(*bias)) : std::nullopt, border);

@@ -32,8 +32,8 @@ struct RegionConv2d {
 // out_channels), or null, are contiguous.
 void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
                                Image output, const Parallel& parallel);
-void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight,
-                                      Image grad_input, const Parallel& parallel);
+void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
+                                      const Parallel& parallel);
 // Either result may be null. The batch is summed in chunks, and the chunks in order, so that the bits do not
 // depend on the number of threads.
 void region_conv2d_backward_weight_cpu(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,

@@ -117,8 +117,15 @@ class RegionConv2dCpu {
 
   void forward(Image input, const T* weight, const T* bias, Image output) const {
     const int64_t taps = op_.kernel_h * op_.kernel_w;
-    const WeightView view{op_.in_channels, op_.out_channels,          op_.kernel_h, op_.kernel_w, 0, taps,
-                          op_.in_channels * taps, op_.kernel_w, 1};
+    const WeightView view{op_.in_channels,
+                          op_.out_channels,
+                          op_.kernel_h,
+                          op_.kernel_w,
+                          0,
+                          taps,
+                          op_.in_channels * taps,
+                          op_.kernel_w,
+                          1};
     const int64_t lanes = kernels_.lanes(view.out), packed_size = packed(view.in, lanes);
     const Scratch<C> all_packed = pack_cells(weight, view);
     for_each_band(view.in, [&](int64_t cell, int64_t n, Rect area, C* tile, C* staging) {
@@ -134,8 +141,15 @@ class RegionConv2dCpu {
 
   void backward_input(Image grad_output, const T* weight, Image grad_input) const {
     const int64_t taps = op_.kernel_h * op_.kernel_w;
-    const WeightView view{op_.out_channels, op_.in_channels, op_.kernel_h, op_.kernel_w, taps - 1,
-                          op_.in_channels * taps, taps, -op_.kernel_w, -1};
+    const WeightView view{op_.out_channels,
+                          op_.in_channels,
+                          op_.kernel_h,
+                          op_.kernel_w,
+                          taps - 1,
+                          op_.in_channels * taps,
+                          taps,
+                          -op_.kernel_w,
+                          -1};
     const int64_t lanes = kernels_.lanes(view.out), packed_size = packed(view.in, lanes);
     const Scratch<C> all_packed = pack_cells(weight, view);
     for_each_band(view.in, [&](int64_t cell, int64_t n, Rect area, C* tile, C* staging) {
@@ -258,9 +272,7 @@ class RegionConv2dCpu {
   Rect widest_band() const {
     return {0, std::max(band_rows(op_.in_channels), band_rows(op_.out_channels)), 0, widest_cell()};
   }
-  int64_t tile_size(int64_t in_channels) const {
-    return dilated(widest_band()).pixels() * whole_blocks(in_channels);
-  }
+  int64_t tile_size(int64_t in_channels) const { return dilated(widest_band()).pixels() * whole_blocks(in_channels); }
 
   Rect image_rect() const { return {0, op_.height, 0, op_.width}; }
   Rect cell_rect(int64_t cell) const {
@@ -292,8 +304,8 @@ void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* 
   });
 }
 
-void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight,
-                                      Image grad_input, const Parallel& parallel) {
+void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
+                                      const Parallel& parallel) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     RegionConv2dCpu<T>(op, parallel).backward_input(grad_output, static_cast<const T*>(weight), grad_input);

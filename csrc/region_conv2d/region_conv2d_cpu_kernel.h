@@ -181,8 +181,8 @@ void convolve_row(const C* tile, int64_t row_stride, int64_t block_stride, int64
 // Adds the convolution of a tile to the outputs of `target`, a rectangle of a staging tile staging_columns wide.
 // The tile holds just the inputs that target needs.
 template <typename C>
-void convolve(const C* tile, int64_t in_channels, int64_t kernel_h, int64_t kernel_w, const C* packed,
-              int64_t lanes, Rect target, int64_t staging_columns, C* staging) {
+void convolve(const C* tile, int64_t in_channels, int64_t kernel_h, int64_t kernel_w, const C* packed, int64_t lanes,
+              Rect target, int64_t staging_columns, C* staging) {
   constexpr int LANES = VectorOf<C>::lanes;
   const int64_t blocks = (in_channels + BLOCK - 1) / BLOCK, columns = target.columns();
   const int64_t block_stride = (columns + kernel_w - 1) * BLOCK, row_stride = blocks * block_stride;
@@ -258,6 +258,6 @@ void accumulate_weight(const C* tile, int64_t in_channels, int64_t kernel_h, int
 template <typename T>
 Kernels<T> kernels() {
   using C = typename Compute<T>::type;
-  return {VectorOf<C>::lanes,  &load_tile<T, C>, &load_staging<T, C>, &store_staging<T, C>, &start_staging<T, C>,
-          &pack_weight<T, C>, &convolve<C>,     &accumulate_weight<C>};
+  return {VectorOf<C>::lanes,   &load_tile<T, C>,   &load_staging<T, C>, &store_staging<T, C>,
+          &start_staging<T, C>, &pack_weight<T, C>, &convolve<C>,        &accumulate_weight<C>};
 }

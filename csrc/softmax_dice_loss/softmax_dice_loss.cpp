@@ -24,8 +24,8 @@ constexpr const char* NAME = "softmax_dice_loss";
 // The words are those of check_softmax_dice_loss in jaa_ext/ops/reference.py.
 void check(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight, double smooth,
            c10::string_view dice) {
-  TORCH_CHECK_VALUE(dice == "sample" || dice == "batch", NAME, ": dice must be \"sample\" or \"batch\", got \"",
-                    dice, "\"");
+  TORCH_CHECK_VALUE(dice == "sample" || dice == "batch", NAME, ": dice must be \"sample\" or \"batch\", got \"", dice,
+                    "\"");
   TORCH_CHECK_VALUE(smooth > 0, NAME, ": smooth must be above 0, got ", smooth);
   TORCH_CHECK_VALUE(logits.dim() == 3 && logits.size(1) == 2, NAME, ": logits must be (N, 2, A), got ",
                     logits.sizes());
@@ -88,8 +88,8 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& target, c
     return {softmax_loss, dice_loss};
   }
 #endif
-  const int64_t wrong = softmax_dice_loss_forward_cpu(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(),
-                                                      aten_parallel());
+  const int64_t wrong =
+      softmax_dice_loss_forward_cpu(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(), aten_parallel());
   TORCH_CHECK_VALUE(wrong < 0, NAME, ": target must be 0..1 or ignore_index (", ignore_index, "), got ",
                     prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.op.aus,
                     ", AU at index ", wrong % prepared.op.aus);
@@ -116,15 +116,13 @@ Tensor backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tenso
 
 std::tuple<Tensor, Tensor> call_forward(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight,
                                         double smooth, c10::string_view dice, int64_t ignore_index) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::softmax_dice_loss", "")
-                             .typed<decltype(forward)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::softmax_dice_loss", "").typed<decltype(forward)>();
   return op.call(logits, target, weight, smooth, dice, ignore_index);
 }
 
-Tensor call_backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits,
-                     const Tensor& target, const optional<Tensor>& weight, double smooth, c10::string_view dice,
-                     int64_t ignore_index) {
+Tensor call_backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits, const Tensor& target,
+                     const optional<Tensor>& weight, double smooth, c10::string_view dice, int64_t ignore_index) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("jaa_ext::softmax_dice_loss_backward", "")
                              .typed<decltype(backward)>();
@@ -168,7 +166,8 @@ template <c10::DeviceType DEVICE>
 std::tuple<Tensor, Tensor> forward_autocast(const Tensor& logits, const Tensor& target,
                                             const optional<Tensor>& weight, double smooth, c10::string_view dice,
                                             int64_t ignore_index) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::get_autocast_related_keyset_from_device_type(DEVICE));
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
+      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
   return call_forward(at::autocast::cached_cast(at::kFloat, logits, DEVICE), target, weight, smooth, dice,
                       ignore_index);
 }

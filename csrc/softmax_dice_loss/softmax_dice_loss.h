@@ -105,7 +105,8 @@ JAA_EXT_INLINE double weight_of(const SoftmaxDiceLoss& op, int64_t au) {
 
 // An AU's two terms of the sums over AUs.
 template <typename C>
-JAA_EXT_INLINE void au_loss(const SoftmaxDiceLoss& op, int64_t au, const AuSums& sums, double& softmax, double& dice) {
+JAA_EXT_INLINE void au_loss(const SoftmaxDiceLoss& op, int64_t au, const AuSums& sums, double& softmax,
+                            double& dice) {
   if (sums.labels == 0) return;
   const double weight = weight_of<C>(op, au), labels = static_cast<double>(sums.labels);
   softmax += weight * sums.softmax / labels;
