@@ -29,14 +29,14 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   TORCH_CHECK_VALUE(weight.dim() == 6, NAME,
                     ": weight must be (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), got ",
                     weight.sizes());
+  TORCH_CHECK_VALUE(weight.numel() > 0, NAME, ": every dimension of weight must be at least 1, got ", weight.sizes());
   TORCH_CHECK_VALUE(input.size(1) == weight.size(3), NAME, ": input has ", input.size(1),
                     " channels, but weight wants ", weight.size(3));
   TORCH_CHECK_VALUE(weight.size(4) % 2 == 1 && weight.size(5) % 2 == 1, NAME, ": kernel sides must be odd, got ",
                     weight.size(4), " x ", weight.size(5));
   const int64_t grid_h = weight.size(0), grid_w = weight.size(1), height = input.size(2), width = input.size(3);
-  TORCH_CHECK_VALUE(grid_h >= 1 && grid_w >= 1 && grid_h <= height && grid_w <= width, NAME,
-                    ": the grid must have at least one cell and at most one a pixel, got ", grid_h, " x ", grid_w,
-                    " cells for an image of ", height, " x ", width);
+  TORCH_CHECK_VALUE(grid_h <= height && grid_w <= width, NAME, ": the grid must have at most one cell a pixel, got ",
+                    grid_h, " x ", grid_w, " cells for an image of ", height, " x ", width);
   if (bias) {
     TORCH_CHECK_VALUE(bias->sizes() == weight.sizes().slice(0, 3), NAME,
                       ": bias must be (grid_h, grid_w, out_channels) = ", weight.sizes().slice(0, 3), ", got ",

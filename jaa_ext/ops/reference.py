@@ -155,15 +155,17 @@ def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, bord
             f"{name}: weight must be (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), "
             f"got {_shape(weight)}"
         )
-    grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w = weight.shape
+    if 0 in weight.shape:
+        raise ValueError(f"{name}: every dimension of weight must be at least 1, got {_shape(weight)}")
+    grid_h, grid_w, _, in_channels, kernel_h, kernel_w = weight.shape
     if input.shape[1] != in_channels:
         raise ValueError(f"{name}: input has {input.shape[1]} channels, but weight wants {in_channels}")
     if kernel_h % 2 == 0 or kernel_w % 2 == 0:
         raise ValueError(f"{name}: kernel sides must be odd, got {kernel_h} x {kernel_w}")
     height, width = input.shape[2:]
-    if grid_h < 1 or grid_w < 1 or grid_h > height or grid_w > width:
+    if grid_h > height or grid_w > width:
         raise ValueError(
-            f"{name}: the grid must have at least one cell and at most one a pixel, "
+            f"{name}: the grid must have at most one cell a pixel, "
             f"got {grid_h} x {grid_w} cells for an image of {height} x {width}"
         )
     if bias is not None and bias.shape != weight.shape[:3]:

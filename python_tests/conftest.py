@@ -1,0 +1,23 @@
+"""Every op test runs on the CPU and, where there is one, on the GPU."""
+
+import pytest
+import torch
+
+from jaa_ext import _library
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # From the source tree every test would pass on the reference implementations: that must not go unseen.
+    if "cpu" not in _library.DEVICES:
+        pytest.exit(
+            "the compiled kernels are not loaded: install with `pip install '.[test]'` and run `pytest`, not "
+            "`python -m pytest` from the repository's root, which imports the source tree",
+            returncode=2,
+        )
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
