@@ -154,14 +154,16 @@ class Function : public torch::autograd::Function<Function> {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["border"] = border;
+    context->saved_data["has_bias"] = bias.has_value();
     return call_forward(input, weight, bias, border);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
+    const bool has_bias = context->saved_data["has_bias"].toBool();
     const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
-                                      context->needs_input_grad(2)};
+                                      has_bias && context->needs_input_grad(2)};
     auto [grad_input, grad_weight, grad_bias] =
         call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
     return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
