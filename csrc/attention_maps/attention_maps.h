@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../common/cuda_stream.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
 
@@ -28,7 +29,7 @@ struct AttentionRules {
 };
 
 void attention_maps_cpu(const AttentionMaps& op, AttentionRules rules, const Parallel& parallel);
-void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, struct CUstream_st* stream);
+void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, CudaStream stream);
 
 // A product that is rounded by itself: fused into the next sum, it could move a centre to the next map pixel.
 template <typename C>

@@ -41,7 +41,7 @@ __global__ void attention_maps_kernel(AttentionMaps op, RuleTable rules, int fir
 
 }  // namespace
 
-void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, struct CUstream_st* stream) {
+void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, CudaStream stream) {
   for (int64_t begin = 0; begin < op.aus; begin += MOST_AUS) {
     const int aus = static_cast<int>(std::min<int64_t>(op.aus - begin, MOST_AUS));
     RuleTable table{};

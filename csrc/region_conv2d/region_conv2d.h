@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../common/cuda_stream.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
 
@@ -44,8 +45,6 @@ inline int64_t region_conv2d_chunks(const RegionConv2d& op, int64_t units_wanted
   const int64_t chunks = (units_wanted + op.cells() - 1) / op.cells();
   return chunks < op.batch ? chunks : (op.batch > 0 ? op.batch : 1);
 }
-
-using CudaStream = struct CUstream_st*;
 
 void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void* weight, const void* bias,
                                 Image output, CudaStream stream);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../common/cuda_stream.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
 
@@ -48,9 +49,9 @@ void softmax_dice_loss_backward_cpu(const SoftmaxDiceLoss& op, const void* grad_
                                     void* grad_logits, const Parallel& parallel);
 
 // As on the CPU, but a wrong label makes the losses NaN.
-void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice, struct CUstream_st* stream);
+void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice, CudaStream stream);
 void softmax_dice_loss_backward_cuda(const SoftmaxDiceLoss& op, const void* grad_softmax, const void* grad_dice,
-                                     void* grad_logits, struct CUstream_st* stream);
+                                     void* grad_logits, CudaStream stream);
 
 // One label and its prediction, in the compute type C.
 template <typename C>

@@ -94,8 +94,7 @@ __global__ void backward_kernel(SoftmaxDiceLoss op, const T* grad_softmax, const
 
 }  // namespace
 
-void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice,
-                                    struct CUstream_st* stream) {
+void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice, CudaStream stream) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     launch(&forward_kernel<T>, 1, WARP * WARPS, stream, op, static_cast<T*>(softmax), static_cast<T*>(dice));
@@ -103,7 +102,7 @@ void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, vo
 }
 
 void softmax_dice_loss_backward_cuda(const SoftmaxDiceLoss& op, const void* grad_softmax, const void* grad_dice,
-                                     void* grad_logits, struct CUstream_st* stream) {
+                                     void* grad_logits, CudaStream stream) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     launch(&backward_kernel<T>, 1, WARP * WARPS, stream, op, static_cast<const T*>(grad_softmax),
