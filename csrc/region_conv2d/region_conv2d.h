@@ -25,8 +25,8 @@ struct RegionConv2d {
   bool image_border;  // read across cell borders; else each cell is zero-padded by itself
   int64_t batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w;
 
-  int64_t cells() const { return grid_h * grid_w; }
-  int64_t cell_weights() const { return out_channels * in_channels * kernel_h * kernel_w; }
+  JAA_EXT_INLINE int64_t cells() const { return grid_h * grid_w; }
+  JAA_EXT_INLINE int64_t cell_weights() const { return out_channels * in_channels * kernel_h * kernel_w; }
 };
 
 // weight (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w) and bias (grid_h, grid_w,
