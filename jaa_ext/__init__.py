@@ -1,5 +1,27 @@
-"""Joint facial action unit detection and face alignment on PyTorch, with C++ and CUDA kernels."""
+"""Joint facial action unit detection and face alignment on PyTorch, with C++ and CUDA kernels.
+
+`ops` and `facs` come with ``import jaa_ext``; the other parts load when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jaa_ext import facs, ops
 
-__all__ = ["facs", "ops"]
+if TYPE_CHECKING:
+    from jaa_ext import data, engine, models, nn, predict
+    from jaa_ext.models import load_model as load
+
+__all__ = ["data", "engine", "facs", "load", "models", "nn", "ops", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from jaa_ext.models import load_model
+
+        return load_model
+    if name in __all__:
+        return importlib.import_module(f"jaa_ext.{name}")
+    raise AttributeError(f"module 'jaa_ext' has no attribute '{name}'")

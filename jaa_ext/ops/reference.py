@@ -32,6 +32,10 @@ def region_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Literal["cell", "image"] = "cell"
 ) -> Tensor:
     """See `jaa_ext.ops.region_conv2d`: here one ordinary convolution a cell."""
+    if torch.is_autocast_enabled(input.device.type):
+        dtype = torch.get_autocast_dtype(input.device.type)
+        input, weight = input.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     check_region_conv2d(input, weight, bias, border)
     grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
     pad_h, pad_w = kernel_h // 2, kernel_w // 2
@@ -111,6 +115,8 @@ def softmax_dice_loss(
 ) -> SoftmaxDice:
     """See `jaa_ext.ops.softmax_dice_loss`."""
     check_softmax_dice_loss(logits, target, weight, smooth, dice)
+    if torch.is_autocast_enabled(logits.device.type):
+        logits = logits.float()
     x = logits if logits.dtype == torch.float64 else logits.float()
     valid = target != ignore_index
     p = torch.where(valid, target, 0).to(x.dtype)  # symbol p of Eq. 6 and 7

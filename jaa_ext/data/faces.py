@@ -1,0 +1,205 @@
+"""What every data set of faces shares: the sample, alignment, flips, crops and normalization."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from jaa_ext import facs
+
+BORDER = 128
+"""Grey value of what lies outside the original picture."""
+
+
+class FaceSample(NamedTuple):
+    """One aligned face."""
+
+    image: NDArray[np.uint8]
+    """(S, S, 3) RGB."""
+    landmarks: NDArray[np.float32]
+    """(49, 2) x, y in pixels of the image; pixel centres are whole numbers."""
+    labels: NDArray[np.int64]
+    """(A,) 1 present, 0 absent, -1 missing."""
+    subject: str
+    """Who it is, e.g. "S003"."""
+    id: str
+    """Names the sample in messages, e.g. "S003/00017"."""
+
+
+class FaceDataset(Protocol):
+    """What `Crops` and the trainer ask of a data set."""
+
+    @property
+    def aus(self) -> tuple[int, ...]:
+        """AU numbers, in the order of the labels."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The distinct subjects."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> FaceSample: ...
+
+    def label_matrix(self) -> NDArray[np.int64]:
+        """(len, A) of 1, 0 and -1, without reading or drawing an image."""
+
+
+class Crops(Dataset[dict[str, Any]]):
+    """Square crops of aligned faces, the network's input; random in training, central otherwise.
+
+    An index is a pair (epoch, i). A training crop and its horizontal flip depend on (seed, epoch, i) alone, so
+    that neither the order of the samples nor the number of workers matters.
+
+    Args:
+        dataset: images of side ``round(size * 200 / 176)``, the papers' proportion.
+        size: side l of the crops in pixels.
+        train: random crops and flips instead of central crops.
+        seed: of the random crops; at least 0.
+
+    Returns (from ``crops[epoch, i]``):
+        a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels int64 (A,);
+        id, a str.
+
+    Raises:
+        ValueError: an image of the data set has another side (when it is read), or a size or seed is too small.
+    """
+
+    def __init__(self, dataset: FaceDataset, size: int, *, train: bool, seed: int = 0) -> None:
+        if size < 1 or seed < 0:
+            raise ValueError(
+                f"Crops: size must be at least 1 and seed at least 0, got size={size}, seed={seed}"
+            )
+        self.dataset, self.size, self.train, self.seed = dataset, size, train, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        epoch, i = index
+        sample = self.dataset[i]
+        image, landmarks = sample.image, sample.landmarks
+        side = round(self.size * 200 / 176)
+        if image.shape != (side, side, 3):
+            raise ValueError(
+                f"Crops: crops of {self.size} pixels want images of shape {(side, side, 3)}, "
+                f"got {image.shape} for sample {sample.id}"
+            )
+        spare = side - self.size
+        left = top = spare // 2
+        if self.train:
+            random = np.random.default_rng((self.seed, epoch, i))
+            left, top = (int(v) for v in random.integers(0, spare + 1, 2))
+            if random.random() < 0.5:
+                image, landmarks = flip(image, landmarks)
+        image = image[top : top + self.size, left : left + self.size]
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "landmarks": torch.from_numpy(landmarks - np.array((left, top), np.float32)),
+            "labels": torch.from_numpy(sample.labels.copy()),
+            "id": sample.id,
+        }
+
+
+def normalize(image: Tensor) -> Tensor:
+    """Bytes to the network's input: ``(x / 255 - 0.5) / 0.5``, float32 in -1..1.
+
+    Args:
+        image: uint8 (N, 3, H, W) or (3, H, W) RGB.
+
+    Raises:
+        TypeError: an image of another dtype, which may have been normalized already.
+    """
+    if image.dtype != torch.uint8:
+        raise TypeError(f"normalize: image must be uint8, got {str(image.dtype).removeprefix('torch.')}")
+    return (image.float() / 255 - 0.5) / 0.5
+
+
+def flip(
+    image: NDArray[np.uint8], landmarks: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Mirror an (H, W, 3) image and its (49, 2) landmarks left to right; x becomes W - 1 - x."""
+    mirrored = landmarks[list(facs.FLIP)]
+    mirrored[:, 0] = image.shape[1] - 1 - mirrored[:, 0]
+    return np.ascontiguousarray(image[:, ::-1]), mirrored
+
+
+def align_face(
+    image: NDArray[np.uint8], landmarks: NDArray[Any], *, size: int = 200, enlarge: float = 2.9
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
+    """Bring a face upright into the middle of a square picture by a similarity transform.
+
+    The eyes become level, and the box of both eyes' means, the nose tip and the mouth corners is centred and fills
+    ``1 / enlarge`` of the picture (preprocessing of ECCV 2018, section 4.1). Bilinear; grey 128 outside.
+
+    Args:
+        image: uint8 (H, W, 3).
+        landmarks: (49, 2) x, y in pixels of the image.
+        size: side of the result in pixels.
+        enlarge: side of the result in units of the box's longer side.
+
+    Returns:
+        image uint8 (size, size, 3); landmarks float32 (49, 2) in its pixels; matrix float64 (2, 3) that maps original
+        to aligned pixels.
+
+    Raises:
+        ValueError: shapes that do not fit, landmarks that are not finite, or whose eyes or box have no extent.
+        TypeError: an image that is not uint8.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"align_face: image must be (H, W, 3), got {image.shape}")
+    if image.dtype != np.uint8:
+        raise TypeError(f"align_face: image must be uint8, got {image.dtype}")
+    matrix = alignment_matrix(landmarks, size=size, enlarge=enlarge)
+    grey = (BORDER, BORDER, BORDER)
+    aligned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
+    return aligned.astype(np.uint8, copy=False), transform(landmarks, matrix).astype(np.float32), matrix
+
+
+def alignment_matrix(landmarks: NDArray[Any], *, size: int, enlarge: float = 2.9) -> NDArray[np.float64]:
+    """The (2, 3) matrix of `align_face`, without an image."""
+    points = np.asarray(landmarks, np.float64)
+    if points.shape != (facs.NUM_LANDMARKS, 2):
+        raise ValueError(f"align_face: landmarks must be (49, 2), got {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("align_face: landmarks must be finite, got NaN or infinity")
+    if size < 2 or not enlarge > 0:
+        raise ValueError(
+            f"align_face: size must be at least 2 and enlarge above 0, got size={size}, enlarge={enlarge:g}"
+        )
+    eyes = np.stack([points[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE)])
+    across = eyes[1] - eyes[0]
+    distance = float(np.hypot(*across))
+    if distance == 0:
+        raise ValueError(
+            f"align_face: the two eyes must lie apart, got both means at ({eyes[0, 0]:g}, {eyes[0, 1]:g})"
+        )
+    cos, sin = across / distance
+    rotation = np.array([[cos, sin], [-sin, cos]])
+    box = np.concatenate([eyes, points[[_NOSE_TIP, *_MOUTH_CORNERS]]]) @ rotation.T
+    low, high = box.min(0), box.max(0)
+    half = 0.5 * enlarge * float((high - low).max())
+    scale = (size - 1) / 2 / half
+    shift = (size - 1) / 2 - scale * (low + high) / 2
+    return np.column_stack([scale * rotation, shift])
+
+
+def transform(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (..., 2) through a (2, 3) matrix."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def eye_distance(landmarks: Tensor) -> Tensor:
+    """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
+    left, right = (landmarks[..., eye[0] : eye[-1] + 1, :].mean(-2) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
+    return (right - left).norm(dim=-1)
+
+
+_NOSE_TIP = 13
+_MOUTH_CORNERS = (31, 37)

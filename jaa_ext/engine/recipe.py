@@ -1,0 +1,324 @@
+"""Recipes: everything that a training run depends on, in one YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Hashable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from jaa_ext import facs
+from jaa_ext.data import FaceDataset, SyntheticFaces
+from jaa_ext.models import JAANetConfig
+
+DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
+"""The note of weights that were trained on `SyntheticFaces`."""
+
+Module = Literal["region_learning", "alignment", "global_features", "attention", "au_head"]
+"""The parts of JAANet that a step can train or keep fixed."""
+
+
+class RecipeError(ValueError):
+    """One sentence for each problem of a recipe, naming file and key."""
+
+
+def load_recipe(recipe: str | Path) -> Recipe:
+    """Read a recipe from a YAML file, or a built-in one by its name (see `builtin_recipes`).
+
+    Raises:
+        RecipeError: no such recipe, no YAML, or keys or values that are wrong.
+    """
+    path = Path(recipe)
+    name, text = path.name, ""
+    if str(recipe) in builtin_recipes():
+        name = f"{recipe}.yaml"
+        text = (resources.files("jaa_ext") / "recipes" / name).read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        raise RecipeError(
+            f"{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin_recipes())}"
+        )
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{name}: should be keys and values, got {_shown(values)}")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        sentences = [
+            f"{name}: {_sentence(problem)}" for problem in _innermost(error.errors(include_url=False))
+        ]
+        raise RecipeError("\n".join(sentences)) from None
+
+
+def builtin_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    files = (resources.files("jaa_ext") / "recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
+Decay = Annotated[float, Field(gt=0, le=1, description="a number above 0 and up to 1")]
+Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
+Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelSection(_Section):
+    """A preset of `JAANetConfig` and the fields that differ from it, by their names there."""
+
+    preset: Literal["released", "paper", "journal"] = "released"
+    aus: Annotated[tuple[int, ...], Field(strict=False, min_length=1, description="a list of AU numbers")] = (
+        facs.BP4D_AUS
+    )
+
+    def config(self) -> JAANetConfig:
+        """The configuration that the section stands for."""
+        fields = self.model_dump(include=self.model_fields_set - {"preset", "aus"})
+        config: JAANetConfig = getattr(JAANetConfig, self.preset)(self.aus, **fields)
+        return config
+
+    @model_validator(mode="after")
+    def _possible(self) -> ModelSection:
+        self.config()
+        return self
+
+
+def _model_section() -> type[ModelSection]:
+    """With every field of `JAANetConfig`; unset ones keep the preset's value."""
+    hints = get_type_hints(JAANetConfig)
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], None)
+        for field in dataclasses.fields(JAANetConfig)
+        if field.name != "aus"
+    }
+    return create_model("Model", __base__=ModelSection, **fields)
+
+
+if TYPE_CHECKING:
+    Model = ModelSection
+else:
+    Model = _model_section()
+
+
+class Data(_Section):
+    """The built-in drawn faces; test subjects are none of the training subjects."""
+
+    name: Literal["synthetic"] = "synthetic"
+    train_subjects: Count
+    test_subjects: Count
+    samples_per_subject: Count
+    seed: Whole = 0
+    """Of the drawn faces; the recipe's own seed leaves them as they are."""
+
+    @property
+    def note(self) -> str:
+        """What weights trained on this data are worth; empty if there is nothing to say."""
+        return DEMONSTRATION
+
+    def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
+        """The training and the test set for a model."""
+        aus = [au for au in config.aus if isinstance(au, int)]
+
+        def faces(subjects: range) -> SyntheticFaces:
+            return SyntheticFaces(
+                subjects=subjects,
+                samples_per_subject=self.samples_per_subject,
+                seed=self.seed,
+                size=round(config.image_size * 200 / 176),
+                aus=aus,
+            )
+
+        last = self.train_subjects + self.test_subjects
+        return faces(range(self.train_subjects)), faces(range(self.train_subjects, last))
+
+
+class Loss(_Section):
+    """Factors of `criterion.JointLoss`; 0 leaves a term out."""
+
+    align: NotNegative = 0.5
+    """lambda1 of Eq. 1."""
+    attention: NotNegative = 0.0
+    """lambda2 of Eq. 1."""
+    attention_reduction: Literal["sum", "mean"] = "sum"
+    """Over the points of a map; Eq. 4 sums."""
+    dice: NotNegative = 1.0
+    dice_over: Literal["sample", "batch"] = "sample"
+    """The Dice ratio of each sample (Eq. 7) or of the batch (V-Net)."""
+    smooth: Positive = 1.0
+    """epsilon of Eq. 7."""
+    local: NotNegative = 1.0
+    """Of the local predictions' E_au, for models that have them (journal version)."""
+    weighted: bool = True
+    """AUs weigh by their rarity in the training set, w_i of Eq. 6; otherwise all alike."""
+
+
+class Optimizer(_Section):
+    """Stochastic gradient descent."""
+
+    momentum: Share = 0.9
+    nesterov: bool = True
+    weight_decay: NotNegative = 5e-4
+
+    @model_validator(mode="after")
+    def _possible(self) -> Optimizer:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Step(_Section):
+    """A stretch of training with its own learning rate and modules; momentum starts anew with each step."""
+
+    name: str
+    epochs: Count
+    lr: Positive
+    schedule: Literal["step", "cosine"] = "step"
+    """"step" multiplies by `lr_decay` every `lr_decay_every` epochs; "cosine" falls to 0 over the step."""
+    lr_decay: Decay = 0.3
+    lr_decay_every: Count = 2
+    warmup: Whole = 0
+    """Iterations over which the rate rises to the schedule's."""
+    train: Annotated[
+        tuple[Module, ...] | None,
+        Field(
+            strict=False, min_length=1, description="a list of modules out of " + ", ".join(get_args(Module))
+        ),
+    ] = None
+    """What is trained; the rest is fixed, batch norm statistics too. None trains everything."""
+    align: Annotated[float | None, Field(ge=0, description="a number of at least 0")] = None
+    """lambda1 in this step, in place of `loss.align`."""
+
+
+class Recipe(_Section):
+    """A training run. Equal recipes on the same machine give the same bits."""
+
+    name: str
+    seed: Whole = 0
+    model: Model
+    data: Data
+    batch_size: Count
+    workers: Whole = 0
+    """Processes that read the training images; 0 reads in the training process."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, description="a list of steps")]
+    checkpoint_every: Count = 500
+    """Iterations (optimizer steps) between two checkpoints; the end of an epoch has one too."""
+
+    @property
+    def epochs(self) -> int:
+        """Of all steps together."""
+        return sum(step.epochs for step in self.steps)
+
+    def to_yaml(self) -> str:
+        """What `load_recipe` reads back as an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+
+
+def difference(former: Recipe, recipe: Recipe) -> str:
+    """The keys at which two recipes differ, with both values."""
+    was, now = _leaves(former.model_dump()), _leaves(recipe.model_dump())
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every single value by its path of keys and list positions."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, tuple):
+        parts = dict(enumerate(value)).items()
+    else:
+        return {path: value}
+    return {
+        k: v for key, part in parts for k, v in _leaves(part, f"{path}.{key}" if path else str(key)).items()
+    }
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers may be written 1e-7 (a string in YAML 1.1), and whose keys may not repeat."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'the key "{key}" stands twice', node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+_WANTED = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+}
+
+
+def _innermost(problems: Sequence[Any]) -> list[Any]:
+    """Without those of a list that an element's problem has made too short."""
+    paths = [problem["loc"] for problem in problems]
+    return [p for p in problems if not any(p["loc"] == path[: len(p["loc"])] != path for path in paths)]
+
+
+def _sentence(problem: Any) -> str:
+    """A problem that pydantic found, as `key.path: what was wanted, what was got`."""
+    *parents, key = problem["loc"]
+    kind, context = problem["type"], problem.get("ctx", {})
+    path = ".".join(str(part) for part in problem["loc"])
+    known = _section(parents).model_fields
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0)[0]
+        return f'{path}: unknown key, the nearest known one is "{nearest}"'
+    if kind == "missing":
+        return f"{path}: is missing"
+    if kind == "value_error":
+        return f"{path}: {str(context['error']).removeprefix('JAANetConfig: ')}"
+    field = known.get(key if isinstance(key, str) else parents[-1])
+    wanted = field.description if field is not None else None
+    wanted = wanted or context.get("expected") or _WANTED.get(kind) or problem["msg"]
+    return f"{path}: should be {wanted}, got {_shown(problem['input'])}"
+
+
+def _section(path: list[int | str]) -> type[BaseModel]:
+    """The section that a path of keys and list positions leads to."""
+    section: type[BaseModel] = Recipe
+    for part in path:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section_of(section.model_fields[part].annotation) or section
+    return section
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _section_of(arg))), None)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,71 @@
+"""Where and how training computes: the device, the same bits every time, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+
+def make_fabric(device: str, precision: Any) -> Fabric:
+    """Lightning Fabric on one device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        ValueError: another word, or a GPU that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cpu" and not number:
+        return Fabric(accelerator="cpu", devices=1, precision=precision)
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:<number>", got "{device}"')
+    if int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f'device "{device}" is not there: CUDA devices found: {torch.cuda.device_count()}')
+    return Fabric(accelerator="cuda", devices=[int(number or 0)], precision=precision)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """The same bits from run to run, on a GPU too; a warning names an operation that cannot."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    settings: Any = torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("warn")
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        settings.fill_uninitialized_memory = fill
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that an iteration can end whole; a second one interrupts as usual."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed  # only the main thread may handle signals
+        return
+    former = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, former)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """For the data loader's workers: Ctrl-C reaches them too, but the iteration under way needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,47 @@
+"""What each iteration of training is given: its samples and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from jaa_ext.engine.recipe import Step
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """Batches of indices (epoch, i), every sample once an epoch, in an order drawn from (seed, epoch).
+
+    Epochs count over all steps of a recipe. The last batch of an epoch is smaller where the sizes do not
+    divide; where it would be a single sample, no base for batch norm statistics, it is left out.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+        if samples < 2:
+            raise ValueError(f"training needs at least 2 samples, got {samples}")
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.epoch = 0
+        self.start = 0
+        """Batches of the epoch to pass over."""
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        full, rest = divmod(self.samples, self.batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples).tolist()
+        for batch in range(self.start, len(self)):
+            picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, i) for i in picked]
+
+
+def learning_rate(step: Step, iteration: int, per_epoch: int) -> float:
+    """The rate of an iteration of a step, counted from 0; `per_epoch` iterations make an epoch."""
+    if step.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * iteration / (step.epochs * per_epoch))) / 2
+    else:
+        factor = step.lr_decay ** (iteration // per_epoch // step.lr_decay_every)
+    return step.lr * factor * min(1.0, (iteration + 1) / (step.warmup + 1))

@@ -1,0 +1,404 @@
+"""JAA-Net: joint AU detection and face alignment with adaptive attention.
+
+Shao, Liu, Cai, Ma: Deep Adaptive Attention for Joint Facial Action Unit Detection and Face Alignment, ECCV
+2018, here "the paper", and its journal version, IJCV 2021. N is the batch, A the number of AUs, l the side of
+the input image, c the unit width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jaa_ext import facs
+from jaa_ext.nn import (
+    AttentionRefinement,
+    FeatureStack,
+    HierarchicalMultiScaleRegion,
+    LocalFeatures,
+    RegionLayer,
+    scale_gradient,
+)
+from jaa_ext.ops import attention_maps
+
+
+@dataclass(frozen=True)
+class JAANetConfig:
+    """What a JAA-Net consists of. The defaults are the authors' PyTorch release (`JAANetConfig.released`).
+
+    Raises:
+        ValueError: a value out of range, or two fields that contradict each other.
+    """
+
+    aus: tuple[int | facs.AURule, ...]
+    """AUs in the order of the outputs: numbers, or rules of one's own."""
+    image_size: int = 176
+    """Side l of the input image in pixels: at least 64, a multiple of 16."""
+    width: int = 8
+    """Unit width c."""
+    embedding: int | None = None
+    """Width d between the two linear layers of alignment and of the AU head; None means 64c."""
+    region: Literal["R", "HMR"] = "HMR"
+    """Region learning by DRML's region layer or by the hierarchical and multi-scale one (section 3.1)."""
+    au_detection: bool = True
+    """Whether AUs are detected; without, alignment is left."""
+    alignment: bool = True
+    """Whether landmarks are predicted, their features entering the AU head (FA)."""
+    global_features: bool = True
+    """Whether features of the whole face enter the AU head (GF)."""
+    attention: bool = True
+    """Whether local features of each AU enter the AU head (LF)."""
+    refinement: bool = True
+    """Whether attention maps are refined (AR); without, the target maps are used as they are."""
+    local_loss: bool = False
+    """Journal version: each AU is also predicted from its local features alone, and they learn from that
+    only: they enter the AU head detached."""
+    assemble: Literal["sum", "mean"] = "mean"
+    """How the local features of the AUs are joined: summed (paper) or averaged (PyTorch releases)."""
+    padding_removal: bool = False
+    """Whether the local branch gets its features and maps zoomed and cropped (paper, section 3.3)."""
+    target_maps: Literal["drawn", "resized"] = "resized"
+    """The maps of side l/4: drawn at that side (paper), or the larger ones resized by nearest neighbour."""
+    roi_ratio: float = 0.14
+    """zeta of Eq. 3, in (0, 1]."""
+    decay: float = 0.56
+    """xi of Eq. 3, at least 0; 0 gives uniform maps (UA)."""
+    gradient_enhancement: float = 2.0
+    """lambda_3 of Eq. 5, at least 1; 1 leaves it out (w/o BE)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "aus", tuple(self.aus))
+        self._check_values()
+        self._check_combinations()
+
+    @classmethod
+    def paper(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+        """The text of the paper: local features summed, padding removal, drawn target maps, exact Eq. 5."""
+        preset: dict[str, Any] = {"assemble": "sum", "padding_removal": True, "target_maps": "drawn"}
+        return cls(**{"aus": tuple(aus), **preset, **changes})
+
+    @classmethod
+    def released(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+        """The authors' PyTorch release: averaged, no padding removal, resized target maps. Eq. 5 is exact
+        where they train the refinement at lambda_3 times the rate and divide the weight of E_r by it."""
+        return cls(**{"aus": tuple(aus), **changes})
+
+    @classmethod
+    def journal(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+        """The journal version: a local loss for each AU, no gradient enhancement, local features averaged and
+        detached before the AU head. It trains without E_r."""
+        return cls(**{"aus": tuple(aus), "local_loss": True, "gradient_enhancement": 1.0, **changes})
+
+    @property
+    def embedding_size(self) -> int:
+        """d: `embedding`, or 64c."""
+        return 64 * self.width if self.embedding is None else self.embedding
+
+    @property
+    def map_size(self) -> int:
+        """l/4, side of the shared features and of the target and refined maps."""
+        return self.image_size // 4
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types; `from_dict` reads them back."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "aus": [asdict(au) if isinstance(au, facs.AURule) else au for au in self.aus]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JAANetConfig:
+        """A config from the fields that `to_dict` gave; fields left out take their defaults.
+
+        Raises:
+            ValueError: an unknown field, no aus, or values that do not fit.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"JAANetConfig: unknown field {unknown[0]!r}")
+        if "aus" not in values:
+            raise ValueError("JAANetConfig: field 'aus' is missing")
+        aus = (
+            facs.AURule(**{**au, "points": tuple(au["points"])}) if isinstance(au, Mapping) else au
+            for au in values["aus"]
+        )
+        return cls(**{**values, "aus": tuple(aus)})
+
+    def _check_values(self) -> None:
+        for au in self.aus:
+            if not isinstance(au, int | facs.AURule):
+                raise ValueError(f"JAANetConfig: aus must be AU numbers or facs.AURule, got {au!r}")
+            if isinstance(au, int) and self.aus.count(au) > 1:
+                raise ValueError(f"JAANetConfig: aus has AU {au} more than once")
+        if self.image_size < 64 or self.image_size % 16:
+            raise ValueError(
+                f"JAANetConfig: image_size must be a multiple of 16 and at least 64, got {self.image_size}"
+            )
+        for name, value, choices in (
+            ("region", self.region, ("R", "HMR")),
+            ("assemble", self.assemble, ("sum", "mean")),
+            ("target_maps", self.target_maps, ("drawn", "resized")),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f'JAANetConfig: {name} must be "{choices[0]}" or "{choices[1]}", got "{value}"'
+                )
+        for name, valid, wanted in (
+            ("width", self.width >= 1, "at least 1"),
+            ("embedding", self.embedding_size >= 1, "at least 1"),
+            ("roi_ratio", 0 < self.roi_ratio <= 1, "in (0, 1]"),
+            ("decay", self.decay >= 0, "at least 0"),
+            ("gradient_enhancement", self.gradient_enhancement >= 1, "at least 1"),
+        ):
+            if not valid:
+                raise ValueError(f"JAANetConfig: {name} must be {wanted}, got {getattr(self, name)}")
+
+    def _check_combinations(self) -> None:
+        def refuse(text: str) -> None:
+            raise ValueError(f"JAANetConfig: {text}")
+
+        if not self.au_detection and not self.alignment:
+            refuse("au_detection=False and alignment=False leave nothing to detect")
+        for name in ("global_features", "attention"):
+            if not self.au_detection and getattr(self, name):
+                refuse(f"au_detection=False leaves no use for {name}=True")
+        for name, other in (
+            ("attention", "alignment"),
+            ("refinement", "attention"),
+            ("local_loss", "attention"),
+            ("padding_removal", "attention"),
+        ):
+            if getattr(self, name) and not getattr(self, other):
+                refuse(f"{name}=True needs {other}=True")
+        if self.au_detection and not self.alignment and not self.global_features:
+            refuse("au_detection=True needs features: alignment=True or global_features=True")
+        if self.au_detection and not self.aus:
+            refuse("au_detection=True needs aus, got none")
+        if self.padding_removal and self.target_maps != "drawn":
+            refuse(f'padding_removal=True needs target_maps="drawn", got "{self.target_maps}"')
+        if self.gradient_enhancement != 1 and not self.refinement:
+            refuse(f"gradient_enhancement={self.gradient_enhancement:g} needs refinement=True")
+        if self.attention:
+            facs.rules(self.aus)
+
+
+@dataclass
+class JAAOutput:
+    """What `JAANet` returns; a field is None where the variant lacks the part."""
+
+    logits: Tensor | None = None
+    """(N, 2, A); index 1 of the middle axis is "present"."""
+    landmarks: Tensor | None = None
+    """(N, 49, 2) x, y in pixels of the input image; float32 under autocast too."""
+    initial_maps: Tensor | None = None
+    """(N, A, l/4 + 8, l/4 + 8) attention maps drawn from the landmarks, the refinement's input; constants."""
+    target_maps: Tensor | None = None
+    """(N, A, l/4, l/4) initial maps as large as the refined ones, constants: what E_r compares those with,
+    and what the local features use where there is no refinement."""
+    refined_maps: Tensor | None = None
+    """(N, A, l/4, l/4) of weights in 0..1; a gradient entering here (E_r) is not enhanced."""
+    local_logits: Tensor | None = None
+    """(N, 2, A), as `logits`, from the local features of each AU alone (journal version)."""
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """(N, A) probability that each AU is present, float32 or float64."""
+        return None if self.logits is None else _full(self.logits).softmax(1)[:, 1]
+
+
+class JAANet(nn.Module):
+    """JAA-Net and its published variants.
+
+    Shape:
+        image (N, 3, l, l), floating, ``(x / 255 - 0.5) / 0.5`` -> `JAAOutput`.
+
+    Raises:
+        ValueError, TypeError: in forward, an image of another shape or not floating.
+    """
+
+    note: str = ""
+    """A remark on the weights that travels with the model's file."""
+
+    def __init__(self, config: JAANetConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, channels, side = config.width, 8 * config.width, config.map_size // 8
+        block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
+        self.region_learning = nn.Sequential(
+            block(3, 4 * c), nn.MaxPool2d(2), block(4 * c, channels), nn.MaxPool2d(2)
+        )
+        self.alignment = Alignment(channels, c, side, config.embedding_size) if config.alignment else None
+        self.global_features = FeatureStack(channels, c) if config.global_features else None
+        self.attention = AdaptiveAttention(config) if config.attention else None
+        parts = config.alignment + config.global_features + config.attention
+        self.au_head = (
+            nn.Sequential(
+                nn.Linear(parts * 20 * c * side * side, config.embedding_size),
+                nn.Linear(config.embedding_size, 2 * len(config.aus)),
+                nn.Unflatten(1, (2, len(config.aus))),
+            )
+            if config.au_detection
+            else None
+        )
+
+    def forward(self, image: Tensor) -> JAAOutput:
+        self._check(image)
+        pool2 = self.region_learning(image)
+        output = JAAOutput()
+        features = []
+        if self.alignment is not None:
+            alignment_features, output.landmarks = self.alignment(pool2)
+            features.append(alignment_features)
+        if self.global_features is not None:
+            features.append(self.global_features(pool2))
+        if self.attention is not None:
+            attended = self.attention(pool2, output.landmarks)
+            features.append(attended.features)
+            output.initial_maps = attended.initial_maps
+            output.target_maps = attended.target_maps
+            output.refined_maps = attended.refined_maps
+            output.local_logits = attended.local_logits
+        if self.au_head is not None:
+            output.logits = self.au_head(torch.cat(features, 1).flatten(1))
+        return output
+
+    @torch.no_grad()
+    def set_mean_shape(self, landmarks: Any) -> None:
+        """Let training start at a mean face: it becomes the bias of the last alignment layer.
+
+        Args:
+            landmarks: (49, 2) tensor or array in pixels of the input image.
+
+        Raises:
+            ValueError: a model without alignment, or another shape.
+        """
+        if self.alignment is None:
+            raise ValueError("set_mean_shape: this model predicts no landmarks (alignment=False)")
+        landmarks = torch.as_tensor(landmarks)
+        if landmarks.shape != (facs.NUM_LANDMARKS, 2):
+            raise ValueError(f"set_mean_shape: landmarks must be (49, 2), got {list(landmarks.shape)}")
+        self.alignment.landmarks.bias.copy_(landmarks.flatten())
+
+    def _check(self, image: Tensor) -> None:
+        side = self.config.image_size
+        if image.dim() != 4 or image.shape[1:] != (3, side, side):
+            raise ValueError(f"JAANet: image must be (N, 3, {side}, {side}), got {list(image.shape)}")
+        if not image.is_floating_point():
+            raise TypeError(
+                f"JAANet: image must be floating, (x / 255 - 0.5) / 0.5, got {str(image.dtype)[6:]}"
+            )
+
+
+class Alignment(nn.Module):
+    """Face alignment (paper, section 3.2): stack P, linear to d, linear to the landmarks, nothing between.
+
+    Shape:
+        pool2 (N, in_channels, l/4, l/4) -> features (N, 20c, side, side), landmarks (N, 49, 2) in pixels.
+    """
+
+    def __init__(self, in_channels: int, width: int, side: int, embedding: int) -> None:
+        super().__init__()
+        self.features = FeatureStack(in_channels, width)
+        self.embedding = nn.Linear(20 * width * side * side, embedding)
+        self.landmarks = nn.Linear(embedding, 2 * facs.NUM_LANDMARKS)
+
+    def forward(self, pool2: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(pool2)
+        embedding = self.embedding(features.flatten(1))
+        # Half precision would round a landmark to a whole pixel.
+        with torch.autocast(pool2.device.type, enabled=False):
+            landmarks = self.landmarks(embedding.to(self.landmarks.weight.dtype))
+        return features, landmarks.unflatten(1, (facs.NUM_LANDMARKS, 2))
+
+
+class Attended(NamedTuple):
+    """What `AdaptiveAttention` returns; the maps as in `JAAOutput`."""
+
+    features: Tensor
+    """(N, 20c, side, side), the assembled local features."""
+    initial_maps: Tensor
+    target_maps: Tensor
+    refined_maps: Tensor | None
+    local_logits: Tensor | None
+
+
+class AdaptiveAttention(nn.Module):
+    """Adaptive attention learning (paper, section 3.3): maps from landmarks, refined, and local features.
+
+    Shape:
+        pool2 (N, 8c, l/4, l/4), landmarks (N, 49, 2) -> `Attended`.
+    """
+
+    def __init__(self, config: JAANetConfig) -> None:
+        super().__init__()
+        self.config = config
+        aus, c, side = len(config.aus), config.width, config.map_size // 8
+        self.refinement = AttentionRefinement(aus, c) if config.refinement else None
+        self.local_features = LocalFeatures(8 * c, c, aus)
+        # Grouped convolutions of one point are the AUs' own linear layers, 20c * side^2 -> 8c -> 2.
+        self.local_head = (
+            nn.Sequential(
+                nn.Conv1d(aus * 20 * c * side * side, aus * 8 * c, 1, groups=aus),
+                nn.Conv1d(aus * 8 * c, aus * 2, 1, groups=aus),
+            )
+            if config.local_loss
+            else None
+        )
+
+    def forward(self, pool2: Tensor, landmarks: Tensor) -> Attended:
+        config = self.config
+        initial_maps, target_maps = self._draw(landmarks)
+        maps, refined_maps = target_maps, None
+        if self.refinement is not None:
+            refined_maps = self.refinement(initial_maps)
+            maps = scale_gradient(refined_maps, config.gradient_enhancement)
+        local = self.local_features(remove_padding(pool2) if config.padding_removal else pool2, maps)
+
+        local_logits = None
+        if self.local_head is not None:
+            points = local.flatten(2).flatten(1).unsqueeze(2)
+            local_logits = self.local_head(points).view(-1, len(config.aus), 2).transpose(1, 2)
+        assembled = local.sum(1) if config.assemble == "sum" else local.mean(1)
+        if config.local_loss:
+            assembled = assembled.detach()
+        return Attended(assembled, initial_maps, target_maps, refined_maps, local_logits)
+
+    def _draw(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """The initial maps of side l/4 + 8 and the target maps of side l/4."""
+        side = self.config.map_size
+        if self.config.padding_removal:
+            target = remove_padding(self._draw_at(landmarks, side))
+            return _zoom(target, side + 8), target
+        initial = self._draw_at(landmarks, side + 8)
+        if self.config.target_maps == "drawn":
+            return initial, self._draw_at(landmarks, side)
+        return initial, F.interpolate(initial, size=(side, side), mode="nearest")
+
+    def _draw_at(self, landmarks: Tensor, map_size: int) -> Tensor:
+        return attention_maps(
+            landmarks.detach(),
+            self.config.aus,
+            image_size=self.config.image_size,
+            map_size=map_size,
+            roi_ratio=self.config.roi_ratio,
+            decay=self.config.decay,
+        )
+
+
+def remove_padding(x: Tensor) -> Tensor:
+    """C(S(x, (m + 6) / m), m / (m + 6)): zoom (N, C, m, m) to side m + 6, then crop its centre (section 3.3).
+
+    S is read as bilinear interpolation between pixel centres (``align_corners=False``).
+    """
+    return _zoom(x, x.shape[-1] + 6)[..., 3:-3, 3:-3]
+
+
+def _zoom(x: Tensor, side: int) -> Tensor:
+    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _full(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

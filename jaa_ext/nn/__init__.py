@@ -1,0 +1,26 @@
+"""Layers and losses of joint AU detection and face alignment, for use in any model."""
+
+from jaa_ext.nn.attention import AttentionRefinement, FeatureStack, LocalFeatures
+from jaa_ext.nn.losses import (
+    AlignmentLoss,
+    AttentionLoss,
+    SoftmaxDiceLoss,
+    au_weights,
+    scale_gradient,
+)
+from jaa_ext.nn.region import HierarchicalMultiScaleRegion, RegionBatchNorm2d, RegionConv2d, RegionLayer
+
+__all__ = [
+    "AlignmentLoss",
+    "AttentionLoss",
+    "AttentionRefinement",
+    "FeatureStack",
+    "HierarchicalMultiScaleRegion",
+    "LocalFeatures",
+    "RegionBatchNorm2d",
+    "RegionConv2d",
+    "RegionLayer",
+    "SoftmaxDiceLoss",
+    "au_weights",
+    "scale_gradient",
+]

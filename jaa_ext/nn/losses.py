@@ -1,0 +1,175 @@
+"""The losses of joint AU detection and face alignment (ECCV 2018)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from jaa_ext import facs
+from jaa_ext.ops import SoftmaxDice, softmax_dice_loss
+
+
+class SoftmaxDiceLoss(nn.Module):
+    """AU detection loss (Eq. 6 and 7): `jaa_ext.ops.softmax_dice_loss` as a layer.
+
+    Args:
+        weight: (A,) weight w_i of each AU (see `au_weights`), or None for 1.
+        smooth: epsilon of Eq. 7.
+        dice: "sample" as Eq. 7, "batch" as V-Net.
+        ignore_index: the value of a missing label.
+
+    Shape:
+        logits (N, 2, A), target (N, A) -> named tuple (softmax, dice) of scalars; their sum is E_au (Eq. 8).
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        smooth: float = 1.0,
+        dice: Literal["sample", "batch"] = "sample",
+        ignore_index: int = -1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.smooth = smooth
+        self.dice = dice
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> SoftmaxDice:
+        return softmax_dice_loss(
+            logits,
+            target,
+            self.weight,
+            smooth=self.smooth,
+            dice=self.dice,
+            ignore_index=self.ignore_index,
+        )
+
+    def extra_repr(self) -> str:
+        return f'smooth={self.smooth}, dice="{self.dice}", ignore_index={self.ignore_index}'
+
+
+class AlignmentLoss(nn.Module):
+    """E_align (Eq. 2): squared landmark errors over 2 d^2, summed over landmarks, averaged over the batch.
+
+    d is the distance between the means of the six true landmarks of either eye.
+
+    Shape:
+        landmarks and target (N, 49, 2) in pixels -> scalar. Half types compute in float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+
+    def forward(self, landmarks: Tensor, target: Tensor) -> Tensor:
+        wanted = (facs.NUM_LANDMARKS, 2)
+        if landmarks.shape != target.shape or landmarks.dim() != 3 or landmarks.shape[1:] != wanted:
+            raise ValueError(
+                f"AlignmentLoss: landmarks and target must both be (N, 49, 2), "
+                f"got {list(landmarks.shape)} and {list(target.shape)}"
+            )
+        landmarks, target = _full(landmarks), _full(target)
+        eyes = target[:, facs.LEFT_EYE].mean(1) - target[:, facs.RIGHT_EYE].mean(1)
+        errors = (landmarks - target).square().sum((1, 2))
+        return (errors / (2 * eyes.square().sum(1))).mean()
+
+
+class AttentionLoss(nn.Module):
+    """E_r (Eq. 4): cross entropy between refined and initial attention maps, a constraint on the refinement.
+
+    Summed over AUs and averaged over the batch. Refined weights are kept one epsilon of their dtype away from
+    0 and 1, so that loss and gradient stay finite where the sigmoid saturates.
+
+    Args:
+        reduction: over the points of a map, "sum" (Eq. 4) or "mean" (the authors' PyTorch program).
+
+    Shape:
+        refined and target_maps (N, A, m, m) of weights in 0..1 -> scalar. Half types compute in float32, also
+        under autocast.
+
+    Raises:
+        ValueError: an unknown reduction, or shapes that do not fit.
+    """
+
+    def __init__(self, reduction: Literal["sum", "mean"] = "sum") -> None:
+        super().__init__()
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f'AttentionLoss: reduction must be "sum" or "mean", got "{reduction}"')
+        self.reduction = reduction
+
+    def forward(self, refined: Tensor, target_maps: Tensor) -> Tensor:
+        if refined.shape != target_maps.shape or refined.dim() != 4:
+            raise ValueError(
+                f"AttentionLoss: refined and target_maps must both be (N, A, m, m), "
+                f"got {list(refined.shape)} and {list(target_maps.shape)}"
+            )
+        eps = torch.finfo(refined.dtype).eps
+        v_hat, v = _full(refined).clamp(eps, 1 - eps), _full(target_maps)
+        entropy = -(v * v_hat.log() + (1 - v) * (-v_hat).log1p())
+        points = entropy.sum((2, 3)) if self.reduction == "sum" else entropy.mean((2, 3))
+        return points.sum(1).mean()
+
+    def extra_repr(self) -> str:
+        return f'reduction="{self.reduction}"'
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x unchanged, its gradient times ``factor``: the back-propagation enhancement of Eq. 5 (lambda_3)."""
+    output: Tensor = _ScaleGradient.apply(x, factor)  # type: ignore[no-untyped-call]
+    return output
+
+
+def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> Tensor:
+    """Weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j), r_i its occurrence rate (section 3.4).
+
+    Rates are taken over valid labels. An AU that never occurs counts as occurring once, with a warning.
+
+    Args:
+        labels: (n, A) tensor or array of 1, 0 and -1 (missing).
+        aus: the AUs' numbers, for the warning.
+
+    Returns:
+        (A,) float32, summing to A.
+
+    Raises:
+        ValueError: labels that are not (n, A) or hold another value.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dim() != 2:
+        raise ValueError(f"au_weights: labels must be (n, A), got {list(labels.shape)}")
+    unknown = labels[(labels != 0) & (labels != 1) & (labels != -1)]
+    if len(unknown):
+        raise ValueError(f"au_weights: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}")
+    occurrences, valid = (labels == 1).sum(0), (labels != -1).sum(0)
+    for i in (occurrences == 0).nonzero().flatten().tolist():
+        name = f"the AU at index {i}" if aus is None or isinstance(aus[i], facs.AURule) else f"AU {aus[i]}"
+        warnings.warn(f"{name} never occurs in the labels: it is weighted as if it did once", stacklevel=2)
+    inverse_rates = valid.clamp_min(1).double() / occurrences.clamp_min(1)
+    weights: Tensor = len(inverse_rates) * inverse_rates / inverse_rates.sum()
+    return weights.float()
+
+
+class _ScaleGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, factor: float) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
+
+
+def _full(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

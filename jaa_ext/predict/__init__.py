@@ -1,0 +1,19 @@
+"""From photographs to AUs and landmarks.
+
+`jaa_ext.predict.draw` draws them; it is not imported here because it needs matplotlib.
+"""
+
+from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
+from jaa_ext.predict.predictor import FacePrediction, ImageError, Predictor, read_image
+from jaa_ext.predict.tables import write_csv
+
+__all__ = [
+    "DetectedFace",
+    "FaceDetector",
+    "FacePrediction",
+    "ImageError",
+    "MissingDependency",
+    "Predictor",
+    "read_image",
+    "write_csv",
+]

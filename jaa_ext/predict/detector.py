@@ -1,0 +1,109 @@
+"""Faces in a photograph and their 49 landmarks, found by dlib (the extra ``faces``)."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+
+MODEL_FILE = "shape_predictor_68_face_landmarks.dat"
+DEBIAN_MODELS = Path("/usr/share/dlib")
+"""Where Debian's package libdlib-data puts the landmark model."""
+
+LARGEST_SIDE = 2000
+"""Larger photographs are searched at this size: dlib finds faces from 80 pixels on."""
+MIN_SCORE = 0.25
+"""dlib's own threshold, 0, lets round badges and balls through: up to 0.2; clear faces score 0.4 and more."""
+UPSAMPLED_SIDE = 1000
+"""Photographs up to this size in which nothing is found are searched once more at twice their size."""
+
+
+class MissingDependency(ImportError):
+    """A package or model file of an extra is not installed; the message says how to get it."""
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedFace:
+    """A face as dlib sees it, in pixels of the photograph."""
+
+    box: tuple[float, float, float, float]
+    """left, top, right, bottom; may reach outside the photograph."""
+    landmarks: NDArray[np.float32]
+    """(49, 2) float32 x, y."""
+    score: float
+    """dlib's detection score, above `MIN_SCORE`; a clear frontal face has 1 and more."""
+
+
+class FaceDetector:
+    """dlib's frontal face detector and 68-point landmark model, reduced to the 49 points of `facs`.
+
+    Raises:
+        MissingDependency: dlib or its landmark model is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import dlib
+        except ImportError as error:
+            raise _missing("dlib") from error
+        self._detector = dlib.get_frontal_face_detector()
+        self._shape_predictor = dlib.shape_predictor(str(landmark_model()))
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
+        """Find the faces of an RGB image, (H, W, 3) uint8, sorted from left to right."""
+        height, width = image.shape[:2]
+        scale = min(1.0, LARGEST_SIDE / max(height, width))
+        searched: NDArray[Any] = np.ascontiguousarray(image)
+        if scale < 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            searched = cv2.resize(searched, size, interpolation=cv2.INTER_AREA)
+        # Width and height are rounded to whole pixels each: they do not shrink by quite the same factor.
+        stretch = np.array([width / searched.shape[1], height / searched.shape[0]])
+
+        boxes, scores, _ = self._detector.run(searched, 0, MIN_SCORE)
+        if not boxes and max(height, width) <= UPSAMPLED_SIDE:
+            boxes, scores, _ = self._detector.run(searched, 1, MIN_SCORE)
+
+        faces = []
+        for box, score in zip(boxes, scores, strict=True):
+            shape = self._shape_predictor(searched, box)
+            points = np.array([(shape.part(i).x, shape.part(i).y) for i in facs.DLIB68_TO_49])
+            corners = np.array([(box.left(), box.top()), (box.right(), box.bottom())])
+            (left, top), (right, bottom) = _rescale(corners, stretch).tolist()
+            faces.append(
+                DetectedFace((left, top, right, bottom), _rescale(points, stretch).astype(np.float32), score)
+            )
+        return sorted(faces, key=lambda face: face.box)
+
+
+def landmark_model() -> Path:
+    """The file of dlib's 68-point landmark model: of face_recognition_models, else of Debian's libdlib-data.
+
+    Raises:
+        MissingDependency: it is in neither place.
+    """
+    # Importing face_recognition_models would import pkg_resources, which setuptools has dropped.
+    spec = importlib.util.find_spec("face_recognition_models")
+    packaged = [Path(folder) / "models" for folder in (spec and spec.submodule_search_locations) or ()]
+    for folder in (*packaged, DEBIAN_MODELS):
+        if (folder / MODEL_FILE).is_file():
+            return folder / MODEL_FILE
+    raise _missing(f"dlib's landmark model {MODEL_FILE}")
+
+
+def _rescale(points: NDArray[Any], stretch: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixel centres of an image to those of the same image stretched."""
+    return (points + 0.5) * stretch - 0.5
+
+
+def _missing(what: str) -> MissingDependency:
+    return MissingDependency(
+        f"finding faces needs {what}, which is not installed: pip install 'jaa_ext[faces]'"
+    )

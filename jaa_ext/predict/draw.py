@@ -1,0 +1,352 @@
+"""Pictures: predictions over a photograph, attention maps, the course of a training.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; nothing is said by colour alone.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+from jaa_ext.atomic import replacing
+from jaa_ext.predict.predictor import FacePrediction, as_rgb
+
+ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
+INK, PALE = "#222222", "#E6E6E6"
+LINES = list(
+    zip(
+        (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, INK),
+        ("-", "--", "-.", ":", "-", "--", "-."),
+        ("o", "s", "^", "D", "v", "P", "X"),
+        strict=True,
+    )
+)
+
+DRAWN_SIDES = (900, 2400)
+"""Photographs are drawn with a longer side in this range of pixels, enlarged or reduced where needed."""
+BLOCK_WIDTH, CLOSE_UP = 21.5, 10.0
+"""Width of the block of one face and side of its close-up, in line heights."""
+
+
+def draw_faces(
+    image: NDArray[Any],
+    predictions: Sequence[FacePrediction],
+    aus: Sequence[int | facs.AURule],
+    note: str = "",
+) -> NDArray[np.uint8]:
+    """Draw boxes and landmarks over a photograph and, beside it, each face's AU probabilities and a close-up.
+
+    Args:
+        image: the photograph, as `jaa_ext.predict.Predictor` takes it: (H, W), (H, W, 3) or (H, W, 4).
+        predictions: its faces.
+        aus: the AUs of the probabilities, ``model.config.aus``.
+        note: printed at the bottom, ``model.note``.
+
+    Returns:
+        (H', W', 3) uint8 RGB, the photograph at the top left with its longer side within `DRAWN_SIDES`.
+    """
+    image = as_rgb(image)
+    longer = max(image.shape[:2])
+    scale = np.clip(longer, *DRAWN_SIDES) / longer
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    photo = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    line = max(height, width) / 32
+    block_width, block_height = BLOCK_WIDTH * line, (len(aus) + 3.0 + CLOSE_UP) * line
+
+    # As many columns of faces as make the picture smallest, measured by its outline.
+    count = max(1, len(predictions))
+    columns = min(
+        range(1, count + 1), key=lambda c: c * block_width + max(height, -(-count // c) * block_height)
+    )
+    rows = -(-count // columns) if predictions else 0
+    canvas_width = round(width + columns * block_width)
+    note_lines = textwrap.wrap(note, int(canvas_width / (0.36 * line)))
+    body_height = round(max(height, rows * block_height))
+    canvas_height = body_height + round(1.1 * line * len(note_lines) + 0.6 * line * bool(note_lines))
+
+    figure = Figure(figsize=(canvas_width / 72, canvas_height / 72), dpi=72)  # so that a point is a pixel
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(photo, extent=(0, width, height, 0), interpolation="none")
+
+    for face in predictions:
+        _draw_box(axes, face, scale, line, (width, height))
+    for i, face in enumerate(predictions):
+        left, top = width + (i // rows) * block_width, (i % rows) * block_height
+        _draw_bars(axes, face, aus, left, top, line)
+        _draw_close_up(axes, image, face, left + 4.1 * line, top + (len(aus) + 2.2) * line, CLOSE_UP * line)
+    if not predictions:
+        axes.text(width + line, 1.5 * line, "no face found", size=0.75 * line, color=INK, va="center")
+    for i, text in enumerate(note_lines):
+        y = body_height + (0.85 + 1.1 * i) * line
+        axes.text(0.5 * line, y, text, size=0.62 * line, color=VERMILION, weight="bold", va="center")
+    axes.set(xlim=(0, canvas_width), ylim=(canvas_height, 0), aspect="auto")  # imshow moves the limits
+    axes.axis("off")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def attention_figure(
+    images: NDArray[np.uint8],
+    initial_maps: NDArray[np.float32],
+    refined_maps: NDArray[np.float32],
+    aus: Sequence[int | facs.AURule],
+    path: str | os.PathLike[str],
+    note: str = "",
+) -> None:
+    """Save initial and refined attention maps over faces as a PNG, after Fig. 4 of ECCV 2018.
+
+    A column an AU, two rows a face: its initial maps and, below, its refined ones.
+
+    Args:
+        images: (N, l, l, 3) uint8 RGB aligned faces.
+        initial_maps: (N, A, M, M) weights 0..1; any M, the map covers the face.
+        refined_maps: (N, A, m, m) weights 0..1.
+        aus: the A AUs.
+        path: the PNG file.
+        note: printed at the bottom, ``model.note``.
+
+    Raises:
+        ValueError: numbers of faces or AUs that differ.
+    """
+    shape = (len(images), len(aus))
+    for name, maps in (("initial_maps", initial_maps), ("refined_maps", refined_maps)):
+        if maps.ndim != 4 or maps.shape[:2] != shape:
+            raise ValueError(
+                f"attention_figure: {name} must be (N, A, side, side) with N, A = {shape}, got {maps.shape}"
+            )
+    rows, columns = 2 * shape[0], shape[1]
+    cell, label, bar, title, foot = 1.2, 0.45, 0.95, 0.4, 0.4 if note else 0.1  # inches
+    width, height = label + columns * cell + bar, title + rows * cell + foot
+    figure = Figure(figsize=(width, height), dpi=150)
+    for row in range(rows):
+        face, refined = divmod(row, 2)
+        grey = cv2.cvtColor(images[face], cv2.COLOR_RGB2GRAY)[..., None] / 255
+        for column in range(columns):
+            weights = (refined_maps if refined else initial_maps)[face, column]
+            weights = cv2.resize(weights, grey.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            box = (label + column * cell, foot + (rows - 1 - row) * cell, 0.96 * cell, 0.96 * cell)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            axes.imshow(_overlay(grey, weights))
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(_au_label(aus[column], column), size=9)
+            if column == 0:
+                axes.set_ylabel("refined" if refined else "initial", size=9)
+    bar_height = min(rows * cell, 3.5)
+    bar_axes = figure.add_axes(
+        (
+            1 - (bar - 0.15) / width,
+            (foot + (rows * cell - bar_height) / 2) / height,
+            0.15 / width,
+            bar_height / height,
+        )
+    )
+    colours = ListedColormap(_overlay(np.full((256, 1), 0.5), np.linspace(0, 1, 256)))
+    figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar_axes, label="attention weight")
+    _save(figure, path, note)
+
+
+def training_figure(
+    history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], note: str = ""
+) -> None:
+    """Save the course of a training as a PNG: losses, F1 and accuracy, mean error and failure rate by epoch.
+
+    Args:
+        history: one mapping an epoch: "epoch" (int), "step" (its name, optional), "losses" (name to value),
+            "scores" (optional or None where the epoch was not evaluated) with any of "f1_mean" and
+            "accuracy_mean" (0..1), "mean_error" and "failure_rate" (%). A value may be missing or None.
+        path: the PNG file.
+        note: printed at the bottom, ``model.note``.
+
+    Raises:
+        ValueError: an empty history.
+    """
+    if not history:
+        raise ValueError("training_figure: got an empty history, wanted at least one epoch")
+    epochs = [entry["epoch"] for entry in history]
+    if any(later <= earlier for earlier, later in pairwise(epochs)):
+        epochs = list(range(1, len(history) + 1))  # a new step may count from 1 again
+    losses = [entry["losses"] for entry in history]
+    scores = [entry.get("scores") or {} for entry in history]
+
+    figure = Figure(figsize=(13, 4.2), dpi=120)
+    loss_axes, score_axes, error_axes = figure.subplots(1, 3)
+    for i, name in enumerate(dict.fromkeys(name for entry in losses for name in entry)):
+        values = _column(losses, name)
+        _plot(loss_axes, i, epochs, np.where(values > 0, values, np.nan), name.replace("_", " "))
+    loss_axes.set(title="losses", ylabel="loss (log scale)", yscale="log")
+    _plot(score_axes, 0, epochs, _column(scores, "f1_mean"), "F1, mean over AUs")
+    _plot(score_axes, 1, epochs, _column(scores, "accuracy_mean"), "accuracy, mean over AUs")
+    score_axes.set(title="AU detection", ylabel="score (0..1)", ylim=(0, 1))
+    _plot(error_axes, 0, epochs, _column(scores, "mean_error"), "mean error, % of inter-ocular distance")
+    _plot(
+        error_axes, 1, epochs, _column(scores, "failure_rate"), "failure rate, % of faces with error > 10 %"
+    )
+    error_axes.set(title="face alignment", ylabel="error, failures (%)")
+    error_axes.set_ylim(bottom=0)
+
+    steps = [entry.get("step") for entry in history]
+    starts = [i for i in range(len(steps)) if i == 0 or steps[i] != steps[i - 1]]
+    for axes in (loss_axes, score_axes, error_axes):
+        axes.set_title(axes.get_title(), pad=16)
+        axes.set_xlabel("epoch")
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(color=PALE)
+        axes.spines[["top", "right"]].set_visible(False)
+        for i in starts if len(starts) > 1 else ():
+            edge = epochs[i] - 0.5
+            axes.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                f" {steps[i]}", (edge, 1.01), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
+            )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")
+        else:
+            axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=INK)
+    figure.tight_layout(rect=(0, 0.06 if note else 0, 1, 1))
+    _save(figure, path, note)
+
+
+def _draw_box(
+    axes: Axes, face: FacePrediction, scale: float, line: float, photo_size: tuple[int, int]
+) -> None:
+    left, top, right, bottom = (edge * scale for edge in face.box)
+    stroke = 0.09 * line
+    photo = Rectangle((0, 0), *photo_size, transform=axes.transData)
+    for colour, width in (("white", 2 * stroke), (BLUE, stroke)):
+        box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=width)
+        axes.add_patch(box).set_clip_path(photo)
+    axes.text(
+        max(left, 0.2 * line),
+        max(top - 0.25 * line, line),
+        f"face {face.face_id}",
+        size=0.62 * line,
+        color="white",
+        va="bottom",
+        bbox={"facecolor": BLUE, "edgecolor": "white", "pad": 0.12 * line, "linewidth": stroke / 2},
+    )
+    _draw_landmarks(axes, (face.landmarks + 0.5) * scale, right - left, photo)
+
+
+def _draw_close_up(
+    axes: Axes, image: NDArray[np.uint8], face: FacePrediction, left: float, top: float, side: float
+) -> None:
+    """The photograph around a face's box, in a square of the canvas."""
+    x, y = (face.box[0] + face.box[2] + 1) / 2, (face.box[1] + face.box[3] + 1) / 2
+    half = 0.7 * max(face.box[2] - face.box[0], face.box[3] - face.box[1])
+    scale = side / (2 * half)
+    shift = np.array((left, top)) - scale * np.array((x - half, y - half))
+    x0, y0 = max(0, round(x - half)), max(0, round(y - half))
+    part = image[y0 : max(0, round(y + half)), x0 : max(0, round(x + half))]
+    if part.size:
+        (part_left, part_top), (part_right, part_bottom) = (
+            scale * np.array(corner) + shift
+            for corner in ((x0, y0), (x0 + part.shape[1], y0 + part.shape[0]))
+        )
+        extent = (part_left, part_right, part_bottom, part_top)
+        axes.imshow(part, extent=extent, aspect="auto", interpolation="bilinear")
+    square = Rectangle((left, top), side, side, transform=axes.transData)
+    _draw_landmarks(axes, (face.landmarks + 0.5) * scale + shift, side / 1.4, square)
+
+
+def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside: Rectangle) -> None:
+    dot = max(2.0, face_width / 40)  # the dots of a face should not touch
+    x, y = points.T
+    dots = axes.scatter(x, y, s=dot**2, color=ORANGE, edgecolors="black", linewidths=dot / 8, zorder=3)
+    dots.set_clip_path(inside)
+
+
+def _draw_bars(
+    axes: Axes, face: FacePrediction, aus: Sequence[int | facs.AURule], left: float, top: float, line: float
+) -> None:
+    """The block of one face: a line an AU with mark, number, name, bar and probability."""
+    mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
+    bar_width = 7 * line
+    size = 0.62 * line
+    y = top + line
+    axes.text(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold", color=INK, va="center")
+    axes.text(
+        number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold", color=INK, va="center"
+    )
+    for tick in (0, 0.5, 1):
+        axes.text(
+            bar + tick * bar_width,
+            y + 0.3 * line,
+            f"{tick:g}",
+            size=0.8 * size,
+            color=INK,
+            ha="center",
+            va="center",
+        )
+    for i, (au, probability, present) in enumerate(zip(aus, face.probabilities, face.present, strict=True)):
+        y = top + (2.1 + i) * line
+        weight = "bold" if present else "normal"
+        text: dict[str, Any] = {"size": size, "color": INK, "va": "center", "weight": weight}
+        if present:
+            axes.text(mark, y, "\N{CHECK MARK}", **text)
+        axes.text(number, y, _au_label(au, i), **text)
+        axes.text(name, y, "" if isinstance(au, facs.AURule) else facs.AU_NAMES.get(au, ""), **text)
+        axes.add_patch(Rectangle((bar, y - 0.33 * line), bar_width, 0.66 * line, color=PALE, lw=0))
+        colour = ORANGE if present else BLUE
+        axes.add_patch(
+            Rectangle((bar, y - 0.33 * line), probability * bar_width, 0.66 * line, color=colour, lw=0)
+        )
+        axes.text(value, y, f"{probability:.2f}", **text)
+    middle = bar + bar_width / 2
+    axes.plot([middle] * 2, [top + 1.65 * line, top + (1.55 + len(aus)) * line], color=INK, lw=0.05 * line)
+
+
+def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights (...) as colours over a grey picture (..., 1) of 0..1, the opaquer the higher; RGB (..., 3)."""
+    opacity: NDArray[np.float64] = 0.75 * np.sqrt(np.clip(weights, 0, 1))[..., None]
+    colours: NDArray[np.float64] = np.asarray(matplotlib.colormaps["inferno"](weights))[..., :3]
+    return grey * (1 - opacity) + colours * opacity
+
+
+def _au_label(au: int | facs.AURule, place: int) -> str:
+    return f"rule {place}" if isinstance(au, facs.AURule) else f"AU {au}"
+
+
+def _column(entries: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    return np.array([np.nan if entry.get(name) is None else entry[name] for entry in entries], dtype=float)
+
+
+def _plot(axes: Axes, i: int, epochs: Sequence[int], values: NDArray[np.float64], label: str) -> None:
+    if np.isfinite(values).any():
+        colour, style, marker = LINES[i % len(LINES)]
+        known = np.isfinite(values)
+        axes.plot(
+            np.array(epochs)[known],
+            values[known],
+            style,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            label=label,
+        )
+
+
+def _save(figure: Figure, path: str | os.PathLike[str], note: str) -> None:
+    # About 13 characters to the inch.
+    text = "\n".join(textwrap.wrap(note, int(13 * figure.get_figwidth())))
+    figure.text(0.01, 0.01, text, color=VERMILION, weight="bold", size=9, va="bottom")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

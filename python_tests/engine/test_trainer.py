@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision
+from rich.console import Console
+
+from jaa_ext.data import FaceSample, SyntheticFaces
+from jaa_ext.engine import NonFiniteLoss, RunError, Scores, load_checkpoint, train
+from jaa_ext.engine.recipe import DEMONSTRATION, Recipe, Step
+from jaa_ext.engine.schedule import Batches, learning_rate
+from jaa_ext.engine.trainer import Trainer
+from jaa_ext.models import load_model
+
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"aus": [6, 7, 12], "image_size": 64, "width": 2},
+    "data": {"train_subjects": 2, "test_subjects": 1, "samples_per_subject": 5},
+    "batch_size": 4,
+    "loss": {"attention": 2e-4, "attention_reduction": "mean"},
+    "steps": [{"name": "joint", "epochs": 2, "lr": 0.01}],
+    "checkpoint_every": 2,
+}  # 3 iterations an epoch
+
+RUN = """
+import os, pathlib, signal, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+torch.set_num_threads(1)
+from jaa_ext.engine import load_recipe, train
+from jaa_ext.engine.trainer import Trainer
+recipe, out, kill_at = load_recipe(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+whole = Trainer._train_one_batch
+def dying(self, stage, batch):
+    if self.iteration == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(self, stage, batch)
+Trainer._train_one_batch = dying
+train(recipe, out, device="cpu")
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe.model_validate({**RECIPE, **changes})
+
+
+def run(made: Recipe, out: Path, **options: Any) -> tuple[Scores, str]:
+    text = io.StringIO()
+    scores = train(made, out, device="cpu", console=Console(file=text, width=200), **options)
+    return scores, text.getvalue()
+
+
+def losses(out: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((out / "losses.csv").open()))
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Everything a run leaves but its checkpoint, whose archive has no fixed bytes."""
+    return {p.name: p.read_bytes() for p in out.iterdir() if p.is_file() and p.name != "checkpoint.pt"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores, str]:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("finished")
+    torch.set_num_threads(1)
+    return out, *run(recipe(), out)
+
+
+def test_what_a_run_leaves(finished: tuple[Path, Scores, str]) -> None:
+    out, scores, text = finished
+    assert {p.name for p in out.iterdir()} == {
+        "recipe.yaml", "checkpoint.pt", "losses.csv", "history.json", "tensorboard",
+        "model.safetensors", "metrics.json", "metrics.csv",
+    }  # fmt: skip
+    assert any((out / "tensorboard").iterdir())
+    assert Scores.from_dict(json.loads((out / "metrics.json").read_text())) == scores
+    assert scores.note == DEMONSTRATION == load_model(out / "model.safetensors").note
+
+    rows, history = losses(out), json.loads((out / "history.json").read_text())
+    assert [(int(r["iteration"]), int(r["epoch"])) for r in rows] == [(i + 1, i // 3 + 1) for i in range(6)]
+    assert [(e["epoch"], e["step"], e["lr"]) for e in history] == [(1, "joint", 0.01), (2, "joint", 0.01)]
+    for epoch, entry in enumerate(history):
+        mean = sum(float(r["total"]) for r in rows[3 * epoch : 3 * epoch + 3]) / 3
+        assert entry["losses"]["total"] == pytest.approx(mean)
+    assert Scores.from_dict(history[1]["scores"]) == scores
+    for row in rows:
+        total = float(row["au_softmax"]) + float(row["au_dice"]) + 0.5 * float(row["align"])
+        assert float(row["total"]) == pytest.approx(total + 2e-4 * float(row["attention"]), rel=1e-5)
+
+    lines = text.splitlines()  # no terminal: one line an epoch
+    assert len(lines) == 2
+    assert lines[1].startswith("joint 2/2  lr 0.01  au_softmax ")
+    assert all(word in lines[1] for word in ("align", "attention", "F1", "mean error", "images/s"))
+
+
+def test_training_starts_at_the_mean_face_and_learns(finished: tuple[Path, Scores, str]) -> None:
+    out, _, _ = finished
+    faces = SyntheticFaces(subjects=range(2), samples_per_subject=5, size=73)
+    mean = np.mean([faces[i].landmarks - 4 for i in range(10)], axis=0)
+    trainer = Trainer(recipe(), out, "cpu", recipe().data.build(recipe().model.config()))
+    bias = trainer.model.alignment.landmarks.bias.detach().view(49, 2)
+    assert bias.numpy() == pytest.approx(mean, abs=1e-3)
+    before, after = trainer.model.state_dict(), load_model(out / "model.safetensors").state_dict()
+    assert not torch.equal(before["alignment.embedding.weight"], after["alignment.embedding.weight"])
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    finished: tuple[Path, Scores, str], tmp_path: Path
+) -> None:
+    torch.rand(7)  # what was drawn before does not matter
+    scores, _ = run(recipe(), tmp_path / "again")
+    assert files(tmp_path / "again") == files(finished[0])
+    assert scores == finished[1]
+    other = recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    run(other, tmp_path / "other", seed=1)
+    assert losses(tmp_path / "other")[0] != losses(finished[0])[0]
+    assert "seed: 1" in (tmp_path / "other" / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("kill_at", [3, 5])
+def test_a_killed_run_goes_on_with_the_same_bits(
+    finished: tuple[Path, Scores, str], tmp_path: Path, kill_at: int
+) -> None:
+    out, file = tmp_path / "run", tmp_path / "tiny.yaml"
+    file.write_text(recipe().to_yaml())
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-c", RUN, str(file), str(out), str(kill_at)]
+    done = subprocess.run(arguments, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (out / "model.safetensors").exists()
+    # Killed in the fourth iteration, at the start of an epoch; or in the sixth, two after the checkpoint.
+    position = load_checkpoint(out / "checkpoint.pt")
+    assert (position["epoch"], position["batch"]) == ((1, 0) if kill_at == 3 else (1, 1))
+
+    scores, _ = run(recipe(), out, resume=True)
+    assert files(out) == files(finished[0])
+    assert scores == finished[1]
+
+
+def test_resuming_a_finished_run_writes_the_same_files(
+    finished: tuple[Path, Scores, str], tmp_path: Path
+) -> None:
+    out, whole, _ = finished
+    before = files(out)
+    (out / "metrics.json").unlink()
+    scores, text = run(recipe(), out, resume=True)
+    assert (files(out), scores, text) == (before, whole, "")
+
+
+def test_ctrl_c_ends_the_iteration_and_saves(
+    finished: tuple[Path, Scores, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainer._train_one_batch
+
+    def interrupted(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
+        if self.iteration == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(self, stage, batch)
+
+    text = io.StringIO()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_train_one_batch", interrupted)
+        train(recipe(checkpoint_every=100), tmp_path, device="cpu", console=Console(file=text, width=200))
+    assert "Stopped after iteration 5: --resume goes on from there." in text.getvalue()
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    run(recipe(checkpoint_every=100), tmp_path, resume=True)
+    assert (tmp_path / "losses.csv").read_bytes() == (finished[0] / "losses.csv").read_bytes()
+
+
+def test_a_folder_that_holds_a_run_is_refused(finished: tuple[Path, Scores, str], tmp_path: Path) -> None:
+    out = finished[0]
+    before = files(out)
+    with pytest.raises(RunError, match="holds a run already; resume it, or give another folder"):
+        run(recipe(), out)
+    with pytest.raises(RunError, match=r"begun by another recipe \(batch_size was 4, is 5\)"):
+        run(recipe(batch_size=5), out, resume=True)
+    with pytest.raises(RunError, match=r"begun by another recipe \(seed was 0, is 3\)"):
+        run(recipe(), out, resume=True, seed=3)
+    assert files(out) == before
+    with pytest.raises(RunError, match=r"no run to resume \(no checkpoint\.pt\)"):
+        run(recipe(), tmp_path, resume=True)
+
+
+def test_a_step_keeps_fixed_modules_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    end = Trainer._end_epoch
+
+    def snapshot(self: Trainer, stage: Any, speed: float) -> None:
+        end(self, stage, speed)
+        states[self.epoch] = {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    monkeypatch.setattr(Trainer, "_end_epoch", snapshot)
+    steps = [
+        {"name": "joint", "epochs": 1, "lr": 0.01},
+        {"name": "alignment", "epochs": 1, "lr": 0.01, "align": 1, "train": ["alignment", "au_head"]},
+        {"name": "aus", "epochs": 1, "lr": 0.01, "train": ["global_features", "attention"]},
+    ]
+    run(recipe(steps=steps), tmp_path)
+    modules = {"region_learning", "alignment", "global_features", "attention", "au_head"}
+    assert {key.split(".")[0] for key in states[1]} == modules
+    for epoch, trained in ((2, {"alignment", "au_head"}), (3, {"global_features", "attention"})):
+        for module in modules:
+            same = {
+                key: torch.equal(value, states[epoch - 1][key])
+                for key, value in states[epoch].items()
+                if key.split(".")[0] == module
+            }
+            statistics = [key for key in same if "running" in key]
+            if module in trained:
+                assert not any(same[key] for key in statistics)
+                assert not all(same.values())
+            else:
+                assert all(same.values())
+                assert statistics or module == "au_head"
+    rows = losses(tmp_path)
+    factors = [
+        (float(r["total"]) - float(r["au_softmax"]) - float(r["au_dice"])) / float(r["align"]) for r in rows
+    ]
+    assert factors == pytest.approx(
+        [0.5] * 3 + [1.0] * 3 + [0.5] * 3, abs=2e-3
+    )  # the attention term is small
+
+
+def test_a_resumed_step_starts_with_fresh_momentum(tmp_path: Path) -> None:
+    steps = [{"name": "a", "epochs": 1, "lr": 0.01}, {"name": "b", "epochs": 1, "lr": 0.01}]
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(recipe(steps=steps), one)
+
+    made = recipe(steps=steps)
+    stop = Trainer._train_step
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def only_the_first(self: Trainer, step: Step, first: int) -> None:
+            if step.name == "b":
+                raise KeyboardInterrupt
+            stop(self, step, first)
+
+        patch.setattr(Trainer, "_train_step", only_the_first)
+        run(made, two)
+    run(made, two, resume=True)
+    assert files(one) == files(two)
+
+
+def test_a_step_that_trains_nothing_of_the_model(tmp_path: Path) -> None:
+    model = {**RECIPE["model"], "attention": False, "refinement": False, "gradient_enhancement": 1}
+    steps = [
+        {"name": "joint", "epochs": 1, "lr": 0.01, "train": ["attention", "au_head"]},
+        {"name": "late", "epochs": 1, "lr": 0.01, "train": ["attention"]},
+    ]
+    with pytest.raises(
+        ValueError, match='step "late" trains nothing: it names attention, but the model has only'
+    ):
+        run(recipe(model=model, steps=steps), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+class Broken(SyntheticFaces):
+    """Faces of which one has eyes in one place, so that its alignment loss is infinite."""
+
+    def __getitem__(self, index: int) -> FaceSample:
+        sample = super().__getitem__(index)
+        return sample._replace(landmarks=np.full((49, 2), 30, np.float32)) if index == 6 else sample
+
+
+def test_a_broken_sample_is_named_before_it_spoils_the_model(tmp_path: Path) -> None:
+    test_set = SyntheticFaces(subjects=[9], samples_per_subject=2, size=73, aus=(6, 7, 12))
+    broken = Broken(subjects=[4, 5], samples_per_subject=5, size=73, aus=(6, 7, 12))
+    with pytest.raises(NonFiniteLoss) as caught:
+        run(recipe(checkpoint_every=1), tmp_path, datasets=(broken, test_set))
+    message = str(caught.value)
+    done = len(losses(tmp_path))
+    assert f'at iteration {done + 1} (step "joint", epoch 1): au_softmax ' in message
+    assert "align inf" in message and "total inf" in message
+    assert message.endswith("; samples S005/00001")
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert state["iteration"] == done
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_divergence_names_the_whole_batch(tmp_path: Path) -> None:
+    steps = [{"name": "joint", "epochs": 4, "lr": 1e12}]
+    with pytest.raises(NonFiniteLoss, match=r"samples S00\d/\d+, S00\d/\d+, "):
+        run(recipe(steps=steps), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_resumes_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    def fabric(device: str, precision: Any) -> Fabric:
+        # Fabric itself offers float16 and its gradient scaler on GPUs only.
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30) if precision == "16-mixed" else None
+        return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision(precision, "cpu", scaler))
+
+    monkeypatch.setattr("jaa_ext.engine.trainer.make_fabric", fabric)
+    made = recipe(precision=precision)
+    run(made, tmp_path / "one")
+    whole = Trainer._train_one_batch
+
+    def failing(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
+        if self.iteration == 5:
+            raise MemoryError
+        return whole(self, stage, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Trainer, "_train_one_batch", failing)
+        run(made, tmp_path / "two")
+    run(made, tmp_path / "two", resume=True)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    state = load_checkpoint(tmp_path / "one" / "checkpoint.pt")
+    assert all(value.dtype != torch.bfloat16 and value.isfinite().all() for value in state["model"].values())
+    if precision == "16-mixed":
+        assert 0 < state["scaler"]["scale"] < 2.0**30  # gradients did overflow, and those steps were left out
+
+
+def test_workers_read_the_same_crops(finished: tuple[Path, Scores, str], tmp_path: Path) -> None:
+    run(recipe(workers=2), tmp_path)
+    assert losses(tmp_path) == losses(finished[0])
+
+
+def test_other_aus_and_other_devices_are_refused(tmp_path: Path) -> None:
+    faces = SyntheticFaces(subjects=[9], samples_per_subject=2, size=73, aus=(1, 6))
+    with pytest.raises(ValueError, match=r"the model has AUs \[6, 7, 12\], but the data has \[1, 6\]"):
+        run(recipe(), tmp_path, datasets=(faces, faces))
+    for device, sentence in (
+        ("gpu", 'device must be "auto", "cpu", "cuda" or "cuda:<number>", got "gpu"'),
+        ("cuda:99", 'device "cuda:99" is not there: CUDA devices found: '),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            train(recipe(), tmp_path, device=device)
+
+
+def test_batches_are_reproducible_from_anywhere() -> None:
+    batches = Batches(11, 4, seed=5)
+    batches.epoch = 2
+    whole = list(batches)
+    assert [len(b) for b in whole] == [4, 4, 3]
+    assert sorted(pair for b in whole for pair in b) == [(2, i) for i in range(11)]
+    batches.start = 2
+    assert list(batches) == whole[2:]
+    others = [Batches(11, 4, seed=5), Batches(11, 4, seed=6)]
+    others[1].epoch = 2
+    assert all([i for b in o for _, i in b] != [i for b in whole for _, i in b] for o in others)
+
+
+def test_a_last_batch_of_one_is_left_out() -> None:
+    assert [len(b) for b in Batches(9, 4, seed=0)] == [4, 4] and len(Batches(9, 4, seed=0)) == 2
+    assert [len(b) for b in Batches(8, 4, seed=0)] == [4, 4] and len(Batches(8, 4, seed=0)) == 2
+    assert [len(b) for b in Batches(3, 4, seed=0)] == [3]
+    with pytest.raises(ValueError, match="training needs at least 2 samples, got 1"):
+        Batches(1, 4, seed=0)
+
+
+def test_learning_rates() -> None:
+    step = Step(name="s", epochs=6, lr=0.01)
+    rates = [learning_rate(step, i, 10) for i in (0, 19, 20, 39, 40, 59)]
+    assert rates == pytest.approx([0.01, 0.01, 0.003, 0.003, 0.0009, 0.0009])
+    cosine = Step(name="s", epochs=2, lr=0.1, schedule="cosine")
+    assert [learning_rate(cosine, i, 10) for i in (0, 5, 10, 15)] == pytest.approx(
+        [0.1, 0.1 * (0.5 + math.sqrt(0.5) / 2), 0.05, 0.1 * (0.5 - math.sqrt(0.5) / 2)]
+    )
+    warm = Step(name="s", epochs=6, lr=0.01, warmup=4)
+    assert [learning_rate(warm, i, 10) for i in range(6)] == pytest.approx(
+        [0.002, 0.004, 0.006, 0.008, 0.01, 0.01]
+    )
+
+
+def test_the_rate_reaches_the_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    whole = Trainer._train_one_batch
+
+    def spy(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
+        values = whole(self, stage, batch)
+        seen.append(stage.optimizer.optimizer.param_groups[0]["lr"])
+        return values
+
+    monkeypatch.setattr(Trainer, "_train_one_batch", spy)
+    run(
+        recipe(steps=[{"name": "s", "epochs": 2, "lr": 0.01, "lr_decay": 0.5, "lr_decay_every": 1}]), tmp_path
+    )
+    assert seen == pytest.approx([0.01] * 3 + [0.005] * 3)
+
+
+def test_a_terminal_sees_the_losses_of_each_iteration(tmp_path: Path) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=200, force_terminal=True)
+    train(recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path, device="cpu", console=console)
+    assert "0/3" in text.getvalue()  # the bar, then the epoch's line
+    assert "joint 1/1  lr " in text.getvalue()
+
+
+def test_training_leaves_the_callers_settings(finished: tuple[Path, Scores, str]) -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory

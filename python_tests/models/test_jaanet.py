@@ -1,0 +1,610 @@
+"""JAA-Net against the papers' counts and against a forward pass written out in plain loops."""
+
+import copy
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from jaa_ext import facs
+from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
+from jaa_ext.nn import AlignmentLoss, AttentionLoss, SoftmaxDiceLoss
+
+PRESETS = {
+    "paper": JAANetConfig.paper,
+    "released": JAANetConfig.released,
+    "journal": JAANetConfig.journal,
+}
+PLAIN = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
+VARIANTS = {  # the rows of the ablation, and what they lack
+    "R-Net": ({**PLAIN, "region": "R", "alignment": False}, {"logits"}),
+    "HMR-Net": ({**PLAIN, "alignment": False}, {"logits"}),
+    "HMR-Net+DWA": (PLAIN, {"logits", "landmarks"}),
+    "w/o AR": (
+        {"refinement": False, "gradient_enhancement": 1.0},
+        {"logits", "landmarks", "initial_maps", "target_maps"},
+    ),
+    "w/o BE": (
+        {"gradient_enhancement": 1.0},
+        {"logits", "landmarks", "initial_maps", "target_maps", "refined_maps"},
+    ),
+    "w/o GA": ({"decay": 0.0}, {"logits", "landmarks", "initial_maps", "target_maps", "refined_maps"}),
+    "w/o AU": ({**PLAIN, "au_detection": False, "global_features": False}, {"landmarks"}),
+}
+
+
+def small(preset="released", aus=(1, 6, 24), **changes):
+    return PRESETS[preset](aus, **{"image_size": 64, "width": 1, **changes})
+
+
+def build(config, seed=0):
+    """A model with nothing at its neutral value, whose landmarks lie on the image."""
+    torch.manual_seed(seed)
+    model = JAANet(config)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and ("running" in name or "bn" in name):
+            tensor.uniform_(0.5, 1.5)
+    if config.alignment:
+        shape = 0.3 + 0.4 * torch.rand(49, 2)
+        shape[list(facs.INNER_EYE_CORNERS), 0] = torch.tensor([0.45, 0.55])
+        model.set_mean_shape(shape * config.image_size)
+    return model
+
+
+def images(config, n=3, seed=1, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, config.image_size, config.image_size, generator=generator, dtype=dtype)
+
+
+def present(output):
+    return {field.name for field in dataclasses.fields(output) if getattr(output, field.name) is not None}
+
+
+# Parameter counts from the layers' shapes.
+
+
+def count_parameters(config):
+    def conv(i, o):
+        return 9 * i * o + o
+
+    def linear(i, o):
+        return i * o + o
+
+    def stack(i):
+        total = 0
+        for o in (12 * c, 16 * c, 20 * c):
+            total += conv(i, o) + 2 * o + conv(o, o) + 2 * o
+            i = o
+        return total
+
+    def region(i, c1):
+        if config.region == "R":
+            norms = 64 * 2 * 4 * c1
+            return conv(i, 4 * c1) + norms + 9216 * c1**2 + 256 * c1 + 2 * 4 * c1
+        norms = 64 * 2 * 4 * c1 + 16 * 2 * 2 * c1 + 4 * 2 * c1
+        return conv(i, 4 * c1) + norms + 4932 * c1**2 + 148 * c1 + 2 * 4 * c1
+
+    c, a = config.width, len(config.aus)
+    d = config.embedding or 64 * c
+    flat = 20 * c * (config.image_size // 32) ** 2
+    total = {"region_learning": region(3, c) + region(4 * c, 2 * c)}
+    total["alignment"] = (stack(8 * c) + linear(flat, d) + linear(d, 98)) * config.alignment
+    total["global_features"] = stack(8 * c) * config.global_features
+    refinement = conv(1, 8 * c) + 2 * conv(8 * c, 8 * c) + 3 * 2 * 8 * c + conv(8 * c, 1)
+    local_head = linear(flat, 8 * c) + linear(8 * c, 2)
+    branch = stack(8 * c) + refinement * config.refinement + local_head * config.local_loss
+    total["attention"] = a * branch * config.attention
+    parts = config.alignment + config.global_features + config.attention
+    total["au_head"] = (linear(parts * flat, d) + linear(d, 2 * a)) * config.au_detection
+    return total
+
+
+def test_the_released_network_has_the_authors_size():
+    config = JAANetConfig.released(facs.BP4D_AUS)
+    with torch.device("meta"):
+        model = JAANet(config)
+        features = model.alignment.features(torch.empty(2, 64, 44, 44))
+    assert features.shape == (2, 160, 5, 5)
+    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    assert counts == count_parameters(config)
+    assert round(sum(counts.values()) / 1e6, 1) == 22.2
+
+
+@pytest.mark.parametrize("changes", [{}, {"embedding": 7, "width": 2}, {"image_size": 112}])
+@pytest.mark.parametrize("name", [*PRESETS, *VARIANTS])
+def test_parameters_of_every_variant(name, changes):
+    config = small(name, **changes) if name in PRESETS else small(**VARIANTS[name][0], **changes)
+    with torch.device("meta"):
+        model = JAANet(config)
+    assert sum(p.numel() for p in model.parameters()) == sum(count_parameters(config).values())
+    for child, count in count_parameters(config).items():
+        assert (getattr(model, child) is None) == (count == 0)
+
+
+# What each variant returns.
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_ablations_lack_what_they_should(name):
+    changes, fields = VARIANTS[name]
+    config = small(**changes)
+    output = build(config).eval()(images(config, n=1))
+    assert present(output) == fields
+    assert (output.probabilities is None) == ("logits" not in fields)
+    if name == "w/o GA":
+        assert set(output.target_maps.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("image_size", [64, 80, 112, 176])
+def test_shapes(preset, image_size):
+    config = small(preset, aus=(1, 2), image_size=image_size)
+    output = build(config).eval()(images(config, n=2))
+    side = image_size // 4
+    want = {
+        "logits": (2, 2, 2),
+        "landmarks": (2, 49, 2),
+        "initial_maps": (2, 2, side + 8, side + 8),
+        "target_maps": (2, 2, side, side),
+        "refined_maps": (2, 2, side, side),
+    }
+    if preset == "journal":
+        want["local_logits"] = (2, 2, 2)
+    assert {name: tuple(getattr(output, name).shape) for name in present(output)} == want
+    assert not output.initial_maps.requires_grad and not output.target_maps.requires_grad
+
+
+def test_probabilities():
+    output = JAAOutput(logits=torch.tensor([[[0.0, 1.0], [0.0, 3.0]]]))
+    want = torch.tensor([[0.5, 1 / (1 + math.exp(-2))]])
+    torch.testing.assert_close(output.probabilities, want)
+    assert JAAOutput(logits=output.logits.bfloat16()).probabilities.dtype == torch.float32
+
+
+# The whole forward pass in plain loops.
+
+
+class Plain:
+    """JAA-Net one image region, one AU and one branch at a time, from the facts of the papers."""
+
+    def __init__(self, model, training):
+        self.config = model.config
+        self.state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.training = training
+
+    def conv(self, x, name, rows=None, cell=None, padding=1):
+        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+        if cell is not None:
+            weight, bias = weight[cell], bias[cell]
+        if rows is not None:
+            k = len(weight) // len(self.config.aus)
+            weight, bias = weight[rows * k : (rows + 1) * k], bias[rows * k : (rows + 1) * k]
+        return F.conv2d(x, weight, bias, padding=padding)
+
+    def norm(self, x, name, rows=None, cell=None):
+        weight, bias, mean, var = (
+            self.state[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        if cell is not None:
+            weight, bias, mean, var = weight[cell], bias[cell], mean[cell], var[cell]
+        if rows is not None:
+            k = len(weight) // len(self.config.aus)
+            weight, bias, mean, var = (t[rows * k : (rows + 1) * k] for t in (weight, bias, mean, var))
+        if self.training:
+            mean = x.mean((0, 2, 3))
+            var = (x - mean[None, :, None, None]).square().mean((0, 2, 3))
+        scale = weight / (var + 1e-5).sqrt()
+        return (x - mean[None, :, None, None]) * scale[None, :, None, None] + bias[None, :, None, None]
+
+    def linear(self, x, name):
+        return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
+
+    def region(self, x, name, grid):
+        step = x.shape[2] // grid
+        rows = []
+        for i in range(grid):
+            cells = []
+            for j in range(grid):
+                cell = x[:, :, i * step : (i + 1) * step, j * step : (j + 1) * step]
+                cell = self.norm(cell, f"{name}.0", cell=(i, j)).relu()
+                cells.append(self.conv(cell, f"{name}.2", cell=(i, j)))
+            rows.append(torch.cat(cells, 3))
+        return torch.cat(rows, 2)
+
+    def block(self, x, name):
+        x = self.conv(x, f"{name}.conv")
+        b1 = self.region(x, f"{name}.region8", 8)
+        b2 = self.region(b1, f"{name}.region4", 4)
+        b3 = self.region(b2, f"{name}.region2", 2)
+        return self.norm(x + torch.cat((b1, b2, b3), 1), f"{name}.bn").relu()
+
+    def stack(self, x, name, rows=None):
+        for first in (0, 7, 14):
+            for i in (first, first + 3):
+                x = self.norm(self.conv(x, f"{name}.{i}", rows), f"{name}.{i + 1}", rows).relu()
+            x = F.max_pool2d(x, 2)
+        return x
+
+    def draw(self, landmarks, size):
+        n, config = len(landmarks), self.config
+        maps = np.zeros((n, len(config.aus), size, size))
+        half = round((size - 1) / 2 * config.roi_ratio)
+        for k in range(n):
+            x, y = landmarks[k].T.tolist()
+            r = abs(x[22] - x[25])
+            for a, au in enumerate(config.aus):
+                rule = facs.AU_RULES[au]
+                for point in rule.points:
+                    cx = round(x[point] * size / config.image_size)
+                    cy = round((y[point] + rule.dy * r) * size / config.image_size)
+                    left, right = np.clip([cx - half, cx + half], 0, size - 1)
+                    top, bottom = np.clip([cy - half, cy + half], 0, size - 1)
+                    for row in range(top, bottom + 1):
+                        for column in range(left, right + 1):
+                            distance = abs(row - cy) + abs(column - cx)
+                            value = max(1 - distance * config.decay / (size * config.roi_ratio), 0)
+                            maps[k, a, row, column] = max(maps[k, a, row, column], value)
+        return torch.from_numpy(maps)
+
+    def zoom(self, x, new):
+        """Bilinear between pixel centres, as a matrix for rows and columns."""
+        old = x.shape[-1]
+        matrix = torch.zeros(new, old, dtype=x.dtype)
+        for i in range(new):
+            source = max((i + 0.5) * old / new - 0.5, 0)
+            low = math.floor(source)
+            matrix[i, low] += 1 - (source - low)
+            matrix[i, min(low + 1, old - 1)] += source - low
+        return matrix @ x @ matrix.T
+
+    def remove_padding(self, x):
+        side = x.shape[-1]
+        return self.zoom(x, side + 6)[:, :, 3 : 3 + side, 3 : 3 + side]
+
+    def maps(self, landmarks):
+        side = self.config.image_size // 4
+        if self.config.padding_removal:
+            target = self.remove_padding(self.draw(landmarks, side))
+            return self.zoom(target, side + 8), target
+        initial = self.draw(landmarks, side + 8)
+        if self.config.target_maps == "drawn":
+            return initial, self.draw(landmarks, side)
+        nearest = [math.floor(i * (side + 8) / side) for i in range(side)]
+        return initial, initial[:, :, nearest][:, :, :, nearest]
+
+    def refine(self, x, au):
+        name = "attention.refinement"
+        for i in (0, 3, 6):
+            x = self.conv(x, f"{name}.{i}", au, padding=0)
+            x = self.norm(x, f"{name}.{i + 1}", au).relu()
+        return 1 / (1 + torch.exp(-self.conv(x, f"{name}.9", au, padding=0)))
+
+    def local_head(self, x, au):
+        for i in (0, 1):
+            weight, bias = (self.state[f"attention.local_head.{i}.{part}"] for part in ("weight", "bias"))
+            k = len(weight) // len(self.config.aus)
+            x = x @ weight[au * k : (au + 1) * k, :, 0].T + bias[au * k : (au + 1) * k]
+        return x
+
+    def forward(self, image):
+        config = self.config
+        pool1 = F.max_pool2d(self.block(image, "region_learning.0"), 2)
+        pool2 = F.max_pool2d(self.block(pool1, "region_learning.2"), 2)
+        aligned = self.stack(pool2, "alignment.features")
+        coordinates = self.linear(
+            self.linear(aligned.flatten(1), "alignment.embedding"), "alignment.landmarks"
+        )
+        landmarks = torch.stack((coordinates[:, 0::2], coordinates[:, 1::2]), 2)
+        initial, target = self.maps(landmarks)
+        local_input = self.remove_padding(pool2) if config.padding_removal else pool2
+        refined, local, local_logits = [], [], []
+        for au in range(len(config.aus)):
+            attention = target[:, au : au + 1]
+            if config.refinement:
+                attention = self.refine(initial[:, au : au + 1], au)
+                refined.append(attention)
+            local.append(self.stack(local_input * attention, "attention.local_features.stack", au))
+            if config.local_loss:
+                local_logits.append(self.local_head(local[-1].flatten(1), au))
+        assembled = sum(local) / (1 if config.assemble == "sum" else len(local))
+        features = torch.cat((aligned, self.stack(pool2, "global_features"), assembled), 1).flatten(1)
+        logits = self.linear(self.linear(features, "au_head.0"), "au_head.1")
+        aus = len(config.aus)
+        return JAAOutput(
+            logits=torch.stack((logits[:, :aus], logits[:, aus:]), 1),
+            landmarks=landmarks,
+            initial_maps=initial,
+            target_maps=target,
+            refined_maps=torch.cat(refined, 1) if refined else None,
+            local_logits=torch.stack(local_logits, 2) if local_logits else None,
+        )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("released", {}),
+        ("paper", {}),
+        ("journal", {}),
+        ("released", {"target_maps": "drawn", "decay": 0.0}),
+        ("paper", {"refinement": False, "gradient_enhancement": 1.0}),
+    ],
+)
+def test_forward_against_plain_loops(preset, changes, training):
+    config = small(preset, width=2, **changes)
+    model = build(config).double().train(training)
+    plain = Plain(model, training)
+    image = images(config, dtype=torch.float64)
+    with torch.no_grad():
+        got, want = model(image), plain.forward(image)
+    assert present(got) == present(want)
+    assert (want.target_maps > 0).flatten(2).any(2).all(), "the landmarks lie outside: nothing is tested"
+    for name in present(want):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), rtol=1e-8, atol=1e-9, msg=name)
+
+
+# Training.
+
+
+def joint_loss(output, labels, landmarks):
+    total = sum(SoftmaxDiceLoss()(output.logits, labels)) + 0.5 * AlignmentLoss()(output.landmarks, landmarks)
+    if output.local_logits is None:
+        return total + 1e-7 * AttentionLoss()(output.refined_maps, output.target_maps)
+    return total + sum(SoftmaxDiceLoss()(output.local_logits, labels))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_step_trains_every_parameter(preset, autocast):
+    config = small(preset)
+    model = build(config)
+    image = images(config)
+    labels = torch.tensor([[1, 0, -1], [0, 1, 1], [1, 1, 0]])
+    landmarks = model.alignment.landmarks.bias.detach().view(49, 2) + torch.randn(3, 49, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = joint_loss(model(image), labels, landmarks)
+        optimizer.zero_grad()
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[0]
+
+
+def test_autocast_keeps_landmarks_and_maps_in_float32():
+    config = small()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = build(config)(images(config))
+    assert output.logits.dtype == torch.bfloat16
+    for name in ("landmarks", "initial_maps", "target_maps", "refined_maps"):
+        assert getattr(output, name).dtype == torch.float32, name
+    assert not torch.equal(output.landmarks, output.landmarks.bfloat16().float())
+
+
+def test_landmarks_that_are_nan_do_not_crash():
+    config = small()
+    model = build(config).eval()
+    model.set_mean_shape(torch.full((49, 2), torch.nan))
+    output = model(images(config))
+    assert output.landmarks.isnan().all()
+    assert (output.initial_maps == 0).all()
+
+
+def test_gradient_enhancement_is_equation_5():
+    """E_au reaches a refined map times lambda_3, E_r as it is; nothing upstream of another path changes."""
+
+    def gradients(factor, loss):
+        config = small(gradient_enhancement=factor)
+        model = build(config).double()
+        output = model(images(config, dtype=torch.float64))
+        output.refined_maps.retain_grad()
+        loss(output).backward()
+        return output.refined_maps.grad, {name: p.grad for name, p in model.named_parameters()}
+
+    def e_au(output):
+        return sum(SoftmaxDiceLoss()(output.logits, torch.tensor([[1, 0, 1]] * 3)))
+
+    def e_r(output):
+        return 1e-3 * AttentionLoss()(output.refined_maps, output.target_maps)
+
+    plain_au, plain_parameters = gradients(1.0, e_au)
+    enhanced_au, enhanced_parameters = gradients(3.0, e_au)
+    plain_r, _ = gradients(3.0, e_r)
+    both, _ = gradients(3.0, lambda output: e_au(output) + e_r(output))
+    assert plain_au.abs().max() > 0
+    torch.testing.assert_close(enhanced_au, 3 * plain_au)
+    torch.testing.assert_close(plain_r, gradients(1.0, e_r)[0])
+    torch.testing.assert_close(both, 3 * plain_au + plain_r)
+    for name, gradient in plain_parameters.items():
+        if name.startswith(("alignment.embedding", "alignment.landmarks")):
+            assert gradient is None and enhanced_parameters[name] is None
+            continue
+        factor = 3 if name.startswith("attention.refinement") else 1
+        # Conv biases before batch norm have no gradient but rounding: the absolute tolerance is for them.
+        torch.testing.assert_close(enhanced_parameters[name], factor * gradient, rtol=1e-7, atol=1e-14)
+
+
+def test_journal_trains_local_features_by_their_own_loss_only():
+    config = small("journal")
+    model = build(config)
+    model(images(config)).logits.sum().backward()
+    assert all(p.grad is None for p in model.attention.parameters())
+    assert model.global_features[0].weight.grad is not None
+    model(images(config)).local_logits.sum().backward()
+    assert all(p.grad is not None for p in model.attention.parameters())
+
+
+def test_no_gradient_flows_from_maps_to_landmarks():
+    config = small()
+    model = build(config)
+    model(images(config)).refined_maps.sum().backward()
+    assert all(p.grad is None for p in model.alignment.parameters())
+
+
+# As a module.
+
+
+def test_mean_shape():
+    config = small()
+    model = JAANet(config)
+    weight = model.alignment.landmarks.weight.clone()
+    shape = np.arange(98, dtype=np.float64).reshape(49, 2)
+    model.set_mean_shape(shape)
+    assert torch.equal(model.alignment.landmarks.weight, weight)
+    model.alignment.landmarks.weight.data.zero_()
+    landmarks = model(images(config)).landmarks
+    assert torch.equal(landmarks, torch.from_numpy(shape).float().expand(3, 49, 2))
+    with pytest.raises(ValueError, match=r"must be \(49, 2\), got \[98\]"):
+        model.set_mean_shape(shape.ravel())
+    with pytest.raises(ValueError, match="predicts no landmarks"):
+        JAANet(small(**VARIANTS["HMR-Net"][0])).set_mean_shape(shape)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_channels_last(preset):
+    config = small(preset)
+    model = build(config).eval()
+    image = images(config)
+    want = model(image)
+    model.to(memory_format=torch.channels_last)
+    assert model.region_learning[0].conv.weight.is_contiguous(memory_format=torch.channels_last)
+    image = image.to(memory_format=torch.channels_last)
+    assert model.region_learning(image).is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(image).logits, want.logits)
+
+
+def test_a_deep_copy_is_independent():
+    config = small()
+    model = build(config).eval()
+    image = images(config, n=1)
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(image).logits, model(image).logits)
+    twin.au_head[1].bias.data += 1
+    assert not torch.equal(twin(image).logits, model(image).logits)
+
+
+def test_same_seed_same_bits():
+    config = small()
+    outputs = [build(config, seed=5)(images(config)) for _ in range(2)]
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+
+
+def test_compiles_into_one_graph():
+    config = small(aus=(1, 2))
+    model = build(config).double()
+    twin = copy.deepcopy(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    image = images(config, n=2, dtype=torch.float64)
+    labels, landmarks = torch.tensor([[1, 0], [0, 1]]), torch.rand(2, 49, 2, dtype=torch.float64)
+    got, want = compiled(image), twin(image)
+    for name in present(want):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name))
+    joint_loss(got, labels, landmarks).backward()
+    joint_loss(want, labels, landmarks).backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+    for b, c in zip(model.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(b, c)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (torch.zeros(1, 3, 80, 64), ValueError, r"image must be \(N, 3, 64, 64\), got \[1, 3, 80, 64\]"),
+        (torch.zeros(1, 1, 64, 64), ValueError, r"image must be \(N, 3, 64, 64\), got \[1, 1, 64, 64\]"),
+        (torch.zeros(3, 64, 64), ValueError, r"image must be \(N, 3, 64, 64\), got \[3, 64, 64\]"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, "image must be floating.*got uint8"),
+    ],
+)
+def test_images_that_do_not_fit(image, error, message):
+    with pytest.raises(error, match=message):
+        JAANet(small())(image)
+
+
+# Configs.
+
+
+def test_presets():
+    paper, released, journal = (make(facs.DISFA_AUS) for make in PRESETS.values())
+    assert released == JAANetConfig(facs.DISFA_AUS)
+    assert (released.assemble, released.padding_removal, released.target_maps) == ("mean", False, "resized")
+    assert (paper.assemble, paper.padding_removal, paper.target_maps) == ("sum", True, "drawn")
+    assert released.gradient_enhancement == paper.gradient_enhancement == 2
+    assert (journal.local_loss, journal.gradient_enhancement, journal.assemble) == (True, 1, "mean")
+    assert released.embedding_size == 512 and JAANetConfig((1,), embedding=100).embedding_size == 100
+    assert JAANetConfig.paper((1,), assemble="mean", width=4).embedding_size == 256
+
+
+def test_config_survives_json():
+    own = facs.AURule((3, 4), 0.25)
+    config = small("paper", aus=[1, own, 24], embedding=33)
+    text = json.dumps(config.to_dict())
+    assert JAANetConfig.from_dict(json.loads(text)) == config
+    assert config.aus == (1, own, 24)
+    with pytest.raises(ValueError, match="unknown field 'depth'"):
+        JAANetConfig.from_dict({"aus": [1], "depth": 3})
+    with pytest.raises(ValueError, match="field 'aus' is missing"):
+        JAANetConfig.from_dict({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "second"),
+    [
+        ({"au_detection": False, "alignment": False}, "au_detection", "alignment"),
+        ({"au_detection": False}, "au_detection", "global_features"),
+        ({"au_detection": False, "global_features": False}, "au_detection", "attention"),
+        ({"alignment": False}, "attention", "alignment"),
+        ({"attention": False}, "refinement", "attention"),
+        ({"attention": False, "refinement": False, "local_loss": True}, "local_loss", "attention"),
+        (
+            {**PLAIN, "padding_removal": True, "target_maps": "drawn"},
+            "padding_removal",
+            "attention",
+        ),
+        ({"padding_removal": True}, "padding_removal", "target_maps"),
+        ({"refinement": False}, "gradient_enhancement", "refinement"),
+        ({**PLAIN, "alignment": False, "global_features": False}, "au_detection", "global_features"),
+        ({"aus": ()}, "au_detection", "aus"),
+    ],
+)
+def test_impossible_combinations_name_both_fields(changes, first, second):
+    with pytest.raises(ValueError) as caught:
+        JAANetConfig(**{"aus": (1, 2), **changes})
+    assert first in str(caught.value) and second in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 100}, "image_size must be a multiple of 16 and at least 64, got 100"),
+        ({"image_size": 48}, "image_size must be a multiple of 16 and at least 64, got 48"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"embedding": 0}, "embedding must be at least 1, got 0"),
+        ({"roi_ratio": 0.0}, r"roi_ratio must be in \(0, 1\], got 0.0"),
+        ({"decay": -1.0}, "decay must be at least 0, got -1.0"),
+        ({"gradient_enhancement": 0.5}, "gradient_enhancement must be at least 1, got 0.5"),
+        ({"region": "DRML"}, 'region must be "R" or "HMR", got "DRML"'),
+        ({"assemble": "max"}, 'assemble must be "sum" or "mean", got "max"'),
+        ({"target_maps": "zoomed"}, 'target_maps must be "drawn" or "resized", got "zoomed"'),
+        ({"aus": (1, 2, 1)}, "aus has AU 1 more than once"),
+        ({"aus": ("AU1",)}, "aus must be AU numbers or facs.AURule, got 'AU1'"),
+        ({"aus": (1, 5)}, "no rule for AU 5"),
+    ],
+)
+def test_values_out_of_range(changes, message):
+    with pytest.raises(ValueError, match=message):
+        JAANetConfig(**{"aus": (1, 2), **changes})
+
+
+def test_an_au_needs_no_rule_without_attention():
+    config = small(aus=(5, 20), **PLAIN)
+    assert build(config).eval()(images(config)).logits.shape == (3, 2, 2)

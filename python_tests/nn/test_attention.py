@@ -1,0 +1,101 @@
+"""Grouped layers against one plain network for each AU."""
+
+import pytest
+import torch
+from torch import nn
+
+from jaa_ext.nn import AttentionRefinement, FeatureStack, LocalFeatures
+
+
+def equal(got, want):
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
+
+
+def randomise(module):
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():
+            tensor.data.uniform_(0.5, 1.5) if tensor.dim() == 1 else tensor.data.normal_(std=0.3)
+
+
+def take_group(branch, grouped, i):
+    """Give a branch the rows of AU i, as the module's docstring lays them out."""
+    state = grouped.state_dict()
+    for name, tensor in branch.state_dict().items():
+        if tensor.dim():
+            tensor.copy_(state[name][i * len(tensor) : (i + 1) * len(tensor)])
+    return branch.double()
+
+
+def plain_stack(in_channels, c):
+    layers = []
+    for width in (12 * c, 16 * c, 20 * c):
+        layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
+        in_channels = width
+    return nn.Sequential(*layers)
+
+
+def plain_refinement(c):
+    layers = []
+    for before in (1, 8 * c, 8 * c):
+        layers += [nn.Conv2d(before, 8 * c, 3), nn.BatchNorm2d(8 * c), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(8 * c, 1, 3), nn.Sigmoid())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_feature_stack_is_one_stack_a_group(groups, training):
+    torch.manual_seed(0)
+    grouped = FeatureStack(5, 1, groups=groups).double().train(training)
+    randomise(grouped)
+    branches = [take_group(plain_stack(5, 1).double(), grouped, i).train(training) for i in range(groups)]
+    x = torch.randn(2, groups * 5, 19, 16, dtype=torch.float64)
+    got = grouped(x)
+    assert got.shape == (2, groups * grouped.out_channels, 2, 2)
+    equal(got, torch.cat([branch(x[:, 5 * i : 5 * i + 5]) for i, branch in enumerate(branches)], 1))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_refinement_is_one_branch_an_au(training):
+    torch.manual_seed(0)
+    grouped = AttentionRefinement(3, 1).double().train(training)
+    randomise(grouped)
+    branches = [take_group(plain_refinement(1).double(), grouped, i).train(training) for i in range(3)]
+    maps = torch.rand(2, 3, 14, 14, dtype=torch.float64)
+    got = grouped(maps)
+    assert got.shape == (2, 3, 6, 6)
+    equal(got, torch.cat([branch(maps[:, i : i + 1]) for i, branch in enumerate(branches)], 1))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_local_features_are_each_aus_own(memory_format):
+    torch.manual_seed(0)
+    layer = LocalFeatures(4, 1, 3).double()
+    randomise(layer)
+    branches = [take_group(plain_stack(4, 1).double(), layer.stack, i) for i in range(3)]
+    features = torch.randn(2, 4, 16, 16, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    maps = torch.rand(2, 3, 16, 16, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    got = layer(features, maps)
+    assert got.shape == (2, 3, 20, 2, 2)
+    want = torch.stack([branch(features * maps[:, i : i + 1]) for i, branch in enumerate(branches)], 1)
+    equal(got, want)
+    factor = torch.randn_like(want)
+    for got_grad, want_grad in zip(
+        torch.autograd.grad((got * factor).sum(), (features, maps)),
+        torch.autograd.grad((want * factor).sum(), (features, maps)),
+        strict=True,
+    ):
+        equal(got_grad, want_grad)
+
+
+def test_refined_maps_stay_float32_under_autocast():
+    torch.manual_seed(0)
+    refinement = AttentionRefinement(2, 1)
+    randomise(refinement)
+    maps = torch.rand(2, 2, 12, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        refined = refinement(maps)
+        features = LocalFeatures(4, 1, 2)(torch.randn(2, 4, 8, 8).bfloat16(), torch.rand(2, 2, 8, 8))
+    assert refined.dtype == torch.float32 and features.dtype == torch.bfloat16
+    assert (refined - refined.bfloat16()).abs().max() > 0, "computed in half precision after all"
