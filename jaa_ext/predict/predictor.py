@@ -118,9 +118,11 @@ class Predictor:
             FacePrediction(
                 face_id=face_id,
                 box=face.box,
-                landmarks=face.landmarks
-                if points is None
-                else transform(points + margin, cv2.invertAffineTransform(matrix)).astype(np.float32),
+                landmarks=(
+                    face.landmarks
+                    if points is None
+                    else transform(points + margin, cv2.invertAffineTransform(matrix)).astype(np.float32)
+                ),
                 detected_landmarks=face.landmarks,
                 probabilities=probability,
                 present=probability > 0.5,
@@ -201,13 +203,14 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
+    level = logging.setLogLevel(0)
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
 
 
 def _is_cut_short(data: bytes) -> bool:

@@ -227,8 +227,8 @@ class TestPredictor:
         (got,) = Predictor(Stub(in_crop), detector=lambda image: [face], device="cpu")(
             np.zeros((400, 300, 3), np.uint8)
         )
-        # The upright box is x 80..120, y 100..140: its centre (100, 120) is the aligned picture's centre, 36, and
-        # 2.9 * 40 pixels fill 72.
+        # The upright box is x 80..120, y 100..140: its centre (100, 120) is the aligned picture's centre, 36,
+        # and 2.9 * 40 pixels fill 72.
         upright = (in_crop + MARGIN - 36) * (2.9 * 40 / 72) + (100, 120)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         assert np.abs(got.landmarks - (scale * upright @ turn.T + shift)).max() < 1e-3
