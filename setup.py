@@ -77,7 +77,10 @@ def plan() -> tuple[list, dict, dict[str, str]]:
     if info["note"] and os.environ.get("FORCE_CUDA") == "1":
         raise SystemExit(f"jaa_ext: FORCE_CUDA=1, but {info['note']}")
     cuda = not info["note"]
-    print(f"jaa_ext: building for the {'CPU and CUDA' if cuda else 'CPU only: ' + info['note']}", file=sys.stderr)
+    print(
+        f"jaa_ext: building for the {'CPU and CUDA' if cuda else 'CPU only: ' + info['note']}",
+        file=sys.stderr,
+    )
     modules = [extension(cuda)]
     info["torch"] = torch.__version__
     if cuda:
@@ -95,7 +98,9 @@ class BuildPy(build_py):
         super().run()
         path = Path(self.build_lib) / "jaa_ext" / "_build_info.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'"""Written by setup.py: what this build was made with."""\n\nBUILD_INFO = {build_info!r}\n')
+        path.write_text(
+            f'"""Written by setup.py: what this build was made with."""\n\nBUILD_INFO = {build_info!r}\n'
+        )
 
 
 setup(ext_modules=ext_modules, cmdclass={**commands, "build_py": BuildPy})

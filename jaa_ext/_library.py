@@ -30,7 +30,9 @@ def _load() -> frozenset[str]:
     built, running = info["torch"], torch.__version__
     cuda = torch.version.cuda or ""
     # Compared before loading: another torch or CUDA major version dies in the loader, without a word.
-    if _minor(built) != _minor(running) or (info["cuda"] and info["cuda"].split(".")[0] != cuda.split(".")[0]):
+    if _minor(built) != _minor(running) or (
+        info["cuda"] and info["cuda"].split(".")[0] != cuda.split(".")[0]
+    ):
         raise ImportError(
             f"jaa_ext was built for torch {built} (CUDA {info['cuda'] or 'none'}), but torch {running} "
             f"(CUDA {cuda or 'none'}) is running: reinstall jaa_ext with "

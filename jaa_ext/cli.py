@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 console = Console()
 
-Device = Annotated[str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')]
+Device = Annotated[
+    str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')
+]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
 
 
@@ -54,7 +56,9 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or a built-in recipe: demo, released, paper, journal.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or a built-in recipe: demo, released, paper, journal.")
+    ],
     out: Out,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
@@ -79,7 +83,9 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, *.safetensors.")],
-    recipe: Annotated[str, typer.Option(help="The recipe whose test set is used: a YAML file or a built-in one.")],
+    recipe: Annotated[
+        str, typer.Option(help="The recipe whose test set is used: a YAML file or a built-in one.")
+    ],
     out: Out,
     device: Device = "auto",
 ) -> None:

@@ -45,7 +45,9 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     _draw_attention(model, test_set, out / "attention.png")
 
     console.print(scores.table())
-    console.print(f"Tested on {len(test_set)} faces of {len(test_set.subjects)} subjects not seen in training.")
+    console.print(
+        f"Tested on {len(test_set)} faces of {len(test_set.subjects)} subjects not seen in training."
+    )
     console.print(f"{time.perf_counter() - start:.0f} seconds. In {out}:", soft_wrap=True)
     for name, what in FILES.items():
         console.print(f"  {name:18} {what}", highlight=False)

@@ -54,7 +54,7 @@ class FaceDataset(Protocol):
 class Crops(Dataset[dict[str, Any]]):
     """Square crops of aligned faces, the network's input; random in training, central otherwise.
 
-    An index is a pair (epoch, i). A training crop and its horizontal flip depend on (seed, epoch, i) alone, so
+    An index is a pair (epoch, i). A training crop and its flip depend on (seed, epoch, i) alone, so
     that neither the order of the samples nor the number of workers matters.
 
     Args:
@@ -64,11 +64,11 @@ class Crops(Dataset[dict[str, Any]]):
         seed: of the random crops; at least 0.
 
     Returns (from ``crops[epoch, i]``):
-        a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels int64 (A,);
-        id, a str.
+        a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
+        int64 (A,); id, a str.
 
     Raises:
-        ValueError: an image of the data set has another side (when it is read), or a size or seed is too small.
+        ValueError: a size or seed too small; when it is read, an image of another side.
     """
 
     def __init__(self, dataset: FaceDataset, size: int, *, train: bool, seed: int = 0) -> None:
@@ -135,8 +135,8 @@ def align_face(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
     """Bring a face upright into the middle of a square picture by a similarity transform.
 
-    The eyes become level, and the box of both eyes' means, the nose tip and the mouth corners is centred and fills
-    ``1 / enlarge`` of the picture (preprocessing of ECCV 2018, section 4.1). Bilinear; grey 128 outside.
+    The eyes become level; the box of both eyes' means, the nose tip and the mouth corners is centred and
+    fills ``1 / enlarge`` of the picture (the preprocessing of ECCV 2018). Bilinear; grey 128 outside.
 
     Args:
         image: uint8 (H, W, 3).
@@ -145,11 +145,11 @@ def align_face(
         enlarge: side of the result in units of the box's longer side.
 
     Returns:
-        image uint8 (size, size, 3); landmarks float32 (49, 2) in its pixels; matrix float64 (2, 3) that maps original
-        to aligned pixels.
+        image uint8 (size, size, 3); landmarks float32 (49, 2) in its pixels; matrix float64 (2, 3) that maps
+        original to aligned pixels.
 
     Raises:
-        ValueError: shapes that do not fit, landmarks that are not finite, or whose eyes or box have no extent.
+        ValueError: shapes that do not fit, landmarks that are not finite, or eyes at one place.
         TypeError: an image that is not uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -197,8 +197,9 @@ def transform(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.f
 
 def eye_distance(landmarks: Tensor) -> Tensor:
     """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
-    left, right = (landmarks[..., eye[0] : eye[-1] + 1, :].mean(-2) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
-    return (right - left).norm(dim=-1)
+    left, right = (landmarks[..., list(eye), :].mean(-2) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
+    distance: Tensor = torch.linalg.vector_norm(right - left, dim=-1)
+    return distance
 
 
 _NOSE_TIP = 13

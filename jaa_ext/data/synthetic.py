@@ -1,6 +1,6 @@
 """Faces drawn by rule, so that everything runs where no licensed data is.
 
-A face is drawn in the frame that `align_face` yields. Lengths of the model are in inter-ocular distances, x right and
+A face is drawn in the frame that `align_face` yields. The model counts in inter-ocular distances, x right and
 y down from the point between the eyes; tables give the left half of the picture, which is mirrored.
 """
 
@@ -35,17 +35,17 @@ LOADINGS: dict[str, dict[int, float]] = {
     "anger": {4: 0.55, 7: 0.35, 9: 0.55, 10: 0.25, 23: 0.5, 24: 0.5, 25: -0.25},
     "sadness": {1: 0.4, 4: 0.3, 15: 0.55, 17: 0.55, 24: 0.25},
 }
-"""Co-occurrence: an AU is present where the loadings times the latent expressions, plus noise of its own up to unit
-variance, stay below the normal quantile of its rate (a Gaussian copula, so each rate holds exactly in expectation)."""
+"""Co-occurrence: an AU is present where noise of its own less loadings times latent expressions (of unit
+variance together) stays below the normal quantile of its rate (a Gaussian copula, so the rates hold)."""
 
 
 class SyntheticFaces:
-    """A data set of drawn faces (`FaceDataset`): identity, pose, light and noise vary; every AU moves its landmarks
-    and leaves its appearance cue.
+    """A data set of drawn faces (`FaceDataset`): identity, pose, light and noise vary; every AU moves its
+    landmarks and leaves its appearance cue.
 
     A sample depends on (seed, subject, its index within the subject) alone: not on the other subjects, nor on
-    ``samples_per_subject``, ``aus`` or the process. An AU that is present has an intensity of 0.5..1; one that is
-    absent has mostly 0, at times up to 0.15.
+    ``samples_per_subject``, ``aus`` or the process. A present AU has an intensity of 0.5..1; an absent one
+    mostly 0, at times up to 0.15.
 
     Args:
         subjects: ids, each at least 0; disjoint ids are different people.
@@ -74,7 +74,7 @@ class SyntheticFaces:
             )
         if samples_per_subject < 1 or seed < 0 or size < 48:
             raise ValueError(
-                "SyntheticFaces: samples_per_subject must be at least 1, seed at least 0 and size at least 48, "
+                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0 and size >= 48, "
                 f"got {samples_per_subject}, {seed} and {size}"
             )
         self.aus: tuple[int, ...] = tuple(aus)
@@ -102,7 +102,8 @@ class SyntheticFaces:
         intensity = np.where(present, rng.uniform(0.5, 1, len(_AUS)), faint)
         image, landmarks = _draw(self._person(subject), intensity, view, self.size)
         labels = present[self._columns].astype(np.int64)
-        return FaceSample(image, landmarks, labels, self.subjects[number], f"{self.subjects[number]}/{within:05d}")
+        name = self.subjects[number]
+        return FaceSample(image, landmarks, labels, name, f"{name}/{within:05d}")
 
     def label_matrix(self) -> NDArray[np.int64]:
         """(len, A) of 1 and 0, without drawing."""
@@ -113,7 +114,7 @@ class SyntheticFaces:
     ) -> FaceSample:
         """One face with chosen AUs: intensities 0..1 by AU number, the others 0; labels are 1 from 0.5 on.
 
-        Without ``rng`` the picture has a frontal pose, even light and no noise; ``rng`` draws them, and nothing else.
+        Without ``rng`` the pose is frontal, the light even and there is no noise; ``rng`` draws these alone.
         """
         unknown = [au for au in intensities if au not in RATES]
         if unknown:
@@ -203,9 +204,10 @@ class _Person:
 
     @staticmethod
     def random(rng: np.random.Generator) -> _Person:
-        shape = rng.normal(0, 1, len(_SHAPES)).clip(-1.8, 1.8)
+        shape = rng.normal(0, 1.3, len(_SHAPES)).clip(-2.2, 2.2)
         landmarks = _LANDMARKS + np.tensordot(shape, _SHAPES, 1)
-        wide, jaw, chin, hairline = rng.uniform((-0.05, -0.1, -0.07, -0.08), (0.06, 0.08, 0.08, 0.12)).tolist()
+        least, most = (-0.05, -0.1, -0.07, -0.08), (0.06, 0.08, 0.08, 0.12)
+        wide, jaw, chin, hairline = rng.uniform(least, most).tolist()
         outline = _OUTLINE.copy()
         lower = _lower(outline[:, 1])
         outline[:, 0] *= 1 + wide + jaw * lower
@@ -260,7 +262,7 @@ def _draw(
     sigma, x, y = view.noise
     if sigma:
         tile = _noise_tile(size)[y : y + size, x : x + size]
-        image = cv2.addWeighted(image, 1, tile, sigma / _TILE_SIGMA, -128 * sigma / _TILE_SIGMA)
+        cv2.addWeighted(image, 1, tile, sigma / _TILE_SIGMA, -128 * sigma / _TILE_SIGMA, image)
     return image, face.landmarks.astype(np.float32)
 
 
@@ -300,8 +302,9 @@ def _pose(person: _Person, intensity: NDArray[np.float64], view: _View, size: in
     middle = (size - 1) / 2
     points = (transform(points, matrix) - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle
     points += (dx * unit, dy * unit)
-    parts = np.split(points, np.cumsum((len(landmarks), len(outline), len(person.hair), len(_BODY))))
-    return _Face(unit, *parts[:4], parts[4].reshape(-1, 3, 2))
+    lengths = (len(landmarks), len(outline), len(person.hair), len(_BODY))
+    landmarks, outline, hair, body, control = np.split(points, np.cumsum(lengths))
+    return _Face(unit, landmarks, outline, hair, body, control.reshape(-1, 3, 2))
 
 
 def _keep_order(p: Points) -> None:
@@ -317,8 +320,8 @@ def _keep_order(p: Points) -> None:
 
 def _background(view: _View, size: int) -> Image:
     rng = np.random.default_rng(view.backdrop)
-    coarse = (rng.uniform(70, 210) + rng.normal(0, 14, (3, 3, 1)) + rng.normal(0, 12, 3)).clip(0, 255).astype(np.uint8)
-    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    coarse = rng.uniform(70, 210) + rng.normal(0, 14, (3, 3, 1)) + rng.normal(0, 12, 3)
+    return _resize(coarse, size)
 
 
 def _draw_head(image: Image, person: _Person, face: _Face) -> None:
@@ -343,8 +346,9 @@ def _draw_eyes(image: Image, person: _Person, face: _Face, view: _View) -> None:
         _disc(image, iris, 0.05 * unit, (16, 14, 14))
         _disc(image, iris - 0.035 * unit, 0.022 * unit, (250, 250, 250))
         # The lids cover what of the iris lies outside the opening.
-        _fill(image, np.concatenate((upper, (upper - (0, 0.11 * unit))[::-1])), lid)
-        _fill(image, np.concatenate((lower, (lower + (0, 0.11 * unit))[::-1])), person.skin)
+        overhang = np.array((0, 0.11 * unit))
+        _fill(image, np.concatenate((upper, (upper - overhang)[::-1])), lid)
+        _fill(image, np.concatenate((lower, (lower + overhang)[::-1])), person.skin)
         _fill(image, _ribbon(upper, 0.045 * unit), dark)
         _fill(image, _ribbon(lower, 0.018 * unit), dark * 1.5)
     brow = person.hair_colour * 0.6 + person.skin * 0.12
@@ -370,12 +374,11 @@ def _draw_mouth(image: Image, person: _Person, face: _Face) -> None:
     if gap < 0.04 * unit:
         _fill(image, _ribbon(_curve(middle), 0.022 * unit), person.lips * 0.42)
     for x in (15, 17):
-        _fill(image, _oval(p[x] - (0, 0.025 * unit), 0.062 * unit, 0.03 * unit), person.skin * (0.4, 0.3, 0.28))
+        nostril = _oval(p[x] - (0, 0.025 * unit), 0.062 * unit, 0.03 * unit)
+        _fill(image, nostril, person.skin * (0.4, 0.3, 0.28))
 
 
-def _shade(
-    image: Image, person: _Person, face: _Face, intensity: NDArray[np.float64], view: _View
-) -> None:
+def _shade(image: Image, person: _Person, face: _Face, intensity: NDArray[np.float64], view: _View) -> None:
     """Multiply the picture by light, soft relief, beard and lines; 128 stands for 1."""
     size, unit = len(image), face.unit
     present = np.append(intensity, 1.0)[_STROKES.au]
@@ -393,14 +396,13 @@ def _shade(
             _fill(fine, ribbon, value)
     fine = cv2.GaussianBlur(fine, (3, 3), size / 250).astype(np.uint8, copy=False)
     if person.beard:
-        soft = cv2.multiply(soft, _beard(person, face, coarse_size), None, 1 / 128).astype(np.uint8, copy=False)
+        cv2.multiply(soft, _beard(person, face, coarse_size), soft, 1 / 128)
     soft = cv2.blur(soft, (3, 3)).astype(np.uint8, copy=False)
 
     ramp = np.linspace(-1, 1, coarse_size)
     light = 1 + view.light[0] * ramp[None, :] + view.light[1] * ramp[:, None]
     lit = (128 + (soft[..., None] - 128.0) * _WARM) * light[..., None] * view.tint
-    lit = cv2.resize(lit.clip(0, 255).astype(np.uint8), (size, size), interpolation=cv2.INTER_LINEAR)
-    cv2.multiply(image, lit, image, 1 / 128)
+    cv2.multiply(image, _resize(lit, size), image, 1 / 128)
     red = cv2.convertScaleAbs(fine, alpha=_WARM[0], beta=128 * (1 - _WARM[0]))
     cv2.multiply(image, cv2.merge((red, fine, fine)), image, 1 / 128)
 
@@ -426,20 +428,21 @@ def _draw_glasses(image: Image, person: _Person, face: _Face) -> None:
         return
     p, unit = face.landmarks, face.unit
     power = 1.0 if person.glasses == "round" else 0.55
-    width = max(1, round(0.03 * unit))
-    sides = []
-    for eye, ear in ((facs.LEFT_EYE, 0), (facs.RIGHT_EYE, 9)):
-        centre = p[list(eye)].mean(0) + (0, 0.05 * unit)
-        rim = _oval(centre, 0.37 * unit, 0.29 * unit, power)
-        sides.append((centre, p[ear]))
-        _line(image, rim, (34, 30, 30), width, closed=True)
-    (left, _), (right, _) = sides
-    across = (right - left) / np.hypot(*(right - left))
-    bridge = np.stack((left + across * 0.36 * unit, (left + right) / 2 - (0, 0.06 * unit), right - across * 0.36 * unit))
-    _line(image, bridge, (34, 30, 30), width)
-    for centre, side in ((left, -1), (right, 1)):
-        arm = np.stack((centre + across * side * 0.37 * unit, centre + across * side * 0.62 * unit - (0, 0.05 * unit)))
-        _line(image, arm, (34, 30, 30), width)
+    width = max(1, len(image) // 90)
+    drop = np.array((0, 0.05 * unit))
+    left, right = (p[list(eye)].mean(0) + drop for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
+    x = (right - left) / np.hypot(*(right - left)) * unit
+    y = np.array((-x[1], x[0]))
+    for centre, outward in ((left, -x), (right, x)):
+        _line(image, _oval(centre, 0.37 * unit, 0.29 * unit, power), _RIM, width, closed=True)
+        _line(image, np.stack((centre + 0.37 * outward, centre + 0.62 * outward - 0.05 * y)), _RIM, width)
+    bridge = np.stack((left + 0.36 * x, (left + right) / 2 - 0.06 * y, right - 0.36 * x))
+    _line(image, bridge, _RIM, width)
+
+
+def _resize(coarse: Points, size: int) -> Image:
+    bytes_ = coarse.clip(0, 255).astype(np.uint8)
+    return cv2.resize(bytes_, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def _fill(image: Image, points: Points, colour: Any) -> None:
@@ -459,15 +462,17 @@ def _disc(image: Image, centre: Points, radius: float, colour: Any) -> None:
 
 def _oval(centre: Points, a: float, b: float, power: float = 1.0) -> Points:
     """Ellipse with half axes a and b; a power below 1 makes it a rounded rectangle."""
-    return centre + np.sign(_CIRCLE) * np.abs(_CIRCLE) ** power * (a, b)
+    oval: Points = centre + np.sign(_CIRCLE) * np.abs(_CIRCLE) ** power * (a, b)
+    return oval
 
 
 def _ribbon(centre: Points, width: float, end: float = 0.0) -> Points:
-    return _ribbons(centre[None], np.array([width]), end)[0]
+    ribbon: Points = _ribbons(centre[None], np.array([width]), end)[0]
+    return ribbon
 
 
 def _ribbons(centre: Points, width: Points, end: float = 0.0) -> Points:
-    """Contours (K, 2m, 2) of lines (K, m, 2), widest in the middle; ``end`` > 0 moves that to the last point."""
+    """Contours (K, 2m, 2) of lines (K, m, 2), widest in the middle; ``end`` > 0 moves that to the end."""
     along = centre[:, _neighbours(centre.shape[1], 1)] - centre[:, _neighbours(centre.shape[1], -1)]
     half = width[:, None] * _profile(centre.shape[1], end) / (2 * np.sqrt((along**2).sum(-1)) + 1e-9)
     offset = along[..., ::-1] * (-1, 1) * half[..., None]
@@ -481,12 +486,14 @@ def _neighbours(n: int, step: int) -> NDArray[np.int64]:
 
 @lru_cache
 def _profile(n: int, end: float) -> Points:
-    return np.sin(np.pi * np.linspace(0.04, 0.96, n) / (1 + end)) ** 0.6
+    profile: Points = np.sin(np.pi * np.linspace(0.04, 0.96, n) / (1 + end)) ** 0.6
+    return profile
 
 
 def _curve(points: Points, closed: bool = False) -> Points:
     """A smooth line through the points (Catmull-Rom), five for each of theirs."""
-    return _catmull_rom(len(points), closed) @ points
+    line: Points = _catmull_rom(len(points), closed) @ points
+    return line
 
 
 @lru_cache
@@ -511,27 +518,29 @@ def _noise_tile(size: int) -> Image:
 
 def _colour(values: Any) -> Colour:
     """A grey value, a triple or an array as OpenCV wants it."""
-    r, g, b = (values,) * 3 if np.isscalar(values) else map(float, values)
-    return (r, g, b)
+    r, g, b = (values,) * 3 if isinstance(values, (int, float)) else values
+    return (float(r), float(g), float(b))
 
 
 def _blend(table: Points, position: float) -> Points:
     """A colour of a table (n, 3) at a position 0..1, between two rows."""
     at = position * (len(table) - 1)
     row = min(int(at), len(table) - 2)
-    return table[row] + (table[row + 1] - table[row]) * (at - row)
+    colour: Points = table[row] + (table[row + 1] - table[row]) * (at - row)
+    return colour
 
 
 def _lower(y: Points) -> Points:
     """0 at the eyes, 1 at the chin."""
-    return ((y - 0.2) / 1.6).clip(0, 1.05)
+    share: Points = ((y - 0.2) / 1.6).clip(0, 1.05)
+    return share
 
 
-def _both_sides(left: Mapping[int, tuple[float, float]], mirror: float) -> Points:
-    """(49, 2) from the left half; x of the other half is multiplied by ``mirror``."""
+def _both_sides(left: Mapping[int, tuple[float, float]]) -> Points:
+    """(49, 2) from the left half."""
     full = np.zeros((facs.NUM_LANDMARKS, 2))
     for i, (x, y) in left.items():
-        full[facs.FLIP[i]] = (mirror * x, y)
+        full[facs.FLIP[i]] = (-x, y)
         full[i] = (x, y)
     return full
 
@@ -543,11 +552,14 @@ def _closed(left: Sequence[tuple[float, float]]) -> Points:
 
 _AUS = tuple(RATES)
 _TILE_SPARE, _TILE_SIGMA = 64, 32
+_RIM = (34, 30, 30)
 _WARM = np.array((0.8, 1.0, 1.0))
 """Shadows on skin are reddish: they take less of the red."""
 _CIRCLE = np.column_stack([f(np.arange(20) * np.pi / 10) for f in (np.cos, np.sin)])
-_BEZIER = np.column_stack([f(np.linspace(0, 1, 8)) for f in (lambda t: (1 - t) ** 2, lambda t: 2 * t * (1 - t), np.square)])
-_SKINS = np.array([(252, 224, 202), (240, 200, 170), (224, 176, 140), (190, 136, 100), (146, 98, 70), (98, 64, 48)], float)
+_BEZIER = np.array([((1 - t) ** 2, 2 * t * (1 - t), t**2) for t in np.linspace(0, 1, 8)])
+_SKINS = np.array(
+    [(252, 224, 202), (240, 200, 170), (224, 176, 140), (190, 136, 100), (146, 98, 70), (98, 64, 48)], float
+)
 _HAIRS = np.array([(28, 24, 24), (62, 42, 32), (112, 74, 46), (176, 132, 76), (214, 180, 122)], float)
 
 # fmt: off
@@ -557,22 +569,24 @@ _LANDMARKS = _both_sides({
     19: (-.725, .015), 20: (-.60, -.08), 21: (-.42, -.08), 22: (-.275, .03), 23: (-.42, .08), 24: (-.58, .08),
     31: (-.40, 1.10), 32: (-.25, 1.025), 33: (-.10, .985), 34: (0, 1.0), 40: (0, 1.265), 41: (-.12, 1.255),
     42: (-.26, 1.195), 43: (-.13, 1.085), 44: (0, 1.095), 47: (0, 1.11), 48: (-.13, 1.10),
-}, -1)
-_RELIEF = _both_sides({10: (0, .05), 11: (0, .16), 12: (0, .28), 13: (0, .38), 14: (0, .10), 15: (0, .18), 16: (0, .22)}, 1)[:, 1]
+})
+_RELIEF = np.zeros(facs.NUM_LANDMARKS)
+_RELIEF[10:19] = (.05, .16, .28, .38, .10, .18, .22, .18, .10)
 """How far the nose stands out."""
 
-_SHAPES = np.stack([_both_sides(shape, -1) for shape in (
+_SHAPES = np.stack([_both_sides(shape) for shape in (
     {i: (0, -.03) for i in range(5)},  # brow height
-    {0: (0, .03), 1: (0, 0), 2: (0, -.012), 3: (0, 0), 4: (0, .008)},  # brow arch
-    {4: (.02, 0), 3: (.01, 0)},
+    {0: (0, .03), 2: (0, -.012), 4: (0, .008)},  # brow arch
+    {4: (.02, 0), 3: (.01, 0)},  # distance of the brows
     {20: (0, -.013), 21: (0, -.013), 23: (0, .006), 24: (0, .006)},  # eye opening
     {19: (-.02, -.008), 22: (.012, .004)},  # eye width and slant
     {14: (-.025, 0), 15: (-.012, 0)},  # nose width
     {12: (0, .012), 13: (0, .022), 14: (0, .025), 15: (0, .025), 16: (0, .025)},  # nose length
     {i: (0, .035) for i in (31, 32, 33, 34, 40, 41, 42, 43, 44, 47, 48)},  # mouth height
-    {31: (-.03, 0), 32: (-.018, 0), 33: (-.006, 0), 41: (-.008, 0), 42: (-.018, 0), 43: (-.008, 0), 48: (-.008, 0)},
-    {32: (0, -.006), 33: (0, -.012), 34: (0, -.01)},  # lips
-    {40: (0, .014), 41: (0, .013), 42: (0, .007)},
+    {31: (-.03, 0), 32: (-.018, 0), 33: (-.006, 0), 41: (-.008, 0), 42: (-.018, 0), 43: (-.008, 0),
+     48: (-.008, 0)},  # mouth width
+    {32: (0, -.006), 33: (0, -.012), 34: (0, -.01)},  # upper lip
+    {40: (0, .014), 41: (0, .013), 42: (0, .007)},  # lower lip
 )])
 """Modes of identity: displacements by one standard deviation."""
 
@@ -580,32 +594,41 @@ _MOUTH_DOWN = {40: (0, .11), 41: (0, .11), 42: (.01, .075), 47: (0, .11), 48: (0
 _ACTIONS: dict[int, dict[int, tuple[float, float]]] = {
     1: {4: (.01, -.15), 3: (0, -.12), 2: (0, -.04)},
     2: {0: (-.01, -.12), 1: (0, -.16), 2: (0, -.11), 3: (0, -.03)},
-    4: {4: (.07, .11), 3: (.06, .11), 2: (.04, .09), 1: (.02, .06), 0: (.01, .03), 20: (0, .015), 21: (0, .02)},
+    4: {4: (.07, .11), 3: (.06, .11), 2: (.04, .09), 1: (.02, .06), 0: (.01, .03), 20: (0, .015),
+        21: (0, .02)},
     6: {23: (0, -.025), 24: (0, -.03), 19: (.01, -.005), 31: (-.01, -.015)},
     7: {20: (0, .04), 21: (0, .04), 23: (0, -.03), 24: (0, -.03)},
-    9: {14: (-.02, -.06), 15: (-.01, -.05), 16: (0, -.03), 13: (0, -.025), 33: (0, -.04), 32: (0, -.04), 34: (0, -.03),
+    9: {14: (-.02, -.06), 15: (-.01, -.05), 16: (0, -.03), 13: (0, -.025), 33: (0, -.04), 32: (0, -.04),
+        34: (0, -.03),
         4: (.03, .05), 3: (.02, .04), 23: (0, -.01)},
-    10: {32: (-.02, -.09), 33: (-.01, -.10), 34: (0, -.085), 43: (0, -.03), 44: (0, -.03), 47: (0, -.02), 48: (0, -.02),
+    10: {32: (-.02, -.09), 33: (-.01, -.10), 34: (0, -.085), 43: (0, -.03), 44: (0, -.03), 47: (0, -.02),
+        48: (0, -.02),
          14: (-.025, -.025)},
-    12: {31: (-.14, -.14), 32: (-.08, -.06), 33: (-.025, .01), 34: (0, .02), 42: (-.085, -.055), 41: (-.04, 0),
+    12: {31: (-.14, -.14), 32: (-.08, -.06), 33: (-.025, .01), 34: (0, .02), 42: (-.085, -.055),
+        41: (-.04, 0),
          43: (-.05, 0), 48: (-.05, 0), 40: (0, .01)},
     14: {31: (-.03, .0), 32: (-.02, .02), 42: (-.02, -.02)},
     15: {31: (-.02, .11), 32: (-.01, .045), 42: (-.01, .055), 43: (0, .005), 48: (0, .01)},
-    17: {40: (0, -.07), 41: (0, -.07), 42: (0, -.05), 47: (0, -.035), 48: (0, -.035), 43: (0, -.03), 44: (0, -.035),
+    17: {40: (0, -.07), 41: (0, -.07), 42: (0, -.05), 47: (0, -.035), 48: (0, -.035), 43: (0, -.03),
+        44: (0, -.035),
          33: (0, -.035), 34: (0, -.035), 31: (0, .025)},
-    23: {31: (.05, 0), 32: (.04, .02), 33: (.015, .035), 34: (0, .035), 42: (.04, -.02), 41: (.015, -.045), 40: (0, -.045)},
+    23: {31: (.05, 0), 32: (.04, .02), 33: (.015, .035), 34: (0, .035), 42: (.04, -.02), 41: (.015, -.045),
+        40: (0, -.045)},
     24: {32: (0, .03), 33: (0, .05), 34: (0, .045), 42: (0, -.035), 41: (0, -.055), 40: (0, -.055)},
     25: {**_MOUTH_DOWN, 43: (0, -.02), 44: (0, -.02), 31: (.01, .02)},
-    26: {40: (0, .18), 41: (0, .18), 42: (.02, .12), 47: (0, .17), 48: (.01, .15), 43: (.01, .02), 44: (0, .02), 31: (.05, .05),
+    26: {40: (0, .18), 41: (0, .18), 42: (.02, .12), 47: (0, .17), 48: (.01, .15), 43: (.01, .02),
+        44: (0, .02), 31: (.05, .05),
          32: (.02, .01)},
 }
-_MOVES = np.stack([_both_sides(_ACTIONS[au], -1) for au in _AUS])
+_MOVES = np.stack([_both_sides(_ACTIONS[au]) for au in _AUS])
 _CHIN = np.array([{17: -.07, 25: .05, 26: .24, 15: .02}.get(au, 0) for au in _AUS])
 
-_OUTLINE = _closed([(0, -1.5), (-.5, -1.4), (-.86, -1.1), (-1.01, -.65), (-1.06, -.2), (-1.05, .25), (-.99, .75),
+_OUTLINE = _closed([(0, -1.5), (-.5, -1.4), (-.86, -1.1), (-1.01, -.65), (-1.06, -.2), (-1.05, .25),
+                    (-.99, .75),
                     (-.85, 1.22), (-.58, 1.6), (-.26, 1.82), (0, 1.87)])
 _BEARD = slice(6, 15)
-_HAIR = _closed([(0, -.98), (-.36, -.96), (-.7, -.82), (-.88, -.52), (-.97, -.18), (-1.02, .08), (-1.1, 0), (-1.2, -.4),
+_HAIR = _closed([(0, -.98), (-.36, -.96), (-.7, -.82), (-.88, -.52), (-.97, -.18), (-1.02, .08), (-1.1, 0),
+                 (-1.2, -.4),
                  (-1.16, -.9), (-.95, -1.35), (-.5, -1.65), (0, -1.75)])
 _HAIRLINE = [0, 1, 2, -1, -2]
 _EARS = [(-1.1, -.12), (-1.2, -.08), (-1.22, .1), (-1.16, .35), (-1.06, .42), (-1.02, .1)]
@@ -613,7 +636,8 @@ _BODY_LIST = (
     [(-3, 2.25), (-1.5, 2.1), (-.75, 1.9), (.75, 1.9), (1.5, 2.1), (3, 2.25), (3, 4), (-3, 4)],
     [(-.68, 1.1), (-.68, 1.95), (0, 2.3), (.68, 1.95), (.68, 1.1)],
     _EARS, [(-x, y) for x, y in _EARS],
-    _closed([(0, -1.8), (-.7, -1.65), (-1.2, -1.1), (-1.32, -.2), (-1.34, .9), (-1.3, 2.2), (-.5, 2.5), (0, 2.5)]),
+    _closed([(0, -1.8), (-.7, -1.65), (-1.2, -1.1), (-1.32, -.2), (-1.34, .9), (-1.3, 2.2), (-.5, 2.5),
+             (0, 2.5)]),
 )
 _BODY_PARTS = [len(part) for part in _BODY_LIST]
 _BODY = np.concatenate([np.array(part, float) for part in _BODY_LIST])
@@ -685,8 +709,8 @@ _CUES: tuple[tuple[int, int, _L, float, float, bool], ...] = (
     (24, 44, (-.36, .0, 0, .01, .36, .0), .07, .75, False),
     (24, 34, (-.24, -.05, 0, -.08, .24, -.05), .07, -.16, False),
     (24, 40, (-.22, .03, 0, .07, .22, .03), .06, -.16, False),
-    (26, 41, (-.22, .0, -.28, .14, -.22, .3), .08, .22, True),
-    (26, 31, (-.34, -.34, -.34, .0, -.24, .25), .14, .2, True),
+    (26, 41, (-.12, .04, -.17, .13, -.10, .26), .10, .3, True),
+    (26, 31, (-.34, -.30, -.34, .0, -.26, .2), .14, .14, True),
 )
 # fmt: on
 
@@ -695,7 +719,8 @@ def _both_halves() -> _Strokes:
     rows: list[tuple[int, int, Points, float, float, bool, bool]] = []
     for au, anchor, coordinates, width, depth, soft in _CUES:
         points = np.reshape(coordinates, (3, 2))
-        row = (_AUS.index(au) if au else len(_AUS), anchor, points, width, depth, soft, au in (1, 2, 6, 10, 12))
+        column = _AUS.index(au) if au else len(_AUS)
+        row = (column, anchor, points, width, depth, soft, au in (1, 2, 6, 10, 12))
         rows.append(row)
         if facs.FLIP[anchor] != anchor or points[0, 0] != -points[2, 0]:
             rows.append((row[0], facs.FLIP[anchor], points * (-1, 1), *row[3:]))

@@ -42,9 +42,7 @@ def map_by_loops(
 @pytest.mark.parametrize("decay", [0.56, 0.0])
 def test_matches_loops(map_size: int, decay: float, device: str) -> None:
     landmarks = random_landmarks(dtype=torch.float64)
-    maps = attention_maps(
-        landmarks.to(device), ALL_AUS, image_size=176, map_size=map_size, decay=decay
-    ).cpu()
+    maps = attention_maps(landmarks.to(device), ALL_AUS, image_size=176, map_size=map_size, decay=decay).cpu()
     for n, face in enumerate(landmarks):
         for k, au in enumerate(ALL_AUS):
             expected = map_by_loops(face, au, 176, map_size, 0.14, decay)
@@ -95,9 +93,7 @@ def test_not_finite_gives_zero(device: str) -> None:
             maps = attention_maps(landmarks, ALL_AUS, image_size=176, map_size=52, decay=decay)
             zero = {au for k, au in enumerate(ALL_AUS) if maps[1, k].count_nonzero() == 0}
             assert zero == {12, 14, 15} and maps.isfinite().all()
-            expected = reference.attention_maps(
-                landmarks, ALL_AUS, image_size=176, map_size=52, decay=decay
-            )
+            expected = reference.attention_maps(landmarks, ALL_AUS, image_size=176, map_size=52, decay=decay)
             torch.testing.assert_close(maps, expected)
     landmarks = torch.full((1, 49, 2), 88.0, device=device)
     landmarks[0, 22, 0] = math.nan  # r: every AU with a shift, and 0 * NaN for those without

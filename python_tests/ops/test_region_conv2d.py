@@ -89,9 +89,7 @@ def test_cells_smaller_than_the_kernel(border: str, device: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "channels", [(1, 1), (3, 8), (8, 16), (16, 8), (32, 16), (7, 33), (64, 32), (1, 40)]
-)
+@pytest.mark.parametrize("channels", [(1, 1), (3, 8), (8, 16), (16, 8), (32, 16), (7, 33), (64, 32), (1, 40)])
 def test_channel_counts(channels: tuple[int, int], device: str) -> None:
     case = random_case(in_channels=channels[0], out_channels=channels[1], size=(11, 12), device=device)
     assert_matches_reference(*case, "cell", 1e-14)

@@ -227,9 +227,7 @@ def test_autocast_computes_in_float32(device: str) -> None:
 def test_opcheck(dice: str, device: str) -> None:
     logits, target, weight = random_case(device=device)
     arguments = (target, weight, 1.0, dice, -1)
-    torch.library.opcheck(
-        torch.ops.jaa_ext.softmax_dice_loss.default, (logits.requires_grad_(), *arguments)
-    )
+    torch.library.opcheck(torch.ops.jaa_ext.softmax_dice_loss.default, (logits.requires_grad_(), *arguments))
     one = torch.ones((), dtype=torch.float64, device=device)
     torch.library.opcheck(
         torch.ops.jaa_ext.softmax_dice_loss_backward.default, (one, one, logits.detach(), *arguments)
@@ -268,7 +266,9 @@ def test_a_label_that_is_none(wrong: int, device: str) -> None:
     target[70, 2] = wrong
     assert reference.softmax_dice_loss(logits, target, weight).softmax.isnan()
     if device == "cpu":
-        with pytest.raises(ValueError, match=rf"0\.\.1 or ignore_index \(-1\), got {wrong} for sample 70, AU at"):
+        with pytest.raises(
+            ValueError, match=rf"0\.\.1 or ignore_index \(-1\), got {wrong} for sample 70, AU at"
+        ):
             softmax_dice_loss(logits, target, weight)
     else:
         assert softmax_dice_loss(logits, target, weight).softmax.isnan()

@@ -1,0 +1,21 @@
+"""Import the CUDA build (no GPU needed) and see that every op has its CUDA kernel."""
+
+import torch
+
+import jaa_ext  # noqa: F401
+from jaa_ext import _library
+
+assert "cuda" in _library.DEVICES, _library.build_info()
+ops = sorted(
+    {name.split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("jaa_ext::")}
+)
+assert len(ops) == 5, ops
+for op in ops:
+    keys = ["CPU", "CUDA", "Autograd"]
+    if not op.endswith("_backward"):  # those are not called under autocast
+        keys.append("AutocastCUDA")
+    for key in keys:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, key), f"{op} has no {key} kernel"
+print(
+    f"{len(ops)} ops have CPU and CUDA kernels: torch {torch.__version__}, {_library.build_info()['archs']}"
+)

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import torch
+
+from jaa_ext import facs
+from jaa_ext.data import Crops, FaceSample, SyntheticFaces, align_face, eye_distance, flip, normalize
+
+LEFT, RIGHT = list(facs.LEFT_EYE), list(facs.RIGHT_EYE)
+BOX = [13, 31, 37]
+
+
+def tilted_face(angle=0.4, scale=1.7, shift=(180.0, 150.0)):
+    """The landmarks of a drawn face, rotated, scaled and moved within a larger picture."""
+    landmarks = SyntheticFaces(subjects=[1], samples_per_subject=1, size=100)[0].landmarks.astype(float)
+    turn = np.exp(1j * angle) * scale
+    z = (landmarks[:, 0] - 50 + 1j * (landmarks[:, 1] - 50)) * turn + complex(*shift)
+    return np.column_stack([z.real, z.imag])
+
+
+def smooth_picture(height=320, width=360):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 0.6, y * 0.7, (x + y) * 0.3], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("angle", [-2.0, -0.3, 0.0, 0.4])
+@pytest.mark.parametrize(("size", "enlarge"), [(200, 2.9), (127, 2.2)])
+def test_aligned_eyes_are_level_and_the_box_is_centred_and_to_scale(angle, size, enlarge):
+    _, aligned, _ = align_face(smooth_picture(), tilted_face(angle), size=size, enlarge=enlarge)
+    left, right = aligned[LEFT].mean(0), aligned[RIGHT].mean(0)
+    assert left[1] == pytest.approx(right[1], abs=1e-3)
+    assert left[0] < right[0]
+    box = np.stack([left, right, *aligned[BOX]])
+    np.testing.assert_allclose((box.min(0) + box.max(0)) / 2, (size - 1) / 2, atol=1e-3)
+    assert np.ptp(box, axis=0).max() * enlarge == pytest.approx(size - 1, abs=1e-2)
+
+
+def test_matrix_is_a_similarity_and_maps_the_landmarks_there_and_back():
+    landmarks = tilted_face()
+    _, aligned, matrix = align_face(smooth_picture(), landmarks)
+    (a, b, _), (c, d, _) = matrix
+    assert a == pytest.approx(d) and b == pytest.approx(-c) and a * d - b * c > 0
+    assert matrix.dtype == np.float64 and aligned.dtype == np.float32
+    for point, expected in zip(landmarks, aligned, strict=True):
+        np.testing.assert_allclose(matrix @ [*point, 1], expected, atol=1e-3)
+    back = np.linalg.solve(matrix[:, :2], (aligned - matrix[:, 2]).T).T
+    np.testing.assert_allclose(back, landmarks, atol=1e-3)
+
+
+def test_aligned_pixels_are_bilinear_samples_of_the_original_and_128_outside():
+    picture = smooth_picture()
+    aligned, _, matrix = align_face(picture, tilted_face(shift=(60.0, 150.0)))
+    assert aligned.shape == (200, 200, 3) and aligned.dtype == np.uint8
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    inside = outside = 0
+    for y in range(0, 200, 13):
+        for x in range(0, 200, 13):
+            u, v, _ = inverse @ [x, y, 1]
+            if 1 <= u < 358 and 1 <= v < 318:
+                i, j = int(v), int(u)
+                fv, fu = v - i, u - j
+                patch = picture[i : i + 2, j : j + 2].astype(float)
+                weights = np.outer([1 - fv, fv], [1 - fu, fu])[..., None]
+                np.testing.assert_allclose(aligned[y, x], (patch * weights).sum((0, 1)), atol=1)
+                inside += 1
+            elif u < -1 or v < -1 or u > 360 or v > 320:
+                assert (aligned[y, x] == 128).all()
+                outside += 1
+    assert inside > 50 and outside > 5
+
+
+def test_alignment_does_not_depend_on_where_the_face_was():
+    _, first, _ = align_face(smooth_picture(), tilted_face(0.4, 1.7, (180, 150)))
+    _, second, _ = align_face(smooth_picture(), tilted_face(-1.1, 0.6, (20, 300)))
+    np.testing.assert_allclose(first, second, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("image", "landmarks", "error", "message"),
+    [
+        (np.zeros((9, 9), np.uint8), None, ValueError, r"image must be \(H, W, 3\), got \(9, 9\)"),
+        (np.zeros((9, 9, 3)), None, TypeError, "image must be uint8, got float64"),
+        (None, np.zeros((68, 2)), ValueError, r"landmarks must be \(49, 2\), got \(68, 2\)"),
+        (None, np.full((49, 2), np.nan), ValueError, "landmarks must be finite"),
+        (None, np.full((49, 2), 5.0), ValueError, r"eyes must lie apart, got both means at \(5, 5\)"),
+    ],
+)
+def test_align_face_says_what_is_wrong(image, landmarks, error, message):
+    image = smooth_picture() if image is None else image
+    landmarks = tilted_face() if landmarks is None else landmarks
+    with pytest.raises(error, match=message):
+        align_face(image, landmarks)
+
+
+def test_flip_mirrors_pixels_and_landmarks_and_is_its_own_inverse():
+    sample = SyntheticFaces(subjects=[2], samples_per_subject=1, size=96)[0]
+    image, landmarks = flip(sample.image, sample.landmarks)
+    np.testing.assert_array_equal(image[:, 3], sample.image[:, 92])
+    np.testing.assert_allclose(landmarks[0], [95 - sample.landmarks[9, 0], sample.landmarks[9, 1]])
+    again = flip(image, landmarks)
+    np.testing.assert_array_equal(again[0], sample.image)
+    np.testing.assert_allclose(again[1], sample.landmarks, atol=1e-4)
+
+
+class Marked:
+    """Pictures whose every pixel says where it is: red x, green y, blue the sample; one landmark on each."""
+
+    aus = (1, 2)
+    subjects = ("S000",)
+    side = 73  # round(64 * 200 / 176)
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        y, x = np.mgrid[: self.side, : self.side].astype(np.uint8)
+        image = np.stack([x, y, np.full_like(x, index)], -1)
+        points = np.random.default_rng(index).integers(10, 60, (49, 2)).astype(np.float32)
+        return FaceSample(image, points, np.array([1, -1]), "S000", f"S000/{index:05d}")
+
+    def label_matrix(self):
+        return np.tile([1, -1], (40, 1))
+
+
+def offset(item):
+    """Left and top edge of a crop of `Marked`, and whether it was flipped."""
+    first, last = item["image"][:2, 0, 0].tolist(), item["image"][:2, 0, -1].tolist()
+    return first[0], first[1], last[0] < first[0]
+
+
+def test_central_crop():
+    crops = Crops(Marked(), 64, train=False)
+    item = crops[7, 3]
+    assert len(crops) == 40
+    assert offset(item) == (4, 4, False)
+    assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.uint8
+    assert item["landmarks"].dtype == torch.float32 and item["labels"].dtype == torch.int64
+    assert item["labels"].tolist() == [1, -1] and item["id"] == "S000/00003"
+    np.testing.assert_allclose(item["landmarks"], Marked()[3].landmarks - 4)
+
+
+def test_random_crops_depend_on_seed_epoch_and_index_alone():
+    def offsets(seed, epoch, order):
+        crops = Crops(Marked(), 64, train=True, seed=seed)
+        return {i: offset(crops[epoch, i]) for i in order}
+
+    first = offsets(5, 2, range(40))
+    assert offsets(5, 2, reversed(range(40))) == first
+    assert offsets(5, 3, range(40)) != first
+    assert offsets(6, 2, range(40)) != first
+    assert len(set(first.values())) > 20
+
+
+def test_random_crops_use_every_offset_and_both_directions():
+    crops = Crops(Marked(), 64, train=True)
+    seen = [offset(crops[epoch, i]) for epoch in range(10) for i in range(40)]
+    # A flipped crop begins at the mirrored column.
+    assert {72 - x if flipped else x for x, _, flipped in seen} == set(range(10))
+    assert {y for _, y, _ in seen} == set(range(10))
+    flips = sum(flipped for *_, flipped in seen)
+    assert 140 < flips < 260  # 6 standard deviations
+
+
+def test_landmarks_of_crops_stay_on_their_pixels():
+    crops, data = Crops(Marked(), 64, train=True), Marked()
+    for i in range(40):
+        item = crops[1, i]
+        _, _, flipped = offset(item)
+        for k, (x, y) in enumerate(item["landmarks"].round().long().tolist()):
+            if 0 <= x < 64 and 0 <= y < 64:
+                original = data[i].landmarks[facs.FLIP[k] if flipped else k]
+                assert item["image"][:, y, x].tolist() == [*original.astype(int).tolist(), i]
+
+
+def test_crops_name_the_sample_of_the_wrong_size():
+    with pytest.raises(
+        ValueError, match=r"crops of 176 .*\(200, 200, 3\), got \(73, 73, 3\) for sample S000/00002"
+    ):
+        Crops(Marked(), 176, train=False)[0, 2]
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        Crops(Marked(), 0, train=False)
+
+
+def test_normalize():
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1)
+    assert normalize(image).flatten().tolist() == pytest.approx([-1, -0.6, 1])
+    assert normalize(image[None]).dtype == torch.float32
+    with pytest.raises(TypeError, match="must be uint8, got float32"):
+        normalize(image.float())
+
+
+def test_eye_distance():
+    landmarks = torch.randn(3, 2, 49, 2, dtype=torch.float64)
+    expected = np.linalg.norm(
+        landmarks[:, :, 19:25].numpy().mean(2) - landmarks[:, :, 25:31].numpy().mean(2), axis=-1
+    )
+    np.testing.assert_allclose(eye_distance(landmarks), expected)
