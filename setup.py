@@ -1,7 +1,7 @@
 """Builds the C++ kernels, and the CUDA kernels where nvcc and a CUDA torch are at hand.
 
-Environment: FORCE_CUDA=1 builds for CUDA without a GPU check and fails where it cannot; JAA_EXT_NO_CUDA=1 builds for
-the CPU only; TORCH_CUDA_ARCH_LIST names the GPU architectures; MAX_JOBS bounds parallel compilers.
+Environment: FORCE_CUDA=1 fails where the CUDA kernels cannot be built; JAA_EXT_NO_CUDA=1 builds for the CPU
+only; TORCH_CUDA_ARCH_LIST names the GPU architectures; MAX_JOBS bounds parallel compilers.
 """
 
 import os
@@ -92,7 +92,7 @@ ext_modules, commands, build_info = plan()
 
 
 class BuildPy(build_py):
-    """Also writes `jaa_ext/_build_info.py`, which is compared with the running torch before `_C` is loaded."""
+    """Also writes `jaa_ext/_build_info.py`, which is compared with the running torch before `_C` loads."""
 
     def run(self) -> None:
         super().run()

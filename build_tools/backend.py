@@ -1,8 +1,8 @@
 """PEP 517 backend: setuptools, building against the torch that is already installed.
 
-In pip's isolated build environment `import torch` would find nothing, or a freshly downloaded other torch, against
-which a build is useless. So: where the environment that will run jaa_ext has torch, its directory is put on
-sys.path for the build; only where it has none is torch required for the build too.
+In pip's isolated build environment `import torch` would find nothing, or a freshly downloaded other torch,
+against which a build is useless. So: where the environment that will run jaa_ext has torch, its directory is
+put on sys.path for the build; only where it has none is torch required for the build too.
 """
 
 import importlib.util

@@ -9,7 +9,7 @@ import torch
 
 
 def build_info() -> dict[str, str]:
-    """What the kernels were compiled with: keys torch, cuda, archs, compiler, note. Empty if nothing was built."""
+    """What the kernels were compiled with: torch, cuda, archs, compiler, note. Empty in a source tree."""
     if importlib.util.find_spec("jaa_ext._build_info") is None:
         return {}
     from jaa_ext import _build_info

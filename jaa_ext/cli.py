@@ -47,7 +47,7 @@ def demo(
 ) -> None:
     """Train a small JAA-Net on drawn faces, test it on unseen subjects and draw what it learnt.
 
-    Takes a few minutes on two processor cores and downloads nothing. Interrupted, it goes on where it stopped.
+    Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
     """
     from jaa_ext.demo import run_demo
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.atomic import replacing
+from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine.metrics import Metrics, Scores
 from jaa_ext.engine.runtime import ignore_interrupts
 from jaa_ext.facs import NUM_LANDMARKS

@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
 
-from jaa_ext.data import eye_distance
 from jaa_ext.atomic import replacing
+from jaa_ext.data import eye_distance
 
 FAILURE = 10.0
 """A face fails when its landmarks' mean error exceeds this percentage of the inter-ocular distance."""

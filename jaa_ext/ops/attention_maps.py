@@ -23,13 +23,13 @@ def attention_maps(
     """Draw the initial attention map of each AU (ECCV 2018, section 3.3, Eq. 3).
 
     Each of an AU's two centres is scaled to the map and rounded (half to even). The region of interest is the
-    square around it, half side ``round((map_size - 1) / 2 * roi_ratio)``, its edges clamped into the map. Inside,
-    the weight is ``max(1 - (|dx| + |dy|) * decay / (map_size * roi_ratio), 0)``, the larger one where both
-    squares overlap; outside it is 0.
+    square around it, half side ``round((map_size - 1) / 2 * roi_ratio)``, its edges clamped into the map.
+    Inside, the weight is ``max(1 - (|dx| + |dy|) * decay / (map_size * roi_ratio), 0)``, the larger one where
+    both squares overlap; outside it is 0.
 
     Args:
-        landmarks: (N, 49, 2) x, y in pixels of the image; they may lie outside it. An AU with a centre that is
-            not finite gets an all-zero map.
+        landmarks: (N, 49, 2) x, y in pixels of the image; they may lie outside it. An AU with a centre that
+            is not finite gets an all-zero map.
         aus: AU numbers (`facs.AU_RULES`), or `facs.AURule` objects for one's own.
         image_size: side l of the square image in pixels.
         map_size: side M of the maps in pixels.
@@ -37,8 +37,9 @@ def attention_maps(
         decay: xi; 0 gives uniform regions of interest.
 
     Returns:
-        (N, len(aus), map_size, map_size) of weights in 0..1, in the dtype of the landmarks. Half types compute in
-        float32 and autocast does not touch the op. The maps are constants: no gradient reaches the landmarks.
+        (N, len(aus), map_size, map_size) of weights in 0..1, in the dtype of the landmarks. Half types
+        compute in float32 and autocast does not touch the op. The maps are constants: no gradient reaches the
+        landmarks.
 
     Raises:
         ValueError: an AU without a rule, or shapes and numbers that do not fit.
@@ -51,7 +52,10 @@ def attention_maps(
     rules = facs.rules(aus)
     points = [point for rule in rules for point in rule.points]
     dy = [rule.dy for rule in rules]
-    return torch.ops.jaa_ext.attention_maps(landmarks, points, dy, image_size, map_size, roi_ratio, decay)
+    maps: Tensor = torch.ops.jaa_ext.attention_maps(
+        landmarks, points, dy, image_size, map_size, roi_ratio, decay
+    )
+    return maps
 
 
 if _library.DEVICES:

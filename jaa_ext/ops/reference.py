@@ -176,7 +176,8 @@ def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, bord
         )
     if bias is not None and bias.shape != weight.shape[:3]:
         raise ValueError(
-            f"{name}: bias must be (grid_h, grid_w, out_channels) = {list(weight.shape[:3])}, got {_shape(bias)}"
+            f"{name}: bias must be (grid_h, grid_w, out_channels) = {list(weight.shape[:3])}, "
+            f"got {_shape(bias)}"
         )
     _check_float(name, "input", input)
     for other_name, other in (("weight", weight), ("bias", bias)):

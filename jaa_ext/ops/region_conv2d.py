@@ -28,8 +28,8 @@ def region_conv2d(
             between cells and pads with zeros outside the image only.
 
     Returns:
-        (N, out_channels, H, W). All tensors share one dtype out of float64, float32, float16 and bfloat16; half
-        types accumulate in float32. Under autocast all three are cast to its dtype.
+        (N, out_channels, H, W). All tensors share one dtype out of float64, float32, float16 and bfloat16;
+        half types accumulate in float32. Under autocast all three are cast to its dtype.
 
     Raises:
         ValueError: shapes, devices or border that do not fit.
@@ -40,7 +40,8 @@ def region_conv2d(
     """
     if not _library.has_kernel(input.device):
         return reference.region_conv2d(input, weight, bias, border=border)
-    return torch.ops.jaa_ext.region_conv2d(input, weight, bias, border)
+    output: Tensor = torch.ops.jaa_ext.region_conv2d(input, weight, bias, border)
+    return output
 
 
 if _library.DEVICES:

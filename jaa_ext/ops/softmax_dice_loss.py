@@ -37,12 +37,13 @@ def softmax_dice_loss(
         ignore_index: the value of a missing label.
 
     Returns:
-        The scalars (softmax, dice) in the dtype of the logits. Half types compute in float32; autocast casts half
-        logits to float32.
+        The scalars (softmax, dice) in the dtype of the logits. Half types compute in float32; autocast casts
+        half logits to float32.
 
     Raises:
-        ValueError: shapes, devices or options that do not fit; on the CPU also a label outside 0..1 (elsewhere
-            it makes the losses NaN, since looking would stop the device); a target or weight that requires a gradient.
+        ValueError: shapes, devices or options that do not fit; a target or weight that requires a gradient;
+            on the CPU also a label outside 0..1 (elsewhere it makes the losses NaN: looking would stop the
+            device).
         TypeError: dtypes that do not fit.
 
     Gradients flow to the logits; differentiating twice, forward-mode differentiation and ``torch.func`` are

@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ def fingerprint(data):
 
 def test_same_bits_in_another_instance_and_another_process():
     code = (
-        "import sys; sys.path.insert(0, 'python_tests/data')\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_synthetic import *\n"
         "print(fingerprint(SyntheticFaces(subjects=[4, 9], samples_per_subject=3, seed=7, size=96)))"
     )
@@ -64,7 +65,7 @@ def test_samples_keep_the_contract():
 
 
 def test_label_matrix_draws_nothing(monkeypatch):
-    monkeypatch.setattr("jaa_ext.data.synthetic._draw", None)
+    monkeypatch.setattr("jaa_ext.data.synthetic.draw_face", None)
     assert SyntheticFaces(subjects=range(3), samples_per_subject=5).label_matrix().shape == (15, 12)
 
 

@@ -341,7 +341,10 @@ def test_every_instruction_set(level: str) -> None:
 
 
 def test_unknown_instruction_set_is_refused() -> None:
-    code = "import torch; from jaa_ext import ops; ops.region_conv2d(torch.ones(1,1,1,1), torch.ones(1,1,1,1,1,1))"
+    code = (
+        "import torch; from jaa_ext import ops\n"
+        "ops.region_conv2d(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1, 1, 1))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "JAA_EXT_CPU": "avx1024"},
