@@ -5,7 +5,9 @@ only; TORCH_CUDA_ARCH_LIST names the GPU architectures; MAX_JOBS bounds parallel
 """
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,8 +37,13 @@ def why_no_cuda() -> str:
         return "JAA_EXT_NO_CUDA=1 is set"
     if torch.version.cuda is None:
         return f"the installed torch {torch.__version__} has no CUDA"
-    if CUDA_HOME is None or not (Path(CUDA_HOME) / "bin" / "nvcc").exists():
+    nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
+    if CUDA_HOME is None or not nvcc.exists():
         return "no nvcc was found (set CUDA_HOME to the CUDA toolkit's directory)"
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release (\d+)\.", told)
+    if release is None or release[1] != torch.version.cuda.split(".")[0]:
+        return f"{nvcc} is not of CUDA {torch.version.cuda}, which the installed torch {torch.__version__} has"
     return ""
 
 

@@ -1,4 +1,4 @@
-// The one way kernels are launched, so that another header can stand in for it where there is no GPU.
+// The one way kernels are launched. With JAA_EXT_HOST_CUDA they run on the CPU: python_tests/cuda_on_host.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,7 +15,12 @@ constexpr int64_t MAX_BLOCKS = 1 << 20;  // kernels loop over what is left
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return;
-  kernel<<<static_cast<unsigned>(std::min(blocks, MAX_BLOCKS)), threads, 0, stream>>>(arguments...);
+  const int64_t grid = std::min(blocks, MAX_BLOCKS);
+#ifdef JAA_EXT_HOST_CUDA
+  cuda_on_host::launch(grid, threads, stream, [&] { kernel(arguments...); });
+#else
+  kernel<<<static_cast<unsigned>(grid), threads, 0, stream>>>(arguments...);
+#endif
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) {
     throw std::runtime_error(std::string("jaa_ext: a CUDA kernel could not be launched: ") +

@@ -1,0 +1,67 @@
+// What Python calls: the launchers, and what went wrong or null.
+#include <exception>
+#include <string>
+
+#include "attention_maps/attention_maps.h"
+#include "region_conv2d/region_conv2d.h"
+#include "softmax_dice_loss/softmax_dice_loss.h"
+
+using namespace jaa_ext;
+
+namespace {
+
+template <typename Call>
+const char* message_of(const Call& call) {
+  static std::string message;
+  try {
+    call();
+    return nullptr;
+  } catch (const std::exception& error) {
+    message = error.what();
+    return message.c_str();
+  }
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+const char* region_conv2d_forward(const RegionConv2d* op, const Image* input, const void* weight, const void* bias,
+                                  const Image* output) {
+  return message_of([&] { region_conv2d_forward_cuda(*op, *input, weight, bias, *output, nullptr); });
+}
+
+const char* region_conv2d_backward_input(const RegionConv2d* op, const Image* grad_output, const void* weight,
+                                         const Image* grad_input) {
+  return message_of([&] { region_conv2d_backward_input_cuda(*op, *grad_output, weight, *grad_input, nullptr); });
+}
+
+const char* region_conv2d_backward_weight(const RegionConv2d* op, const Image* grad_output, const Image* input,
+                                          void* partial, int64_t chunks, void* grad_weight, void* grad_bias) {
+  return message_of([&] {
+    region_conv2d_backward_weight_cuda(*op, *grad_output, *input, partial, chunks, grad_weight, grad_bias, nullptr);
+  });
+}
+
+const char* attention_maps(const AttentionMaps* op, const int64_t* points, const double* dy) {
+  return message_of([&] { attention_maps_cuda(*op, {points, dy}, nullptr); });
+}
+
+const char* softmax_dice_loss_forward(const SoftmaxDiceLoss* op, void* softmax, void* dice) {
+  return message_of([&] { softmax_dice_loss_forward_cuda(*op, softmax, dice, nullptr); });
+}
+
+const char* softmax_dice_loss_backward(const SoftmaxDiceLoss* op, const void* grad_softmax, const void* grad_dice,
+                                       void* grad_logits) {
+  return message_of([&] { softmax_dice_loss_backward_cuda(*op, grad_softmax, grad_dice, grad_logits, nullptr); });
+}
+
+void planted_cuda(int mistake, const int* input, int* output, int count);  // planted.cu
+
+const char* planted(int mistake, const int* input, int* output, int count) {
+  return message_of([&] { planted_cuda(mistake, input, output, count); });
+}
+
+}  // extern "C"
+#pragma GCC visibility pop

@@ -1,0 +1,43 @@
+"""The tables of the field."""
+
+import pytest
+
+from jaa_ext import facs
+
+
+def test_flip_is_its_own_inverse_and_swaps_the_sides() -> None:
+    assert sorted(facs.FLIP) == list(range(49))
+    assert all(facs.FLIP[facs.FLIP[i]] == i for i in range(49))
+    assert {facs.FLIP[i] for i in facs.LEFT_EYE} == set(facs.RIGHT_EYE)
+    assert facs.FLIP[facs.INNER_EYE_CORNERS[0]] == facs.INNER_EYE_CORNERS[1]
+
+
+def test_the_two_centres_of_a_rule_are_mirror_images() -> None:
+    # Symmetric landmarks, but for AUs 23, 24 and 25, whose centres are the lips' two middle points.
+    for au, rule in facs.AU_RULES.items():
+        a, b = rule.points
+        assert (facs.FLIP[a], facs.FLIP[b]) == ((b, a) if au not in (23, 24, 25) else (a, b))
+
+
+def test_landmark_schemes() -> None:
+    assert len(facs.DLIB68_TO_49) == len(facs.DISFA66_TO_49) == facs.NUM_LANDMARKS
+    assert facs.DLIB68_TO_49[:43] == tuple(range(17, 60)) and facs.DLIB68_TO_49[43] == 61
+    assert 64 not in facs.DLIB68_TO_49 and facs.DLIB68_TO_49[-1] == 67
+    assert facs.DISFA66_TO_49 == tuple(range(17, 66))
+
+
+@pytest.mark.parametrize(
+    ("aus", "count"), [("BP4D_AUS", 12), ("DISFA_AUS", 8), ("GFT_AUS", 10), ("AFFWILD2_AUS", 12)]
+)
+def test_every_data_sets_aus_have_rules_and_names(aus: str, count: int) -> None:
+    numbers = getattr(facs, aus)
+    assert len(numbers) == len(set(numbers)) == count
+    assert facs.rules(numbers) == tuple(facs.AU_RULES[au] for au in numbers)
+    assert set(numbers) <= set(facs.AU_NAMES)
+
+
+def test_rules_of_ones_own_are_kept() -> None:
+    own = facs.AURule((3, 6), dy=0.25)
+    assert facs.rules([own, 12]) == (own, facs.AU_RULES[12])
+    with pytest.raises(ValueError, match="no rule for AU 99: known are"):
+        facs.rules([1, 99])
