@@ -16,10 +16,10 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream, Arguments... arguments) {
   if (blocks == 0) return;
   const int64_t grid = std::min(blocks, MAX_BLOCKS);
-#ifdef JAA_EXT_HOST_CUDA
-  cuda_on_host::launch(grid, threads, stream, [&] { kernel(arguments...); });
-#else
+#ifndef JAA_EXT_HOST_CUDA
   kernel<<<static_cast<unsigned>(grid), threads, 0, stream>>>(arguments...);
+#else
+  cuda_on_host::launch(grid, threads, stream, [&] { kernel(arguments...); });
 #endif
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) {

@@ -133,6 +133,9 @@ void convolve_pixels(const C* tile, int64_t row_stride, int64_t block_stride, in
     for (int64_t block = 0; block < blocks; ++block) {
       const C* x = tile + ky * row_stride + block * block_stride;
       for (int64_t kx = 0; kx < kernel_w; ++kx, x += BLOCK) {
+        // Hides that the next tap reads these inputs again: GCC would carry them over in registers, of which there
+        // are none left, and spill a third of the loop to the stack.
+        asm("" : "+r"(x));
 #pragma GCC unroll 8
         for (int c = 0; c < BLOCK; ++c, packed += lanes) {
           Vector weight[VECTORS];

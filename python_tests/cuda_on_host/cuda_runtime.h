@@ -8,7 +8,11 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static  // blocks run one after another
+#ifdef __SANITIZE_ADDRESS__
+#define __shared__ static  // it does not guard thread_local arrays
+#else
+#define __shared__ static thread_local  // a block is one thread here: nothing stays from the block before
+#endif
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;

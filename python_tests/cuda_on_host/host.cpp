@@ -1,9 +1,10 @@
-// Blocks run one after another. A fiber runs the threads of a block in turn; where a thread has to wait, its fiber
-// stays with it and another one goes on with the next threads. Once every thread has ended or waits, those whose
-// partners have come go on.
+// Blocks run one after another, each on a thread of its own for fresh shared memory. A fiber runs the threads of a
+// block in turn; where a thread has to wait, its fiber stays with it and another one goes on with the next threads.
+// Once every thread has ended or waits, those whose partners have come go on.
 #include <ucontext.h>
 
 #include <algorithm>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -142,7 +143,7 @@ void launch(int64_t blocks, int block_threads, cudaStream_t, const std::function
   gridDim.x = static_cast<unsigned>(std::min(blocks, most_blocks));
   for (unsigned place = 0; place < gridDim.x; ++place) {
     blockIdx.x = backwards ? gridDim.x - 1 - place : place;
-    run_block();
+    std::async(std::launch::async, run_block).get();
   }
 }
 

@@ -8,9 +8,9 @@ enum Mistake { NONE, NO_BARRIER, BARRIER_AFTER_RETURN, TWO_BARRIERS, MISSING_LAN
 __global__ void reverse_kernel(int mistake, const int* input, int* output, int count) {
   __shared__ int values[64];
   const int self = threadIdx.x;
-  if (mistake == BARRIER_AFTER_RETURN && self == 3) return;
   int value = input[self + (mistake == GLOBAL_OVERRUN)];
   if (mistake != MISSING_LANE || self != 5) value = __shfl_xor_sync(0xffffffffu, value, 1);
+  if (mistake == BARRIER_AFTER_RETURN && self == 3) return;
   values[self ^ 1] = value;
   if (mistake == TWO_BARRIERS && self < 32) {
     __syncthreads();
