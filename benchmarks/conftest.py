@@ -1,0 +1,95 @@
+"""Options, devices and machine facts of the benchmarks; see NOTES.md for how to run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from comparison import SAMPLE_SECONDS, Comparison
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from jaa_ext import _library
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
+SMOKE_ROUNDS = 2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("jaa_ext benchmarks")
+    group.addoption("--smoke", action="store_true", help="one tiny size of each op: do all results match?")
+    group.addoption("--rounds", type=int, default=20, help="how often each formulation is timed (default 20)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # From the source tree the reference would be timed against itself.
+    if "cpu" not in _library.DEVICES:
+        raise pytest.UsageError(
+            "the compiled kernels are not loaded: install with `pip install '.[test]'` and run `pytest`, not "
+            "`python -m pytest` from the repository's root, which imports the source tree"
+        )
+    if config.getoption("--rounds") < 2:
+        raise pytest.UsageError(f"--rounds must be at least 2, got {config.getoption('--rounds')}")
+    # float32 means float32, and cuDNN may search for its quickest algorithm.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a benchmark its ``case``s: its module's CASES, or with --smoke its SMOKE_CASE alone."""
+    if "case" in metafunc.fixturenames:
+        smoke = metafunc.config.getoption("--smoke")
+        cases = [metafunc.module.SMOKE_CASE] if smoke else metafunc.module.CASES
+        metafunc.parametrize("case", cases, ids=str)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["forward", "forward+backward"])
+def backward(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def comparison(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: str) -> Comparison:
+    smoke = request.config.getoption("--smoke")
+    return Comparison(
+        benchmark,
+        device=device,
+        backward="backward" in request.fixturenames and request.getfixturevalue("backward"),
+        rounds=SMOKE_ROUNDS if smoke else request.config.getoption("--rounds"),
+        sample_seconds=0 if smoke else SAMPLE_SECONDS,
+    )
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    from jaa_ext import _C
+
+    cpu = machine_info["cpu"]
+    facts = {
+        "cpu": cpu.get("brand_raw", cpu.get("arch", "")),
+        "cpu_count": cpu.get("count"),
+        "cpu_level": _C.build_info()["cpu_level"],
+        "gpu": torch.cuda.get_device_name() if "cuda" in DEVICES else None,
+        "system": machine_info["system"],
+        "python": machine_info["python_version"],
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "compiler": _C.build_info()["compiler"],
+    }
+    machine_info.clear()
+    machine_info.update(facts)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """Keep the file small: no single samples of pytest-benchmark's own timing, no repeated options."""
+    commit = output_json["commit_info"]
+    output_json["commit_info"] = {key: commit[key] for key in ("id", "time", "dirty")}
+    for entry in output_json["benchmarks"]:
+        entry["stats"].pop("data", None)
+        for key in ("options", "params", "param", "group"):
+            del entry[key]

@@ -1,0 +1,403 @@
+"""The CUDA kernels' own code, compiled for the CPU (python_tests/cuda_on_host), against the reference."""
+
+import ctypes
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jaa_ext import facs
+from jaa_ext.ops import reference
+
+TESTS = Path(__file__).parents[1]
+SOURCES = TESTS / "cuda_on_host"
+CSRC = TESTS.parent / "csrc"
+LIBRARY_VARIABLE = "JAA_EXT_CUDA_ON_HOST"  # a library that is already built
+
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]  # as csrc/common/scalar.h numbers them
+# Relative to the largest value: the unit roundoff of the type with room for a few hundred terms of a sum.
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+SCHEDULES = {"forwards": (False, 1 << 20), "backwards": (True, 1 << 20), "as one block": (False, 1)}
+
+
+def build(path: Path, *flags: str) -> Path:
+    compiler = shutil.which("g++") or pytest.skip("there is no g++ to compile the CUDA kernels for the CPU")
+    sources = [*CSRC.glob("*/*_cuda.cu"), *SOURCES.glob("*.cpp"), *SOURCES.glob("*.cu")]
+    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread", *flags]
+    options += ["-DJAA_EXT_HOST_CUDA", "-I", SOURCES, "-I", CSRC]
+    subprocess.run([compiler, "-x", "c++", *options, *sorted(sources), "-o", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    built = os.environ.get(LIBRARY_VARIABLE)
+    return ctypes.CDLL(built or str(build(tmp_path_factory.mktemp("cuda_on_host") / "kernels.so")))
+
+
+# The structures of csrc, for struct.pack.
+IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i?9q", "i3q3dP3qP", "i?2qdP3qP?qP"
+
+
+def call(library: ctypes.CDLL, name: str, *arguments: bytes | Tensor | int | None) -> None:
+    """Structures are bytes and go by reference; so do the data of tensors."""
+    function = getattr(library, name)
+    function.restype = ctypes.c_char_p
+
+    def plain(argument: bytes | Tensor | int | None) -> object:
+        if isinstance(argument, Tensor):
+            return ctypes.c_void_p(argument.data_ptr())
+        return ctypes.c_int64(argument) if isinstance(argument, int) else argument
+
+    message = function(*map(plain, arguments))
+    if message is not None:
+        raise RuntimeError(message.decode())
+
+
+def in_every_order(library: ctypes.CDLL, run: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+    """What `run` gives; the order of threads and the number of blocks must not change a bit of it."""
+    results = {}
+    for name, (backwards, most_blocks) in SCHEDULES.items():
+        library.set_schedule(backwards, ctypes.c_int64(most_blocks))
+        results[name] = run()
+    library.set_schedule(False, ctypes.c_int64(1 << 20))
+    for name, result in results.items():
+        for actual, expected in zip(result, results["forwards"], strict=True):
+            assert torch.equal(bits(actual), bits(expected)), f"other bits {name}"
+    return results["forwards"]
+
+
+def bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(torch.uint8)
+
+
+def unwritten(*shape: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.full(shape, torch.nan, dtype=dtype or like.dtype)
+
+
+def compute_type(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert actual.shape == expected.shape
+    if expected.numel():
+        scale = expected.abs().max().clamp_min(1e-30)
+        assert ((actual.double() - expected).abs().max() / scale).item() <= tolerance
+
+
+def image(tensor: Tensor) -> bytes:
+    return struct.pack(IMAGE, tensor.data_ptr(), *tensor.stride())
+
+
+def region_conv2d(
+    library: ctypes.CDLL,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    border: str,
+    grad: Tensor,
+    chunks: int,
+) -> list[Tensor]:
+    """Output and the gradients of input, weight and, if there is one, bias."""
+    batch, in_channels, height, width = input.shape
+    grid_h, grid_w, out_channels, _, kernel_h, kernel_w = weight.shape
+    sizes = batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w
+    op = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", *sizes)
+    output, grad_input = grad.clone().fill_(torch.nan), input.clone().fill_(torch.nan)
+    grad_weight = unwritten(*weight.shape, like=weight)
+    grad_bias = None if bias is None else unwritten(*bias.shape, like=bias)
+    per_cell = out_channels * (in_channels * kernel_h * kernel_w + 1)
+    partial = unwritten(chunks, grid_h, grid_w, per_cell, like=input, dtype=compute_type(input))
+    call(library, "region_conv2d_forward", op, image(input), weight, bias, image(output))
+    call(library, "region_conv2d_backward_input", op, image(grad), weight, image(grad_input))
+    arguments = op, image(grad), image(input), partial, chunks, grad_weight, grad_bias
+    call(library, "region_conv2d_backward_weight", *arguments)
+    return [output, grad_input, grad_weight] + ([] if grad_bias is None else [grad_bias])
+
+
+def check_region_conv2d(
+    library: ctypes.CDLL,
+    *,
+    batch: int = 2,
+    channels: tuple[int, int] = (3, 4),
+    size: tuple[int, int] = (7, 11),
+    grid: tuple[int, int] = (2, 3),
+    kernel: tuple[int, int] = (3, 3),
+    dtype: torch.dtype = torch.float64,
+    border: str = "cell",
+    has_bias: bool = True,
+    layout: torch.memory_format = torch.contiguous_format,
+    chunks: int = 1,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    input = draw(batch, channels[0], *size).contiguous(memory_format=layout)
+    weight = draw(*grid, channels[1], channels[0], *kernel) / (channels[0] * kernel[0] * kernel[1]) ** 0.5
+    bias = draw(*grid, channels[1]) if has_bias else None
+    grad = draw(batch, channels[1], *size).contiguous(memory_format=layout)
+    actual = in_every_order(
+        library, lambda: region_conv2d(library, input, weight, bias, border, grad, chunks)
+    )
+    exact = [t.double().requires_grad_() for t in (input, weight, bias) if t is not None]
+    output = reference.region_conv2d(*exact, border=border)
+    expected = [output, *torch.autograd.grad(output, exact, grad.double())]
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_region_conv2d(
+    library: ctypes.CDLL, dtype: torch.dtype, layout: torch.memory_format, border: str
+) -> None:
+    for chunks in (1, 3):
+        check_region_conv2d(library, dtype=dtype, layout=layout, border=border, chunks=chunks)
+
+
+@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(kernel=(1, 1)),
+        dict(kernel=(5, 5)),
+        dict(kernel=(1, 5), channels=(1, 1), batch=4, chunks=3),
+        dict(kernel=(5, 3), size=(5, 4), grid=(5, 3)),  # cells smaller than the kernel
+        dict(size=(1, 1), grid=(1, 1)),
+        dict(batch=0),
+        dict(batch=1, chunks=3),  # chunks without a sample
+        dict(has_bias=False),
+    ],
+    ids=str,
+)
+def test_region_conv2d_shapes(library: ctypes.CDLL, case: dict, border: str) -> None:
+    check_region_conv2d(library, **case, border=border)
+
+
+def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
+    """The bias's gradient alone."""
+    op = struct.pack(REGION_CONV2D, 0, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
+    grad, input = torch.rand(1, 2, 4, 4, dtype=torch.float64), torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    partial, grad_bias = unwritten(4, 20, like=grad), unwritten(2, 2, 2, like=grad)
+    call(library, "region_conv2d_backward_weight", op, image(grad), image(input), partial, 1, None, grad_bias)
+    expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
+    torch.testing.assert_close(grad_bias, expected)
+
+
+def attention_maps(
+    library: ctypes.CDLL, landmarks: Tensor, rules: Sequence[facs.AURule], image_size: int, map_size: int
+) -> Tensor:
+    maps = unwritten(len(landmarks), len(rules), map_size, map_size, like=landmarks)
+    half_size, slope = float(round((map_size - 1) / 2 * 0.14)), 0.56 / (map_size * 0.14)
+    op = struct.pack(
+        ATTENTION_MAPS,
+        DTYPES.index(landmarks.dtype),
+        *(len(landmarks), len(rules), map_size),
+        *(map_size / image_size, half_size, slope),
+        *(landmarks.data_ptr(), *landmarks.stride()),
+        maps.data_ptr(),
+    )
+    points = torch.tensor([rule.points for rule in rules], dtype=torch.int64)
+    dy = torch.tensor([rule.dy for rule in rules], dtype=torch.float64)
+    call(library, "attention_maps", op, points, dy)
+    return maps
+
+
+@pytest.mark.parametrize("count", [0, 12, 64, 130])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_maps(library: ctypes.CDLL, dtype: torch.dtype, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    landmarks = (torch.rand(4, 2, 49, generator=generator, dtype=torch.float64) * 236 - 30).to(dtype)
+    landmarks = landmarks.transpose(1, 2)
+    landmarks[1, 31, 0] = torch.nan
+    landmarks[2, 24, 1] = torch.inf
+    landmarks[3, 22, 0] = torch.nan  # with it r, and so every map
+    rules = [facs.AURule((k % 49, 5 * k % 49), dy=(k % 7 - 3) / 3) for k in range(count)]
+    (maps,) = in_every_order(library, lambda: [attention_maps(library, landmarks, rules, 176, 23)])
+    expected = reference.attention_maps(landmarks, rules, image_size=176, map_size=23)
+    # The same arithmetic: only the last bit of a weight may differ, never a centre.
+    torch.testing.assert_close(maps, expected, rtol=0, atol=torch.finfo(dtype).eps)
+    if count:
+        assert maps[0].count_nonzero() > 0 and maps[3].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_attention_maps_of_few_faces(library: ctypes.CDLL, batch: int) -> None:
+    landmarks = torch.full((batch, 49, 2), 88.0)
+    rules = facs.rules(facs.BP4D_AUS)
+    maps = attention_maps(library, landmarks, rules, 176, 1)  # a map of one pixel
+    assert torch.equal(maps, reference.attention_maps(landmarks, rules, image_size=176, map_size=1))
+
+
+def softmax_dice_loss(
+    library: ctypes.CDLL, logits: Tensor, target: Tensor, weight: Tensor | None, dice: str, smooth: float
+) -> list[Tensor]:
+    """The two losses and the gradient of 0.75 softmax + 1.5 dice."""
+    compute = compute_type(logits)
+    target = target.to(compute if target.is_floating_point() else torch.int64).contiguous()
+    weight = None if weight is None else weight.to(compute)
+    op = struct.pack(
+        SOFTMAX_DICE_LOSS,
+        *(DTYPES.index(logits.dtype), dice == "batch", logits.shape[0], logits.shape[2], smooth),
+        *(logits.data_ptr(), *logits.stride()),
+        *(target.data_ptr(), target.is_floating_point(), -1),
+        0 if weight is None else weight.data_ptr(),
+    )
+    losses = [unwritten(1, like=logits), unwritten(1, like=logits)]
+    grads = [torch.tensor([0.75], dtype=logits.dtype), torch.tensor([1.5], dtype=logits.dtype)]
+    grad_logits = unwritten(*logits.shape, like=logits)
+    call(library, "softmax_dice_loss_forward", op, *losses)
+    call(library, "softmax_dice_loss_backward", op, *grads, grad_logits)
+    return [*losses, grad_logits]
+
+
+def random_labels(samples: int, aus: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels with about a third missing (AU 3 wholly), weights."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(samples, 2, aus, generator=generator, dtype=torch.float64)
+    target = torch.randint(-1, 2, (samples, aus), generator=generator)
+    target[:, 3:4] = -1
+    return logits, target, torch.rand(aus, generator=generator, dtype=torch.float64) + 0.1
+
+
+def check_softmax_dice_loss(
+    library: ctypes.CDLL,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    dice: str,
+    smooth: float = 1.0,
+    tolerance: float = 1e-13,
+) -> None:
+    actual = in_every_order(library, lambda: softmax_dice_loss(library, logits, target, weight, dice, smooth))
+    exact = logits.double().requires_grad_()
+    losses = reference.softmax_dice_loss(exact, target, weight, dice=dice, smooth=smooth)
+    (grad,) = torch.autograd.grad(0.75 * losses.softmax + 1.5 * losses.dice, exact)
+    for one, other in zip(actual, (losses.softmax.view(1), losses.dice.view(1), grad), strict=True):
+        assert_close(one, other, tolerance)
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_dice_loss(library: ctypes.CDLL, dtype: torch.dtype, dice: str) -> None:
+    logits, target, weight = random_labels(70, 12)
+    logits = logits.to(dtype).permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    tolerance = max(TOLERANCE[dtype], 1e-13)
+    check_softmax_dice_loss(library, logits, target, weight, dice, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+@pytest.mark.parametrize(("samples", "aus"), [(0, 5), (1, 1), (5, 0), (33, 16), (31, 17), (3, 40)])
+def test_softmax_dice_loss_sizes(library: ctypes.CDLL, samples: int, aus: int, dice: str) -> None:
+    logits, target, _ = random_labels(samples, aus)
+    check_softmax_dice_loss(library, logits, target, None, dice, smooth=0.25)
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+def test_softmax_dice_loss_targets(library: ctypes.CDLL, dice: str) -> None:
+    logits, target, weight = random_labels(40, 5)
+    soft = torch.rand(target.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    check_softmax_dice_loss(library, logits, torch.where(target == -1, -1.0, soft), weight, dice)
+    missing = torch.full_like(target, -1)
+    assert all(t.count_nonzero() == 0 for t in softmax_dice_loss(library, logits, missing, weight, dice, 1.0))
+
+
+@pytest.mark.parametrize("wrong", [9, 2, -2])
+def test_softmax_dice_loss_wrong_label(library: ctypes.CDLL, wrong: int) -> None:
+    logits, target, weight = random_labels(40, 20)
+    target[35, 18] = wrong
+    softmax, dice, _ = softmax_dice_loss(library, logits, target, weight, "sample", 1.0)
+    assert softmax.isnan() and dice.isnan()
+
+
+# Mistakes of planted.cu, in its order.
+NONE, NO_BARRIER, BARRIER_AFTER_RETURN, TWO_BARRIERS, MISSING_LANE, SHARED_OVERRUN, GLOBAL_OVERRUN = range(7)
+
+
+def reverse(library: ctypes.CDLL, mistake: int) -> list[Tensor]:
+    values, result = torch.arange(64, dtype=torch.int32), torch.full((64,), -1, dtype=torch.int32)
+    call(library, "planted", mistake, values, result, 64)
+    return [result]
+
+
+def test_planted_kernel_is_right(library: ctypes.CDLL) -> None:
+    assert in_every_order(library, lambda: reverse(library, NONE))[0].tolist() == list(range(63, -1, -1))
+
+
+def test_missing_barrier_is_found(library: ctypes.CDLL) -> None:
+    with pytest.raises(AssertionError, match="other bits backwards"):
+        in_every_order(library, lambda: reverse(library, NO_BARRIER))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (BARRIER_AFTER_RETURN, r"line \d+: some threads never reach a barrier"),
+        (TWO_BARRIERS, r"line \d+: threads wait at different barriers"),
+        (MISSING_LANE, r"line \d+: lane 5 is missing from a shuffle"),
+    ],
+)
+def test_threads_that_do_not_meet(library: ctypes.CDLL, mistake: int, message: str) -> None:
+    for backwards in (False, True):
+        library.set_schedule(backwards, ctypes.c_int64(1))
+        with pytest.raises(RuntimeError, match=message):
+            reverse(library, mistake)
+    test_planted_kernel_is_right(library)
+
+
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which Python runs the kernels under AddressSanitizer and UBSan."""
+    flags = "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"
+    path = build(tmp_path_factory.mktemp("sanitized") / "kernels.so", *flags)
+
+    def runtime(name: str) -> str:
+        return subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip()
+
+    preload = f"{runtime('libasan.so')} {runtime('libstdc++.so.6')}"  # the second for exceptions
+    return os.environ | {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", LIBRARY_VARIABLE: str(path)}
+
+
+def test_sanitizers_find_nothing(sanitized: dict[str, str], tmp_path: Path) -> None:
+    """The tests above once more, but for the one that needs fresh shared memory."""
+    options = ["-c", TESTS.parent / "pyproject.toml", "-p", "no:cacheprovider", "--capture=no"]
+    chosen = ["-k", "not sanitizers and not missing_barrier", __file__]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *chosen],
+        env=sanitized,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+OVERRUN = """
+import ctypes, sys
+memory = ctypes.CDLL(None)
+memory.malloc.restype = ctypes.c_void_p
+values = ctypes.c_void_p(memory.malloc(64 * 4))
+ctypes.CDLL(sys.argv[1]).planted(int(sys.argv[2]), values, values, 64)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "report"),
+    [(SHARED_OVERRUN, "index 64 out of bounds"), (GLOBAL_OVERRUN, "heap-buffer-overflow")],
+)
+def test_sanitizers_find_overruns(sanitized: dict[str, str], mistake: int, report: str) -> None:
+    command = [sys.executable, "-c", OVERRUN, sanitized[LIBRARY_VARIABLE], str(mistake)]
+    run = subprocess.run(command, env=sanitized, capture_output=True, text=True)
+    assert run.returncode != 0 and report in run.stderr and "planted.cu" in run.stderr, run.stderr
