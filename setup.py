@@ -43,7 +43,9 @@ def why_no_cuda() -> str:
     told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     release = re.search(r"release (\d+)\.", told)
     if release is None or release[1] != torch.version.cuda.split(".")[0]:
-        return f"{nvcc} is not of CUDA {torch.version.cuda}, which the installed torch {torch.__version__} has"
+        return (
+            f"{nvcc} is not of CUDA {torch.version.cuda}, which the installed torch {torch.__version__} has"
+        )
     return ""
 
 

@@ -18,8 +18,8 @@ Function = Callable[..., Tensor | tuple[Tensor, ...]]
 TOLERANCE = 3e-5
 """A float32 result matches if it lies this close to the float64 one, relative to the largest value.
 
-The longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 ** -24 leaves about
-sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
+The longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 ** -24 leaves
+about sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
 """
 SAMPLE_SECONDS = 5e-3
 """A quick formulation is called repeatedly for about this long between two readings of the clock."""

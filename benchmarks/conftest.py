@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from jaa_ext import _library
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 SMOKE_ROUNDS = 2
+LOAD_AT_START = os.getloadavg()[0]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,6 +77,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "cpu_count": cpu.get("count"),
         "cpu_level": _C.build_info()["cpu_level"],
         "gpu": torch.cuda.get_device_name() if "cuda" in DEVICES else None,
+        "load_at_start": round(LOAD_AT_START, 2),
         "system": machine_info["system"],
         "python": machine_info["python_version"],
         "torch": torch.__version__,

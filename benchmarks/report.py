@@ -52,6 +52,7 @@ def machine_line(machine: dict[str, Any]) -> str:
         f"{machine['cpu']} ({machine['cpu_level']})",
         f"{machine['torch_threads']} threads",
         f"torch {machine['torch']}",
+        f"load {machine['load_at_start']} at the start",
     ]
     return ", ".join(fact for fact in facts if fact)
 
@@ -131,7 +132,8 @@ def plot(groups: dict[str, list[Run]], machine: str, path: Path) -> None:
                 error_kw={"linewidth": 1},
             )
         axis.set_title(title, loc="left")
-        axis.set_xticks(range(len(runs)), [run["case"] for run in runs])
+        axis.set_xticks(range(len(runs)), [run["case"].replace(", ", "\n", 1) for run in runs])
+        axis.set_xlim(-0.5, max(len(runs), 3) - 0.5)  # few cases do not make wide bars
         axis.set_yscale("log")
         axis.set_ylabel("time (ms)")
         axis.grid(axis="y", alpha=0.3)

@@ -10,7 +10,9 @@ import jaa_ext
 PACKAGE = Path(jaa_ext.__file__).parent
 
 
-def run_copy(tmp_path: Path, build_info: dict[str, str] | None, code: str) -> subprocess.CompletedProcess[str]:
+def run_copy(
+    tmp_path: Path, build_info: dict[str, str] | None, code: str
+) -> subprocess.CompletedProcess[str]:
     """Run code with a copy of the package whose build information says something else."""
     copy = tmp_path / "jaa_ext"
     copy.mkdir()

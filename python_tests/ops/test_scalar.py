@@ -36,7 +36,18 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
     flags = ["-DJAA_EXT_SOFTWARE_HALF"] if request.param == "software" else []
     subprocess.run(
-        [compiler, "-std=c++17", "-O2", "-shared", "-fPIC", f"-I{CSRC}", *flags, "scalar.cpp", "-o", "scalar.so"],
+        [
+            compiler,
+            "-std=c++17",
+            "-O2",
+            "-shared",
+            "-fPIC",
+            f"-I{CSRC}",
+            *flags,
+            "scalar.cpp",
+            "-o",
+            "scalar.so",
+        ],
         cwd=folder,
         check=True,
     )
@@ -63,7 +74,12 @@ def test_floats_narrow_to_the_nearest(library: ctypes.CDLL) -> None:
     between = np.concatenate([halves, (halves[:-1] + halves[1:]) / 2])  # ties, then their neighbours
     drawn = np.random.default_rng(0).integers(0, 1 << 32, 200_000, dtype=np.uint32).view(np.float32)
     floats = np.concatenate(
-        [between, np.nextafter(between, np.float32(np.inf)), np.nextafter(between, -np.float32(np.inf)), drawn]
+        [
+            between,
+            np.nextafter(between, np.float32(np.inf)),
+            np.nextafter(between, -np.float32(np.inf)),
+            drawn,
+        ]
     )
     with np.errstate(over="ignore"):
         expected = floats.astype(np.float16)
