@@ -28,24 +28,38 @@ def compiler() -> str:
     return next((found for found in map(shutil.which, candidates) if found), "")
 
 
+def cuda_home() -> Path | None:
+    """The CUDA toolkit's directory: what CUDA_HOME says, or what the nvcc on PATH says of itself.
+
+    torch takes the directory above that nvcc, which is wrong where it is a wrapper script.
+    """
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(name):
+            return Path(os.environ[name])
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return Path("/usr/local/cuda") if Path("/usr/local/cuda/bin/nvcc").exists() else None
+    command = [nvcc, "-dryrun", "-x", "cu", "-c", os.devnull]
+    told = subprocess.run(command, capture_output=True, text=True).stderr
+    here = re.search(r"^#\$ _HERE_=(.+)$", told, re.MULTILINE)
+    return (Path(here[1]) if here else Path(nvcc).resolve().parent).parent
+
+
 def why_no_cuda() -> str:
     """Why only the CPU kernels can be built; "" where the CUDA kernels can."""
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
 
     if os.environ.get("JAA_EXT_NO_CUDA") == "1":
         return "JAA_EXT_NO_CUDA=1 is set"
     if torch.version.cuda is None:
         return f"the installed torch {torch.__version__} has no CUDA"
-    nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
-    if CUDA_HOME is None or not nvcc.exists():
+    home = cuda_home()
+    if home is None or not (home / "bin" / "nvcc").exists():
         return "no nvcc was found (set CUDA_HOME to the CUDA toolkit's directory)"
-    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    told = subprocess.run([home / "bin" / "nvcc", "--version"], capture_output=True, text=True).stdout
     release = re.search(r"release (\d+)\.", told)
     if release is None or release[1] != torch.version.cuda.split(".")[0]:
-        return (
-            f"{nvcc} is not of CUDA {torch.version.cuda}, which the installed torch {torch.__version__} has"
-        )
+        return f"the nvcc in {home} is not of CUDA {torch.version.cuda}, for which torch was built"
     return ""
 
 
@@ -57,7 +71,6 @@ def extension(cuda: bool):
         return CppExtension("jaa_ext._C", source_files(".cpp"), extra_compile_args={"cxx": cxx})
     import torch
 
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_CUDA_ARCHS)
     macros = [
         ("JAA_EXT_CUDA", None),
         ("JAA_EXT_CUDA_VERSION", f'"{torch.version.cuda}"'),
@@ -80,21 +93,24 @@ def plan() -> tuple[list, dict, dict[str, str]]:
         return [], {}, info
 
     import torch
-    from torch.utils.cpp_extension import BuildExtension
 
     info["note"] = why_no_cuda()
     if info["note"] and os.environ.get("FORCE_CUDA") == "1":
         raise SystemExit(f"jaa_ext: FORCE_CUDA=1, but {info['note']}")
     cuda = not info["note"]
+    if cuda:
+        os.environ["CUDA_HOME"] = str(cuda_home())  # read when torch.utils.cpp_extension is imported
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_CUDA_ARCHS)
     print(
         f"jaa_ext: building for the {'CPU and CUDA' if cuda else 'CPU only: ' + info['note']}",
         file=sys.stderr,
     )
-    modules = [extension(cuda)]
+    from torch.utils.cpp_extension import BuildExtension
+
     info["torch"] = torch.__version__
     if cuda:
         info["cuda"], info["archs"] = torch.version.cuda, os.environ["TORCH_CUDA_ARCH_LIST"]
-    return modules, {"build_ext": BuildExtension}, info
+    return [extension(cuda)], {"build_ext": BuildExtension}, info
 
 
 ext_modules, commands, build_info = plan()

@@ -23,7 +23,7 @@ def test_landmark_schemes() -> None:
     assert len(facs.DLIB68_TO_49) == len(facs.DISFA66_TO_49) == facs.NUM_LANDMARKS
     assert facs.DLIB68_TO_49[:43] == tuple(range(17, 60)) and facs.DLIB68_TO_49[43] == 61
     assert 64 not in facs.DLIB68_TO_49 and facs.DLIB68_TO_49[-1] == 67
-    assert facs.DISFA66_TO_49 == tuple(range(17, 66))
+    assert tuple(range(17, 66)) == facs.DISFA66_TO_49
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from jaa_ext import facs
 from jaa_ext.ops import attention_maps, reference
-from torch import Tensor
 
 ALL_AUS = tuple(facs.AU_RULES)
 

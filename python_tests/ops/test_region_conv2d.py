@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaa_ext.ops import reference, region_conv2d
 from torch import Tensor
 from torch.autograd import gradcheck
+
+from jaa_ext.ops import reference, region_conv2d
 
 # Relative to the largest value: the unit roundoff of the type with room for a few hundred terms of a sum.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaa_ext.ops import reference, softmax_dice_loss
 from torch import Tensor
 from torch.autograd import gradcheck
+
+from jaa_ext.ops import reference, softmax_dice_loss
 
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
