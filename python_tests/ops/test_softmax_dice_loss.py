@@ -238,8 +238,12 @@ def test_compile_and_export(device: str) -> None:
     logits, target, weight = random_case(dtype=torch.float32, device=device)
 
     class Module(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", weight)
+
         def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-            losses = softmax_dice_loss(logits, target, weight)
+            losses = softmax_dice_loss(logits, target, self.weight)
             return losses.softmax + losses.dice
 
     compiled = torch.compile(Module(), fullgraph=True, dynamic=True, backend="aot_eager")
