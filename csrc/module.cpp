@@ -27,17 +27,24 @@ std::string compiler() {
 #endif
 }
 
+const char* threads() {
+#ifdef _OPENMP
+  return "OpenMP";
+#else
+  return "none";
+#endif
+}
+
 std::map<std::string, std::string> build_info() {
-  return {{"torch", TORCH_VERSION},
-          {"cuda", JAA_EXT_CUDA_VERSION},
-          {"archs", JAA_EXT_CUDA_ARCHS},
-          {"compiler", compiler()},
-          {"cpu_level", jaa_ext::name(jaa_ext::cpu_level())}};
+  return {{"torch", TORCH_VERSION},      {"cuda", JAA_EXT_CUDA_VERSION},
+          {"archs", JAA_EXT_CUDA_ARCHS}, {"compiler", compiler()},
+          {"threads", threads()},        {"cpu_level", jaa_ext::name(jaa_ext::cpu_level())}};
 }
 
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled kernels of jaa_ext; torch.ops.jaa_ext holds the ops.";
-  m.def("build_info", &build_info, "Versions of torch and CUDA, architectures, compiler, CPU level in use.");
+  m.def("build_info", &build_info,
+        "Versions of torch and CUDA, architectures, compiler, threading, CPU level in use.");
 }

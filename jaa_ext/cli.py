@@ -179,7 +179,8 @@ def info() -> None:
         cuda = f"CUDA {built['cuda']} for {built['archs']}" if built["cuda"] else f"no CUDA ({built['note']})"
         rows["kernels"] = f"CPU; {cuda}"
         rows["compiler"] = f"{compiled['compiler']}, against torch {built['torch']}"
-        rows["CPU"] = f"{compiled['cpu_level']} in use, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads() if compiled["threads"] == "OpenMP" else 1
+        rows["CPU"] = f"{compiled['cpu_level']} in use, {threads} threads"
     for name, value in rows.items():
         console.print(f"{name:10}{value}", soft_wrap=True, highlight=False, markup=False)
 

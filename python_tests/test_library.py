@@ -64,6 +64,13 @@ def test_another_torch_is_one_clear_sentence(tmp_path: Path) -> None:
     assert "pip install --force-reinstall --no-deps ." in last
 
 
+def test_kernels_use_the_threads_of_torch() -> None:
+    """Compiled without OpenMP, at::parallel_for is a plain loop."""
+    from jaa_ext import _C
+
+    assert _C.build_info()["threads"] == "OpenMP"
+
+
 def test_import_loads_nothing_heavy() -> None:
     code = """
         import sys, torch
