@@ -68,8 +68,8 @@ def extension(cuda: bool):
 
     cxx = ["-O3", "-fvisibility=hidden"]
     if "clang" not in subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout:
-        # Without it at::parallel_for, a template of torch's headers, runs on one thread. For compiling alone: the
-        # OpenMP library that is called is torch's own. (clang calls another one, which torch does not bring.)
+        # Without it at::parallel_for, a template of torch's headers, runs on one thread. For compiling alone:
+        # the OpenMP library called is torch's own. (clang calls another one, which torch does not bring.)
         cxx.append("-fopenmp")
     if not cuda:
         return CppExtension("jaa_ext._C", source_files(".cpp"), extra_compile_args={"cxx": cxx})

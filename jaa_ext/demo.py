@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +46,11 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     _draw_attention(model, test_set, out / "attention.png")
 
     console.print(scores.table())
-    console.print(
-        f"Tested on {len(test_set)} faces of {len(test_set.subjects)} subjects not seen in training."
-    )
-    console.print(f"{time.perf_counter() - start:.0f} seconds. In {out}:", soft_wrap=True)
+    say(f"Tested on {len(test_set)} faces of {len(test_set.subjects)} subjects not seen in training.")
+    say(f"{time.perf_counter() - start:.0f} seconds. In {out}:")
     for name, what in FILES.items():
-        console.print(f"  {name:18} {what}", highlight=False)
-    console.print(model.note, style="bold")
-    console.print(
-        f"Try next: jaa predict PHOTO --weights {out / 'model.safetensors'} --out faces", soft_wrap=True
-    )
+        say(f"  {name:18} {what}")
+    say(f"Try next: jaa predict PHOTO --weights {out / 'model.safetensors'} --out faces")
     return scores
 
 
