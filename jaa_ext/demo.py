@@ -36,7 +36,8 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     """
     start = time.perf_counter()
     recipe = load_recipe("demo")
-    console.print("Training a small JAA-Net on drawn faces. Ctrl-C stops it, the same command goes on.")
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    say("Training a small JAA-Net on drawn faces. Ctrl-C stops it, the same command goes on.")
     train(recipe, out, resume=(out / "checkpoint.pt").exists(), seed=seed, device=device, console=console)
 
     model = load_model(out / "model.safetensors")
