@@ -73,7 +73,9 @@ def test_region_conv2d(case: Case, backward: bool, device: str, comparison: Comp
     for name, function in {"jaa_ext": region_conv2d, **peers}.items():
         comparison.add(name, function, (input, weight, bias), exact=reference.region_conv2d)
     nhwc = input.detach().contiguous(memory_format=torch.channels_last).requires_grad_(backward)
-    comparison.add("jaa_ext (NHWC)", region_conv2d, (nhwc, weight, bias), exact=reference.region_conv2d)
+    comparison.add(
+        "jaa_ext, channels last", region_conv2d, (nhwc, weight, bias), exact=reference.region_conv2d
+    )
     comparison.add_compiled(list(peers))
 
     # An ordinary convolution of the same size computes something else: its own float64 results are expected.

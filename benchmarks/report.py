@@ -20,6 +20,7 @@ OURS = "jaa_ext"
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {
     OURS: "#D55E00",
+    "jaa_ext, channels last": "#000000",
     "cell loop": "#0072B2",
     "grouped convolution": "#009E73",
     "unfold + bmm": "#CC79A7",
