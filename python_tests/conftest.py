@@ -1,5 +1,7 @@
 """Every op test runs on the CPU and, where there is one, on the GPU."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -21,3 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the repository's root, other processes that a test starts would import the source tree."""
+    monkeypatch.chdir(tmp_path)

@@ -62,7 +62,7 @@ struct Label {
 
 template <typename T, typename C = typename Compute<T>::type>
 JAA_EXT_INLINE Label<C> label_of(const SoftmaxDiceLoss& op, int64_t n, int64_t au) {
-  Label<C> label;
+  Label<C> label{};
   const int64_t place = n * op.aus + au;
   if (op.target_is_probability) {
     label.p = static_cast<const C*>(op.target)[place];

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -76,9 +77,14 @@ def losses(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "losses.csv").open()))
 
 
-def files(out: Path) -> dict[str, bytes]:
-    """Everything a run leaves but its checkpoint, whose archive has no fixed bytes."""
-    return {p.name: p.read_bytes() for p in out.iterdir() if p.is_file() and p.name != "checkpoint.pt"}
+def files(out: Path) -> dict[str, str]:
+    """Everything a run leaves, by its text or the hash of its weights; not the checkpoint, whose archive has no
+    fixed bytes. (pytest would spend minutes on comparing megabytes that differ.)"""
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() if p.suffix == ".safetensors" else p.read_text()
+        for p in out.iterdir()
+        if p.is_file() and p.name != "checkpoint.pt"
+    }
 
 
 @pytest.fixture(scope="module")
