@@ -78,8 +78,10 @@ def losses(out: Path) -> list[dict[str, str]]:
 
 
 def files(out: Path) -> dict[str, str]:
-    """Everything a run leaves, by its text or the hash of its weights; not the checkpoint, whose archive has no
-    fixed bytes. (pytest would spend minutes on comparing megabytes that differ.)"""
+    """Everything a run leaves but its checkpoint, whose archive has no fixed bytes: texts, and hashes of weights.
+
+    (pytest would spend minutes on telling how megabytes differ.)
+    """
     return {
         p.name: hashlib.sha256(p.read_bytes()).hexdigest() if p.suffix == ".safetensors" else p.read_text()
         for p in out.iterdir()
