@@ -78,7 +78,7 @@ def losses(out: Path) -> list[dict[str, str]]:
 
 
 def files(out: Path) -> dict[str, str]:
-    """Everything a run leaves but its checkpoint, whose archive has no fixed bytes: texts, and hashes of weights.
+    """What a run leaves but its checkpoint, whose archive has no fixed bytes: texts, hashes of weights.
 
     (pytest would spend minutes on telling how megabytes differ.)
     """
