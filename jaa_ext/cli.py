@@ -69,7 +69,7 @@ def train(
     from jaa_ext.engine import train as run
 
     scores = run(load_recipe(recipe), out, resume=resume, seed=seed, device=device, console=console)
-    console.print(scores.table())
+    scores.show(console)
     _say_where(
         {
             out / "model.safetensors": "the trained model",
@@ -110,7 +110,7 @@ def evaluate(
     )
     scores.to_json(out / "metrics.json")
     scores.to_csv(out / "metrics.csv")
-    console.print(scores.table())
+    scores.show(console)
     _say_where(
         {
             out / "metrics.json": "the scores (metrics.csv likewise)",

@@ -46,7 +46,7 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     training_figure(json.loads((out / "history.json").read_text()), out / "training.png", model.note)
     _draw_attention(model, test_set, out / "attention.png")
 
-    console.print(scores.table())
+    scores.show(console)
     say(f"Tested on {len(test_set)} faces of {len(test_set.subjects)} subjects not seen in training.")
     say(f"{time.perf_counter() - start:.0f} seconds. In {out}:")
     for name, what in FILES.items():

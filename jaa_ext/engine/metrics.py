@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
@@ -81,9 +82,15 @@ class Scores:
                 ["mean", self.f1_mean, self.accuracy_mean, self.mean_error, self.failure_rate, self.note]
             )
 
+    def show(self, console: Console) -> None:
+        """Print the table and the note."""
+        console.print(self.table())
+        if self.note:
+            console.print(self.note, style="bold", soft_wrap=True)
+
     def table(self) -> Table:
         """For the terminal, in percent."""
-        table = Table(caption=self.note or None)
+        table = Table()
         for name in ("AU", "F1 %", "accuracy %", "mean error %", "failures %"):
             table.add_column(name, justify="right")
         for au, f1, accuracy in self._per_au():

@@ -109,7 +109,7 @@ def test_files_and_table_say_the_same(tmp_path: Path) -> None:
         ("mean", "0.25", "6.5", note),
     ]
     console = Console(width=80, record=True)
-    console.print(scores.table())
+    scores.show(console)
     text = console.export_text()
     assert all(part in text for part in ("25.0", "75.0", "6.5", "12.5", "mean", note))
 
