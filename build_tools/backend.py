@@ -10,7 +10,6 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403
 
 
@@ -26,14 +25,17 @@ def _show_installed_torch() -> bool:
     return False
 
 
-_has_torch = _show_installed_torch()
+_REQUIREMENTS = [] if _show_installed_torch() else ["torch"]
 
 
+# setuptools would run setup.py to answer these, and that needs torch.
 def get_requires_for_build_wheel(config_settings=None):
-    torch = [] if _has_torch else ["torch"]
-    return build_meta.get_requires_for_build_wheel(config_settings) + torch
+    return _REQUIREMENTS
 
 
 def get_requires_for_build_editable(config_settings=None):
-    torch = [] if _has_torch else ["torch"]
-    return build_meta.get_requires_for_build_editable(config_settings) + torch
+    return _REQUIREMENTS
+
+
+def get_requires_for_build_sdist(config_settings=None):
+    return _REQUIREMENTS
