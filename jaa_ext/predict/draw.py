@@ -186,7 +186,7 @@ def training_figure(
     losses = [entry["losses"] for entry in history]
     scores = [entry.get("scores") or {} for entry in history]
 
-    figure = Figure(figsize=(13, 4.2), dpi=120)
+    figure = Figure(figsize=(13, 4.8), dpi=120)
     loss_axes, score_axes, error_axes = figure.subplots(1, 3)
     for i, name in enumerate(dict.fromkeys(name for entry in losses for name in entry)):
         values = _column(losses, name)
@@ -218,7 +218,11 @@ def training_figure(
                 f" {steps[i]}", (edge, 1.01), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
             )
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")
+            columns = 3 if axes is loss_axes else 1
+            # Below the panel, where it hides no curve.
+            axes.legend(
+                fontsize=8, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.16)
+            )
         else:
             axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=INK)
     figure.tight_layout(rect=(0, 0.06 if note else 0, 1, 1))

@@ -185,7 +185,7 @@ class TestTrainingFigure:
         path = tmp_path / "made" / "training.png"
         training_figure(self.history(), path)
         picture = read_image(path)
-        assert picture.shape == (504, 1560, 3)
+        assert picture.shape == (576, 1560, 3)
         for left in (0, 520, 1040):
             assert count(picture[:, left : left + 520], BLUE) > 300
         assert count(picture[:, :1040], ORANGE) > 300
