@@ -1,6 +1,15 @@
 """Faces with landmarks and AU labels: alignment, crops, flips and the data sets."""
 
-from jaa_ext.data.faces import Crops, FaceDataset, FaceSample, align_face, eye_distance, flip, normalize
+from jaa_ext.data.faces import (
+    Crops,
+    FaceDataset,
+    FaceSample,
+    align_face,
+    aligned_size,
+    eye_distance,
+    flip,
+    normalize,
+)
 from jaa_ext.data.synthetic import SyntheticFaces
 
 __all__ = [
@@ -9,6 +18,7 @@ __all__ = [
     "FaceSample",
     "SyntheticFaces",
     "align_face",
+    "aligned_size",
     "eye_distance",
     "flip",
     "normalize",

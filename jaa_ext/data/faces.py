@@ -85,7 +85,7 @@ class Crops(Dataset[dict[str, Any]]):
         epoch, i = index
         sample = self.dataset[i]
         image, landmarks = sample.image, sample.landmarks
-        side = round(self.size * 200 / 176)
+        side = aligned_size(self.size)
         if image.shape != (side, side, 3):
             raise ValueError(
                 f"Crops: crops of {self.size} pixels want images of shape {(side, side, 3)}, "
@@ -105,6 +105,11 @@ class Crops(Dataset[dict[str, Any]]):
             "labels": torch.from_numpy(sample.labels.copy()),
             "id": sample.id,
         }
+
+
+def aligned_size(size: int) -> int:
+    """Side of the aligned pictures for crops of side `size`: 200 for 176, the papers' proportion."""
+    return round(size * 200 / 176)
 
 
 def normalize(image: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from jaa_ext import facs
-from jaa_ext.data import FaceDataset, SyntheticFaces
+from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
 from jaa_ext.models import JAANetConfig
 
 DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
@@ -140,7 +140,7 @@ class Data(_Section):
                 subjects=subjects,
                 samples_per_subject=self.samples_per_subject,
                 seed=self.seed,
-                size=round(config.image_size * 200 / 176),
+                size=aligned_size(config.image_size),
                 aus=aus,
             )
 

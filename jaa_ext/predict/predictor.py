@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jaa_ext.data.faces import BORDER, align_face, normalize, transform
+from jaa_ext.data.faces import BORDER, align_face, aligned_size, normalize, transform
 from jaa_ext.models import JAANet
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
 
@@ -101,7 +101,7 @@ class Predictor:
         self, image: NDArray[np.uint8], faces: list[tuple[int, DetectedFace]]
     ) -> list[FacePrediction]:
         side = self.model.config.image_size
-        aligned_side = round(side * 200 / 176)
+        aligned_side = aligned_size(side)
         margin = (aligned_side - side) // 2
         aligned = [align_face(image, face.landmarks, size=aligned_side) for _, face in faces]
         crops = np.stack(
