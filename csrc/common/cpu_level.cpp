@@ -4,31 +4,46 @@
 #include <stdexcept>
 #include <string>
 
+#ifdef JAA_EXT_CPU_LEVELS
+#include <cpuid.h>
+#endif
+
 namespace jaa_ext {
 namespace {
 
-CpuLevel best_of_processor() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx2 && avx512) return CpuLevel::avx512;
-  if (avx2) return CpuLevel::avx2;
+#ifdef JAA_EXT_CPU_LEVELS
+// GCC 12's __builtin_cpu_supports does not know this one.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
 #endif
+
+// A set counts only if all instructions of it are there: hypervisors can hide single ones.
+CpuLevel best_of_processor() {
+#ifdef JAA_EXT_CPU_LEVELS
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c()) return CpuLevel::baseline;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
+    return CpuLevel::avx2;
+  }
+  return __builtin_cpu_supports("avx512bf16") ? CpuLevel::avx512_bf16 : CpuLevel::avx512;
+#else
   return CpuLevel::baseline;
+#endif
 }
 
 CpuLevel chosen() {
   const CpuLevel best = best_of_processor();
   const char* wanted = std::getenv("JAA_EXT_CPU");
   if (wanted == nullptr || *wanted == '\0') return best;
-  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512}) {
+  for (CpuLevel level : {CpuLevel::baseline, CpuLevel::avx2, CpuLevel::avx512, CpuLevel::avx512_bf16}) {
     if (std::string(wanted) != name(level)) continue;
     if (level <= best) return level;
     throw std::runtime_error(std::string("JAA_EXT_CPU=") + wanted + ": this processor has at most " + name(best));
   }
-  throw std::runtime_error(std::string("JAA_EXT_CPU must be baseline, avx2 or avx512, got ") + wanted);
+  throw std::runtime_error(std::string("JAA_EXT_CPU must be baseline, avx2, avx512 or avx512_bf16, got ") + wanted);
 }
 
 }  // namespace
@@ -40,6 +55,8 @@ CpuLevel cpu_level() {
 
 const char* name(CpuLevel level) {
   switch (level) {
+    case CpuLevel::avx512_bf16:
+      return "avx512_bf16";
     case CpuLevel::avx512:
       return "avx512";
     case CpuLevel::avx2:

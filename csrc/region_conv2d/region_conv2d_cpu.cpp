@@ -42,54 +42,12 @@ struct Kernels {
   int64_t lanes(int64_t channels) const { return (channels + vector_lanes - 1) / vector_lanes * vector_lanes; }
 };
 
-namespace baseline {
-#define VECTOR_BYTES 16
-#define VECTOR_REGISTERS 16
-#include "region_conv2d_cpu_kernel.h"
-#undef VECTOR_BYTES
-#undef VECTOR_REGISTERS
-}  // namespace baseline
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define JAA_EXT_CPU_LEVELS
-
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-namespace avx2 {
-#define VECTOR_BYTES 32
-#define VECTOR_REGISTERS 16
-#include "region_conv2d_cpu_kernel.h"
-#undef VECTOR_BYTES
-#undef VECTOR_REGISTERS
-}  // namespace avx2
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
-namespace avx512 {
-#define VECTOR_BYTES 64
-#define VECTOR_REGISTERS 32
-#include "region_conv2d_cpu_kernel.h"
-#undef VECTOR_BYTES
-#undef VECTOR_REGISTERS
-}  // namespace avx512
-#pragma GCC pop_options
-
-#endif
+#define CPU_KERNEL_FILE "../region_conv2d/region_conv2d_cpu_kernel.h"
+#include "../common/for_each_cpu_level.h"
 
 template <typename T>
 Kernels<T> kernels_for_processor() {
-#ifdef JAA_EXT_CPU_LEVELS
-  switch (cpu_level()) {
-    case CpuLevel::avx512:
-      return avx512::kernels<T>();
-    case CpuLevel::avx2:
-      return avx2::kernels<T>();
-    default:
-      break;
-  }
-#endif
-  return baseline::kernels<T>();
+  JAA_EXT_AT_CPU_LEVEL(kernels<T>());
 }
 
 // Scratch memory on a cache line's border.

@@ -1,6 +1,4 @@
-// The inner loops of the region convolution, in GCC vector types. Included once for each instruction set, inside a
-// namespace of its own, with VECTOR_BYTES and VECTOR_REGISTERS set; so there is no include guard, and nothing
-// of std:: may be used here (a shared std:: function compiled with AVX-512 could be the one the linker keeps).
+// The inner loops of the region convolution, in GCC vector types; included by ../common/for_each_cpu_level.h.
 //
 // Layouts, all in the compute type C:
 //   tile     (row, channel block, column, BLOCK): an input with its padding; BLOCK channels lie together so that

@@ -316,7 +316,7 @@ def test_mistakes_are_named_alike(mistake: str) -> None:
         assert str(from_kernel.value).splitlines()[0] == str(from_reference.value)
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512_bf16"])
 def test_every_instruction_set(level: str) -> None:
     """Forced in a process of its own: same results at each level, a sentence where the processor lacks it."""
     code = (
@@ -351,4 +351,4 @@ def test_unknown_instruction_set_is_refused() -> None:
         capture_output=True,
         text=True,
     )
-    assert run.returncode and "JAA_EXT_CPU must be baseline, avx2 or avx512, got avx1024" in run.stderr
+    assert run.returncode and "JAA_EXT_CPU must be baseline, avx2, avx512 or avx512_bf16, got avx1024" in run.stderr
