@@ -1,20 +1,70 @@
 // The inner loops of the region convolution, in GCC vector types; included by ../common/for_each_cpu_level.h.
 //
-// Layouts, all in the compute type C:
-//   tile     (row, channel block, column, BLOCK): an input with its padding; BLOCK channels lie together so that
-//            the pixels of a row are a constant distance apart, which lets loads carry it as a displacement
-//   staging  (row, column, lanes): outputs; lanes is the channel count rounded up to whole vectors
-//   packed   (ky, channel block, kx, BLOCK, lanes): one cell's weights
+// They multiply units as large as the compute type C: one value, or two bfloat16 whose products one instruction adds.
+// A unit holds two channels in a convolution and two images in a weight gradient. Where output channels fill no more
+// than half a vector, a group of two units lies in it side by side, and their products are added at the end.
+//
+//   tile     (row, channel block, column, unit): an input with its padding; the units of a block of channels lie
+//            together so that the pixels of a row are a constant distance apart, a displacement in loads
+//   packed   (ky, channel block, kx, unit / group, lane): one cell's weights
+//   staging  (row, column, lane): outputs; lane = output channel * group + unit % group, in whole vectors
 
 template <typename C>
 struct VectorOf {
-  typedef C type __attribute__((vector_size(VECTOR_BYTES)));
+  typedef C type __attribute__((vector_size(VECTOR_BYTES), may_alias));
   static constexpr int lanes = VECTOR_BYTES / sizeof(C);
 };
 
-template <typename T, typename C>
-inline const T* pixel(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x) {
-  return static_cast<const T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
+// How values of type T make units, PAIR of them in one, and how units are multiplied.
+template <typename T>
+struct Unit {
+  using C = typename Compute<T>::type;
+  using Vector = typename VectorOf<C>::type;
+  static constexpr int PAIR = 1;
+  static C of(T value) { return widen(value); }
+  static C one() { return 1; }
+  static Vector multiply_add(Vector sum, Vector a, Vector b) { return sum + a * b; }
+  static Vector multiply_add(Vector sum, const C* a, Vector b) { return sum + *a * b; }
+};
+
+#ifdef CPU_HAS_BF16
+template <>
+struct Unit<BFloat16> {
+  using C = float;
+  using Vector = VectorOf<float>::type;
+  static constexpr int PAIR = 2;
+  static C of(BFloat16 first, BFloat16 second) {
+    return detail::bit_cast<float>(first.bits | static_cast<uint32_t>(second.bits) << 16);
+  }
+  static C one() { return detail::bit_cast<float>(uint32_t{0x3f803f80}); }
+  static Vector multiply_add(Vector sum, Vector a, Vector b) {
+    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+  }
+  static Vector multiply_add(Vector sum, const C* a, Vector b) {
+    typedef uint32_t Bits __attribute__((may_alias));
+    typedef uint32_t BitVector __attribute__((vector_size(VECTOR_BYTES)));
+    return multiply_add(sum, (Vector)(BitVector{} + *(const Bits*)a), b);
+  }
+};
+#endif
+
+// Adds products with a group of units that all lanes share.
+template <typename T, int GROUP>
+inline typename Unit<T>::Vector multiply_add(typename Unit<T>::Vector sum, const typename Unit<T>::C* group,
+                                             typename Unit<T>::Vector b) {
+  if constexpr (GROUP == 1) {
+    return Unit<T>::multiply_add(sum, group, b);
+  } else {
+    static_assert(GROUP * sizeof(*group) == sizeof(uint64_t), "a group is repeated as one integer");
+    typedef uint64_t Bits __attribute__((may_alias, aligned(4)));
+    typedef uint64_t BitVector __attribute__((vector_size(VECTOR_BYTES)));
+    return Unit<T>::multiply_add(sum, (typename Unit<T>::Vector)(BitVector{} + *(const Bits*)group), b);
+  }
+}
+
+template <typename T>
+inline T* pixel(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x) {
+  return static_cast<T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
          x * image.stride.x;
 }
 
@@ -23,91 +73,211 @@ inline void fill_zero(C* data, int64_t count) {
   for (int64_t i = 0; i < count; ++i) data[i] = 0;
 }
 
-// Reads `area` of image n into a tile; what lies outside `clip` is zero.
-template <typename T, typename C>
-void load_tile(const Image& image, int64_t n, int64_t channels, Rect area, Rect clip, C* tile) {
-  const int64_t blocks = (channels + BLOCK - 1) / BLOCK, columns = area.columns();
+#ifdef __clang__
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, decltype(a == b){i, j, k, l})
+#endif
+
+// to[x * to_stride + row] = from[row * from_stride + x] for four rows.
+template <typename C>
+inline void transpose_rows(const C* from, int64_t from_stride, int64_t columns, C* to, int64_t to_stride) {
+  typedef C Four __attribute__((vector_size(4 * sizeof(C)), may_alias, aligned(sizeof(C))));
+  int64_t x = 0;
+  for (; x + 4 <= columns; x += 4) {
+    const Four a = *(const Four*)(from + x), b = *(const Four*)(from + from_stride + x);
+    const Four c = *(const Four*)(from + 2 * from_stride + x), d = *(const Four*)(from + 3 * from_stride + x);
+    const Four ab = SHUFFLE(a, b, 0, 4, 1, 5), ab2 = SHUFFLE(a, b, 2, 6, 3, 7);
+    const Four cd = SHUFFLE(c, d, 0, 4, 1, 5), cd2 = SHUFFLE(c, d, 2, 6, 3, 7);
+    *(Four*)(to + x * to_stride) = SHUFFLE(ab, cd, 0, 1, 4, 5);
+    *(Four*)(to + (x + 1) * to_stride) = SHUFFLE(ab, cd, 2, 3, 6, 7);
+    *(Four*)(to + (x + 2) * to_stride) = SHUFFLE(ab2, cd2, 0, 1, 4, 5);
+    *(Four*)(to + (x + 3) * to_stride) = SHUFFLE(ab2, cd2, 2, 3, 6, 7);
+  }
+  for (; x < columns; ++x) {
+    for (int row = 0; row < 4; ++row) to[x * to_stride + row] = from[row * from_stride + x];
+  }
+}
+#undef SHUFFLE
+
+// Makes a row of units; from `second` their other half. A null pointer stands for zeros.
+template <typename T>
+inline void read_units(const T* first, const T* second, int64_t stride, int64_t count, typename Unit<T>::C* to) {
+  if (first == nullptr) return fill_zero(to, count);
+  if constexpr (Unit<T>::PAIR == 1) {
+    if (stride == 1) {
+      for (int64_t i = 0; i < count; ++i) to[i] = Unit<T>::of(first[i]);
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i] = Unit<T>::of(first[i * stride]);
+    }
+  } else if (second == nullptr) {
+    for (int64_t i = 0; i < count; ++i) to[i] = Unit<T>::of(first[i * stride], T{});
+  } else if (stride == 1) {
+    for (int64_t i = 0; i < count; ++i) to[i] = Unit<T>::of(first[i], second[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = Unit<T>::of(first[i * stride], second[i * stride]);
+  }
+}
+
+// Reads `area` of image n into a tile; what lies outside `clip` is zero. Units pair channels, or with `images` given
+// pair image n with the next one, which is zero if images is 1. rows: room for four rows of units.
+template <typename T>
+void load_tile(const Image& image, int64_t n, int64_t images, int64_t channels, Rect area, Rect clip,
+               typename Unit<T>::C* rows, typename Unit<T>::C* tile) {
+  using C = typename Unit<T>::C;
+  const bool pairs_images = images > 0;
+  const int64_t channels_per_unit = pairs_images ? 1 : Unit<T>::PAIR, units = CHANNEL_BLOCK / channels_per_unit;
+  const int64_t blocks = (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK, columns = area.columns();
   const int64_t x0 = area.x0 > clip.x0 ? area.x0 : clip.x0, x1 = area.x1 < clip.x1 ? area.x1 : clip.x1;
   for (int64_t y = area.y0; y < area.y1; ++y) {
-    for (int64_t block = 0; block < blocks; ++block, tile += columns * BLOCK) {
+    for (int64_t block = 0; block < blocks; ++block, tile += columns * units) {
       if (y < clip.y0 || y >= clip.y1 || x0 >= x1) {
-        fill_zero(tile, columns * BLOCK);
+        fill_zero(tile, columns * units);
         continue;
       }
-      const int64_t first = block * BLOCK;
-      const int64_t filled = channels - first < BLOCK ? channels - first : BLOCK;
-      fill_zero(tile, (x0 - area.x0) * BLOCK);
-      fill_zero(tile + (x1 - area.x0) * BLOCK, (area.x1 - x1) * BLOCK);
-      C* to = tile + (x0 - area.x0) * BLOCK;
-      const T* from = pixel<T, C>(image, n, first, y, x0);
-      if (image.stride.c == 1 && filled == BLOCK) {
-        for (int64_t x = 0; x < x1 - x0; ++x) {
-          for (int c = 0; c < BLOCK; ++c) to[x * BLOCK + c] = widen(from[x * image.stride.x + c]);
-        }
-      } else {
-        if (filled < BLOCK) fill_zero(to, (x1 - x0) * BLOCK);
-        for (int64_t c = 0; c < filled; ++c) {
-          for (int64_t x = 0; x < x1 - x0; ++x) {
-            to[x * BLOCK + c] = widen(from[c * image.stride.c + x * image.stride.x]);
+      const int64_t first = block * CHANNEL_BLOCK, count = x1 - x0;
+      fill_zero(tile, (x0 - area.x0) * units);
+      fill_zero(tile + (x1 - area.x0) * units, (area.x1 - x1) * units);
+      C* to = tile + (x0 - area.x0) * units;
+      const T* from = pixel<T>(image, n, first, y, x0);
+      const T* next_image = images > 1 ? from + image.stride.n : nullptr;
+      if (image.stride.c == 1 && first + CHANNEL_BLOCK <= channels) {
+        if (!pairs_images && sizeof(C) == Unit<T>::PAIR * sizeof(T)) {
+          for (int64_t x = 0; x < count; ++x) {
+            __builtin_memcpy(to + x * units, from + x * image.stride.x, CHANNEL_BLOCK * sizeof(T));
+          }
+        } else if (next_image == nullptr) {
+          for (int64_t x = 0; x < count; ++x) {
+            read_units<T>(from + x * image.stride.x, nullptr, 1, CHANNEL_BLOCK, to + x * units);
+          }
+        } else {
+          for (int64_t x = 0; x < count; ++x) {
+            read_units<T>(from + x * image.stride.x, next_image + x * image.stride.x, 1, CHANNEL_BLOCK,
+                          to + x * units);
           }
         }
+        continue;
       }
-    }
-  }
-}
-
-// Reads `area` of image n into a staging tile; lanes past the channels are zero.
-template <typename T, typename C>
-void load_staging(const Image& image, int64_t n, int64_t channels, int64_t lanes, Rect area, C* staging) {
-  for (int64_t y = area.y0; y < area.y1; ++y) {
-    const T* from = pixel<T, C>(image, n, 0, y, area.x0);
-    for (int64_t x = 0; x < area.columns(); ++x, staging += lanes) {
-      for (int64_t c = 0; c < channels; ++c) staging[c] = widen(from[x * image.stride.x + c * image.stride.c]);
-      for (int64_t c = channels; c < lanes; ++c) staging[c] = 0;
-    }
-  }
-}
-
-// Writes a staging tile to `area` of image n.
-template <typename T, typename C>
-void store_staging(const C* staging, int64_t lanes, const Image& image, int64_t n, int64_t channels, Rect area) {
-  for (int64_t y = area.y0; y < area.y1; ++y) {
-    T* to = const_cast<T*>(pixel<T, C>(image, n, 0, y, area.x0));
-    const int64_t columns = area.columns();
-    if (image.stride.c == 1) {
-      for (int64_t x = 0; x < columns; ++x) {
-        for (int64_t c = 0; c < channels; ++c) to[x * image.stride.x + c] = narrow<T>(staging[x * lanes + c]);
-      }
-    } else {
-      for (int64_t c = 0; c < channels; ++c) {
-        for (int64_t x = 0; x < columns; ++x) {
-          to[c * image.stride.c + x * image.stride.x] = narrow<T>(staging[x * lanes + c]);
+      const auto channel = [&](const T* base, int64_t c) -> const T* {
+        return base != nullptr && first + c < channels ? base + c * image.stride.c : nullptr;
+      };
+      for (int64_t unit = 0; unit < units; unit += 4) {
+        if constexpr (sizeof(T) == sizeof(C)) {
+          if (image.stride.x == 1 && first + unit + 4 <= channels) {
+            transpose_rows((const C*)channel(from, unit), image.stride.c, count, to + unit, units);
+            continue;
+          }
         }
+        for (int64_t row = 0; row < 4; ++row) {
+          const int64_t c = (unit + row) * channels_per_unit;
+          read_units<T>(channel(from, c), pairs_images ? channel(next_image, c) : channel(from, c + 1),
+                        image.stride.x, count, rows + row * count);
+        }
+        transpose_rows<C>(rows, count, count, to + unit, units);
       }
     }
-    staging += columns * lanes;
   }
 }
 
-// Sets every pixel of a staging tile to the bias, or to zero.
-template <typename T, typename C>
-void start_staging(const T* bias, int64_t channels, int64_t lanes, int64_t pixels, C* staging) {
-  for (int64_t c = 0; c < lanes; ++c) staging[c] = bias != nullptr && c < channels ? widen(bias[c]) : C(0);
-  for (int64_t i = lanes; i < pixels * lanes; ++i) staging[i] = staging[i - lanes];
+// Reads `area` of image n into a staging tile, each unit `group` times side by side; lanes past the channels are
+// zero. Units pair images as in load_tile.
+template <typename T>
+void load_staging(const Image& image, int64_t n, int64_t images, int64_t channels, Lanes lanes, Rect area,
+                  typename Unit<T>::C* rows, typename Unit<T>::C* staging) {
+  const int64_t columns = area.columns();
+  for (int64_t y = area.y0; y < area.y1; ++y, staging += columns * lanes.count) {
+    const T* from = pixel<T>(image, n, 0, y, area.x0);
+    const T* next_image = images > 1 ? from + image.stride.n : nullptr;
+    if (image.stride.c == 1 && lanes.group == 1) {
+      for (int64_t x = 0; x < columns; ++x) {
+        auto* to = staging + x * lanes.count;
+        const int64_t step = x * image.stride.x;
+        read_units<T>(from + step, next_image == nullptr ? nullptr : next_image + step, 1, channels, to);
+        fill_zero(to + channels, lanes.count - channels);
+      }
+      continue;
+    }
+    for (int64_t lane = 0; lane < lanes.count; lane += 4) {
+      for (int64_t row = 0; row < 4; ++row) {
+        const int64_t c = (lane + row) / lanes.group;
+        const T* channel = c < channels ? from + c * image.stride.c : nullptr;
+        const T* other = c < channels && next_image != nullptr ? next_image + c * image.stride.c : nullptr;
+        read_units<T>(channel, other, image.stride.x, columns, rows + row * columns);
+      }
+      transpose_rows(rows, columns, columns, staging + lane, lanes.count);
+    }
+  }
+}
+
+// Writes a row of staging to row y of image n, from column x0 on. rows: room for a row of all channels.
+template <typename T>
+void store_row(typename Unit<T>::C* staging, Lanes lanes, const Image& image, int64_t n, int64_t channels, int64_t y,
+               int64_t x0, int64_t columns, typename Unit<T>::C* rows) {
+  using C = typename Unit<T>::C;
+  T* to = pixel<T>(image, n, 0, y, x0);
+  const int64_t stride = lanes.count / lanes.group;
+  if (lanes.group == 2) {
+    C* __restrict folded = rows + channels * columns;
+    for (int64_t i = 0; i < columns * stride; ++i) folded[i] = staging[2 * i] + staging[2 * i + 1];
+    staging = folded;
+  }
+  if (image.stride.c == 1 && image.stride.x == channels && channels == stride) {
+    for (int64_t i = 0; i < columns * channels; ++i) to[i] = narrow<T>(staging[i]);
+    return;
+  }
+  if (image.stride.c == 1) {
+    for (int64_t x = 0; x < columns; ++x) {
+      for (int64_t c = 0; c < channels; ++c) to[x * image.stride.x + c] = narrow<T>(staging[x * stride + c]);
+    }
+    return;
+  }
+  int64_t x = 0;
+  if constexpr (sizeof(T) == sizeof(C)) {
+    if (image.stride.x == 1) {
+      for (; x + 4 <= columns; x += 4) {
+        transpose_rows(staging + x * stride, stride, channels, (C*)to + x, image.stride.c);
+      }
+    }
+  } else {
+    for (; x + 4 <= columns; x += 4) {
+      transpose_rows(staging + x * stride, stride, channels, rows + x, columns);
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      T* channel = to + c * image.stride.c;
+      if (image.stride.x == 1) {
+        for (int64_t i = 0; i < x; ++i) channel[i] = narrow<T>(rows[c * columns + i]);
+      } else {
+        for (int64_t i = 0; i < x; ++i) channel[i * image.stride.x] = narrow<T>(rows[c * columns + i]);
+      }
+    }
+  }
+  for (; x < columns; ++x) {
+    for (int64_t c = 0; c < channels; ++c) {
+      to[c * image.stride.c + x * image.stride.x] = narrow<T>(staging[x * stride + c]);
+    }
+  }
 }
 
 // Packs one cell's weights; `in` is what is summed over: for the input gradient the two channel kinds change
 // places and both kernel axes run backwards.
-template <typename T, typename C>
-void pack_weight(const T* weight, const WeightView& view, int64_t lanes, C* packed) {
-  const int64_t blocks = (view.in + BLOCK - 1) / BLOCK;
+template <typename T>
+void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename Unit<T>::C* packed) {
+  constexpr int PAIR = Unit<T>::PAIR;
+  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
   for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
     for (int64_t block = 0; block < blocks; ++block) {
       for (int64_t kx = 0; kx < view.kernel_w; ++kx) {
-        for (int64_t i = block * BLOCK; i < (block + 1) * BLOCK; ++i, packed += lanes) {
-          const T* from = weight + view.start + ky * view.stride_ky + kx * view.stride_kx + i * view.stride_in;
-          for (int64_t o = 0; o < lanes; ++o) {
-            packed[o] = i < view.in && o < view.out ? widen(from[o * view.stride_out]) : C(0);
+        const T* tap = weight + view.start + ky * view.stride_ky + kx * view.stride_kx;
+        for (int64_t i = block * CHANNEL_BLOCK; i < (block + 1) * CHANNEL_BLOCK; i += PAIR * lanes.group) {
+          for (int64_t lane = 0; lane < lanes.count; ++lane, ++packed) {
+            const int64_t o = lane / lanes.group, in = i + lane % lanes.group * PAIR;
+            const T* from = tap + in * view.stride_in + o * view.stride_out;
+            if constexpr (PAIR == 1) {
+              *packed = o < view.out && in < view.in ? Unit<T>::of(*from) : 0;
+            } else {
+              *packed = Unit<T>::of(o < view.out && in < view.in ? *from : T{},
+                                    o < view.out && in + 1 < view.in ? from[view.stride_in] : T{});
+            }
           }
         }
       }
@@ -115,34 +285,37 @@ void pack_weight(const T* weight, const WeightView& view, int64_t lanes, C* pack
   }
 }
 
-// Adds to PIXELS neighbouring outputs of a row, VECTORS vectors of channels each, held in registers.
-template <typename C, int PIXELS, int VECTORS>
-void convolve_pixels(const C* tile, int64_t row_stride, int64_t block_stride, int64_t blocks, int64_t kernel_h,
-                     int64_t kernel_w, const C* packed, int64_t lanes, C* staging) {
+// Adds to PIXELS neighbouring outputs of a row, VECTORS vectors of lanes each, held in registers.
+template <typename T, int GROUP, int VECTORS, int PIXELS>
+void convolve_pixels(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed,
+                     int64_t lanes, typename Unit<T>::C* staging) {
+  using C = typename Unit<T>::C;
   using Vector = typename VectorOf<C>::type;
-  constexpr int LANES = VectorOf<C>::lanes;
+  constexpr int LANES = VectorOf<C>::lanes, UNITS = CHANNEL_BLOCK / Unit<T>::PAIR;
   Vector sum[PIXELS][VECTORS];
 #pragma GCC unroll 16
   for (int p = 0; p < PIXELS; ++p) {
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v) sum[p][v] = *(const Vector*)(staging + p * lanes + v * LANES);
   }
-  for (int64_t ky = 0; ky < kernel_h; ++ky) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      const C* x = tile + ky * row_stride + block * block_stride;
-      for (int64_t kx = 0; kx < kernel_w; ++kx, x += BLOCK) {
+  for (int64_t ky = 0; ky < tile.kernel_h; ++ky) {
+    for (int64_t block = 0; block < tile.blocks; ++block) {
+      const C* in = x + ky * tile.row_stride + block * tile.block_stride;
+      for (int64_t kx = 0; kx < tile.kernel_w; ++kx, in += UNITS) {
         // Hides that the next tap reads these inputs again: GCC would carry them over in registers, of which there
         // are none left, and spill a third of the loop to the stack.
-        asm("" : "+r"(x));
+        asm("" : "+r"(in));
 #pragma GCC unroll 8
-        for (int c = 0; c < BLOCK; ++c, packed += lanes) {
+        for (int unit = 0; unit < UNITS; unit += GROUP, packed += lanes) {
           Vector weight[VECTORS];
 #pragma GCC unroll 2
           for (int v = 0; v < VECTORS; ++v) weight[v] = *(const Vector*)(packed + v * LANES);
 #pragma GCC unroll 16
           for (int p = 0; p < PIXELS; ++p) {
 #pragma GCC unroll 2
-            for (int v = 0; v < VECTORS; ++v) sum[p][v] += x[p * BLOCK + c] * weight[v];
+            for (int v = 0; v < VECTORS; ++v) {
+              sum[p][v] = multiply_add<T, GROUP>(sum[p][v], in + p * UNITS + unit, weight[v]);
+            }
           }
         }
       }
@@ -155,110 +328,174 @@ void convolve_pixels(const C* tile, int64_t row_stride, int64_t block_stride, in
   }
 }
 
-template <typename C, int VECTORS>
-using ConvolvePixels = decltype(&convolve_pixels<C, 1, VECTORS>);
-
-template <typename C, int VECTORS, int MOST>
-ConvolvePixels<C, VECTORS> convolve_pixels_for(int64_t pixels) {
+template <typename T, int GROUP, int VECTORS, int MOST>
+decltype(&convolve_pixels<T, GROUP, VECTORS, 1>) convolve_pixels_for(int64_t pixels) {
   if constexpr (MOST > 1) {
-    if (pixels < MOST) return convolve_pixels_for<C, VECTORS, MOST - 1>(pixels);
+    if (pixels < MOST) return convolve_pixels_for<T, GROUP, VECTORS, MOST - 1>(pixels);
   }
-  return &convolve_pixels<C, MOST, VECTORS>;
+  return &convolve_pixels<T, GROUP, VECTORS, MOST>;
 }
 
-template <typename C, int VECTORS>
-void convolve_row(const C* tile, int64_t row_stride, int64_t block_stride, int64_t blocks, int64_t kernel_h,
-                  int64_t kernel_w, const C* packed, int64_t lanes, C* staging, int64_t columns) {
+template <typename T, int GROUP, int VECTORS>
+void convolve_lanes(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed,
+                    int64_t lanes, int64_t columns, typename Unit<T>::C* staging) {
   // As many sums as registers hold beside the weights; a row is cut into near-equal pieces.
+  constexpr int UNITS = CHANNEL_BLOCK / Unit<T>::PAIR;
   constexpr int MOST = VECTOR_REGISTERS / VECTORS - 2 < 12 ? VECTOR_REGISTERS / VECTORS - 2 : 12;
   const int64_t pieces = (columns + MOST - 1) / MOST;
   for (int64_t piece = 0; piece < pieces; ++piece) {
     const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
-    convolve_pixels_for<C, VECTORS, MOST>(end - begin)(tile + begin * BLOCK, row_stride, block_stride, blocks,
-                                                       kernel_h, kernel_w, packed, lanes, staging + begin * lanes);
+    convolve_pixels_for<T, GROUP, VECTORS, MOST>(end - begin)(tile, x + begin * UNITS, packed, lanes,
+                                                              staging + begin * lanes);
+  }
+}
+
+// Adds one output row to a row of staging; x points to the tile's row that the uppermost kernel row reads.
+template <typename T>
+void convolve_row(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed, Lanes lanes,
+                  int64_t columns, typename Unit<T>::C* staging) {
+  using C = typename Unit<T>::C;
+  constexpr int LANES = VectorOf<C>::lanes;
+  if constexpr (2 * sizeof(C) == sizeof(uint64_t)) {
+    if (lanes.group == 2) return convolve_lanes<T, 2, 1>(tile, x, packed, lanes.count, columns, staging);
+  }
+  int64_t lane = 0;
+  for (; lane + 2 * LANES <= lanes.count; lane += 2 * LANES) {
+    convolve_lanes<T, 1, 2>(tile, x, packed + lane, lanes.count, columns, staging + lane);
+  }
+  if (lane < lanes.count) {
+    convolve_lanes<T, 1, 1>(tile, x, packed + lane, lanes.count, columns, staging + lane);
+  }
+}
+
+template <typename T>
+TileRows tile_rows(const WeightView& view, int64_t columns) {
+  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
+  const int64_t block_stride = (columns + view.kernel_w - 1) * (CHANNEL_BLOCK / Unit<T>::PAIR);
+  return {view.kernel_h, view.kernel_w, blocks, block_stride, blocks * block_stride};
+}
+
+// Convolves a tile that holds just the inputs of `area`, and writes that area of image n. staging: a row; rows: two
+// rows of all channels.
+template <typename T>
+void convolve(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
+              const T* bias, const Image& image, int64_t n, Rect area, const Ahead& ahead,
+              typename Unit<T>::C* staging, typename Unit<T>::C* rows) {
+  const int64_t columns = area.columns();
+  const TileRows tile_view = tile_rows<T>(view, columns);
+  for (int64_t y = 0; y < area.rows(); ++y, tile += tile_view.row_stride) {
+    ahead.fetch(y, area.rows());
+    fill_zero(staging, lanes.count);
+    if (bias != nullptr) {
+      for (int64_t o = 0; o < view.out; ++o) staging[o * lanes.group] = widen(bias[o]);
+    }
+    for (int64_t i = lanes.count; i < columns * lanes.count; ++i) staging[i] = staging[i - lanes.count];
+    convolve_row<T>(tile_view, tile, packed, lanes, columns, staging);
+    store_row<T>(staging, lanes, image, n, view.out, area.y0 + y, area.x0, columns, rows);
   }
 }
 
 // Adds the convolution of a tile to the outputs of `target`, a rectangle of a staging tile staging_columns wide.
-// The tile holds just the inputs that target needs.
-template <typename C>
-void convolve(const C* tile, int64_t in_channels, int64_t kernel_h, int64_t kernel_w, const C* packed, int64_t lanes,
-              Rect target, int64_t staging_columns, C* staging) {
-  constexpr int LANES = VectorOf<C>::lanes;
-  const int64_t blocks = (in_channels + BLOCK - 1) / BLOCK, columns = target.columns();
-  const int64_t block_stride = (columns + kernel_w - 1) * BLOCK, row_stride = blocks * block_stride;
-  for (int64_t y = 0; y < target.rows(); ++y) {
-    C* out = staging + ((target.y0 + y) * staging_columns + target.x0) * lanes;
-    const C* in = tile + y * row_stride;
-    int64_t lane = 0;
-    for (; lane + 2 * LANES <= lanes; lane += 2 * LANES) {
-      convolve_row<C, 2>(in, row_stride, block_stride, blocks, kernel_h, kernel_w, packed + lane, lanes, out + lane,
-                         columns);
-    }
-    if (lane < lanes) {
-      convolve_row<C, 1>(in, row_stride, block_stride, blocks, kernel_h, kernel_w, packed + lane, lanes, out + lane,
-                         columns);
-    }
+template <typename T>
+void convolve_add(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* packed,
+                  Lanes lanes, Rect target, int64_t staging_columns, typename Unit<T>::C* staging) {
+  const TileRows tile_view = tile_rows<T>(view, target.columns());
+  for (int64_t y = target.y0; y < target.y1; ++y, tile += tile_view.row_stride) {
+    convolve_row<T>(tile_view, tile, packed, lanes, target.columns(),
+                    staging + (y * staging_columns + target.x0) * lanes.count);
   }
 }
 
-// Adds one kernel tap's gradient for BLOCK input channels and VECTORS vectors of output channels.
-template <typename C, int VECTORS>
-void accumulate_tap(const C* tile, int64_t row_stride, const C* grad, int64_t lanes, int64_t rows, int64_t columns,
-                    C* sums) {
+// Adds the gradients of TAPS neighbouring kernel taps for a block of input channels and VECTORS vectors of lanes.
+template <typename T, int GROUP, int VECTORS, int TAPS>
+void accumulate_taps(const typename Unit<T>::C* tile, int64_t row_stride, const typename Unit<T>::C* grad,
+                     int64_t lanes, int64_t rows, int64_t columns, typename Unit<T>::C* sums) {
+  using C = typename Unit<T>::C;
   using Vector = typename VectorOf<C>::type;
-  constexpr int LANES = VectorOf<C>::lanes;
-  Vector sum[BLOCK][VECTORS] = {};
+  constexpr int LANES = VectorOf<C>::lanes, GROUPS = CHANNEL_BLOCK / GROUP;
+  Vector sum[TAPS][GROUPS][VECTORS] = {};
   for (int64_t y = 0; y < rows; ++y) {
     const C* x = tile + y * row_stride;
     const C* g = grad + y * columns * lanes;
-    for (int64_t column = 0; column < columns; ++column, x += BLOCK, g += lanes) {
+    for (int64_t column = 0; column < columns; ++column, x += CHANNEL_BLOCK, g += lanes) {
       Vector out[VECTORS];
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; ++v) out[v] = *(const Vector*)(g + v * LANES);
+#pragma GCC unroll 3
+      for (int tap = 0; tap < TAPS; ++tap) {
 #pragma GCC unroll 8
-      for (int c = 0; c < BLOCK; ++c) {
+        for (int c = 0; c < GROUPS; ++c) {
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; ++v) sum[c][v] += x[c] * out[v];
+          for (int v = 0; v < VECTORS; ++v) {
+            sum[tap][c][v] = multiply_add<T, GROUP>(sum[tap][c][v], x + tap * CHANNEL_BLOCK + c * GROUP, out[v]);
+          }
+        }
       }
     }
   }
-  for (int c = 0; c < BLOCK; ++c) {
-    for (int v = 0; v < VECTORS; ++v) *(Vector*)(sums + c * lanes + v * LANES) += sum[c][v];
+  for (int tap = 0; tap < TAPS; ++tap) {
+    for (int c = 0; c < GROUPS; ++c, sums += lanes) {
+      for (int v = 0; v < VECTORS; ++v) *(Vector*)(sums + v * LANES) += sum[tap][c][v];
+    }
   }
 }
 
-// Adds a tile's share to the gradients of one cell's weights, laid out as packed, and of its bias, (lanes).
-template <typename C>
-void accumulate_weight(const C* tile, int64_t in_channels, int64_t kernel_h, int64_t kernel_w, const C* grad,
-                       int64_t lanes, int64_t rows, int64_t columns, C* weight_sums, C* bias_sums) {
+// Adds a tile's share to the gradients of one cell's weights, laid out as packed ones of units without pairs, and of
+// its bias, (lanes).
+template <typename T>
+void accumulate_weight(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* grad,
+                       Lanes lanes, int64_t rows, int64_t columns, const Ahead& ahead,
+                       typename Unit<T>::C* weight_sums, typename Unit<T>::C* bias_sums) {
+  using C = typename Unit<T>::C;
+  using Vector = typename VectorOf<C>::type;
   constexpr int LANES = VectorOf<C>::lanes;
-  const int64_t blocks = (in_channels + BLOCK - 1) / BLOCK;
-  const int64_t block_stride = (columns + kernel_w - 1) * BLOCK, row_stride = blocks * block_stride;
-  for (int64_t ky = 0; ky < kernel_h; ++ky) {
+  constexpr bool MANY_REGISTERS = VECTOR_REGISTERS >= 32;
+  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
+  const int64_t block_stride = (columns + view.kernel_w - 1) * CHANNEL_BLOCK, row_stride = blocks * block_stride;
+  const int64_t tap_size = CHANNEL_BLOCK / lanes.group * lanes.count;
+  const int taps = MANY_REGISTERS && view.kernel_w % 3 == 0 ? 3 : 1;
+  for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
     for (int64_t block = 0; block < blocks; ++block) {
-      for (int64_t kx = 0; kx < kernel_w; ++kx, weight_sums += BLOCK * lanes) {
-        const C* x = tile + ky * row_stride + block * block_stride + kx * BLOCK;
-        int64_t lane = 0;
-        if constexpr (VECTOR_REGISTERS >= 32) {
-          for (; lane + 2 * LANES <= lanes; lane += 2 * LANES) {
-            accumulate_tap<C, 2>(x, row_stride, grad + lane, lanes, rows, columns, weight_sums + lane);
+      ahead.fetch(ky * blocks + block, view.kernel_h * blocks);
+      for (int64_t kx = 0; kx < view.kernel_w; kx += taps, weight_sums += taps * tap_size) {
+        const C* x = tile + ky * row_stride + block * block_stride + kx * CHANNEL_BLOCK;
+        if constexpr (2 * sizeof(C) == sizeof(uint64_t)) {
+          if (lanes.group == 2) {
+            (taps == 3 ? accumulate_taps<T, 2, 1, 3> : accumulate_taps<T, 2, 1, 1>)(x, row_stride, grad, lanes.count,
+                                                                                    rows, columns, weight_sums);
+            continue;
           }
         }
-        for (; lane < lanes; lane += LANES) {
-          accumulate_tap<C, 1>(x, row_stride, grad + lane, lanes, rows, columns, weight_sums + lane);
+        int64_t lane = 0;
+        if constexpr (MANY_REGISTERS) {
+          for (; lane + 2 * LANES <= lanes.count; lane += 2 * LANES) {
+            for (int tap = 0; tap < taps; ++tap) {
+              accumulate_taps<T, 1, 2, 1>(x + tap * CHANNEL_BLOCK, row_stride, grad + lane, lanes.count, rows,
+                                          columns, weight_sums + tap * tap_size + lane);
+            }
+          }
+        }
+        for (; lane < lanes.count; lane += LANES) {
+          (taps == 3 ? accumulate_taps<T, 1, 1, 3> : accumulate_taps<T, 1, 1, 1>)(x, row_stride, grad + lane,
+                                                                                  lanes.count, rows, columns,
+                                                                                  weight_sums + lane);
         }
       }
     }
   }
-  for (int64_t i = 0; i < rows * columns; ++i) {
-    for (int64_t o = 0; o < lanes; ++o) bias_sums[o] += grad[i * lanes + o];
+  const C one = Unit<T>::one();
+  for (int64_t lane = 0; lane < lanes.count; lane += LANES) {
+    Vector sum = {};
+    for (int64_t i = 0; i < rows * columns; ++i) {
+      sum = Unit<T>::multiply_add(sum, &one, *(const Vector*)(grad + i * lanes.count + lane));
+    }
+    *(Vector*)(bias_sums + lane) += sum;
   }
 }
 
 template <typename T>
 Kernels<T> kernels() {
-  using C = typename Compute<T>::type;
-  return {VectorOf<C>::lanes,   &load_tile<T, C>,   &load_staging<T, C>, &store_staging<T, C>,
-          &start_staging<T, C>, &pack_weight<T, C>, &convolve<C>,        &accumulate_weight<C>};
+  using C = typename Unit<T>::C;
+  return {VectorOf<C>::lanes, Unit<T>::PAIR, &load_tile<T>,    &load_staging<T>,     &store_row<T>,
+          &pack_weight<T>,    &convolve<T>,  &convolve_add<T>, &accumulate_weight<T>};
 }
