@@ -24,9 +24,17 @@ struct Rect {
   int64_t pixels() const { return rows() * columns(); }
 };
 
-// How to read one cell's weights as (ky, kx, in, out).
+// How to read one cell's weights as (tap, in, out).
 struct WeightView {
-  int64_t in, out, kernel_h, kernel_w, start, stride_in, stride_out, stride_ky, stride_kx;
+  int64_t in, out, kernel_h, kernel_w, start, stride_in, stride_out, stride_tap;
+};
+
+// Image n, or images n and n + 1 in pairs (`images` 2; 1 if n is the last one; 0 where channels are paired); what
+// lies outside the clip counts as zero.
+struct Source {
+  Image image;
+  int64_t n, images, channels;
+  Rect clip;
 };
 
 // Lanes of a pixel in staging, and how many of them each output channel has: see the kernel file.
@@ -35,46 +43,58 @@ struct Lanes {
   int group;
 };
 
-// Strides of a tile in units.
-struct TileRows {
-  int64_t kernel_h, kernel_w, blocks, block_stride, row_stride;
-};
+int64_t blocks_of(int64_t channels) { return (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK; }
 
-// Memory that is needed next: fetched into the second-level cache piece by piece, while the present is computed.
-struct Ahead {
-  const char* data = nullptr;
-  int64_t rows = 0, row_stride = 0, runs = 0, run_stride = 0, run_bytes = 0;
+// The last rows of an input that were read: those that `outputs` rows of output need.
+template <typename C>
+struct Ring {
+  int64_t kernel_h, kernel_w, blocks, block_size, row_size;
+  int64_t rows, first = 0, skipped = 0;
+  C* data;
 
-  // Fetches piece `part` of `parts`.
-  void fetch(int64_t part, int64_t parts) const {
-    constexpr int64_t CACHE_LINE = 64;
-    for (int64_t row = part * rows / parts; row < (part + 1) * rows / parts; ++row) {
-      for (int64_t run = 0; run < runs; ++run) {
-        const char* start = data + row * row_stride + run * run_stride;
-        for (int64_t byte = 0; byte < run_bytes; byte += CACHE_LINE) __builtin_prefetch(start + byte, 0, 2);
-      }
-    }
+  Ring(C* memory, const WeightView& view, int pair, int64_t columns, int64_t outputs)
+      : kernel_h(view.kernel_h),
+        kernel_w(view.kernel_w),
+        blocks(blocks_of(view.in)),
+        block_size((columns + view.kernel_w - 1) * CHANNEL_BLOCK / pair),
+        row_size(blocks * block_size),
+        rows(view.kernel_h - 1 + outputs),
+        data(memory) {}
+
+  // Where the newest row goes, in the place of the oldest one; then turn().
+  C* newest() const { return data + first * row_size; }
+  void turn() { first = first + 1 < rows ? first + 1 : 0; }
+  // Leaves only the rows that the last `outputs` rows of output need.
+  void look_at(int64_t outputs) { skipped = rows - (kernel_h - 1 + outputs); }
+  // The rows in the order of their reading.
+  const C* row(int64_t i) const {
+    const int64_t place = first + skipped + i;
+    return data + (place < rows ? place : place - rows) * row_size;
   }
 };
+
+template <typename T>
+struct Scratches {
+  typename Compute<T>::type *ring, *staging, *rows;
+};
+
+// Output rows whose share in the weight gradient is summed in registers at a time.
+constexpr int64_t WEIGHT_ROWS = 4;
 
 template <typename T>
 struct Kernels {
   using C = typename Compute<T>::type;
   int64_t vector_lanes;
   int pair;  // values in a unit
-  void (*load_tile)(const Image&, int64_t n, int64_t images, int64_t channels, Rect area, Rect clip, C* rows,
-                    C* tile);
-  void (*load_staging)(const Image&, int64_t n, int64_t images, int64_t channels, Lanes lanes, Rect area, C* rows,
-                       C* staging);
-  void (*store_row)(C* staging, Lanes lanes, const Image&, int64_t n, int64_t channels, int64_t y, int64_t x0,
+  void (*pack_weight)(const T* weight, const WeightView&, Lanes, C* rows, C* packed);
+  void (*convolve)(const Source&, const WeightView&, const C* packed, Lanes, const T* bias, const Image&, Rect area,
+                   const Scratches<T>&);
+  void (*convolve_add)(const Source&, const WeightView&, const C* packed, Lanes, Rect target, int64_t y0, int64_t x0,
+                       int64_t columns, const Scratches<T>&);
+  void (*store_row)(C* staging, Lanes, const Image&, int64_t n, int64_t channels, int64_t y, int64_t x0,
                     int64_t columns, C* rows);
-  void (*pack_weight)(const T* weight, const WeightView&, Lanes lanes, C* packed);
-  void (*convolve)(const C* tile, const WeightView&, const C* packed, Lanes lanes, const T* bias, const Image&,
-                   int64_t n, Rect area, const Ahead&, C* staging, C* rows);
-  void (*convolve_add)(const C* tile, const WeightView&, const C* packed, Lanes lanes, Rect target,
-                       int64_t staging_columns, C* staging);
-  void (*accumulate_weight)(const C* tile, const WeightView&, const C* grad, Lanes lanes, int64_t rows,
-                            int64_t columns, const Ahead&, C* weight_sums, C* bias_sums);
+  void (*accumulate_weight)(const Source& input, const Source& grad_output, const WeightView&, Lanes, Rect area,
+                            const Scratches<T>&, C* weight_sums, C* bias_sums);
 
   Lanes lanes(int64_t channels) const {
     const int64_t whole = std::max<int64_t>(vector_lanes, 4);  // rows are transposed by fours
@@ -115,73 +135,53 @@ class RegionConv2dCpu {
       : op_(op), parallel_(parallel), kernels_(kernels_for_processor<T>()) {}
 
   void forward(Image input, const T* weight, const T* bias, Image output) const {
-    const int64_t taps = op_.kernel_h * op_.kernel_w;
-    const WeightView view{op_.in_channels,
-                          op_.out_channels,
-                          op_.kernel_h,
-                          op_.kernel_w,
-                          0,
-                          taps,
-                          op_.in_channels * taps,
-                          op_.kernel_w,
-                          1};
+    const int64_t taps = op_.kernel_h * op_.kernel_w, filter = op_.in_channels * taps;
+    const WeightView view{op_.in_channels, op_.out_channels, op_.kernel_h, op_.kernel_w, 0, taps, filter, 1};
     const Lanes lanes = kernels_.lanes(view.out);
     const Scratch<C> packed = pack_cells(weight, view, lanes);
-    for_each_band(view.in, [&](const Band& band, const Band* next, C* tile, C* staging, C* rows) {
-      const Rect clip = op_.image_border ? image_rect() : cell_rect(band.cell);
-      kernels_.load_tile(input, band.n, 0, view.in, dilated(band.area), clip, rows, tile);
-      kernels_.convolve(tile, view, packed.get() + band.cell * packed_size(view, lanes), lanes,
-                        bias == nullptr ? nullptr : bias + band.cell * view.out, output, band.n, band.area,
-                        ahead(input, view.in, next), staging, rows);
+    for_each_band([&](int64_t cell, int64_t n, Rect area, const Scratches<T>& scratch) {
+      const Rect clip = op_.image_border ? image_rect() : cell_rect(cell);
+      kernels_.convolve({input, n, 0, view.in, clip}, view, packed.get() + cell * packed_size(view, lanes), lanes,
+                        bias == nullptr ? nullptr : bias + cell * view.out, output, area, scratch);
     });
   }
 
   void backward_input(Image grad_output, const T* weight, Image grad_input) const {
-    const int64_t taps = op_.kernel_h * op_.kernel_w;
-    const WeightView view{op_.out_channels,
-                          op_.in_channels,
-                          op_.kernel_h,
-                          op_.kernel_w,
-                          taps - 1,
-                          op_.in_channels * taps,
-                          taps,
-                          -op_.kernel_w,
-                          -1};
+    const int64_t taps = op_.kernel_h * op_.kernel_w, filter = op_.in_channels * taps;
+    const WeightView view{op_.out_channels, op_.in_channels, op_.kernel_h, op_.kernel_w, taps - 1, filter, taps, -1};
     const Lanes lanes = kernels_.lanes(view.out);
-    const Scratch<C> packed = pack_cells(weight, view, lanes);
-    for_each_band(view.in, [&](const Band& band, const Band* next, C* tile, C* staging, C* rows) {
-      const Rect& area = band.area;
+    const Scratch<C> all_packed = pack_cells(weight, view, lanes);
+    for_each_band([&](int64_t own_cell, int64_t n, Rect area, const Scratches<T>& scratch) {
+      const auto source = [&](int64_t cell) { return Source{grad_output, n, 0, view.in, cell_rect(cell)}; };
+      const auto packed = [&](int64_t cell) { return all_packed.get() + cell * packed_size(view, lanes); };
       if (!op_.image_border) {
-        kernels_.load_tile(grad_output, band.n, 0, view.in, dilated(area), cell_rect(band.cell), rows, tile);
-        kernels_.convolve(tile, view, packed.get() + band.cell * packed_size(view, lanes), lanes, nullptr, grad_input,
-                          band.n, area, ahead(grad_output, view.in, next), staging, rows);
+        kernels_.convolve(source(own_cell), view, packed(own_cell), lanes, nullptr, grad_input, area, scratch);
         return;
       }
       // A pixel near a border is read by neighbouring cells too, each with its own weights.
-      std::fill_n(staging, area.pixels() * lanes.count, C(0));
+      std::fill_n(scratch.staging, area.pixels() * lanes.count, C(0));
       for (int64_t cell = 0; cell < op_.cells(); ++cell) {
-        const Rect clip = cell_rect(cell), reached = intersection(area, dilated(clip));
+        const Rect reached = intersection(area, dilated(cell_rect(cell)));
         if (reached.rows() <= 0 || reached.columns() <= 0) continue;
-        kernels_.load_tile(grad_output, band.n, 0, view.in, dilated(reached), clip, rows, tile);
-        const Rect target{reached.y0 - area.y0, reached.y1 - area.y0, reached.x0 - area.x0, reached.x1 - area.x0};
-        kernels_.convolve_add(tile, view, packed.get() + cell * packed_size(view, lanes), lanes, target,
-                              area.columns(), staging);
+        kernels_.convolve_add(source(cell), view, packed(cell), lanes, reached, area.y0, area.x0, area.columns(),
+                              scratch);
       }
-      for (int64_t y = area.y0; y < area.y1; ++y, staging += area.columns() * lanes.count) {
-        kernels_.store_row(staging, lanes, grad_input, band.n, view.out, y, area.x0, area.columns(), rows);
+      for (int64_t y = area.y0; y < area.y1; ++y) {
+        kernels_.store_row(scratch.staging + (y - area.y0) * area.columns() * lanes.count, lanes, grad_input, n,
+                           view.out, y, area.x0, area.columns(), scratch.rows);
       }
     });
   }
 
   void backward_weight(Image grad_output, Image input, T* grad_weight, T* grad_bias) const {
-    const WeightView view{op_.in_channels, op_.out_channels, op_.kernel_h, op_.kernel_w, 0, 0, 0, 0, 0};
+    const WeightView view{op_.in_channels, op_.out_channels, op_.kernel_h, op_.kernel_w, 0, 0, 0, 0};
     const Lanes lanes = kernels_.lanes(view.out);
-    const int64_t weight_size = op_.kernel_h * op_.kernel_w * whole_blocks(view.in) / lanes.group * lanes.count;
+    const int64_t taps = op_.kernel_h * op_.kernel_w;
+    const int64_t weight_size = taps * blocks_of(view.in) * CHANNEL_BLOCK / lanes.group * lanes.count;
     const int64_t sums_size = weight_size + lanes.count, chunks = region_conv2d_chunks(op_, 64);
     const Scratch<C> all_sums(op_.cells() * chunks * sums_size);
-    const int64_t height = band_rows(view.in);
     parallel_(op_.cells() * chunks, [&](int64_t begin, int64_t end) {
-      const Scratch<C> tile(tile_size(view.in)), grad(widest_band().pixels() * lanes.count), rows(rows_size());
+      const Memory memory(*this);
       std::fill_n(all_sums.get() + begin * sums_size, (end - begin) * sums_size, C(0));
       // Neighbouring cells of a row take turns, image by image, as their pixels lie in memory.
       for (int64_t unit = begin, run; unit < end; unit += run) {
@@ -192,15 +192,11 @@ class RegionConv2dCpu {
         for (int64_t n = chunk * op_.batch / chunks; n < last; n += kernels_.pair) {
           const int64_t images = kernels_.pair == 1 ? 0 : std::min<int64_t>(last - n, 2);
           for (int64_t i = 0; i < run; ++i) {
+            const Rect area = cell_rect(cell + i);
+            const Source x{input, n, images, view.in, op_.image_border ? image_rect() : area};
+            const Source grad{grad_output, n, images, view.out, area};
             C* sums = all_sums.get() + (unit + i) * sums_size;
-            const Rect whole = cell_rect(cell + i), clip = op_.image_border ? image_rect() : whole;
-            for (int64_t y = whole.y0; y < whole.y1; y += height) {
-              const Rect area{y, std::min(y + height, whole.y1), whole.x0, whole.x1};
-              kernels_.load_tile(input, n, images, view.in, dilated(area), clip, rows.get(), tile.get());
-              kernels_.load_staging(grad_output, n, images, view.out, lanes, area, rows.get(), grad.get());
-              kernels_.accumulate_weight(tile.get(), view, grad.get(), lanes, area.rows(), area.columns(), Ahead{},
-                                         sums, sums + weight_size);
-            }
+            kernels_.accumulate_weight(x, grad, view, lanes, area, memory.scratches(), sums, sums + weight_size);
           }
         }
       }
@@ -222,70 +218,62 @@ class RegionConv2dCpu {
   }
 
  private:
-  // Rows of one cell of one image, as many as a tile holds.
-  struct Band {
-    int64_t cell, n;
-    Rect area;
+  // What a thread needs beside the packed weights: some rows.
+  class Memory {
+   public:
+    explicit Memory(const RegionConv2dCpu& cpu)
+        : ring_((cpu.op_.kernel_h - 1 + WEIGHT_ROWS) * (cpu.widest_cell() + cpu.op_.kernel_w - 1) *
+                blocks_of(cpu.most_channels()) * CHANNEL_BLOCK),
+          staging_((cpu.op_.image_border ? BAND_ROWS : WEIGHT_ROWS) * cpu.widest_cell() * cpu.most_lanes()),
+          rows_((cpu.widest_cell() + cpu.op_.kernel_w - 1) * std::max<int64_t>(2 * cpu.most_lanes(), 4)) {}
+    Scratches<T> scratches() const { return {ring_.get(), staging_.get(), rows_.get()}; }
+
+   private:
+    const Scratch<C> ring_, staging_, rows_;
   };
 
-  // Runs body(band, next band or null, tile, staging, rows) on all bands.
+  static constexpr int64_t BAND_ROWS = 32;
+
+  // Runs body(cell, n, area, scratches) on bands of rows that make up all cells of all images. Neighbouring cells of
+  // a row come one after the other, as their pixels do in memory.
   template <typename Body>
-  void for_each_band(int64_t in_channels, const Body& body) const {
-    const int64_t height = band_rows(in_channels), bands = (tallest_cell() + height - 1) / height;
-    // Neighbouring cells of a row come one after the other, as their pixels do in memory.
-    const auto band_at = [&](int64_t unit) {
-      const int64_t row = unit / (op_.grid_w * bands * op_.batch), column = unit % op_.grid_w;
-      Band band{row * op_.grid_w + column, unit / (op_.grid_w * bands) % op_.batch, {}};
-      band.area = cell_rect(band.cell);
-      band.area.y0 += unit / op_.grid_w % bands * height;
-      band.area.y1 = std::min(band.area.y1, band.area.y0 + height);
-      return band;
-    };
+  void for_each_band(const Body& body) const {
+    const int64_t bands = (tallest_cell() + BAND_ROWS - 1) / BAND_ROWS;
     parallel_(op_.cells() * op_.batch * bands, [&](int64_t begin, int64_t end) {
-      const Lanes most = kernels_.lanes(std::max(op_.in_channels, op_.out_channels));
-      const Scratch<C> tile(tile_size(in_channels)), rows(rows_size());
-      const Scratch<C> staging((op_.image_border ? widest_band().pixels() : widest_cell()) * most.count * 2);
+      const Memory memory(*this);
       for (int64_t unit = begin; unit < end; ++unit) {
-        const Band band = band_at(unit), next = band_at(std::min(unit + 1, end - 1));
-        if (band.area.rows() > 0) {
-          body(band, unit + 1 < end ? &next : nullptr, tile.get(), staging.get(), rows.get());
-        }
+        const int64_t column = unit % op_.grid_w, band = unit / op_.grid_w % bands;
+        const int64_t n = unit / (op_.grid_w * bands) % op_.batch, row = unit / (op_.grid_w * bands * op_.batch);
+        const int64_t cell = row * op_.grid_w + column;
+        Rect area = cell_rect(cell);
+        area.y0 += band * BAND_ROWS;
+        area.y1 = std::min(area.y1, area.y0 + BAND_ROWS);
+        if (area.rows() > 0) body(cell, n, area, memory.scratches());
       }
     });
-  }
-
-  // The part of an image that a band needs.
-  Ahead ahead(const Image& image, int64_t channels, const Band* band) const {
-    if (band == nullptr) return {};
-    const Rect area = intersection(dilated(band->area), cell_rect(band->cell));
-    const ImageStrides& stride = image.stride;
-    const char* data = static_cast<const char*>(image.data) +
-                       (band->n * stride.n + area.y0 * stride.y + area.x0 * stride.x) * int64_t{sizeof(T)};
-    const int64_t row = stride.y * sizeof(T), columns = area.columns();
-    if (stride.c == 1) return {data, area.rows(), row, 1, 0, columns * stride.x * int64_t{sizeof(T)}};
-    return {data, area.rows(), row, channels, stride.c * int64_t{sizeof(T)}, columns * stride.x * int64_t{sizeof(T)}};
   }
 
   Scratch<C> pack_cells(const T* weight, const WeightView& view, Lanes lanes) const {
     const int64_t size = packed_size(view, lanes);
     Scratch<C> all(op_.cells() * size);
     parallel_(op_.cells(), [&](int64_t begin, int64_t end) {
+      const Scratch<C> rows(8 * size / lanes.count);
       for (int64_t cell = begin; cell < end; ++cell) {
-        kernels_.pack_weight(weight + cell * op_.cell_weights(), view, lanes, all.get() + cell * size);
+        kernels_.pack_weight(weight + cell * op_.cell_weights(), view, lanes, rows.get(), all.get() + cell * size);
       }
     });
     return all;
   }
 
   void unpack(const C* sums, Lanes lanes, T* grad_weight) const {
-    const int64_t blocks = whole_blocks(op_.in_channels) / CHANNEL_BLOCK;
+    const int64_t blocks = blocks_of(op_.in_channels);
     for (int64_t o = 0; o < op_.out_channels; ++o) {
       for (int64_t i = 0; i < op_.in_channels; ++i) {
         for (int64_t ky = 0; ky < op_.kernel_h; ++ky) {
           for (int64_t kx = 0; kx < op_.kernel_w; ++kx) {
-            const int64_t unit =
-                ((ky * blocks + i / CHANNEL_BLOCK) * op_.kernel_w + kx) * CHANNEL_BLOCK + i % CHANNEL_BLOCK;
-            *grad_weight++ = narrow<T>(sums[unit / lanes.group * lanes.count + o * lanes.group + unit % lanes.group]);
+            const int64_t tap = (ky * blocks + i / CHANNEL_BLOCK) * op_.kernel_w + kx;
+            const int64_t unit = tap * CHANNEL_BLOCK + i % CHANNEL_BLOCK, group = lanes.group;
+            *grad_weight++ = narrow<T>(sums[unit / group * lanes.count + o * group + unit % group]);
           }
         }
       }
@@ -293,31 +281,13 @@ class RegionConv2dCpu {
   }
 
   int64_t packed_size(const WeightView& view, Lanes lanes) const {
-    return view.kernel_h * view.kernel_w * whole_blocks(view.in) / (kernels_.pair * lanes.group) * lanes.count;
+    const int64_t units = blocks_of(view.in) * CHANNEL_BLOCK / (kernels_.pair * lanes.group);
+    return view.kernel_h * view.kernel_w * units * lanes.count;
   }
-  static int64_t whole_blocks(int64_t channels) {
-    return (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK * CHANNEL_BLOCK;
-  }
-
+  int64_t most_channels() const { return std::max(op_.in_channels, op_.out_channels); }
+  int64_t most_lanes() const { return kernels_.lanes(most_channels()).count; }
   int64_t tallest_cell() const { return (op_.height + op_.grid_h - 1) / op_.grid_h; }
   int64_t widest_cell() const { return (op_.width + op_.grid_w - 1) / op_.grid_w; }
-
-  // Rows that a band has so that its tile stays in the second-level cache.
-  int64_t band_rows(int64_t in_channels) const {
-    constexpr int64_t TILE_BYTES = 96 << 10;
-    const int64_t row_bytes = (widest_cell() + op_.kernel_w - 1) * whole_blocks(in_channels) * sizeof(C);
-    const int64_t rows = TILE_BYTES / std::max<int64_t>(row_bytes, 1) - (op_.kernel_h - 1);
-    return std::clamp<int64_t>(rows, 1, tallest_cell());
-  }
-  Rect widest_band() const {
-    return {0, std::max(band_rows(op_.in_channels), band_rows(op_.out_channels)), 0, widest_cell()};
-  }
-  int64_t tile_size(int64_t in_channels) const { return dilated(widest_band()).pixels() * whole_blocks(in_channels); }
-  // A row of all channels twice, or four rows of units.
-  int64_t rows_size() const {
-    const int64_t channels = kernels_.lanes(std::max(op_.in_channels, op_.out_channels)).count;
-    return (widest_cell() + op_.kernel_w) * std::max<int64_t>(2 * channels, 4);
-  }
 
   Rect image_rect() const { return {0, op_.height, 0, op_.width}; }
   Rect cell_rect(int64_t cell) const {

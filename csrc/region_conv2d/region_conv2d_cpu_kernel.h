@@ -4,8 +4,8 @@
 // A unit holds two channels in a convolution and two images in a weight gradient. Where output channels fill no more
 // than half a vector, a group of two units lies in it side by side, and their products are added at the end.
 //
-//   tile     (row, channel block, column, unit): an input with its padding; the units of a block of channels lie
-//            together so that the pixels of a row are a constant distance apart, a displacement in loads
+//   ring     (row, channel block, column, unit): the last few rows of an input, with padding; the units of a block of
+//            channels lie together so that pixels are a constant distance apart, a displacement in loads
 //   packed   (ky, channel block, kx, unit / group, lane): one cell's weights
 //   staging  (row, column, lane): outputs; lane = output channel * group + unit % group, in whole vectors
 
@@ -119,93 +119,103 @@ inline void read_units(const T* first, const T* second, int64_t stride, int64_t 
   }
 }
 
-// Reads `area` of image n into a tile; what lies outside `clip` is zero. Units pair channels, or with `images` given
-// pair image n with the next one, which is zero if images is 1. rows: room for four rows of units.
+// Asks for a row of an image, which is used soon. Inlined by force: GCC 12 takes a function that only prefetches for
+// one that does nothing, and drops its calls.
+template <typename T, int FOR_WRITING>
+__attribute__((always_inline)) inline void prefetch_row(const Image& image, int64_t n, int64_t channels, int64_t y, int64_t x0, int64_t x1) {
+  constexpr int64_t CACHE_LINE = 64;
+  const bool together = image.stride.c == 1;
+  const int64_t bytes = (x1 - x0) * image.stride.x * int64_t{sizeof(T)};
+  for (int64_t c = 0; c < (together ? 1 : channels); ++c) {
+    const char* start = (const char*)pixel<T>(image, n, c, y, x0);
+    for (int64_t byte = 0; byte < bytes; byte += CACHE_LINE) __builtin_prefetch(start + byte, FOR_WRITING, 3);
+  }
+}
+
+// Reads columns x0 .. x1 - 1 of a row of the source; what lies outside its clip is zero. rows: room for four rows of
+// units.
 template <typename T>
-void load_tile(const Image& image, int64_t n, int64_t images, int64_t channels, Rect area, Rect clip,
-               typename Unit<T>::C* rows, typename Unit<T>::C* tile) {
+void load_row(const Source& source, int64_t y, int64_t x0, int64_t x1, typename Unit<T>::C* rows,
+              typename Unit<T>::C* to) {
   using C = typename Unit<T>::C;
-  const bool pairs_images = images > 0;
+  const Image& image = source.image;
+  const Rect& clip = source.clip;
+  const bool pairs_images = source.images > 0;
   const int64_t channels_per_unit = pairs_images ? 1 : Unit<T>::PAIR, units = CHANNEL_BLOCK / channels_per_unit;
-  const int64_t blocks = (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK, columns = area.columns();
-  const int64_t x0 = area.x0 > clip.x0 ? area.x0 : clip.x0, x1 = area.x1 < clip.x1 ? area.x1 : clip.x1;
-  for (int64_t y = area.y0; y < area.y1; ++y) {
-    for (int64_t block = 0; block < blocks; ++block, tile += columns * units) {
-      if (y < clip.y0 || y >= clip.y1 || x0 >= x1) {
-        fill_zero(tile, columns * units);
-        continue;
-      }
-      const int64_t first = block * CHANNEL_BLOCK, count = x1 - x0;
-      fill_zero(tile, (x0 - area.x0) * units);
-      fill_zero(tile + (x1 - area.x0) * units, (area.x1 - x1) * units);
-      C* to = tile + (x0 - area.x0) * units;
-      const T* from = pixel<T>(image, n, first, y, x0);
-      const T* next_image = images > 1 ? from + image.stride.n : nullptr;
-      if (image.stride.c == 1 && first + CHANNEL_BLOCK <= channels) {
-        if (!pairs_images && sizeof(C) == Unit<T>::PAIR * sizeof(T)) {
-          for (int64_t x = 0; x < count; ++x) {
-            __builtin_memcpy(to + x * units, from + x * image.stride.x, CHANNEL_BLOCK * sizeof(T));
-          }
-        } else if (next_image == nullptr) {
-          for (int64_t x = 0; x < count; ++x) {
-            read_units<T>(from + x * image.stride.x, nullptr, 1, CHANNEL_BLOCK, to + x * units);
-          }
-        } else {
-          for (int64_t x = 0; x < count; ++x) {
-            read_units<T>(from + x * image.stride.x, next_image + x * image.stride.x, 1, CHANNEL_BLOCK,
-                          to + x * units);
-          }
+  const int64_t columns = x1 - x0, begin = x0 > clip.x0 ? x0 : clip.x0, end = x1 < clip.x1 ? x1 : clip.x1;
+  const int64_t count = end - begin;
+  if (y < clip.y0 || y >= clip.y1 || count <= 0) return fill_zero(to, blocks_of(source.channels) * columns * units);
+  if (y + 1 < clip.y1) prefetch_row<T, 0>(image, source.n, source.channels, y + 1, begin, end);
+
+  for (int64_t first = 0; first < source.channels; first += CHANNEL_BLOCK, to += columns * units) {
+    fill_zero(to, (begin - x0) * units);
+    fill_zero(to + (end - x0) * units, (x1 - end) * units);
+    C* inside = to + (begin - x0) * units;
+    const T* from = pixel<T>(image, source.n, first, y, begin);
+    const T* next_image = source.images > 1 ? from + image.stride.n : nullptr;
+    if (image.stride.c == 1 && first + CHANNEL_BLOCK <= source.channels) {
+      if (!pairs_images && sizeof(C) == Unit<T>::PAIR * sizeof(T)) {
+        for (int64_t x = 0; x < count; ++x) {
+          __builtin_memcpy(inside + x * units, from + x * image.stride.x, CHANNEL_BLOCK * sizeof(T));
         }
-        continue;
-      }
-      const auto channel = [&](const T* base, int64_t c) -> const T* {
-        return base != nullptr && first + c < channels ? base + c * image.stride.c : nullptr;
-      };
-      for (int64_t unit = 0; unit < units; unit += 4) {
-        if constexpr (sizeof(T) == sizeof(C)) {
-          if (image.stride.x == 1 && first + unit + 4 <= channels) {
-            transpose_rows((const C*)channel(from, unit), image.stride.c, count, to + unit, units);
-            continue;
-          }
+      } else if (next_image == nullptr) {
+        for (int64_t x = 0; x < count; ++x) {
+          read_units<T>(from + x * image.stride.x, nullptr, 1, CHANNEL_BLOCK, inside + x * units);
         }
-        for (int64_t row = 0; row < 4; ++row) {
-          const int64_t c = (unit + row) * channels_per_unit;
-          read_units<T>(channel(from, c), pairs_images ? channel(next_image, c) : channel(from, c + 1),
-                        image.stride.x, count, rows + row * count);
+      } else {
+        for (int64_t x = 0; x < count; ++x) {
+          read_units<T>(from + x * image.stride.x, next_image + x * image.stride.x, 1, CHANNEL_BLOCK,
+                        inside + x * units);
         }
-        transpose_rows<C>(rows, count, count, to + unit, units);
       }
+      continue;
+    }
+    const auto channel = [&](const T* base, int64_t c) -> const T* {
+      return base != nullptr && first + c < source.channels ? base + c * image.stride.c : nullptr;
+    };
+    for (int64_t unit = 0; unit < units; unit += 4) {
+      if constexpr (sizeof(T) == sizeof(C)) {
+        if (image.stride.x == 1 && first + unit + 4 <= source.channels) {
+          transpose_rows((const C*)channel(from, unit), image.stride.c, count, inside + unit, units);
+          continue;
+        }
+      }
+      for (int64_t row = 0; row < 4; ++row) {
+        const int64_t c = (unit + row) * channels_per_unit;
+        read_units<T>(channel(from, c), pairs_images ? channel(next_image, c) : channel(from, c + 1), image.stride.x,
+                      count, rows + row * count);
+      }
+      transpose_rows<C>(rows, count, count, inside + unit, units);
     }
   }
 }
 
-// Reads `area` of image n into a staging tile, each unit `group` times side by side; lanes past the channels are
-// zero. Units pair images as in load_tile.
+// Reads columns x0 .. x1 - 1 of a row into staging, each unit `group` times side by side; lanes past the channels are
+// zero. Units pair images.
 template <typename T>
-void load_staging(const Image& image, int64_t n, int64_t images, int64_t channels, Lanes lanes, Rect area,
-                  typename Unit<T>::C* rows, typename Unit<T>::C* staging) {
-  const int64_t columns = area.columns();
-  for (int64_t y = area.y0; y < area.y1; ++y, staging += columns * lanes.count) {
-    const T* from = pixel<T>(image, n, 0, y, area.x0);
-    const T* next_image = images > 1 ? from + image.stride.n : nullptr;
-    if (image.stride.c == 1 && lanes.group == 1) {
-      for (int64_t x = 0; x < columns; ++x) {
-        auto* to = staging + x * lanes.count;
-        const int64_t step = x * image.stride.x;
-        read_units<T>(from + step, next_image == nullptr ? nullptr : next_image + step, 1, channels, to);
-        fill_zero(to + channels, lanes.count - channels);
-      }
-      continue;
+void load_staging(const Source& source, Lanes lanes, int64_t y, int64_t x0, int64_t x1, typename Unit<T>::C* rows,
+                  typename Unit<T>::C* staging) {
+  const Image& image = source.image;
+  const int64_t columns = x1 - x0, channels = source.channels;
+  const T* from = pixel<T>(image, source.n, 0, y, x0);
+  const T* next_image = source.images > 1 ? from + image.stride.n : nullptr;
+  if (y + 1 < source.clip.y1) prefetch_row<T, 0>(image, source.n, channels, y + 1, x0, x1);
+  if (image.stride.c == 1 && lanes.group == 1) {
+    for (int64_t x = 0; x < columns; ++x, staging += lanes.count) {
+      const int64_t step = x * image.stride.x;
+      read_units<T>(from + step, next_image == nullptr ? nullptr : next_image + step, 1, channels, staging);
+      fill_zero(staging + channels, lanes.count - channels);
     }
-    for (int64_t lane = 0; lane < lanes.count; lane += 4) {
-      for (int64_t row = 0; row < 4; ++row) {
-        const int64_t c = (lane + row) / lanes.group;
-        const T* channel = c < channels ? from + c * image.stride.c : nullptr;
-        const T* other = c < channels && next_image != nullptr ? next_image + c * image.stride.c : nullptr;
-        read_units<T>(channel, other, image.stride.x, columns, rows + row * columns);
-      }
-      transpose_rows(rows, columns, columns, staging + lane, lanes.count);
+    return;
+  }
+  for (int64_t lane = 0; lane < lanes.count; lane += 4) {
+    for (int64_t row = 0; row < 4; ++row) {
+      const int64_t c = (lane + row) / lanes.group;
+      const T* channel = c < channels ? from + c * image.stride.c : nullptr;
+      const T* other = c < channels && next_image != nullptr ? next_image + c * image.stride.c : nullptr;
+      read_units<T>(channel, other, image.stride.x, columns, rows + row * columns);
     }
+    transpose_rows(rows, columns, columns, staging + lane, lanes.count);
   }
 }
 
@@ -259,25 +269,38 @@ void store_row(typename Unit<T>::C* staging, Lanes lanes, const Image& image, in
 }
 
 // Packs one cell's weights; `in` is what is summed over: for the input gradient the two channel kinds change
-// places and both kernel axes run backwards.
+// places and both kernel axes run backwards. rows: room for eight rows of them.
 template <typename T>
-void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename Unit<T>::C* packed) {
+void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename Unit<T>::C* rows,
+                 typename Unit<T>::C* packed) {
+  using C = typename Unit<T>::C;
   constexpr int PAIR = Unit<T>::PAIR;
-  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
-  for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
+  const int64_t taps = view.kernel_h * view.kernel_w, step = PAIR * lanes.group, blocks = blocks_of(view.in);
+  const int64_t groups = CHANNEL_BLOCK / step, columns = blocks * groups * taps;
+  C* const transposed = rows + 4 * columns;
+  for (int64_t lane = 0; lane < lanes.count; lane += 4) {
+    for (int64_t row = 0; row < 4; ++row) {
+      const int64_t o = (lane + row) / lanes.group, first = (lane + row) % lanes.group * PAIR;
+      C* to = rows + row * columns;
+      for (int64_t i = first; i < blocks * CHANNEL_BLOCK; i += step, to += taps) {
+        const T* from = weight + view.start + i * view.stride_in + o * view.stride_out;
+        const bool here = o < view.out && i < view.in;
+        if constexpr (PAIR == 1) {
+          read_units<T>(here ? from : nullptr, nullptr, view.stride_tap, taps, to);
+        } else {
+          read_units<T>(here ? from : nullptr, here && i + 1 < view.in ? from + view.stride_in : nullptr,
+                        view.stride_tap, taps, to);
+        }
+      }
+    }
+    transpose_rows<C>(rows, columns, columns, transposed, 4);
+    const C* from = transposed;
     for (int64_t block = 0; block < blocks; ++block) {
-      for (int64_t kx = 0; kx < view.kernel_w; ++kx) {
-        const T* tap = weight + view.start + ky * view.stride_ky + kx * view.stride_kx;
-        for (int64_t i = block * CHANNEL_BLOCK; i < (block + 1) * CHANNEL_BLOCK; i += PAIR * lanes.group) {
-          for (int64_t lane = 0; lane < lanes.count; ++lane, ++packed) {
-            const int64_t o = lane / lanes.group, in = i + lane % lanes.group * PAIR;
-            const T* from = tap + in * view.stride_in + o * view.stride_out;
-            if constexpr (PAIR == 1) {
-              *packed = o < view.out && in < view.in ? Unit<T>::of(*from) : 0;
-            } else {
-              *packed = Unit<T>::of(o < view.out && in < view.in ? *from : T{},
-                                    o < view.out && in + 1 < view.in ? from[view.stride_in] : T{});
-            }
+      for (int64_t group = 0; group < groups; ++group) {
+        for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
+          for (int64_t kx = 0; kx < view.kernel_w; ++kx, from += 4) {
+            const int64_t place = ((ky * blocks + block) * view.kernel_w + kx) * groups + group;
+            __builtin_memcpy(packed + place * lanes.count + lane, from, 4 * sizeof(C));
           }
         }
       }
@@ -287,7 +310,7 @@ void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename 
 
 // Adds to PIXELS neighbouring outputs of a row, VECTORS vectors of lanes each, held in registers.
 template <typename T, int GROUP, int VECTORS, int PIXELS>
-void convolve_pixels(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed,
+void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typename Unit<T>::C* packed,
                      int64_t lanes, typename Unit<T>::C* staging) {
   using C = typename Unit<T>::C;
   using Vector = typename VectorOf<C>::type;
@@ -298,10 +321,10 @@ void convolve_pixels(const TileRows& tile, const typename Unit<T>::C* x, const t
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v) sum[p][v] = *(const Vector*)(staging + p * lanes + v * LANES);
   }
-  for (int64_t ky = 0; ky < tile.kernel_h; ++ky) {
-    for (int64_t block = 0; block < tile.blocks; ++block) {
-      const C* in = x + ky * tile.row_stride + block * tile.block_stride;
-      for (int64_t kx = 0; kx < tile.kernel_w; ++kx, in += UNITS) {
+  for (int64_t ky = 0; ky < ring.kernel_h; ++ky) {
+    for (int64_t block = 0; block < ring.blocks; ++block) {
+      const C* in = ring.row(ky) + block * ring.block_size + x * UNITS;
+      for (int64_t kx = 0; kx < ring.kernel_w; ++kx, in += UNITS) {
         // Hides that the next tap reads these inputs again: GCC would carry them over in registers, of which there
         // are none left, and spill a third of the loop to the stack.
         asm("" : "+r"(in));
@@ -337,90 +360,93 @@ decltype(&convolve_pixels<T, GROUP, VECTORS, 1>) convolve_pixels_for(int64_t pix
 }
 
 template <typename T, int GROUP, int VECTORS>
-void convolve_lanes(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed,
-                    int64_t lanes, int64_t columns, typename Unit<T>::C* staging) {
+void convolve_lanes(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* packed, int64_t lanes,
+                    int64_t columns, typename Unit<T>::C* staging) {
   // As many sums as registers hold beside the weights; a row is cut into near-equal pieces.
-  constexpr int UNITS = CHANNEL_BLOCK / Unit<T>::PAIR;
   constexpr int MOST = VECTOR_REGISTERS / VECTORS - 2 < 12 ? VECTOR_REGISTERS / VECTORS - 2 : 12;
   const int64_t pieces = (columns + MOST - 1) / MOST;
   for (int64_t piece = 0; piece < pieces; ++piece) {
     const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
-    convolve_pixels_for<T, GROUP, VECTORS, MOST>(end - begin)(tile, x + begin * UNITS, packed, lanes,
-                                                              staging + begin * lanes);
+    convolve_pixels_for<T, GROUP, VECTORS, MOST>(end - begin)(ring, begin, packed, lanes, staging + begin * lanes);
   }
 }
 
-// Adds one output row to a row of staging; x points to the tile's row that the uppermost kernel row reads.
+// Adds one output row to a row of staging.
 template <typename T>
-void convolve_row(const TileRows& tile, const typename Unit<T>::C* x, const typename Unit<T>::C* packed, Lanes lanes,
+void convolve_row(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* packed, Lanes lanes,
                   int64_t columns, typename Unit<T>::C* staging) {
   using C = typename Unit<T>::C;
   constexpr int LANES = VectorOf<C>::lanes;
   if constexpr (2 * sizeof(C) == sizeof(uint64_t)) {
-    if (lanes.group == 2) return convolve_lanes<T, 2, 1>(tile, x, packed, lanes.count, columns, staging);
+    if (lanes.group == 2) return convolve_lanes<T, 2, 1>(ring, packed, lanes.count, columns, staging);
   }
   int64_t lane = 0;
   for (; lane + 2 * LANES <= lanes.count; lane += 2 * LANES) {
-    convolve_lanes<T, 1, 2>(tile, x, packed + lane, lanes.count, columns, staging + lane);
+    convolve_lanes<T, 1, 2>(ring, packed + lane, lanes.count, columns, staging + lane);
   }
-  if (lane < lanes.count) {
-    convolve_lanes<T, 1, 1>(tile, x, packed + lane, lanes.count, columns, staging + lane);
+  for (; lane < lanes.count; lane += LANES) {
+    convolve_lanes<T, 1, 1>(ring, packed + lane, lanes.count, columns, staging + lane);
   }
 }
 
-template <typename T>
-TileRows tile_rows(const WeightView& view, int64_t columns) {
-  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
-  const int64_t block_stride = (columns + view.kernel_w - 1) * (CHANNEL_BLOCK / Unit<T>::PAIR);
-  return {view.kernel_h, view.kernel_w, blocks, block_stride, blocks * block_stride};
+// Calls body(y, ring) for every row y of `area`, when the ring holds the rows that its outputs read.
+template <typename T, typename Body>
+inline void for_each_row(const Source& source, const WeightView& view, Rect area, const Scratches<T>& scratch,
+                         const Body& body) {
+  const int64_t reach_y = view.kernel_h / 2, reach_x = view.kernel_w / 2;
+  Ring<typename Unit<T>::C> ring(scratch.ring, view, source.images > 0 ? 1 : Unit<T>::PAIR, area.columns(), 1);
+  for (int64_t y = area.y0 - reach_y; y < area.y1 + reach_y; ++y) {
+    load_row<T>(source, y, area.x0 - reach_x, area.x1 + reach_x, scratch.rows, ring.newest());
+    ring.turn();
+    if (y >= area.y0 + reach_y) body(y - reach_y, ring);
+  }
 }
 
-// Convolves a tile that holds just the inputs of `area`, and writes that area of image n. staging: a row; rows: two
-// rows of all channels.
+// Writes the convolution of the source to `area` of an image.
 template <typename T>
-void convolve(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
-              const T* bias, const Image& image, int64_t n, Rect area, const Ahead& ahead,
-              typename Unit<T>::C* staging, typename Unit<T>::C* rows) {
+void convolve(const Source& source, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
+              const T* bias, const Image& image, Rect area, const Scratches<T>& scratch) {
   const int64_t columns = area.columns();
-  const TileRows tile_view = tile_rows<T>(view, columns);
-  for (int64_t y = 0; y < area.rows(); ++y, tile += tile_view.row_stride) {
-    ahead.fetch(y, area.rows());
+  auto* const staging = scratch.staging;
+  for_each_row<T>(source, view, area, scratch, [&](int64_t y, const auto& ring) {
+    prefetch_row<T, 1>(image, source.n, view.out, y, area.x0, area.x1);
     fill_zero(staging, lanes.count);
     if (bias != nullptr) {
       for (int64_t o = 0; o < view.out; ++o) staging[o * lanes.group] = widen(bias[o]);
     }
-    for (int64_t i = lanes.count; i < columns * lanes.count; ++i) staging[i] = staging[i - lanes.count];
-    convolve_row<T>(tile_view, tile, packed, lanes, columns, staging);
-    store_row<T>(staging, lanes, image, n, view.out, area.y0 + y, area.x0, columns, rows);
-  }
+    for (int64_t x = 1; x < columns; ++x) {
+      __builtin_memcpy(staging + x * lanes.count, staging, lanes.count * sizeof(*staging));
+    }
+    convolve_row<T>(ring, packed, lanes, columns, staging);
+    store_row<T>(staging, lanes, image, source.n, view.out, y, area.x0, columns, scratch.rows);
+  });
 }
 
-// Adds the convolution of a tile to the outputs of `target`, a rectangle of a staging tile staging_columns wide.
+// Adds the convolution of the source to `target` of a staging rectangle, `columns` wide, whose corner is (y0, x0).
 template <typename T>
-void convolve_add(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* packed,
-                  Lanes lanes, Rect target, int64_t staging_columns, typename Unit<T>::C* staging) {
-  const TileRows tile_view = tile_rows<T>(view, target.columns());
-  for (int64_t y = target.y0; y < target.y1; ++y, tile += tile_view.row_stride) {
-    convolve_row<T>(tile_view, tile, packed, lanes, target.columns(),
-                    staging + (y * staging_columns + target.x0) * lanes.count);
-  }
+void convolve_add(const Source& source, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
+                  Rect target, int64_t y0, int64_t x0, int64_t columns, const Scratches<T>& scratch) {
+  for_each_row<T>(source, view, target, scratch, [&](int64_t y, const auto& ring) {
+    convolve_row<T>(ring, packed, lanes, target.columns(),
+                    scratch.staging + ((y - y0) * columns + target.x0 - x0) * lanes.count);
+  });
 }
 
 // Adds the gradients of TAPS neighbouring kernel taps for a block of input channels and VECTORS vectors of lanes.
 template <typename T, int GROUP, int VECTORS, int TAPS>
-void accumulate_taps(const typename Unit<T>::C* tile, int64_t row_stride, const typename Unit<T>::C* grad,
-                     int64_t lanes, int64_t rows, int64_t columns, typename Unit<T>::C* sums) {
+void accumulate_taps(const Ring<typename Unit<T>::C>& ring, int64_t ky, int64_t block, int64_t kx,
+                     const typename Unit<T>::C* grad, int64_t lanes, int64_t rows, int64_t columns,
+                     typename Unit<T>::C* sums) {
   using C = typename Unit<T>::C;
   using Vector = typename VectorOf<C>::type;
   constexpr int LANES = VectorOf<C>::lanes, GROUPS = CHANNEL_BLOCK / GROUP;
   Vector sum[TAPS][GROUPS][VECTORS] = {};
   for (int64_t y = 0; y < rows; ++y) {
-    const C* x = tile + y * row_stride;
-    const C* g = grad + y * columns * lanes;
-    for (int64_t column = 0; column < columns; ++column, x += CHANNEL_BLOCK, g += lanes) {
+    const C* x = ring.row(y + ky) + block * ring.block_size + kx * CHANNEL_BLOCK;
+    for (int64_t column = 0; column < columns; ++column, x += CHANNEL_BLOCK, grad += lanes) {
       Vector out[VECTORS];
 #pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v) out[v] = *(const Vector*)(g + v * LANES);
+      for (int v = 0; v < VECTORS; ++v) out[v] = *(const Vector*)(grad + v * LANES);
 #pragma GCC unroll 3
       for (int tap = 0; tap < TAPS; ++tap) {
 #pragma GCC unroll 8
@@ -433,36 +459,36 @@ void accumulate_taps(const typename Unit<T>::C* tile, int64_t row_stride, const 
       }
     }
   }
+#pragma GCC unroll 3
   for (int tap = 0; tap < TAPS; ++tap) {
+#pragma GCC unroll 8
     for (int c = 0; c < GROUPS; ++c, sums += lanes) {
+#pragma GCC unroll 2
       for (int v = 0; v < VECTORS; ++v) *(Vector*)(sums + v * LANES) += sum[tap][c][v];
     }
   }
 }
 
-// Adds a tile's share to the gradients of one cell's weights, laid out as packed ones of units without pairs, and of
-// its bias, (lanes).
+// Adds the shares of a few rows to the gradients of one cell's weights, laid out as packed ones of units without
+// pairs, and of its bias, (lanes).
 template <typename T>
-void accumulate_weight(const typename Unit<T>::C* tile, const WeightView& view, const typename Unit<T>::C* grad,
-                       Lanes lanes, int64_t rows, int64_t columns, const Ahead& ahead,
-                       typename Unit<T>::C* weight_sums, typename Unit<T>::C* bias_sums) {
+void accumulate_rows(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* grad, Lanes lanes,
+                     int64_t rows, int64_t columns, typename Unit<T>::C* weight_sums,
+                     typename Unit<T>::C* bias_sums) {
   using C = typename Unit<T>::C;
   using Vector = typename VectorOf<C>::type;
   constexpr int LANES = VectorOf<C>::lanes;
   constexpr bool MANY_REGISTERS = VECTOR_REGISTERS >= 32;
-  const int64_t blocks = (view.in + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK;
-  const int64_t block_stride = (columns + view.kernel_w - 1) * CHANNEL_BLOCK, row_stride = blocks * block_stride;
   const int64_t tap_size = CHANNEL_BLOCK / lanes.group * lanes.count;
-  const int taps = MANY_REGISTERS && view.kernel_w % 3 == 0 ? 3 : 1;
-  for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      ahead.fetch(ky * blocks + block, view.kernel_h * blocks);
-      for (int64_t kx = 0; kx < view.kernel_w; kx += taps, weight_sums += taps * tap_size) {
-        const C* x = tile + ky * row_stride + block * block_stride + kx * CHANNEL_BLOCK;
+  const int taps = MANY_REGISTERS && ring.kernel_w % 3 == 0 ? 3 : 1;
+  for (int64_t ky = 0; ky < ring.kernel_h; ++ky) {
+    for (int64_t block = 0; block < ring.blocks; ++block) {
+      for (int64_t kx = 0; kx < ring.kernel_w; kx += taps, weight_sums += taps * tap_size) {
         if constexpr (2 * sizeof(C) == sizeof(uint64_t)) {
           if (lanes.group == 2) {
-            (taps == 3 ? accumulate_taps<T, 2, 1, 3> : accumulate_taps<T, 2, 1, 1>)(x, row_stride, grad, lanes.count,
-                                                                                    rows, columns, weight_sums);
+            (taps == 3 ? accumulate_taps<T, 2, 1, 3> : accumulate_taps<T, 2, 1, 1>)(ring, ky, block, kx, grad,
+                                                                                    lanes.count, rows, columns,
+                                                                                    weight_sums);
             continue;
           }
         }
@@ -470,13 +496,13 @@ void accumulate_weight(const typename Unit<T>::C* tile, const WeightView& view, 
         if constexpr (MANY_REGISTERS) {
           for (; lane + 2 * LANES <= lanes.count; lane += 2 * LANES) {
             for (int tap = 0; tap < taps; ++tap) {
-              accumulate_taps<T, 1, 2, 1>(x + tap * CHANNEL_BLOCK, row_stride, grad + lane, lanes.count, rows,
-                                          columns, weight_sums + tap * tap_size + lane);
+              accumulate_taps<T, 1, 2, 1>(ring, ky, block, kx + tap, grad + lane, lanes.count, rows, columns,
+                                          weight_sums + tap * tap_size + lane);
             }
           }
         }
         for (; lane < lanes.count; lane += LANES) {
-          (taps == 3 ? accumulate_taps<T, 1, 1, 3> : accumulate_taps<T, 1, 1, 1>)(x, row_stride, grad + lane,
+          (taps == 3 ? accumulate_taps<T, 1, 1, 3> : accumulate_taps<T, 1, 1, 1>)(ring, ky, block, kx, grad + lane,
                                                                                   lanes.count, rows, columns,
                                                                                   weight_sums + lane);
         }
@@ -493,9 +519,35 @@ void accumulate_weight(const typename Unit<T>::C* tile, const WeightView& view, 
   }
 }
 
+// Adds the share of `area` of an image, or of two, to the sums of one cell.
+template <typename T>
+void accumulate_weight(const Source& input, const Source& grad_output, const WeightView& view, Lanes lanes, Rect area,
+                       const Scratches<T>& scratch, typename Unit<T>::C* weight_sums,
+                       typename Unit<T>::C* bias_sums) {
+  const int64_t reach_y = view.kernel_h / 2, reach_x = view.kernel_w / 2, columns = area.columns();
+  Ring<typename Unit<T>::C> ring(scratch.ring, view, 1, columns, WEIGHT_ROWS);
+  int64_t filled = 0;  // output rows in staging
+  for (int64_t y = area.y0 - reach_y; y < area.y1 + reach_y; ++y) {
+    load_row<T>(input, y, area.x0 - reach_x, area.x1 + reach_x, scratch.rows, ring.newest());
+    ring.turn();
+    const int64_t out = y - reach_y;
+    if (out < area.y0) continue;
+    load_staging<T>(grad_output, lanes, out, area.x0, area.x1, scratch.rows,
+                    scratch.staging + filled * columns * lanes.count);
+    if (++filled < WEIGHT_ROWS && out + 1 < area.y1) continue;
+    ring.look_at(filled);
+    accumulate_rows<T>(ring, scratch.staging, lanes, filled, columns, weight_sums, bias_sums);
+    filled = 0;
+  }
+}
+
 template <typename T>
 Kernels<T> kernels() {
-  using C = typename Unit<T>::C;
-  return {VectorOf<C>::lanes, Unit<T>::PAIR, &load_tile<T>,    &load_staging<T>,     &store_row<T>,
-          &pack_weight<T>,    &convolve<T>,  &convolve_add<T>, &accumulate_weight<T>};
+  return {VectorOf<typename Unit<T>::C>::lanes,
+          Unit<T>::PAIR,
+          &pack_weight<T>,
+          &convolve<T>,
+          &convolve_add<T>,
+          &store_row<T>,
+          &accumulate_weight<T>};
 }
