@@ -87,6 +87,7 @@ struct Kernels {
   int64_t vector_lanes;
   int pair;  // values in a unit
   void (*pack_weight)(const T* weight, const WeightView&, Lanes, C* rows, C* packed);
+  void (*unpack_weight)(const C* sums, const WeightView&, Lanes, C* rows, T* grad_weight);
   void (*convolve)(const Source&, const WeightView&, const C* packed, Lanes, const T* bias, const Image&, Rect area,
                    const Scratches<T>&);
   void (*convolve_add)(const Source&, const WeightView&, const C* packed, Lanes, Rect target, int64_t y0, int64_t x0,
@@ -202,13 +203,16 @@ class RegionConv2dCpu {
       }
     });
     parallel_(op_.cells(), [&](int64_t begin, int64_t end) {
+      const Scratch<C> rows(8 * (view.in * taps + 3));
       for (int64_t cell = begin; cell < end; ++cell) {
         const int64_t next = op_.grid_w * sums_size;  // from chunk to chunk
         C* total = all_sums.get() + cell / op_.grid_w * chunks * next + cell % op_.grid_w * sums_size;
         for (int64_t chunk = 1; chunk < chunks; ++chunk) {
           for (int64_t i = 0; i < sums_size; ++i) total[i] += total[chunk * next + i];
         }
-        if (grad_weight != nullptr) unpack(total, lanes, grad_weight + cell * op_.cell_weights());
+        if (grad_weight != nullptr) {
+          kernels_.unpack_weight(total, view, lanes, rows.get(), grad_weight + cell * op_.cell_weights());
+        }
         if (grad_bias != nullptr) {
           T* to = grad_bias + cell * op_.out_channels;
           for (int64_t o = 0; o < op_.out_channels; ++o) to[o] = narrow<T>(total[weight_size + o * lanes.group]);
@@ -263,21 +267,6 @@ class RegionConv2dCpu {
       }
     });
     return all;
-  }
-
-  void unpack(const C* sums, Lanes lanes, T* grad_weight) const {
-    const int64_t blocks = blocks_of(op_.in_channels);
-    for (int64_t o = 0; o < op_.out_channels; ++o) {
-      for (int64_t i = 0; i < op_.in_channels; ++i) {
-        for (int64_t ky = 0; ky < op_.kernel_h; ++ky) {
-          for (int64_t kx = 0; kx < op_.kernel_w; ++kx) {
-            const int64_t tap = (ky * blocks + i / CHANNEL_BLOCK) * op_.kernel_w + kx;
-            const int64_t unit = tap * CHANNEL_BLOCK + i % CHANNEL_BLOCK, group = lanes.group;
-            *grad_weight++ = narrow<T>(sums[unit / group * lanes.count + o * group + unit % group]);
-          }
-        }
-      }
-    }
   }
 
   int64_t packed_size(const WeightView& view, Lanes lanes) const {

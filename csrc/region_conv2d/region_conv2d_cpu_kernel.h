@@ -122,7 +122,8 @@ inline void read_units(const T* first, const T* second, int64_t stride, int64_t 
 // Asks for a row of an image, which is used soon. Inlined by force: GCC 12 takes a function that only prefetches for
 // one that does nothing, and drops its calls.
 template <typename T, int FOR_WRITING>
-__attribute__((always_inline)) inline void prefetch_row(const Image& image, int64_t n, int64_t channels, int64_t y, int64_t x0, int64_t x1) {
+__attribute__((always_inline)) inline void prefetch_row(const Image& image, int64_t n, int64_t channels, int64_t y,
+                                                        int64_t x0, int64_t x1) {
   constexpr int64_t CACHE_LINE = 64;
   const bool together = image.stride.c == 1;
   const int64_t bytes = (x1 - x0) * image.stride.x * int64_t{sizeof(T)};
@@ -155,8 +156,9 @@ void load_row(const Source& source, int64_t y, int64_t x0, int64_t x1, typename 
     const T* next_image = source.images > 1 ? from + image.stride.n : nullptr;
     if (image.stride.c == 1 && first + CHANNEL_BLOCK <= source.channels) {
       if (!pairs_images && sizeof(C) == Unit<T>::PAIR * sizeof(T)) {
+        const int64_t step = image.stride.x;
         for (int64_t x = 0; x < count; ++x) {
-          __builtin_memcpy(inside + x * units, from + x * image.stride.x, CHANNEL_BLOCK * sizeof(T));
+          __builtin_memcpy(inside + x * units, from + x * step, CHANNEL_BLOCK * sizeof(T));
         }
       } else if (next_image == nullptr) {
         for (int64_t x = 0; x < count; ++x) {
@@ -308,6 +310,40 @@ void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename 
   }
 }
 
+// The reverse for the sums of weight gradients: one cell's gradient, (out, in, kernel_h, kernel_w).
+template <typename T>
+void unpack_weight(const typename Unit<T>::C* sums, const WeightView& view, Lanes lanes, typename Unit<T>::C* rows,
+                   T* grad_weight) {
+  using C = typename Unit<T>::C;
+  const int64_t taps = view.kernel_h * view.kernel_w, blocks = blocks_of(view.in), filter = view.in * taps;
+  const int64_t columns = (filter + 3) / 4 * 4;
+  C* const transposed = rows + 4 * columns;
+  for (int64_t lane = 0; lane < lanes.count; lane += 4) {
+    C* to = transposed;
+    for (int64_t i = 0; i < view.in; ++i) {
+      const int64_t unit = i % CHANNEL_BLOCK;
+      for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
+        for (int64_t kx = 0; kx < view.kernel_w; ++kx, to += 4) {
+          const int64_t tap = (ky * blocks + i / CHANNEL_BLOCK) * view.kernel_w + kx;
+          const int64_t place = (tap * CHANNEL_BLOCK + unit) / lanes.group * lanes.count + lane;
+          __builtin_memcpy(to, sums + place, 4 * sizeof(C));
+        }
+      }
+    }
+    for (int64_t k = 0; k < columns; k += 4) transpose_rows<C>(transposed + 4 * k, 4, 4, rows + k, columns);
+    // Of the lanes of a group each has the channels of its own.
+    for (int64_t row = 0; row < 4; ++row) {
+      const int64_t o = (lane + row) / lanes.group, first = (lane + row) % lanes.group;
+      if (o >= view.out) continue;
+      for (int64_t i = first; i < view.in; i += lanes.group) {
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          grad_weight[o * filter + i * taps + tap] = narrow<T>(rows[row * columns + i * taps + tap]);
+        }
+      }
+    }
+  }
+}
+
 // Adds to PIXELS neighbouring outputs of a row, VECTORS vectors of lanes each, held in registers.
 template <typename T, int GROUP, int VECTORS, int PIXELS>
 void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typename Unit<T>::C* packed,
@@ -316,7 +352,7 @@ void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typ
   using Vector = typename VectorOf<C>::type;
   constexpr int LANES = VectorOf<C>::lanes, UNITS = CHANNEL_BLOCK / Unit<T>::PAIR;
   Vector sum[PIXELS][VECTORS];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int p = 0; p < PIXELS; ++p) {
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v) sum[p][v] = *(const Vector*)(staging + p * lanes + v * LANES);
@@ -333,7 +369,7 @@ void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typ
           Vector weight[VECTORS];
 #pragma GCC unroll 2
           for (int v = 0; v < VECTORS; ++v) weight[v] = *(const Vector*)(packed + v * LANES);
-#pragma GCC unroll 16
+#pragma GCC unroll 32
           for (int p = 0; p < PIXELS; ++p) {
 #pragma GCC unroll 2
             for (int v = 0; v < VECTORS; ++v) {
@@ -344,7 +380,7 @@ void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typ
       }
     }
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int p = 0; p < PIXELS; ++p) {
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v) *(Vector*)(staging + p * lanes + v * LANES) = sum[p][v];
@@ -363,7 +399,7 @@ template <typename T, int GROUP, int VECTORS>
 void convolve_lanes(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* packed, int64_t lanes,
                     int64_t columns, typename Unit<T>::C* staging) {
   // As many sums as registers hold beside the weights; a row is cut into near-equal pieces.
-  constexpr int MOST = VECTOR_REGISTERS / VECTORS - 2 < 12 ? VECTOR_REGISTERS / VECTORS - 2 : 12;
+  constexpr int MOST = VECTOR_REGISTERS >= 32 ? (VECTORS == 1 ? 22 : 14) : VECTOR_REGISTERS / VECTORS - 2;
   const int64_t pieces = (columns + MOST - 1) / MOST;
   for (int64_t piece = 0; piece < pieces; ++piece) {
     const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
@@ -389,6 +425,20 @@ void convolve_row(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>:
   }
 }
 
+// Sets every pixel of a row of staging to the bias, or to zero.
+template <typename T>
+void start_row(const T* bias, int64_t channels, Lanes lanes, int64_t columns, typename Unit<T>::C* staging) {
+  using Vector = typename VectorOf<typename Unit<T>::C>::type;
+  fill_zero(staging, lanes.count);
+  if (bias != nullptr) {
+    for (int64_t o = 0; o < channels; ++o) staging[o * lanes.group] = widen(bias[o]);
+  }
+  for (int64_t lane = 0; lane < lanes.count; lane += VectorOf<typename Unit<T>::C>::lanes) {
+    const Vector start = *(const Vector*)(staging + lane);
+    for (int64_t x = 1; x < columns; ++x) *(Vector*)(staging + x * lanes.count + lane) = start;
+  }
+}
+
 // Calls body(y, ring) for every row y of `area`, when the ring holds the rows that its outputs read.
 template <typename T, typename Body>
 inline void for_each_row(const Source& source, const WeightView& view, Rect area, const Scratches<T>& scratch,
@@ -410,13 +460,7 @@ void convolve(const Source& source, const WeightView& view, const typename Unit<
   auto* const staging = scratch.staging;
   for_each_row<T>(source, view, area, scratch, [&](int64_t y, const auto& ring) {
     prefetch_row<T, 1>(image, source.n, view.out, y, area.x0, area.x1);
-    fill_zero(staging, lanes.count);
-    if (bias != nullptr) {
-      for (int64_t o = 0; o < view.out; ++o) staging[o * lanes.group] = widen(bias[o]);
-    }
-    for (int64_t x = 1; x < columns; ++x) {
-      __builtin_memcpy(staging + x * lanes.count, staging, lanes.count * sizeof(*staging));
-    }
+    start_row(bias, view.out, lanes, columns, staging);
     convolve_row<T>(ring, packed, lanes, columns, staging);
     store_row<T>(staging, lanes, image, source.n, view.out, y, area.x0, columns, scratch.rows);
   });
@@ -546,6 +590,7 @@ Kernels<T> kernels() {
   return {VectorOf<typename Unit<T>::C>::lanes,
           Unit<T>::PAIR,
           &pack_weight<T>,
+          &unpack_weight<T>,
           &convolve<T>,
           &convolve_add<T>,
           &store_row<T>,
