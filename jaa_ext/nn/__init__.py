@@ -1,6 +1,6 @@
 """Layers and losses of joint AU detection and face alignment, for use in any model."""
 
-from jaa_ext.nn.attention import AttentionRefinement, FeatureStack, LocalFeatures
+from jaa_ext.nn.attention import AttentionRefinement, FeatureStack, GroupedSequential, LocalFeatures
 from jaa_ext.nn.losses import (
     AlignmentLoss,
     AttentionLoss,
@@ -16,6 +16,7 @@ __all__ = [
     "AttentionRefinement",
     "BatchNormReLU2d",
     "FeatureStack",
+    "GroupedSequential",
     "HierarchicalMultiScaleRegion",
     "LocalFeatures",
     "RegionBatchNorm2d",
