@@ -321,12 +321,18 @@ class RegionBatchNormCpu {
     return sum;
   }
 
-  // Starts a chunk's sums, about its first pixel: whatever the mean, its variance loses at most a share of
-  // pixels * roundoff to cancellation, since (x - mean)^2 of any pixel is at most that many variances.
+  // Starts a chunk's sums, about the mean of its first pixels: of (x - shift)^2 cancellation then loses next to
+  // nothing, and at worst pixels / SHIFT_PIXELS roundoffs, however far from zero the mean is.
   void shift(const Group& cell, Lines lines, Image input, const Tables<C>& tables) const {
+    constexpr int64_t SHIFT_PIXELS = 16;
+    const int64_t pixels = std::min(SHIFT_PIXELS, cell.columns());
     const Position at{lines.begin / cell.lines_per_image, cell.channel, cell.row_of(lines.begin), cell.x0};
-    const T* first = element(input, at);
-    for (int64_t c = 0; c < width_; ++c) tables.mean[c] = widen(first[c]);
+    std::fill_n(tables.mean, width_, C(0));
+    for (int64_t x = 0; x < pixels; ++x) {
+      const T* from = element(input, at) + x * input.stride.x;
+      for (int64_t c = 0; c < width_; ++c) tables.mean[c] += widen(from[c]);
+    }
+    for (int64_t c = 0; c < width_; ++c) tables.mean[c] /= static_cast<C>(pixels);
     repeat(tables.mean);
     std::fill_n(tables.sum, period_, C(0));
     std::fill_n(tables.product, period_, C(0));

@@ -236,15 +236,16 @@ def test_any_strides(device: str) -> None:
 
 
 def test_gradient_in_another_layout(device: str) -> None:
-    """`.sum().backward()` gives a gradient whose strides are all 0; a permuted layer one in another format."""
-    input, weight, bias, mean, var = (t.requires_grad_(k < 3) for k, t in enumerate(random_case(device=device)))
-    factor = torch.randn(input.shape, dtype=torch.float64).to(device)
-    for grad in (torch.ones_like(factor[:1, :1, :1, :1]).expand_as(factor), factor.to(memory_format=LAYOUTS[1])):
+    """Such as an expanded one, some of whose strides are 0, or one of a permuted layer."""
+    *leaves, mean, var = random_case(device=device)
+    leaves = [t.requires_grad_() for t in leaves]
+    factor = torch.randn(leaves[0].shape, dtype=torch.float64).to(device)
+    for grad in (factor[:1].expand_as(factor), factor.contiguous(memory_format=torch.channels_last)):
         for training in (False, True):
             results = [
                 torch.autograd.grad(
-                    op(input, weight, bias, mean, var, grid=(3, 4), training=training, momentum=0.0),
-                    (input, weight, bias),
+                    op(*leaves, mean, var, grid=(3, 4), training=training, momentum=0.0),
+                    leaves,
                     grad,
                 )
                 for op in (region_batch_norm, reference.region_batch_norm)
