@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from jaa_ext import _library
 from jaa_ext.ops import reference
 
 
@@ -50,15 +54,74 @@ def region_batch_norm(
     Gradients flow to input, weight and bias; differentiating twice, forward-mode differentiation and
     ``torch.func`` are not supported. Results are the same bits from run to run.
     """
-    return reference.region_batch_norm(
-        input,
-        weight,
-        bias,
-        running_mean,
-        running_var,
-        grid=grid,
-        training=training,
-        momentum=momentum,
-        eps=eps,
-        relu=relu,
+    if not _library.has_kernel(input.device):
+        return reference.region_batch_norm(
+            input,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            grid=grid,
+            training=training,
+            momentum=momentum,
+            eps=eps,
+            relu=relu,
+        )
+    output: Tensor
+    output, mean, var = torch.ops.jaa_ext.region_batch_norm(
+        input, weight, bias, running_mean, running_var, grid, training, eps, relu
     )
+    if training and running_mean is not None and running_var is not None:
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(var.to(running_var.dtype), momentum)
+    return output
+
+
+if _library.DEVICES:
+
+    @torch.library.register_fake("jaa_ext::region_batch_norm")
+    def _(
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        grid: Sequence[int],
+        training: bool,
+        eps: float,
+        relu: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        reference.check_region_batch_norm(input, weight, bias, running_mean, running_var, grid, training)
+        output = torch.empty_like(input, memory_format=torch._prims_common.suggest_memory_format(input))
+        dtype = torch.float64 if input.dtype == torch.float64 else torch.float32
+        shape = [0]
+        if training:
+            shape = [*grid, input.shape[1]] if running_mean is None else list(running_mean.shape)
+        return output, input.new_empty(shape, dtype=dtype), input.new_empty(shape, dtype=dtype)
+
+    @torch.library.register_fake("jaa_ext::region_batch_norm_backward")
+    def _(
+        grad_output: Tensor,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        grid: Sequence[int],
+        training: bool,
+        eps: float,
+        relu: bool,
+        output_mask: list[bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        memory_format = torch._prims_common.suggest_memory_format(input)
+        grad_input = torch.empty_like(input, memory_format=memory_format)
+        nothing = input.new_empty(0)
+
+        def like(parameter: Tensor | None, wanted: bool) -> Tensor:
+            return parameter.new_empty(parameter.shape) if wanted and parameter is not None else input.new_empty(0)
+
+        return (
+            grad_input if output_mask[0] else nothing,
+            like(weight, output_mask[1]),
+            like(bias, output_mask[2]),
+        )
