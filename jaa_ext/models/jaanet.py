@@ -285,10 +285,10 @@ class JAANet(nn.Module):
             if isinstance(module, GroupedSequential):
                 module.fold()
         if fused.alignment is not None:
-            fused.alignment.landmarks = _product(fused.alignment.embedding, fused.alignment.landmarks)
+            fused.alignment.landmarks = _one_linear(fused.alignment.embedding, fused.alignment.landmarks)
             fused.alignment.embedding = nn.Identity()
         if fused.au_head is not None:
-            fused.au_head = nn.Sequential(_product(fused.au_head[0], fused.au_head[1]), fused.au_head[2])
+            fused.au_head = nn.Sequential(_one_linear(fused.au_head[0], fused.au_head[1]), fused.au_head[2])
         fused.fused = True
         return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -334,7 +334,7 @@ class Alignment(nn.Module):
     def __init__(self, in_channels: int, width: int, side: int, embedding: int) -> None:
         super().__init__()
         self.features = FeatureStack(in_channels, width)
-        self.embedding = nn.Linear(20 * width * side * side, embedding)
+        self.embedding: nn.Module = nn.Linear(20 * width * side * side, embedding)
         self.landmarks = nn.Linear(embedding, 2 * facs.NUM_LANDMARKS)
 
     def forward(self, pool2: Tensor) -> tuple[Tensor, Tensor]:
@@ -432,13 +432,14 @@ def _zoom(x: Tensor, side: int) -> Tensor:
     return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def _product(first: nn.Linear, second: nn.Linear) -> nn.Linear:
-    """One layer for two."""
-    product = nn.Linear(first.in_features, second.out_features, device="meta")
+def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:
+    """One linear layer for two with nothing between."""
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     w1, b1, w2, b2 = (t.double() for t in (first.weight, first.bias, second.weight, second.bias))
-    product.weight = nn.Parameter((w2 @ w1).to(first.weight.dtype))
-    product.bias = nn.Parameter((w2 @ b1 + b2).to(first.weight.dtype))
-    return product
+    one = nn.Linear(first.in_features, second.out_features, device="meta")
+    one.weight = nn.Parameter((w2 @ w1).to(first.weight.dtype))
+    one.bias = nn.Parameter((w2 @ b1 + b2).to(first.weight.dtype))
+    return one
 
 
 def _full(x: Tensor) -> Tensor:

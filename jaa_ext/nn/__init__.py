@@ -8,7 +8,13 @@ from jaa_ext.nn.losses import (
     au_weights,
     scale_gradient,
 )
-from jaa_ext.nn.region import BatchNormReLU2d, HierarchicalMultiScaleRegion, RegionBatchNorm2d, RegionConv2d, RegionLayer
+from jaa_ext.nn.region import (
+    BatchNormReLU2d,
+    HierarchicalMultiScaleRegion,
+    RegionBatchNorm2d,
+    RegionConv2d,
+    RegionLayer,
+)
 
 __all__ = [
     "AlignmentLoss",

@@ -1,8 +1,8 @@
 """Adaptive attention learning: plain feature stacks, refinement of attention maps, local features of AUs.
 
-What is separate for each AU is kept as one grouped layer. In a grouped layer with k output channels an AU, rows
-``i * k`` to ``(i + 1) * k - 1`` of the weight, bias and batch-norm tensors are the layer of AU i, in the order
-of the maps: the tensors of separate branches, concatenated along dimension 0, are the grouped tensor.
+What is separate for each AU is kept as one grouped layer. In a grouped layer with k output channels an AU,
+rows ``i * k`` to ``(i + 1) * k - 1`` of the weight, bias and batch-norm tensors are the layer of AU i, in the
+order of the maps: the tensors of separate branches, concatenated along dimension 0, are the grouped tensor.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class GroupedSequential(nn.Sequential):
 
     Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
     group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as its
-    grouped ones. Everything else goes through grouped layers, which need fewer calls. Measured with 12 AUs on
-    two Zen 5 cores, forward and backward in float32: 1408 ms grouped and 824 ms one by one for 8 images of
-    176 pixels and c = 8, but 86 and 101 ms for 16 images of 64 pixels and c = 4.
+    grouped ones. Everything else goes through grouped layers, which need fewer calls. Refinement and local
+    features of 12 AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 600 and 811 ms
+    grouped, 246 and 485 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and
+    69 ms one by one for 16 images of 64 pixels and c = 4.
 
     Args:
         groups: number of groups.
@@ -46,15 +47,17 @@ class GroupedSequential(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.one_by_one(input):
-            output: Tensor = super().forward(input)
+            output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
             return output
         parts = zip(self.branches(), input.chunk(self.groups, 1), strict=True)
         return torch.cat([branch(part) for branch, part in parts], 1)
 
     def one_by_one(self, input: Tensor) -> bool:
         """Whether the groups are faster one after the other for images like these, (N, any, H, W)."""
-        first = self[0].out_channels * input.shape[0] * input.shape[2] * input.shape[3]
-        return self.groups > 1 and input.device.type == "cpu" and first > SMALL
+        first = self[0]
+        assert isinstance(first, nn.Conv2d)
+        size = first.out_channels * input.shape[0] * input.shape[2] * input.shape[3]
+        return self.groups > 1 and input.device.type == "cpu" and size > SMALL
 
     def branches(self) -> list[Callable[[Tensor], Tensor]]:
         """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once."""
@@ -66,7 +69,7 @@ class GroupedSequential(nn.Sequential):
         """Fold the batch norms into the convolutions before them: the same results in evaluation mode."""
         for i in range(len(self) - 1):
             convolution, norm = self[i], self[i + 1]
-            if isinstance(norm, BatchNormReLU2d):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, BatchNormReLU2d):
                 self[i] = fuse_conv_bn_eval(convolution, norm)
                 self[i + 1] = nn.ReLU(inplace=True)
 
@@ -144,7 +147,7 @@ class LocalFeatures(nn.Module):
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
         maps = maps.to(features.dtype)
         if self.stack.one_by_one(features):
-            parts = zip(self.stack.branches(), maps.split(1, 1), strict=True)
+            parts = zip(self.stack.branches(), maps.chunk(self.aus, 1), strict=True)
             return torch.stack([branch(features * part) for branch, part in parts], 1)
         attended = features.unsqueeze(1) * maps.unsqueeze(2)
         local: Tensor = self.stack(attended.flatten(1, 2))
@@ -167,6 +170,7 @@ def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
         parameters = zip(layer.weight.chunk(groups), layer.bias.chunk(groups), strict=True)
         return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
     if isinstance(layer, BatchNormReLU2d):
+        assert layer.num_batches_tracked is not None
         if layer.training:
             layer.num_batches_tracked.add_(1)
         norm = partial(
