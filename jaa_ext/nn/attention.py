@@ -29,8 +29,8 @@ class GroupedSequential(nn.Sequential):
     Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
     group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as its
     grouped ones. Everything else goes through grouped layers, which need fewer calls. Refinement and local
-    features of 12 AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 600 and 811 ms
-    grouped, 246 and 485 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and
+    features of 12 AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 537 and 736 ms
+    grouped, 269 and 489 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and
     69 ms one by one for 16 images of 64 pixels and c = 4.
 
     Args:
