@@ -94,8 +94,10 @@ def evaluate(
 
     from jaa_ext.engine import evaluate as run
     from jaa_ext.engine import load_recipe
+    from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
+    keep_freed_memory()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen, network = load_recipe(recipe), load_model(model)
@@ -130,10 +132,12 @@ def predict(
     import cv2
 
     from jaa_ext.atomic import replacing
+    from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
     from jaa_ext.predict import Predictor, read_image, write_csv
     from jaa_ext.predict.draw import draw_faces
 
+    keep_freed_memory()
     model = load_model(weights)
     predictor = Predictor(model, device=device)
     aus, rows, pictures = model.config.aus, [], {}

@@ -22,7 +22,13 @@ from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.run import Log, open_run
-from jaa_ext.engine.runtime import deterministic, ignore_interrupts, interruptible, make_fabric
+from jaa_ext.engine.runtime import (
+    deterministic,
+    ignore_interrupts,
+    interruptible,
+    keep_freed_memory,
+    make_fabric,
+)
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.models import JAANet, JAAOutput, save_model
 from jaa_ext.nn import au_weights
@@ -75,6 +81,7 @@ def train(
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
     open_run(recipe, out, resume=resume)
+    keep_freed_memory()
     with deterministic():
         trainer = Trainer(recipe, out, device, datasets or recipe.data.build(recipe.model.config()))
         if resume:

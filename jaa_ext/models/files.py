@@ -32,10 +32,13 @@ def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -
 
     Raises:
         TypeError: not one of `MODELS`.
+        ValueError: a fused model.
     """
     path, name = Path(path), type(model).__name__
     if MODELS.get(name, (None,))[0] is not type(model):
         raise TypeError(f"save_model: model must be one of {sorted(MODELS)}, got {name}")
+    if model.fused:
+        raise ValueError("save_model: a fused model cannot be saved; save the model it was made from")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     about = {"model": name, "config": model.config.to_dict(), "note": note or model.note}
     with replacing(path) as temporary:

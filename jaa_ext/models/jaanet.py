@@ -7,6 +7,7 @@ the input image, c the unit width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,7 @@ from jaa_ext import facs
 from jaa_ext.nn import (
     AttentionRefinement,
     FeatureStack,
+    GroupedSequential,
     HierarchicalMultiScaleRegion,
     LocalFeatures,
     RegionLayer,
@@ -222,6 +224,9 @@ class JAANet(nn.Module):
     note: str = ""
     """A remark on the weights that travels with the model's file."""
 
+    fused: bool = False
+    """Whether `fuse` made this model."""
+
     def __init__(self, config: JAANetConfig) -> None:
         super().__init__()
         self.config = config
@@ -266,6 +271,33 @@ class JAANet(nn.Module):
         return output
 
     @torch.no_grad()
+    def fuse(self) -> JAANet:
+        """A copy for inference, in evaluation mode and channels_last, that computes the same in fewer steps.
+
+        Batch norms of the feature stacks and the refinement are folded into the convolutions before them, and
+        pairs of linear layers with nothing between into one. The copy can be neither trained nor saved. A
+        model in training mode is fused with its running statistics; a fused one is copied.
+        """
+        fused = copy.deepcopy(self).eval()
+        if self.fused:
+            return fused
+        for module in fused.modules():
+            if isinstance(module, GroupedSequential):
+                module.fold()
+        if fused.alignment is not None:
+            fused.alignment.landmarks = _one_linear(fused.alignment.embedding, fused.alignment.landmarks)
+            fused.alignment.embedding = nn.Identity()
+        if fused.au_head is not None:
+            fused.au_head = nn.Sequential(_one_linear(fused.au_head[0], fused.au_head[1]), fused.au_head[2])
+        fused.fused = True
+        return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def train(self, mode: bool = True) -> JAANet:
+        if mode and self.fused:
+            raise RuntimeError("JAANet: a fused model cannot be trained; train the model it was made from")
+        return super().train(mode)
+
+    @torch.no_grad()
     def set_mean_shape(self, landmarks: Any) -> None:
         """Let training start at a mean face: it becomes the bias of the last alignment layer.
 
@@ -302,7 +334,7 @@ class Alignment(nn.Module):
     def __init__(self, in_channels: int, width: int, side: int, embedding: int) -> None:
         super().__init__()
         self.features = FeatureStack(in_channels, width)
-        self.embedding = nn.Linear(20 * width * side * side, embedding)
+        self.embedding: nn.Module = nn.Linear(20 * width * side * side, embedding)
         self.landmarks = nn.Linear(embedding, 2 * facs.NUM_LANDMARKS)
 
     def forward(self, pool2: Tensor) -> tuple[Tensor, Tensor]:
@@ -398,6 +430,16 @@ def remove_padding(x: Tensor) -> Tensor:
 
 def _zoom(x: Tensor, side: int) -> Tensor:
     return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:
+    """One linear layer for two with nothing between."""
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+    w1, b1, w2, b2 = (t.double() for t in (first.weight, first.bias, second.weight, second.bias))
+    one = nn.Linear(first.in_features, second.out_features, device="meta")
+    one.weight = nn.Parameter((w2 @ w1).to(first.weight.dtype))
+    one.bias = nn.Parameter((w2 @ b1 + b2).to(first.weight.dtype))
+    return one
 
 
 def _full(x: Tensor) -> Tensor:

@@ -1,18 +1,80 @@
 """Adaptive attention learning: plain feature stacks, refinement of attention maps, local features of AUs.
 
-What is separate for each AU runs as one grouped convolution. In a grouped layer with k output channels an AU,
+What is separate for each AU is kept as one grouped layer. In a grouped layer with k output channels an AU,
 rows ``i * k`` to ``(i + 1) * k - 1`` of the weight, bias and batch-norm tensors are the layer of AU i, in the
 order of the maps: the tensors of separate branches, concatenated along dimension 0, are the grouped tensor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, reduce
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from jaa_ext.nn.region import BatchNormReLU2d
+from jaa_ext.ops import region_batch_norm
+
+SMALL = 6_000_000
+"""Elements of the first layer's output up to which groups run together on a CPU."""
 
 
-class FeatureStack(nn.Sequential):
+class GroupedSequential(nn.Sequential):
+    """Convolutions, batch norms and poolings of which each group has its own, one group beside the other.
+
+    Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
+    group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as its
+    grouped ones. Everything else goes through grouped layers, which need fewer calls. Refinement and local
+    features of 12 AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 537 and 736 ms
+    grouped, 269 and 489 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and
+    69 ms one by one for 16 images of 64 pixels and c = 4.
+
+    Args:
+        groups: number of groups.
+        layers: grouped `nn.Conv2d`, `BatchNormReLU2d`, and layers without parameters.
+
+    Shape:
+        (N, groups * C, H, W) -> (N, groups * C', H', W').
+    """
+
+    def __init__(self, groups: int, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.groups = groups
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.one_by_one(input):
+            output: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+            return output
+        parts = zip(self.branches(), input.chunk(self.groups, 1), strict=True)
+        return torch.cat([branch(part) for branch, part in parts], 1)
+
+    def one_by_one(self, input: Tensor) -> bool:
+        """Whether the groups are faster one after the other for images like these, (N, any, H, W)."""
+        first = self[0]
+        assert isinstance(first, nn.Conv2d)
+        size = first.out_channels * input.shape[0] * input.shape[2] * input.shape[3]
+        return self.groups > 1 and input.device.type == "cpu" and size > SMALL
+
+    def branches(self) -> list[Callable[[Tensor], Tensor]]:
+        """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once."""
+        layers = [_split(layer, self.groups) for layer in self if not isinstance(layer, nn.Identity)]
+        return [partial(_apply, functions) for functions in zip(*layers, strict=True)]
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold the batch norms into the convolutions before them: the same results in evaluation mode."""
+        for i in range(len(self) - 1):
+            convolution, norm = self[i], self[i + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, BatchNormReLU2d):
+                self[i] = fuse_conv_bn_eval(convolution, norm)
+                self[i + 1] = nn.ReLU(inplace=True)
+
+
+class FeatureStack(GroupedSequential):
     """Stack P: three stages of two 3 x 3 convolutions (batch norm, ReLU), each stage followed by max-pooling.
 
     The stages are 12c, 16c and 20c channels wide: P(l/4, l/4, 3c), P(l/8, l/8, 4c) and P(l/16, l/16, 5c) of
@@ -34,11 +96,11 @@ class FeatureStack(nn.Sequential):
             layers += _conv_bn_relu(before, after, groups, padding=1)
             layers += _conv_bn_relu(after, after, groups, padding=1)
             layers.append(nn.MaxPool2d(2))
-        super().__init__(*layers)
+        super().__init__(groups, *layers)
         self.out_channels = widths[-1]
 
 
-class AttentionRefinement(nn.Sequential):
+class AttentionRefinement(GroupedSequential):
     """Refine the initial attention map of each AU by a branch of its own (ECCV 2018, section 3.3).
 
     Four unpadded 3 x 3 convolutions, 1 -> 8c -> 8c -> 8c -> 1, the first three with batch norm and ReLU; a
@@ -54,6 +116,7 @@ class AttentionRefinement(nn.Sequential):
 
     def __init__(self, aus: int, width: int) -> None:
         super().__init__(
+            aus,
             *_conv_bn_relu(1, 8 * width, aus, padding=0),
             *_conv_bn_relu(8 * width, 8 * width, aus, padding=0),
             *_conv_bn_relu(8 * width, 8 * width, aus, padding=0),
@@ -61,10 +124,7 @@ class AttentionRefinement(nn.Sequential):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        x = maps
-        for layer in self:
-            x = layer(x)
-        return x.to(maps.dtype).sigmoid()
+        return super().forward(maps).to(maps.dtype).sigmoid()
 
 
 class LocalFeatures(nn.Module):
@@ -85,7 +145,11 @@ class LocalFeatures(nn.Module):
         self.stack = FeatureStack(in_channels, width, groups=aus)
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        attended = features.unsqueeze(1) * maps.to(features.dtype).unsqueeze(2)
+        maps = maps.to(features.dtype)
+        if self.stack.one_by_one(features):
+            parts = zip(self.stack.branches(), maps.chunk(self.aus, 1), strict=True)
+            return torch.stack([branch(features * part) for branch, part in parts], 1)
+        attended = features.unsqueeze(1) * maps.unsqueeze(2)
         local: Tensor = self.stack(attended.flatten(1, 2))
         return local.reshape(local.shape[0], self.aus, self.stack.out_channels, *local.shape[2:])
 
@@ -93,6 +157,35 @@ class LocalFeatures(nn.Module):
 def _conv_bn_relu(in_channels: int, out_channels: int, groups: int, padding: int) -> list[nn.Module]:
     return [
         nn.Conv2d(groups * in_channels, groups * out_channels, 3, padding=padding, groups=groups),
-        nn.BatchNorm2d(groups * out_channels),
-        nn.ReLU(inplace=True),
+        BatchNormReLU2d(groups * out_channels),
+        nn.Identity(),  # holds the place of the ReLU: tensors are saved under the numbers of their layers
     ]
+
+
+def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
+    """A layer as one function a group, over views of its tensors."""
+    if isinstance(layer, nn.Conv2d):
+        assert layer.bias is not None
+        convolution = partial(F.conv2d, padding=layer.padding)
+        parameters = zip(layer.weight.chunk(groups), layer.bias.chunk(groups), strict=True)
+        return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
+    if isinstance(layer, BatchNormReLU2d):
+        assert layer.num_batches_tracked is not None
+        if layer.training:
+            layer.num_batches_tracked.add_(1)
+        norm = partial(
+            region_batch_norm,
+            grid=(1, 1),
+            training=layer.training,
+            momentum=layer.momentum,
+            eps=layer.eps,
+            relu=True,
+        )
+        names = ("weight", "bias", "running_mean", "running_var")
+        tensors = zip(*(getattr(layer, name).chunk(groups) for name in names), strict=True)
+        return [partial(norm, **dict(zip(names, part, strict=True))) for part in tensors]
+    return [layer] * groups
+
+
+def _apply(functions: tuple[Callable[[Tensor], Tensor], ...], input: Tensor) -> Tensor:
+    return reduce(lambda x, function: function(x), functions, input)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jaa_ext.ops import region_conv2d
-from jaa_ext.ops.reference import cell_edges
+from jaa_ext.ops import region_batch_norm, region_conv2d
 
 
 class RegionConv2d(nn.Module):
@@ -81,10 +80,9 @@ class RegionConv2d(nn.Module):
 
 
 class RegionBatchNorm2d(nn.Module):
-    """Batch normalisation by itself for each cell of a grid: one `nn.BatchNorm2d` a cell, in one pass.
+    """Batch normalisation by itself for each cell of a grid: `jaa_ext.ops.region_batch_norm` as a layer.
 
-    Cells are those of `RegionConv2d`. Equal cells become channels of one batch norm; where H or W does not
-    divide, the cells are normalised one after another.
+    One `nn.BatchNorm2d` a cell; cells are those of `RegionConv2d`.
 
     Args:
         num_features: channels C.
@@ -92,6 +90,7 @@ class RegionBatchNorm2d(nn.Module):
         eps: added to the variance.
         momentum: share of the batch in the running statistics.
         affine: whether each cell and channel learns a scale and a shift.
+        relu: whether ReLU follows.
 
     Shape:
         input (N, C, H, W) -> the same, memory format kept;
@@ -113,6 +112,7 @@ class RegionBatchNorm2d(nn.Module):
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = True,
+        relu: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -121,6 +121,7 @@ class RegionBatchNorm2d(nn.Module):
         self.grid = _pair("RegionBatchNorm2d: grid", grid)
         self.eps = eps
         self.momentum = momentum
+        self.relu = relu
         shape = (*self.grid, num_features)
         if affine:
             self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -142,70 +143,56 @@ class RegionBatchNorm2d(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        self._check(input)
         if self.training:
             self.num_batches_tracked.add_(1)
-        channels_last = not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
-        rows, columns = self.grid
-        samples, channels, height, width = input.shape
-        if height % rows or width % columns:
-            output = self._one_by_one(input)
-            return output.contiguous(memory_format=torch.channels_last) if channels_last else output
-
-        h, w = height // rows, width // columns
-        cells = input.reshape(samples, channels, rows, h, columns, w)
-        if channels_last:
-            cells = cells.permute(0, 3, 5, 2, 4, 1).flatten(3).permute(0, 3, 1, 2)
-            output = (
-                self._normalise(cells).permute(0, 2, 3, 1).reshape(samples, h, w, rows, columns, channels)
-            )
-            output = output.permute(0, 3, 1, 4, 2, 5).reshape(samples, height, width, channels)
-            return output.permute(0, 3, 1, 2)
-        cells = cells.permute(0, 2, 4, 1, 3, 5).flatten(1, 3)
-        output = self._normalise(cells).reshape(samples, rows, columns, channels, h, w)
-        return output.permute(0, 3, 1, 4, 2, 5).reshape(input.shape)
-
-    def _one_by_one(self, input: Tensor) -> Tensor:
-        row_starts = cell_edges(input.shape[2], self.grid[0])[1:-1]
-        column_starts = cell_edges(input.shape[3], self.grid[1])[1:-1]
-        rows = []
-        for i, row in enumerate(input.tensor_split(row_starts, 2)):
-            cells = row.tensor_split(column_starts, 3)
-            rows.append(torch.cat([self._normalise(cell, (i, j)) for j, cell in enumerate(cells)], 3))
-        return torch.cat(rows, 2)
-
-    def _normalise(self, x: Tensor, cell: tuple[int, int] | None = None) -> Tensor:
-        """Batch norm of one cell (N, C, h, w), or of all of them as channels (N, gh * gw * C, h, w)."""
-
-        def part(tensor: Tensor) -> Tensor:
-            return tensor.view(-1) if cell is None else tensor[cell]
-
-        return F.batch_norm(
-            x,
-            part(self.running_mean),
-            part(self.running_var),
-            None if self.weight is None else part(self.weight),
-            None if self.bias is None else part(self.bias),
-            self.training,
-            self.momentum,
-            self.eps,
+        return region_batch_norm(
+            input,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            grid=self.grid,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            relu=self.relu,
         )
-
-    def _check(self, input: Tensor) -> None:
-        if input.dim() != 4 or input.shape[1] != self.num_features:
-            raise ValueError(
-                f"RegionBatchNorm2d: input must be (N, {self.num_features}, H, W), got {list(input.shape)}"
-            )
-        if input.shape[2] < self.grid[0] or input.shape[3] < self.grid[1]:
-            raise ValueError(
-                f"RegionBatchNorm2d: the grid must have at most one cell a pixel, got {self.grid[0]} x "
-                f"{self.grid[1]} cells for an image of {input.shape[2]} x {input.shape[3]}"
-            )
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, grid={self.grid}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.weight is not None}"
+            f"affine={self.weight is not None}, relu={self.relu}"
+        )
+
+
+class BatchNormReLU2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` and ReLU in one op, `jaa_ext.ops.region_batch_norm` with a single cell.
+
+    Parameters, buffers and their names are those of `nn.BatchNorm2d`.
+
+    Shape:
+        input (N, num_features, H, W) -> the same, memory format kept.
+    """
+
+    momentum: float
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(num_features, eps, momentum)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return region_batch_norm(
+            input,
+            self.weight,
+            self.bias,
+            self.running_mean,
+            self.running_var,
+            grid=(1, 1),
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            relu=True,
         )
 
 
@@ -223,11 +210,12 @@ class RegionLayer(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1)
         self.region = _region_stage(width, width, 8)
-        self.bn = nn.BatchNorm2d(width)
+        self.bn = BatchNormReLU2d(width)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
-        return F.relu(self.bn(x + self.region(x)))
+        output: Tensor = self.bn(x + self.region(x))
+        return output
 
 
 class HierarchicalMultiScaleRegion(nn.Module):
@@ -252,21 +240,26 @@ class HierarchicalMultiScaleRegion(nn.Module):
         self.region8 = _region_stage(width, width // 2, 8)
         self.region4 = _region_stage(width // 2, width // 4, 4)
         self.region2 = _region_stage(width // 4, width // 4, 2)
-        self.bn = nn.BatchNorm2d(width)
+        self.bn = BatchNormReLU2d(width)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
         b1 = self.region8(x)
         b2 = self.region4(b1)
         b3 = self.region2(b2)
-        return F.relu(self.bn(x + torch.cat((b1, b2, b3), 1)))
+        output: Tensor = self.bn(x + torch.cat((b1, b2, b3), 1))
+        return output
 
 
 def _region_stage(in_channels: int, out_channels: int, grid: int) -> nn.Sequential:
+    # "0" and "2" are the names in saved models, whose "1" was a ReLU of its own.
     return nn.Sequential(
-        RegionBatchNorm2d(in_channels, grid),
-        nn.ReLU(inplace=True),
-        RegionConv2d(in_channels, out_channels, 3, grid),
+        OrderedDict(
+            {
+                "0": RegionBatchNorm2d(in_channels, grid, relu=True),
+                "2": RegionConv2d(in_channels, out_channels, 3, grid),
+            }
+        )
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jaa_ext import facs
 
-__all__ = ["SoftmaxDice", "attention_maps", "region_conv2d", "softmax_dice_loss"]
+__all__ = ["SoftmaxDice", "attention_maps", "region_batch_norm", "region_conv2d", "softmax_dice_loss"]
 
 FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -56,6 +56,42 @@ def region_conv2d(
             cells.append(F.conv2d(cell, weight[i, j], None if bias is None else bias[i, j], padding=padding))
         rows.append(torch.cat(cells, 3))
     return torch.cat(rows, 2)
+
+
+def region_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *,
+    grid: tuple[int, int],
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> Tensor:
+    """See `jaa_ext.ops.region_batch_norm`: here one ordinary batch norm a cell."""
+    check_region_batch_norm(input, weight, bias, running_mean, running_var, grid, training)
+    x = input if input.dtype == torch.float64 else input.float()
+    shape = (*grid, input.shape[1])
+    scale, shift = (None if t is None else t.to(x.dtype).view(shape) for t in (weight, bias))
+    mean, var = (None if t is None else t.to(x.dtype, copy=True).view(shape) for t in (running_mean, running_var))
+    row_starts, column_starts = (cell_edges(size, n)[1:-1] for size, n in zip(x.shape[2:], grid, strict=True))
+    rows = []
+    for i, row in enumerate(x.tensor_split(row_starts, 2)):
+        cells = []
+        for j, cell in enumerate(row.tensor_split(column_starts, 3)):
+            own = [None if t is None else t[i, j] for t in (mean, var, scale, shift)]
+            cells.append(F.batch_norm(cell, own[0], own[1], own[2], own[3], training, momentum, eps))
+        rows.append(torch.cat(cells, 3))
+    if training:
+        for running, moved in ((running_mean, mean), (running_var, var)):
+            if running is not None and moved is not None:
+                running.copy_(moved.view(running.shape))
+    output = torch.cat(rows, 2)
+    output = (output.relu() if relu else output).to(input.dtype)
+    return output.contiguous(memory_format=torch._prims_common.suggest_memory_format(input))
 
 
 def attention_maps(
@@ -186,6 +222,58 @@ def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, bord
                 f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
             )
         if other is not None and other.device != input.device:
+            raise ValueError(
+                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
+            )
+
+
+def check_region_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    grid: Sequence[int],
+    training: bool,
+) -> None:
+    """The same checks, in the same words, as the compiled op."""
+    name = "region_batch_norm"
+    if input.dim() != 4:
+        raise ValueError(f"{name}: input must be (N, C, H, W), got {_shape(input)}")
+    if len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"{name}: grid must be two positive numbers of cells, got {list(grid)}")
+    batch, channels, height, width = input.shape
+    grid_h, grid_w = grid
+    if grid_h > height or grid_w > width:
+        raise ValueError(
+            f"{name}: the grid must have at most one cell a pixel, "
+            f"got {grid_h} x {grid_w} cells for an image of {height} x {width}"
+        )
+    if (weight is None) != (bias is None):
+        raise ValueError(f"{name}: weight and bias must both be given or both be None")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{name}: running_mean and running_var must both be given or both be None")
+    if not training and running_mean is None:
+        raise ValueError(f"{name}: outside training running_mean and running_var must be given")
+    if training and batch * (height // grid_h) * (width // grid_w) < 2:
+        raise ValueError(
+            f"{name}: a training batch must have more than 1 value per channel in each cell, got {batch} "
+            f"images of {height} x {width} with {grid_h} x {grid_w} cells"
+        )
+    _check_float(name, "input", input)
+    shape = [grid_h, grid_w, channels]
+    others = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for other_name, other in others.items():
+        if other is None:
+            continue
+        if _shape(other) != shape and not (grid_h == grid_w == 1 and _shape(other) == [channels]):
+            raise ValueError(f"{name}: {other_name} must be (grid_h, grid_w, C) = {shape}, got {_shape(other)}")
+        if other.dtype not in (input.dtype, torch.float32):
+            raise TypeError(
+                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, or float32, "
+                f"got {_dtype(other)}"
+            )
+        if other.device != input.device:
             raise ValueError(
                 f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
             )

@@ -53,7 +53,8 @@ class Predictor:
     """Detects the AUs and landmarks of every face of a photograph.
 
     Args:
-        model: a JAANet or a model like it. It is moved to the device and put into evaluation mode.
+        model: a JAANet. It is moved to the device and put into evaluation mode; a fused copy of it predicts
+            (`JAANet.fuse`), so that later changes of it have no effect.
         detector: from an RGB image (H, W, 3) uint8 to its faces; None for `FaceDetector`.
         device: a torch device, or "auto" for the GPU if there is one.
 
@@ -76,7 +77,7 @@ class Predictor:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device).eval().fuse()
         self.detector = detector or FaceDetector()
 
     def __call__(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:

@@ -75,6 +75,12 @@ def test_half_precision_stays(tmp_path):
     assert load_model(path).au_head[0].weight.dtype == torch.bfloat16
 
 
+def test_a_fused_model_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="save_model: a fused model cannot be saved; save the model"):
+        save_model(model().fuse(), tmp_path / "fused.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 

@@ -498,7 +498,10 @@ def test_same_seed_same_bits():
     assert torch.equal(outputs[0].logits, outputs[1].logits)
 
 
-def test_compiles_into_one_graph():
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_compiles_into_one_graph(one_by_one, monkeypatch):
+    if one_by_one:
+        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
     config = small(aus=(1, 2))
     model = build(config).double()
     twin = copy.deepcopy(model)
@@ -514,6 +517,42 @@ def test_compiles_into_one_graph():
         torch.testing.assert_close(p.grad, q.grad)
     for b, c in zip(model.buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(b, c)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("name", [*PRESETS, *VARIANTS])
+def test_a_fused_model_computes_the_same(name, one_by_one, autocast, monkeypatch):
+    config = small(name) if name in PRESETS else small(**VARIANTS[name][0])
+    model = build(config).eval()
+    if one_by_one:
+        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    fused = model.fuse()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        want, got = model(images(config)), fused(images(config))
+    assert present(got) == present(want)
+    for field in present(want):
+        a, b = getattr(got, field), getattr(want, field)
+        assert a.dtype == b.dtype, field
+        # In bfloat16 the folded weights round elsewhere: 2^-8 of the largest value, over a few layers.
+        bound = (0.03 if autocast else 1e-5) * b.abs().max().item()
+        torch.testing.assert_close(a, b, rtol=0, atol=bound, msg=field)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[key]), f"fusing changed the model: {key}"
+
+
+def test_a_fused_model_is_for_inference():
+    model = build(small())
+    model.note = "a note"
+    fused = model.train().fuse()
+    assert model.training and not fused.training and fused.note == "a note"
+    assert not any(p.requires_grad for p in fused.parameters())
+    image = images(model.config)
+    assert torch.equal(fused.fuse()(image).logits, fused(image).logits)
+    with pytest.raises(RuntimeError, match="a fused model cannot be trained; train the model it was made"):
+        fused.train()
+    assert not fused.eval().training
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,20 @@
 """Grouped layers against one plain network for each AU."""
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from jaa_ext.nn import AttentionRefinement, FeatureStack, LocalFeatures
+from jaa_ext.nn import AttentionRefinement, BatchNormReLU2d, FeatureStack, LocalFeatures
+
+
+@pytest.fixture(params=["together", "one by one"])
+def form(request, monkeypatch):
+    """Both forms of layers with groups, whatever the size of the images."""
+    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", float("inf") if request.param == "together" else 0)
+    return request.param
 
 
 def equal(got, want):
@@ -45,7 +55,7 @@ def plain_refinement(c):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("groups", [1, 3])
-def test_feature_stack_is_one_stack_a_group(groups, training):
+def test_feature_stack_is_one_stack_a_group(groups, training, form):
     torch.manual_seed(0)
     grouped = FeatureStack(5, 1, groups=groups).double().train(training)
     randomise(grouped)
@@ -57,7 +67,7 @@ def test_feature_stack_is_one_stack_a_group(groups, training):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_refinement_is_one_branch_an_au(training):
+def test_refinement_is_one_branch_an_au(training, form):
     torch.manual_seed(0)
     grouped = AttentionRefinement(3, 1).double().train(training)
     randomise(grouped)
@@ -69,7 +79,7 @@ def test_refinement_is_one_branch_an_au(training):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_local_features_are_each_aus_own(memory_format):
+def test_local_features_are_each_aus_own(memory_format, form):
     torch.manual_seed(0)
     layer = LocalFeatures(4, 1, 3).double()
     randomise(layer)
@@ -89,7 +99,7 @@ def test_local_features_are_each_aus_own(memory_format):
         equal(got_grad, want_grad)
 
 
-def test_refined_maps_stay_float32_under_autocast():
+def test_refined_maps_stay_float32_under_autocast(form):
     torch.manual_seed(0)
     refinement = AttentionRefinement(2, 1)
     randomise(refinement)
@@ -99,3 +109,54 @@ def test_refined_maps_stay_float32_under_autocast():
         features = LocalFeatures(4, 1, 2)(torch.randn(2, 4, 8, 8).bfloat16(), torch.rand(2, 2, 8, 8))
     assert refined.dtype == torch.float32 and features.dtype == torch.bfloat16
     assert (refined - refined.bfloat16()).abs().max() > 0, "computed in half precision after all"
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_both_forms_train_alike(memory_format, monkeypatch):
+    """Gradients of every parameter and the running statistics."""
+    torch.manual_seed(0)
+    refinement, features = AttentionRefinement(3, 1).double(), LocalFeatures(4, 1, 3).double()
+    one = nn.ModuleList([refinement, features])
+    randomise(one)
+    one.to(memory_format=memory_format)
+    other = copy.deepcopy(one)
+    x, maps = torch.randn(2, 4, 16, 16, dtype=torch.float64), torch.rand(2, 3, 24, 24, dtype=torch.float64)
+    factor = torch.randn(2, 3, 20, 2, 2, dtype=torch.float64)
+    for form, (refine, local) in ((0, one), (float("inf"), other)):
+        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", form)
+        (local(x.to(memory_format=memory_format), refine(maps)) * factor).sum().backward()
+    for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=name)
+    for (name, b), c in zip(one.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(b, c, rtol=1e-12, atol=0, msg=name)
+
+
+def test_large_images_on_a_cpu_go_one_group_after_the_other(monkeypatch):
+    groups = []
+    conv2d = F.conv2d
+
+    def counted(input, weight, bias, *args, **kwargs):
+        groups.append(input.shape[1] // weight.shape[1])
+        return conv2d(input, weight, bias, *args, **kwargs)
+
+    monkeypatch.setattr(F, "conv2d", counted)
+    stack = FeatureStack(2, 1, groups=2).eval()
+    with torch.no_grad():
+        stack(torch.zeros(1, 4, 496, 496))
+        assert groups == [2] * 6, "small images went one by one"
+        stack(torch.zeros(1, 4, 504, 504))
+    assert groups[6:] == [1] * 12
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_folded_batch_norms(memory_format, form):
+    torch.manual_seed(0)
+    refinement = AttentionRefinement(3, 1).double().eval()
+    randomise(refinement)
+    refinement.to(memory_format=memory_format)
+    maps = torch.rand(2, 3, 14, 14, dtype=torch.float64)
+    want = refinement(maps)
+    refinement.fold()
+    assert not any(isinstance(layer, BatchNormReLU2d) for layer in refinement)
+    assert refinement[3].weight.is_contiguous(memory_format=memory_format)
+    equal(refinement(maps), want)

@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from jaa_ext.nn import HierarchicalMultiScaleRegion, RegionBatchNorm2d, RegionConv2d, RegionLayer
+from jaa_ext.nn import (
+    BatchNormReLU2d,
+    HierarchicalMultiScaleRegion,
+    RegionBatchNorm2d,
+    RegionConv2d,
+    RegionLayer,
+)
 
 SIZES = [((8, 8), (2, 2)), ((8, 12), (4, 3)), ((7, 9), (3, 2)), ((8, 9), (2, 2)), ((5, 5), (1, 1))]
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -95,10 +101,49 @@ def test_batch_norm_starts_as_a_new_batch_norm():
         assert name == "num_batches_tracked" or got.shape == (2, 4, 3)
 
 
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_batch_norm_with_relu_is_both_one_after_the_other(memory_format):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.BatchNorm2d(5, eps=1e-3, momentum=0.3), nn.ReLU()).double()
+    fused = BatchNormReLU2d(5, eps=1e-3, momentum=0.3).double()
+    cells = RegionBatchNorm2d(5, 1, eps=1e-3, momentum=0.3, relu=True, dtype=torch.float64)
+    randomise(plain)
+    fused.load_state_dict(plain[0].state_dict())
+    cells.load_state_dict(
+        {name: t if t.dim() == 0 else t.view(1, 1, 5) for name, t in plain[0].state_dict().items()}
+    )
+    for training in (True, True, False):
+        x = torch.randn(3, 5, 6, 7, dtype=torch.float64).to(memory_format=memory_format)
+        factor = torch.randn(3, 5, 6, 7, dtype=torch.float64)
+        results = []
+        for layer in (plain, fused, cells):
+            layer.train(training).zero_grad()
+            leaf = x.clone().requires_grad_()
+            output = layer(leaf)
+            assert output.is_contiguous(memory_format=memory_format)
+            (output * factor).sum().backward()
+            results.append([output, leaf.grad, *(p.grad.flatten() for p in layer.parameters())])
+        for result in results[1:]:
+            for got, want in zip(result, results[0], strict=True):
+                equal(got, want)
+        for layer in (fused, cells):
+            for got, want in zip(layer.buffers(), plain.buffers(), strict=True):
+                equal(got.flatten(), want.flatten())
+
+
+def test_saved_blocks_keep_their_names():
+    names = HierarchicalMultiScaleRegion(3, 8).state_dict().keys()
+    assert {"region8.0.running_mean", "region4.2.weight", "region2.2.bias", "bn.running_var"} <= names
+    assert len(names) == 2 + 3 * (5 + 2) + 5
+    assert {"region.0.weight", "region.2.weight", "bn.num_batches_tracked"} <= RegionLayer(
+        3, 8
+    ).state_dict().keys()
+
+
 def test_batch_norm_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"grid must be a positive integer or a pair of them, got 0"):
         RegionBatchNorm2d(3, 0)
-    with pytest.raises(ValueError, match=r"must be \(N, 3, H, W\), got \[1, 4, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"weight must be \(grid_h, grid_w, C\) = \[2, 2, 4\], got \[2, 2, 3\]"):
         RegionBatchNorm2d(3, 2)(torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match=r"got 4 x 4 cells for an image of 8 x 3"):
         RegionBatchNorm2d(3, 4)(torch.zeros(1, 3, 8, 3))
@@ -175,7 +220,7 @@ def norm(x, weight, bias):
 
 
 def region_stage(x, stage, grid):
-    bn, _, conv = stage
+    bn, conv = stage
 
     def cell_stage(i, j, cell):
         cell = norm(cell, bn.weight[i, j], bn.bias[i, j]).clamp(min=0)

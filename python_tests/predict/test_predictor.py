@@ -43,6 +43,9 @@ class Stub(torch.nn.Module):
         self.landmarks = None if landmarks is None else torch.tensor(landmarks, dtype=torch.float32)
         self.batches = []
 
+    def fuse(self):
+        return self
+
     def forward(self, image):
         self.batches.append(image)
         logits = torch.zeros(len(image), 2, 2)
