@@ -88,7 +88,7 @@ class RegionBatchNormCpu {
     const bool channels_last = op.channels > 1 && all([](const Image& image) { return image.stride.c == 1; });
     width_ = channels_last ? op.channels : 1;
     bands_ = op.grid_h * (op.channels / width_);
-    band_by_band_ = bands_ >= 2 * threads;
+    band_a_thread_ = bands_ >= 2 * threads;
 
     const int64_t lanes = kernels_.lanes;
     // Pixels side by side make one run, unless the tables would get long.
@@ -104,7 +104,7 @@ class RegionBatchNormCpu {
     rows_per_line_ = joins_rows ? std::max<int64_t>(chunk_pixels / columns, 1) : 1;
     lines_per_chunk_ = std::max<int64_t>(chunk_pixels / (rows_per_line_ * columns), 1);
     const int64_t chunks = op.batch * ((rows + rows_per_line_ - 1) / rows_per_line_) / lines_per_chunk_;
-    units_ = std::clamp<int64_t>(chunks / 2, 1, std::max<int64_t>(UNITS / std::max<int64_t>(bands_, 1), 1));
+    units_ = std::clamp<int64_t>(chunks / 2, 1, std::max<int64_t>(UNITS / std::max<int64_t>(bands_, 1), 8));
   }
 
   void forward(Image input, Image output) const {
@@ -166,10 +166,13 @@ class RegionBatchNormCpu {
                                  sums_of(sums, j));
         });
         for (int64_t j = 0; j < op_.grid_w; ++j) {
+          const Sums<C> chunk = sums_of(sums, j);
+          collapse(chunk.sum);
+          collapse(chunk.product);
           double* total = totals_of(band, unit, j);
           for (int64_t c = 0; c < width_; ++c) {
-            total[c] += over_period(sums_of(sums, j).sum, c);
-            total[width_ + c] += over_period(sums_of(sums, j).product, c);
+            total[c] += chunk.sum[c];
+            total[width_ + c] += chunk.product[c];
           }
         }
       });
@@ -226,8 +229,8 @@ class RegionBatchNormCpu {
   // then second(band, unit, tables) on all its units.
   template <typename Prepare, typename First, typename Finish, typename Second>
   void run(const Prepare& prepare, const First& first, const Finish& finish, const Second& second) const {
-    if (band_by_band_) {
-      // The second pass finds in the cache what the first one read.
+    // Band by band, so that the second pass finds in the cache what the first one read.
+    if (band_a_thread_) {
       return parallel_(bands_, [&](int64_t begin, int64_t end) {
         Workspace<C> tables = new_tables(), sums = new_sums();
         for (int64_t band = begin; band < end; ++band) {
@@ -238,16 +241,18 @@ class RegionBatchNormCpu {
         }
       });
     }
-    std::vector<Workspace<C>> tables;
-    for (int64_t band = 0; band < bands_; ++band) prepare(band, tables.emplace_back(new_tables()));
-    parallel_(bands_ * units_, [&](int64_t begin, int64_t end) {
-      Workspace<C> sums = new_sums();
-      for (int64_t k = begin; k < end; ++k) first(k / units_, k % units_, tables[k / units_], sums);
-    });
-    for (int64_t band = 0; band < bands_; ++band) finish(band, tables[band]);
-    parallel_(bands_ * units_, [&](int64_t begin, int64_t end) {
-      for (int64_t k = end - 1; k >= begin; --k) second(k / units_, k % units_, tables[k / units_]);
-    });
+    Workspace<C> tables = new_tables();
+    for (int64_t band = 0; band < bands_; ++band) {
+      prepare(band, tables);
+      parallel_(units_, [&](int64_t begin, int64_t end) {
+        Workspace<C> sums = new_sums();
+        for (int64_t unit = begin; unit < end; ++unit) first(band, unit, tables, sums);
+      });
+      finish(band, tables);
+      parallel_(units_, [&](int64_t begin, int64_t end) {
+        for (int64_t unit = end - 1; unit >= begin; --unit) second(band, unit, tables);
+      });
+    }
   }
 
   Workspace<C> new_tables() const { return {5 * op_.grid_w, period_}; }
@@ -342,14 +347,21 @@ class RegionBatchNormCpu {
     }
   }
 
+  // Fills a table that has one pixel's channels.
   void repeat(C* table) const {
-    for (int64_t k = width_; k < period_; ++k) table[k] = table[k - width_];
+    for (int64_t filled = width_; filled < period_; filled *= 2) {
+      std::copy_n(table, std::min(filled, period_ - filled), table + filled);
+    }
   }
 
-  double over_period(const C* table, int64_t c) const {
-    double sum = 0;
-    for (int64_t k = c; k < period_; k += width_) sum += table[k];
-    return sum;
+  // Adds up the pixels of a table in its first one.
+  void collapse(C* table) const {
+    for (int64_t pixels = period_ / width_; pixels > 1;) {
+      const int64_t half = pixels / 2;
+      const C* upper = table + (pixels - half) * width_;
+      for (int64_t k = 0; k < half * width_; ++k) table[k] += upper[k];
+      pixels -= half;
+    }
   }
 
   void clear(Sums<C> sums) const {
@@ -375,9 +387,11 @@ class RegionBatchNormCpu {
 
   // Adds a chunk's moments; turns its sums into means and squares about them.
   void add_chunk(double* total, Sums<C> sums, int64_t pixels) const {
+    collapse(sums.sum);
+    collapse(sums.product);
     const double count = static_cast<double>(pixels);
     for (int64_t c = 0; c < width_; ++c) {
-      const double sum = over_period(sums.sum, c), square = over_period(sums.product, c) - sum * sum / count;
+      const double sum = sums.sum[c], square = sums.product[c] - sum * sum / count;
       combine(total, count, c, sums.shift[c] + sum / count, std::max(square, 0.0));
     }
     total[0] += count;
@@ -406,8 +420,8 @@ class RegionBatchNormCpu {
   int64_t units_;   // of a band
   int64_t period_;  // of the tables
   int64_t rows_per_line_, lines_per_chunk_;
-  bool joins_pixels_;  // into one run
-  bool band_by_band_;  // else all bands at once, pass after pass
+  bool joins_pixels_;   // into one run
+  bool band_a_thread_;  // else all threads work on one band after another
 };
 
 }  // namespace

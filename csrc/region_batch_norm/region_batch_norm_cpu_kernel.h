@@ -64,10 +64,13 @@ inline void store(float* to, V v) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
-// narrow<BFloat16> on vectors.
+// narrow<BFloat16> on vectors; but the processor's own conversion takes denormal numbers for 0.
 template <typename V>
 inline void store(BFloat16* to, V v) {
   constexpr int LANES = sizeof(V) / sizeof(float);
+#ifdef CPU_HAS_BF16
+  if constexpr (LANES == 16) return _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#endif
   if constexpr (LANES == 1) {
     *to = narrow<BFloat16>(v);
   } else {
