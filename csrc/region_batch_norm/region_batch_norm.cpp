@@ -103,7 +103,8 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<T
     region_batch_norm_forward_cuda(op, parameters, image(source), image(output), c10::cuda::getCurrentCUDAStream());
   } else
 #endif
-    region_batch_norm_forward_cpu(op, parameters, image(source), image(output), aten_parallel());
+    region_batch_norm_forward_cpu(op, parameters, image(source), image(output), aten_parallel(),
+                                  at::get_num_threads());
   if (training) return {output, mean, var};
   return {output, at::empty({0}, mean.options()), at::empty({0}, mean.options())};
 }
@@ -144,7 +145,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   } else
 #endif
     region_batch_norm_backward_cpu(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                   grad_bias.data_ptr(), aten_parallel());
+                                   grad_bias.data_ptr(), aten_parallel(), at::get_num_threads());
   const auto like = [&](const Tensor& gradient, bool wanted, const optional<Tensor>& parameter) {
     return wanted ? gradient.to(parameter->scalar_type()).view(parameter->sizes()) : nothing;
   };

@@ -33,13 +33,14 @@ struct RegionBatchNormParameters {
   void *mean, *var;  // written by the forward pass in training
 };
 
+// The number of threads changes how long it takes, not a bit of the results.
 // With r = 1 / sqrt(var + eps): output = (input - mean) * r * weight + bias, then ReLU if op.relu.
 void region_batch_norm_forward_cpu(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                                   Image input, Image output, const Parallel& parallel);
+                                   Image input, Image output, const Parallel& parallel, int64_t threads);
 // grad_input.data may be null. grad_weight and grad_bias are like weight and bias, and not null.
 void region_batch_norm_backward_cpu(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
                                     Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                    void* grad_bias, const Parallel& parallel);
+                                    void* grad_bias, const Parallel& parallel, int64_t threads);
 
 void region_batch_norm_forward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
                                     Image input, Image output, CudaStream stream);

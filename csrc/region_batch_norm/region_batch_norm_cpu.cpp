@@ -17,25 +17,30 @@ namespace jaa_ext {
 namespace {
 
 // What belongs to the elements of a run of memory, in which the channels come round again and again: element i has
-// entry i % period of each table.
+// entry i % period of each table. A period is whole vectors, and whole pixels where a run has several.
 template <typename C>
 struct Tables {
-  int64_t period;  // whole vectors of channels, and whole pixels
+  int64_t period;
   C *mean, *scale, *bias;
   C *slope, *offset;  // of what the gradient loses through the batch's statistics
-  C *sum, *product;
+};
+
+template <typename C>
+struct Sums {
+  int64_t period;
+  C *shift, *sum, *product;
 };
 
 template <typename T>
 struct Kernels {
   using C = typename Compute<T>::type;
   int64_t lanes;
-  // sum += x - mean, product += (x - mean)^2
-  void (*add_moments)(const T* x, int64_t length, const Tables<C>&);
-  void (*normalise)(const T* x, int64_t length, const Tables<C>&, T* output);
+  // sum += x - shift, product += (x - shift)^2
+  void (*add_moments)(const T* x, int64_t length, Sums<C>);
+  void (*normalise)(const T* x, int64_t length, Tables<C>, T* output);
   // sum += grad, product += grad * (x - mean), with the gradient before ReLU
-  void (*add_gradients)(const T* grad, const T* x, int64_t length, const Tables<C>&);
-  void (*gradient)(const T* grad, const T* x, int64_t length, const Tables<C>&, T* grad_x);
+  void (*add_gradients)(const T* grad, const T* x, int64_t length, Tables<C>, Sums<C>);
+  void (*gradient)(const T* grad, const T* x, int64_t length, Tables<C>, T* grad_x);
 };
 
 #define CPU_KERNEL_FILE "../region_batch_norm/region_batch_norm_cpu_kernel.h"
@@ -46,39 +51,32 @@ Kernels<T> kernels_for_processor() {
   JAA_EXT_AT_CPU_LEVEL(kernels<T, RELU>());
 }
 
-// The memory of one thread's tables.
+// Memory on cache lines' borders for tables one after another.
 template <typename C>
 class Workspace {
  public:
-  explicit Workspace(int64_t period) : memory_((7 * period * sizeof(C) + sizeof(CacheLine) - 1) / sizeof(CacheLine)) {
-    C* next = reinterpret_cast<C*>(memory_.data());
-    tables_.period = period;
-    for (C** table : {&tables_.mean, &tables_.scale, &tables_.bias, &tables_.slope, &tables_.offset, &tables_.sum,
-                      &tables_.product}) {
-      *table = next;
-      next += period;
-    }
-  }
-  const Tables<C>& tables() const { return tables_; }
+  Workspace(int64_t tables, int64_t period)
+      : period_(period), memory_((tables * period * sizeof(C) + sizeof(CacheLine) - 1) / sizeof(CacheLine)) {}
+  C* table(int64_t k) { return reinterpret_cast<C*>(memory_.data()) + k * period_; }
 
  private:
   struct alignas(64) CacheLine {
     std::byte bytes[64];
   };
+  int64_t period_;
   std::vector<CacheLine> memory_;
-  Tables<C> tables_;
 };
 
-// Statistics are gathered for a group: with channels last a cell with all its channels, else one channel of a cell.
-// A group is cut into chunks, each summed in the compute type; chunks make up units, summed in double in order, each
-// by one thread. All of that depends on sizes alone: the bits do not depend on the number of threads.
+// Work goes by bands: a row of cells with all channels where channels lie side by side, else with one channel. A band
+// is cut into units and these into chunks, both by sizes alone. A chunk is summed in the compute type, a unit in
+// double, chunk by chunk, by one thread, and the units in order: the bits do not depend on the number of threads.
 template <typename T>
 class RegionBatchNormCpu {
   using C = typename Compute<T>::type;
 
  public:
   RegionBatchNormCpu(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                     std::initializer_list<Image> images, const Parallel& parallel)
+                     std::initializer_list<Image> images, const Parallel& parallel, int64_t threads)
       : op_(op),
         weight_(static_cast<const C*>(parameters.weight)),
         bias_(static_cast<const C*>(parameters.bias)),
@@ -89,201 +87,236 @@ class RegionBatchNormCpu {
     const auto all = [&](const auto& property) { return std::all_of(images.begin(), images.end(), property); };
     const bool channels_last = op.channels > 1 && all([](const Image& image) { return image.stride.c == 1; });
     width_ = channels_last ? op.channels : 1;
-    groups_ = op.cells() * (op.channels / width_);
+    bands_ = op.grid_h * (op.channels / width_);
+    band_a_thread_ = bands_ >= 2 * threads;
+
     const int64_t lanes = kernels_.lanes;
-    // Pixels side by side are one run, unless the tables would get long.
-    const bool joins_pixels = (width_ % lanes == 0 || width_ <= 4 * lanes) &&
-                              all([&](const Image& image) { return image.stride.x == width_; });
-    const bool joins_rows = joins_pixels && op.grid_w == 1 &&
+    // Pixels side by side make one run, unless the tables would get long.
+    joins_pixels_ = (width_ % lanes == 0 || width_ <= 4 * lanes) &&
+                    all([&](const Image& image) { return image.stride.x == width_; });
+    const bool joins_rows = joins_pixels_ && op.grid_w == 1 &&
                             all([&](const Image& image) { return image.stride.y == op.width * image.stride.x; });
-    if (joins_pixels) {
-      const int64_t whole = std::lcm(width_, lanes);
-      period_ = (VECTORS * lanes + whole - 1) / whole * whole;
-    } else {
-      period_ = (width_ + lanes - 1) / lanes * lanes;
-    }
-    joins_pixels_ = joins_pixels;
-    chunk_pixels_ = std::clamp<int64_t>((16 << 10) / width_, 128, 2048);
-    rows_per_line_ = joins_rows ? std::max<int64_t>(chunk_pixels_ / op.width, 1) : 1;
-    units_ = groups_ >= GROUPS ? 1 : UNITS / std::max<int64_t>(groups_, 1);
+    const int64_t whole = joins_pixels_ ? std::lcm(width_, lanes) : width_ + lanes - 1 - (width_ - 1) % lanes;
+    period_ = joins_pixels_ ? (VECTORS * lanes + whole - 1) / whole * whole : whole;
+
+    const int64_t chunk_pixels = std::clamp<int64_t>(CHUNK / width_, 128, 2048);
+    const int64_t columns = (op.width + op.grid_w - 1) / op.grid_w, rows = (op.height + op.grid_h - 1) / op.grid_h;
+    rows_per_line_ = joins_rows ? std::max<int64_t>(chunk_pixels / columns, 1) : 1;
+    lines_per_chunk_ = std::max<int64_t>(chunk_pixels / (rows_per_line_ * columns), 1);
+    const int64_t chunks = op.batch * ((rows + rows_per_line_ - 1) / rows_per_line_) / lines_per_chunk_;
+    units_ = std::clamp<int64_t>(chunks / 2, 1, std::max<int64_t>(UNITS / std::max<int64_t>(bands_, 1), 8));
   }
 
   void forward(Image input, Image output) const {
-    const auto normalise = [&](int64_t group, int64_t unit, const Tables<C>& tables) {
-      fill(group, tables, nullptr, nullptr);
-      for_each_run(group, unit, [&](Position at, int64_t length) {
-        kernels_.normalise(element(input, at), length, tables, element(output, at));
+    const auto prepare = [&](int64_t band, Workspace<C>& tables) { fill(band, tables, nullptr, nullptr); };
+    const auto normalise = [&](int64_t band, int64_t unit, Workspace<C>& tables) {
+      for_each_run(band, unit, [&](int64_t j, Position at, int64_t length) {
+        kernels_.normalise(element(input, at), length, tables_of(tables, j), element(output, at));
       });
     };
-    if (!op_.training) return in_parallel(normalise);
+    const auto nothing = [](auto&&...) {};
+    if (!op_.training) return run(prepare, nothing, nothing, normalise);
 
-    // Count, then means and summed squares about them, of each unit.
-    std::vector<double> moments(groups_ * units_ * (1 + 2 * width_));
-    const auto moments_of = [&](int64_t group, int64_t unit) {
-      return moments.data() + (group * units_ + unit) * (1 + 2 * width_);
+    // Of each unit and cell of a band: values, then means and summed squares about them.
+    const int64_t size = 1 + 2 * width_;
+    std::vector<double> moments(bands_ * units_ * op_.grid_w * size);
+    const auto moments_of = [&](int64_t band, int64_t unit, int64_t j) {
+      return moments.data() + ((band * units_ + unit) * op_.grid_w + j) * size;
     };
-    const auto sum = [&](int64_t group, int64_t unit, const Tables<C>& tables) {
-      for_each_chunk(group, unit, [&](const Group& cell, Lines lines) {
-        shift(cell, lines, input, tables);
-        for_each_run(cell, lines,
-                     [&](Position at, int64_t length) { kernels_.add_moments(element(input, at), length, tables); });
-        add_chunk(moments_of(group, unit), tables, cell.pixels(lines));
-      });
-    };
-    const auto finish = [&](int64_t group) {
-      double* total = moments_of(group, 0);
-      for (int64_t unit = 1; unit < units_; ++unit) {
-        const double* other = moments_of(group, unit);
-        combine(
-            total, other[0], [&](int64_t c) { return other[1 + c]; },
-            [&](int64_t c) { return other[1 + width_ + c]; });
-      }
-      for (int64_t c = 0; c < width_; ++c) {
-        mean_[group * width_ + c] = static_cast<C>(total[1 + c]);
-        var_[group * width_ + c] = static_cast<C>(total[1 + width_ + c] / (total[0] - 1));
-      }
-    };
-    in_parallel(sum, finish, normalise);
-  }
-
-  void backward(Image grad_output, Image input, Image grad_input, C* grad_weight, C* grad_bias) const {
-    std::vector<double> sums(groups_ * units_ * 2 * width_);
-    const auto sums_of = [&](int64_t group, int64_t unit) {
-      return sums.data() + (group * units_ + unit) * 2 * width_;
-    };
-    const auto sum = [&](int64_t group, int64_t unit, const Tables<C>& tables) {
-      fill(group, tables, nullptr, nullptr);
-      double* total = sums_of(group, unit);
-      for_each_chunk(group, unit, [&](const Group& cell, Lines lines) {
-        std::fill_n(tables.sum, period_, C(0));
-        std::fill_n(tables.product, period_, C(0));
-        for_each_run(cell, lines, [&](Position at, int64_t length) {
-          kernels_.add_gradients(element(grad_output, at), element(input, at), length, tables);
+    const auto sum = [&](int64_t band, int64_t unit, Workspace<C>&, Workspace<C>& sums) {
+      for_each_chunk(band, unit, [&](const Band& cells, Lines lines) {
+        for (int64_t j = 0; j < op_.grid_w; ++j) start(cells, lines, j, input, sums_of(sums, j));
+        for_each_run(cells, lines, [&](int64_t j, Position at, int64_t length) {
+          kernels_.add_moments(element(input, at), length, sums_of(sums, j));
         });
-        for (int64_t c = 0; c < width_; ++c) {
-          total[c] += over_period(tables.sum, c);
-          total[width_ + c] += over_period(tables.product, c);
+        for (int64_t j = 0; j < op_.grid_w; ++j) {
+          add_chunk(moments_of(band, unit, j), sums_of(sums, j), cells.rows(lines) * columns(j));
         }
       });
     };
-    const auto finish = [&](int64_t group) {
-      double* total = sums_of(group, 0);
-      for (int64_t unit = 1; unit < units_; ++unit) {
-        for (int64_t c = 0; c < 2 * width_; ++c) total[c] += sums_of(group, unit)[c];
+    const auto finish = [&](int64_t band, Workspace<C>& tables) {
+      for (int64_t j = 0; j < op_.grid_w; ++j) {
+        double* total = moments_of(band, 0, j);
+        for (int64_t unit = 1; unit < units_; ++unit) {
+          const double* other = moments_of(band, unit, j);
+          combine(total, other[0], other + 1, other + 1 + width_);
+        }
+        for (int64_t c = 0; c < width_; ++c) {
+          mean_[first_parameter(band, j) + c] = static_cast<C>(total[1 + c]);
+          var_[first_parameter(band, j) + c] = static_cast<C>(total[1 + width_ + c] / (total[0] - 1));
+        }
       }
-      for (int64_t c = 0; c < width_; ++c) {
-        grad_bias[group * width_ + c] = static_cast<C>(total[c]);
-        grad_weight[group * width_ + c] = static_cast<C>(total[width_ + c] * inverse_deviation(group, c));
-      }
+      prepare(band, tables);
     };
-    const auto gradient = [&](int64_t group, int64_t unit, const Tables<C>& tables) {
-      if (grad_input.data == nullptr) return;
-      fill(group, tables, grad_weight, grad_bias);
-      for_each_run(group, unit, [&](Position at, int64_t length) {
-        kernels_.gradient(element(grad_output, at), element(input, at), length, tables, element(grad_input, at));
+    run(nothing, sum, finish, normalise);
+  }
+
+  void backward(Image grad_output, Image input, Image grad_input, C* grad_weight, C* grad_bias) const {
+    const int64_t size = 2 * width_;
+    std::vector<double> totals(bands_ * units_ * op_.grid_w * size);
+    const auto totals_of = [&](int64_t band, int64_t unit, int64_t j) {
+      return totals.data() + ((band * units_ + unit) * op_.grid_w + j) * size;
+    };
+    const auto prepare = [&](int64_t band, Workspace<C>& tables) { fill(band, tables, nullptr, nullptr); };
+    const auto sum = [&](int64_t band, int64_t unit, Workspace<C>& tables, Workspace<C>& sums) {
+      for_each_chunk(band, unit, [&](const Band& cells, Lines lines) {
+        for (int64_t j = 0; j < op_.grid_w; ++j) clear(sums_of(sums, j));
+        for_each_run(cells, lines, [&](int64_t j, Position at, int64_t length) {
+          kernels_.add_gradients(element(grad_output, at), element(input, at), length, tables_of(tables, j),
+                                 sums_of(sums, j));
+        });
+        for (int64_t j = 0; j < op_.grid_w; ++j) {
+          const Sums<C> chunk = sums_of(sums, j);
+          collapse(chunk.sum);
+          collapse(chunk.product);
+          double* total = totals_of(band, unit, j);
+          for (int64_t c = 0; c < width_; ++c) {
+            total[c] += chunk.sum[c];
+            total[width_ + c] += chunk.product[c];
+          }
+        }
       });
     };
-    in_parallel(sum, finish, gradient);
+    const auto finish = [&](int64_t band, Workspace<C>& tables) {
+      for (int64_t j = 0; j < op_.grid_w; ++j) {
+        double* total = totals_of(band, 0, j);
+        for (int64_t unit = 1; unit < units_; ++unit) {
+          for (int64_t k = 0; k < size; ++k) total[k] += totals_of(band, unit, j)[k];
+        }
+        for (int64_t c = 0; c < width_; ++c) {
+          const int64_t k = first_parameter(band, j) + c;
+          grad_bias[k] = static_cast<C>(total[c]);
+          grad_weight[k] = static_cast<C>(total[width_ + c] * inverse_deviation(band, j, k));
+        }
+      }
+      fill(band, tables, grad_weight, grad_bias);
+    };
+    const auto gradient = [&](int64_t band, int64_t unit, Workspace<C>& tables) {
+      if (grad_input.data == nullptr) return;
+      for_each_run(band, unit, [&](int64_t j, Position at, int64_t length) {
+        kernels_.gradient(element(grad_output, at), element(input, at), length, tables_of(tables, j),
+                          element(grad_input, at));
+      });
+    };
+    run(prepare, sum, finish, gradient);
   }
 
  private:
-  static constexpr int64_t VECTORS = 8;  // in a period, at least: sums of neighbours do not wait for each other
-  static constexpr int64_t GROUPS = 16, UNITS = 64;
+  static constexpr int64_t VECTORS = 8;       // of a period, at least: a sum's next term then need not wait
+  static constexpr int64_t CHUNK = 16 << 10;  // values, about
+  static constexpr int64_t UNITS = 64;        // of all bands, about
 
   struct Position {
     int64_t n, c, y, x;
   };
-  // Lines are counted through all images of the batch.
+  // Some rows of a band in one image; counted through all images of the batch.
   struct Lines {
     int64_t begin, end;
   };
-  struct Group {
-    int64_t channel, y0, y1, x0, x1, rows_per_line, lines_per_image;
+  struct Band {
+    int64_t channel, y0, y1, rows_per_line, lines_per_image;
 
-    int64_t rows() const { return y1 - y0; }
-    int64_t columns() const { return x1 - x0; }
-    int64_t row_of(int64_t line) const { return y0 + line % lines_per_image * rows_per_line; }
-    int64_t rows_of(int64_t line) const { return std::min(rows_per_line, y1 - row_of(line)); }
-    int64_t pixels(Lines lines) const {
+    int64_t row(int64_t line) const { return y0 + line % lines_per_image * rows_per_line; }
+    int64_t rows(int64_t line) const { return std::min(rows_per_line, y1 - row(line)); }
+    int64_t rows(Lines lines) const {
       int64_t sum = 0;
-      for (int64_t line = lines.begin; line < lines.end; ++line) sum += rows_of(line) * columns();
+      for (int64_t line = lines.begin; line < lines.end; ++line) sum += rows(line);
       return sum;
     }
   };
 
-  // Runs first(group, unit, tables) and second(...) on all units, with finish(group) between them.
-  template <typename First, typename Finish, typename Second>
-  void in_parallel(const First& first, const Finish& finish, const Second& second) const {
-    if (units_ == 1) {
-      // The second pass finds a group in the cache.
-      return parallel_(groups_, [&](int64_t begin, int64_t end) {
-        const Workspace<C> workspace(period_);
-        for (int64_t group = begin; group < end; ++group) {
-          first(group, 0, workspace.tables());
-          finish(group);
-          second(group, 0, workspace.tables());
+  // On each band prepare(band, tables), then first(band, unit, tables, sums) on all its units, finish(band, tables),
+  // then second(band, unit, tables) on all its units.
+  template <typename Prepare, typename First, typename Finish, typename Second>
+  void run(const Prepare& prepare, const First& first, const Finish& finish, const Second& second) const {
+    // Band by band, so that the second pass finds in the cache what the first one read.
+    if (band_a_thread_) {
+      return parallel_(bands_, [&](int64_t begin, int64_t end) {
+        Workspace<C> tables = new_tables(), sums = new_sums();
+        for (int64_t band = begin; band < end; ++band) {
+          prepare(band, tables);
+          for (int64_t unit = 0; unit < units_; ++unit) first(band, unit, tables, sums);
+          finish(band, tables);
+          for (int64_t unit = units_ - 1; unit >= 0; --unit) second(band, unit, tables);
         }
       });
     }
-    in_parallel(first);
-    for (int64_t group = 0; group < groups_; ++group) finish(group);
-    in_parallel(second);
-  }
-
-  // Backwards, since a first pass leaves in the cache what it read last.
-  template <typename Pass>
-  void in_parallel(const Pass& pass) const {
-    parallel_(groups_ * units_, [&](int64_t begin, int64_t end) {
-      const Workspace<C> workspace(period_);
-      for (int64_t place = end - 1; place >= begin; --place) pass(place / units_, place % units_, workspace.tables());
-    });
-  }
-
-  Group group_at(int64_t group) const {
-    const int64_t per_cell = op_.channels / width_, cell = group / per_cell;
-    const int64_t i = cell / op_.grid_w, j = cell % op_.grid_w;
-    const int64_t y0 = i * op_.height / op_.grid_h, y1 = (i + 1) * op_.height / op_.grid_h;
-    return {group % per_cell,
-            y0,
-            y1,
-            j * op_.width / op_.grid_w,
-            (j + 1) * op_.width / op_.grid_w,
-            rows_per_line_,
-            (y1 - y0 + rows_per_line_ - 1) / rows_per_line_};
-  }
-
-  int64_t values(int64_t group) const {
-    const Group cell = group_at(group);
-    return op_.batch * cell.rows() * cell.columns();
-  }
-
-  // Runs body(group, lines) on each chunk of a unit.
-  template <typename Body>
-  void for_each_chunk(int64_t group, int64_t unit, const Body& body) const {
-    const Group cell = group_at(group);
-    const int64_t lines = op_.batch * cell.lines_per_image;
-    const int64_t step = std::max<int64_t>(chunk_pixels_ / (rows_per_line_ * cell.columns()), 1);
-    const int64_t chunks = (lines + step - 1) / step;
-    for (int64_t chunk = unit * chunks / units_; chunk < (unit + 1) * chunks / units_; ++chunk) {
-      body(cell, Lines{chunk * step, std::min((chunk + 1) * step, lines)});
+    Workspace<C> tables = new_tables();
+    for (int64_t band = 0; band < bands_; ++band) {
+      prepare(band, tables);
+      parallel_(units_, [&](int64_t begin, int64_t end) {
+        Workspace<C> sums = new_sums();
+        for (int64_t unit = begin; unit < end; ++unit) first(band, unit, tables, sums);
+      });
+      finish(band, tables);
+      parallel_(units_, [&](int64_t begin, int64_t end) {
+        for (int64_t unit = end - 1; unit >= begin; --unit) second(band, unit, tables);
+      });
     }
   }
 
-  // Runs body(position, elements) on each run of memory.
+  Workspace<C> new_tables() const { return {5 * op_.grid_w, period_}; }
+  Workspace<C> new_sums() const { return {3 * op_.grid_w, period_}; }
+
+  // Those of cell j of a band.
+  Tables<C> tables_of(Workspace<C>& tables, int64_t j) const {
+    const auto table = [&](int64_t k) { return tables.table(5 * j + k); };
+    return {period_, table(0), table(1), table(2), table(3), table(4)};
+  }
+  Sums<C> sums_of(Workspace<C>& sums, int64_t j) const {
+    return {period_, sums.table(3 * j), sums.table(3 * j + 1), sums.table(3 * j + 2)};
+  }
+
+  int64_t bands_per_row() const { return op_.channels / width_; }
+
+  Band band_at(int64_t band) const {
+    const int64_t i = band / bands_per_row();
+    const int64_t y0 = i * op_.height / op_.grid_h, y1 = (i + 1) * op_.height / op_.grid_h;
+    return {band % bands_per_row(), y0, y1, rows_per_line_, (y1 - y0 + rows_per_line_ - 1) / rows_per_line_};
+  }
+
+  int64_t first_column(int64_t j) const { return j * op_.width / op_.grid_w; }
+  int64_t columns(int64_t j) const { return first_column(j + 1) - first_column(j); }
+
+  // Place of cell j's parameters.
+  int64_t first_parameter(int64_t band, int64_t j) const {
+    return (band / bands_per_row() * op_.grid_w + j) * op_.channels + band % bands_per_row();
+  }
+
+  int64_t values(int64_t band, int64_t j) const {
+    const Band cells = band_at(band);
+    return op_.batch * (cells.y1 - cells.y0) * columns(j);
+  }
+
+  // Runs body(band, lines) on each chunk of a unit.
   template <typename Body>
-  void for_each_run(const Group& cell, Lines lines, const Body& body) const {
+  void for_each_chunk(int64_t band, int64_t unit, const Body& body) const {
+    const Band cells = band_at(band);
+    const int64_t lines = op_.batch * cells.lines_per_image;
+    const int64_t chunks = (lines + lines_per_chunk_ - 1) / lines_per_chunk_;
+    for (int64_t chunk = unit * chunks / units_; chunk < (unit + 1) * chunks / units_; ++chunk) {
+      body(cells, Lines{chunk * lines_per_chunk_, std::min((chunk + 1) * lines_per_chunk_, lines)});
+    }
+  }
+
+  // Runs body(j, position, values) on each run of memory, of cell j.
+  template <typename Body>
+  void for_each_run(const Band& cells, Lines lines, const Body& body) const {
     for (int64_t line = lines.begin; line < lines.end; ++line) {
-      Position at{line / cell.lines_per_image, cell.channel, cell.row_of(line), cell.x0};
-      if (joins_pixels_) {
-        body(at, cell.rows_of(line) * cell.columns() * width_);
-      } else {
-        for (; at.x < cell.x1; ++at.x) body(at, width_);
+      Position at{line / cells.lines_per_image, cells.channel, cells.row(line), 0};
+      for (int64_t j = 0; j < op_.grid_w; ++j) {
+        if (joins_pixels_) {
+          at.x = first_column(j);
+          body(j, at, cells.rows(line) * columns(j) * width_);
+        } else {
+          for (at.x = first_column(j); at.x < first_column(j + 1); ++at.x) body(j, at, width_);
+        }
       }
     }
   }
   template <typename Body>
-  void for_each_run(int64_t group, int64_t unit, const Body& body) const {
-    for_each_chunk(group, unit, [&](const Group& cell, Lines lines) { for_each_run(cell, lines, body); });
+  void for_each_run(int64_t band, int64_t unit, const Body& body) const {
+    for_each_chunk(band, unit, [&](const Band& cells, Lines lines) { for_each_run(cells, lines, body); });
   }
 
   static T* element(const Image& image, Position at) {
@@ -291,75 +324,90 @@ class RegionBatchNormCpu {
            at.x * image.stride.x;
   }
 
-  double inverse_deviation(int64_t group, int64_t c) const {
-    return 1 / std::sqrt(op_.biased(var_[group * width_ + c], values(group)) + op_.eps);
+  double inverse_deviation(int64_t band, int64_t j, int64_t k) const {
+    return 1 / std::sqrt(op_.biased(var_[k], values(band, j)) + op_.eps);
   }
 
-  // Tables of a group; slope and offset where the sums of gradients are given.
-  void fill(int64_t group, const Tables<C>& tables, const C* grad_weight, const C* grad_bias) const {
-    const double count = static_cast<double>(values(group));
-    for (int64_t c = 0; c < width_; ++c) {
-      const int64_t k = group * width_ + c;
-      const double r = inverse_deviation(group, c), scale = weight_ == nullptr ? r : r * weight_[k];
-      tables.mean[c] = mean_[k];
-      tables.scale[c] = static_cast<C>(scale);
-      tables.bias[c] = bias_ == nullptr ? C(0) : bias_[k];
-      const bool through_statistics = grad_weight != nullptr && op_.training;
-      tables.slope[c] = through_statistics ? static_cast<C>(scale * r * grad_weight[k] / count) : C(0);
-      tables.offset[c] = through_statistics ? static_cast<C>(scale * grad_bias[k] / count) : C(0);
+  // The tables of a band; slope and offset where the sums of gradients are given.
+  void fill(int64_t band, Workspace<C>& workspace, const C* grad_weight, const C* grad_bias) const {
+    const bool through_statistics = grad_weight != nullptr && op_.training;
+    for (int64_t j = 0; j < op_.grid_w; ++j) {
+      const Tables<C> tables = tables_of(workspace, j);
+      const double count = static_cast<double>(values(band, j));
+      for (int64_t c = 0; c < width_; ++c) {
+        const int64_t k = first_parameter(band, j) + c;
+        const double r = inverse_deviation(band, j, k), scale = weight_ == nullptr ? r : r * weight_[k];
+        tables.mean[c] = mean_[k];
+        tables.scale[c] = static_cast<C>(scale);
+        tables.bias[c] = bias_ == nullptr ? C(0) : bias_[k];
+        tables.slope[c] = through_statistics ? static_cast<C>(scale * r * grad_weight[k] / count) : C(0);
+        tables.offset[c] = through_statistics ? static_cast<C>(scale * grad_bias[k] / count) : C(0);
+      }
+      for (C* table : {tables.mean, tables.scale, tables.bias, tables.slope, tables.offset}) repeat(table);
     }
-    for (C* table : {tables.mean, tables.scale, tables.bias, tables.slope, tables.offset}) repeat(table);
   }
 
+  // Fills a table that has one pixel's channels.
   void repeat(C* table) const {
-    for (int64_t k = width_; k < period_; ++k) table[k] = table[k - width_];
+    for (int64_t filled = width_; filled < period_; filled *= 2) {
+      std::copy_n(table, std::min(filled, period_ - filled), table + filled);
+    }
   }
 
-  double over_period(const C* table, int64_t c) const {
-    double sum = 0;
-    for (int64_t k = c; k < period_; k += width_) sum += table[k];
-    return sum;
+  // Adds up the pixels of a table in its first one.
+  void collapse(C* table) const {
+    for (int64_t pixels = period_ / width_; pixels > 1;) {
+      const int64_t half = pixels / 2;
+      const C* upper = table + (pixels - half) * width_;
+      for (int64_t k = 0; k < half * width_; ++k) table[k] += upper[k];
+      pixels -= half;
+    }
   }
 
-  // Starts a chunk's sums, about the mean of its first pixels: of (x - shift)^2 cancellation then loses next to
+  void clear(Sums<C> sums) const {
+    std::fill_n(sums.sum, period_, C(0));
+    std::fill_n(sums.product, period_, C(0));
+  }
+
+  // Starts a chunk's sums, about the mean of its first pixels: of (x - shift)^2 cancellation then takes next to
   // nothing, and at worst pixels / SHIFT_PIXELS roundoffs, however far from zero the mean is.
-  void shift(const Group& cell, Lines lines, Image input, const Tables<C>& tables) const {
+  void start(const Band& cells, Lines lines, int64_t j, Image input, Sums<C> sums) const {
     constexpr int64_t SHIFT_PIXELS = 16;
-    const int64_t pixels = std::min(SHIFT_PIXELS, cell.columns());
-    const Position at{lines.begin / cell.lines_per_image, cell.channel, cell.row_of(lines.begin), cell.x0};
-    std::fill_n(tables.mean, width_, C(0));
+    const int64_t pixels = std::min(SHIFT_PIXELS, columns(j));
+    const Position at{lines.begin / cells.lines_per_image, cells.channel, cells.row(lines.begin), first_column(j)};
+    std::fill_n(sums.shift, width_, C(0));
     for (int64_t x = 0; x < pixels; ++x) {
       const T* from = element(input, at) + x * input.stride.x;
-      for (int64_t c = 0; c < width_; ++c) tables.mean[c] += widen(from[c]);
+      for (int64_t c = 0; c < width_; ++c) sums.shift[c] += widen(from[c]);
     }
-    for (int64_t c = 0; c < width_; ++c) tables.mean[c] /= static_cast<C>(pixels);
-    repeat(tables.mean);
-    std::fill_n(tables.sum, period_, C(0));
-    std::fill_n(tables.product, period_, C(0));
+    for (int64_t c = 0; c < width_; ++c) sums.shift[c] /= static_cast<C>(pixels);
+    repeat(sums.shift);
+    clear(sums);
   }
 
-  void add_chunk(double* total, const Tables<C>& tables, int64_t pixels) const {
+  // Adds a chunk's moments; turns its sums into means and squares about them.
+  void add_chunk(double* total, Sums<C> sums, int64_t pixels) const {
+    collapse(sums.sum);
+    collapse(sums.product);
     const double count = static_cast<double>(pixels);
-    combine(
-        total, count, [&](int64_t c) { return tables.mean[c] + over_period(tables.sum, c) / count; },
-        [&](int64_t c) {
-          const double sum = over_period(tables.sum, c);
-          return std::max(over_period(tables.product, c) - sum * sum / count, 0.0);
-        });
+    for (int64_t c = 0; c < width_; ++c) {
+      const double sum = sums.sum[c], square = sums.product[c] - sum * sum / count;
+      combine(total, count, c, sums.shift[c] + sum / count, std::max(square, 0.0));
+    }
+    total[0] += count;
   }
 
-  // Chan, Golub and LeVeque (1979), eq. 2.1: total, a count with means and summed squares about them, and another.
-  template <typename Means, typename Squares>
-  void combine(double* total, double count, const Means& means, const Squares& squares) const {
+  void combine(double* total, double count, const double* means, const double* squares) const {
     if (count == 0) return;
-    const double share = count / (total[0] + count), weight = total[0] * share;
+    for (int64_t c = 0; c < width_; ++c) combine(total, count, c, means[c], squares[c]);
     total[0] += count;
-    for (int64_t c = 0; c < width_; ++c) {
-      double &mean = total[1 + c], &square = total[1 + width_ + c];
-      const double delta = means(c) - mean;
-      mean += delta * share;
-      square += squares(c) + delta * delta * weight;
-    }
+  }
+
+  // Chan, Golub and LeVeque (1979), eq. 2.1, for one channel of a count with means and squares and of another.
+  void combine(double* total, double count, int64_t c, double other_mean, double other_squares) const {
+    const double share = count / (total[0] + count), delta = other_mean - total[1 + c];
+    total[1 + c] += delta * share;
+    total[1 + width_ + c] += other_squares + delta * delta * total[0] * share;
   }
 
   const RegionBatchNorm& op_;
@@ -367,30 +415,31 @@ class RegionBatchNormCpu {
   C *mean_, *var_;
   const Parallel& parallel_;
   const Kernels<T> kernels_;
-  int64_t width_;           // channels of a group
-  int64_t groups_, units_;  // units of a group
-  int64_t period_;          // of the tables
-  bool joins_pixels_;       // into one run
-  int64_t rows_per_line_;   // more than one where rows lie side by side too
-  int64_t chunk_pixels_;    // about as many
+  int64_t width_;   // channels of a band
+  int64_t bands_;   // of all cells and channels
+  int64_t units_;   // of a band
+  int64_t period_;  // of the tables
+  int64_t rows_per_line_, lines_per_chunk_;
+  bool joins_pixels_;   // into one run
+  bool band_a_thread_;  // else all threads work on one band after another
 };
 
 }  // namespace
 
 void region_batch_norm_forward_cpu(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                                   Image input, Image output, const Parallel& parallel) {
+                                   Image input, Image output, const Parallel& parallel, int64_t threads) {
   dispatch(op.scalar, [&](auto zero) {
-    RegionBatchNormCpu<decltype(zero)>(op, parameters, {input, output}, parallel).forward(input, output);
+    RegionBatchNormCpu<decltype(zero)>(op, parameters, {input, output}, parallel, threads).forward(input, output);
   });
 }
 
 void region_batch_norm_backward_cpu(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
                                     Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                    void* grad_bias, const Parallel& parallel) {
+                                    void* grad_bias, const Parallel& parallel, int64_t threads) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
-    RegionBatchNormCpu<T>(op, parameters, {grad_output, input, grad_input}, parallel)
+    RegionBatchNormCpu<T>(op, parameters, {grad_output, input, grad_input}, parallel, threads)
         .backward(grad_output, input, grad_input, static_cast<C*>(grad_weight), static_cast<C*>(grad_bias));
   });
 }

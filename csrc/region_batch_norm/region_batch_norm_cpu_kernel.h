@@ -64,10 +64,13 @@ inline void store(float* to, V v) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
-// narrow<BFloat16> on vectors.
+// narrow<BFloat16> on vectors; but the processor's own conversion takes denormal numbers for 0.
 template <typename V>
 inline void store(BFloat16* to, V v) {
   constexpr int LANES = sizeof(V) / sizeof(float);
+#ifdef CPU_HAS_BF16
+  if constexpr (LANES == 16) return _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#endif
   if constexpr (LANES == 1) {
     *to = narrow<BFloat16>(v);
   } else {
@@ -129,13 +132,13 @@ template <typename T>
 struct MomentsPass {
   using C = typename Compute<T>::type;
   const T* x;
-  const Tables<C>& tables;
+  const Sums<C> sums;
 
   template <typename V>
   inline void at(int64_t i, int64_t j) const {
-    const V d = load<V>(x + i) - load<V>(tables.mean + j);
-    store(tables.sum + j, load<V>(tables.sum + j) + d);
-    store(tables.product + j, load<V>(tables.product + j) + d * d);
+    const V d = load<V>(x + i) - load<V>(sums.shift + j);
+    store(sums.sum + j, load<V>(sums.sum + j) + d);
+    store(sums.product + j, load<V>(sums.product + j) + d * d);
   }
 };
 
@@ -143,7 +146,7 @@ template <typename T, bool RELU>
 struct NormalisePass {
   using C = typename Compute<T>::type;
   const T* x;
-  const Tables<C>& tables;
+  const Tables<C> tables;
   T* output;
 
   template <typename V>
@@ -158,7 +161,7 @@ struct NormalisePass {
   }
 };
 
-// The gradient before ReLU, which is worked out again: the very operations of NormalisePass.
+// The gradient before ReLU, whose argument is worked out again by the very operations of NormalisePass.
 template <typename V, bool RELU, typename T, typename C>
 inline V gradient_at(const T* grad, V d, const Tables<C>& tables, int64_t j) {
   const V g = load<V>(grad);
@@ -174,14 +177,15 @@ template <typename T, bool RELU>
 struct GradientSumsPass {
   using C = typename Compute<T>::type;
   const T *grad, *x;
-  const Tables<C>& tables;
+  const Tables<C> tables;
+  const Sums<C> sums;
 
   template <typename V>
   inline void at(int64_t i, int64_t j) const {
     const V d = load<V>(x + i) - load<V>(tables.mean + j);
     const V g = gradient_at<V, RELU>(grad + i, d, tables, j);
-    store(tables.sum + j, load<V>(tables.sum + j) + g);
-    store(tables.product + j, load<V>(tables.product + j) + g * d);
+    store(sums.sum + j, load<V>(sums.sum + j) + g);
+    store(sums.product + j, load<V>(sums.product + j) + g * d);
   }
 };
 
@@ -189,7 +193,7 @@ template <typename T, bool RELU>
 struct GradientPass {
   using C = typename Compute<T>::type;
   const T *grad, *x;
-  const Tables<C>& tables;
+  const Tables<C> tables;
   T* grad_x;
 
   template <typename V>
@@ -201,22 +205,22 @@ struct GradientPass {
 };
 
 template <typename T, typename C>
-void add_moments(const T* x, int64_t length, const Tables<C>& tables) {
-  over_run(MomentsPass<T>{x, tables}, length, tables.period);
+void add_moments(const T* x, int64_t length, Sums<C> sums) {
+  over_run(MomentsPass<T>{x, sums}, length, sums.period);
 }
 
 template <typename T, bool RELU, typename C>
-void normalise(const T* x, int64_t length, const Tables<C>& tables, T* output) {
+void normalise(const T* x, int64_t length, Tables<C> tables, T* output) {
   over_run(NormalisePass<T, RELU>{x, tables, output}, length, tables.period);
 }
 
 template <typename T, bool RELU, typename C>
-void add_gradients(const T* grad, const T* x, int64_t length, const Tables<C>& tables) {
-  over_run(GradientSumsPass<T, RELU>{grad, x, tables}, length, tables.period);
+void add_gradients(const T* grad, const T* x, int64_t length, Tables<C> tables, Sums<C> sums) {
+  over_run(GradientSumsPass<T, RELU>{grad, x, tables, sums}, length, tables.period);
 }
 
 template <typename T, bool RELU, typename C>
-void gradient(const T* grad, const T* x, int64_t length, const Tables<C>& tables, T* grad_x) {
+void gradient(const T* grad, const T* x, int64_t length, Tables<C> tables, T* grad_x) {
   over_run(GradientPass<T, RELU>{grad, x, tables, grad_x}, length, tables.period);
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "attention_maps/attention_maps.h"
+#include "region_batch_norm/region_batch_norm.h"
 #include "region_conv2d/region_conv2d.h"
 #include "softmax_dice_loss/softmax_dice_loss.h"
 
@@ -41,6 +42,20 @@ const char* region_conv2d_backward_weight(const RegionConv2d* op, const Image* g
                                           void* partial, int64_t chunks, void* grad_weight, void* grad_bias) {
   return message_of([&] {
     region_conv2d_backward_weight_cuda(*op, *grad_output, *input, partial, chunks, grad_weight, grad_bias, nullptr);
+  });
+}
+
+const char* region_batch_norm_forward(const RegionBatchNorm* op, const RegionBatchNormParameters* parameters,
+                                      const Image* input, const Image* output) {
+  return message_of([&] { region_batch_norm_forward_cuda(*op, *parameters, *input, *output, nullptr); });
+}
+
+const char* region_batch_norm_backward(const RegionBatchNorm* op, const RegionBatchNormParameters* parameters,
+                                       const Image* grad_output, const Image* input, const Image* grad_input,
+                                       void* grad_weight, void* grad_bias) {
+  return message_of([&] {
+    region_batch_norm_backward_cuda(*op, *parameters, *grad_output, *input, *grad_input, grad_weight, grad_bias,
+                                    nullptr);
   });
 }
 

@@ -45,6 +45,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 # The structures of csrc, for struct.pack.
 IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i?9q", "i3q3dP3qP", "i?2qdP3qP?qP"
+REGION_BATCH_NORM, REGION_BATCH_NORM_PARAMETERS = "i??6qd", "4P"
 
 
 def call(library: ctypes.CDLL, name: str, *arguments: bytes | Tensor | int | None) -> None:
@@ -194,6 +195,83 @@ def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
     call(library, "region_conv2d_backward_weight", op, image(grad), image(input), partial, 1, None, grad_bias)
     expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
     torch.testing.assert_close(grad_bias, expected)
+
+
+def region_batch_norm(
+    library: ctypes.CDLL,
+    input: Tensor,
+    parameters: list[Tensor | None],
+    grad: Tensor,
+    grid: tuple[int, int],
+    training: bool,
+    relu: bool,
+) -> list[Tensor]:
+    """Output, the gradients of input, weight and bias and, in training, mean and variance."""
+    sizes = *input.shape, *grid
+    op = struct.pack(REGION_BATCH_NORM, DTYPES.index(input.dtype), training, relu, *sizes, 1e-3)
+    weight, bias, mean, var = parameters
+    if training:
+        shape = *grid, input.shape[1]
+        mean, var = (unwritten(*shape, like=input, dtype=compute_type(input)) for _ in range(2))
+    pointers = [0 if t is None else t.data_ptr() for t in (weight, bias, mean, var)]
+    arguments = op, struct.pack(REGION_BATCH_NORM_PARAMETERS, *pointers)
+    output, grad_input = (torch.full_like(input, torch.nan) for _ in range(2))
+    grad_weight, grad_bias = torch.full_like(mean, torch.nan), torch.full_like(mean, torch.nan)
+    call(library, "region_batch_norm_forward", *arguments, image(input), image(output))
+    images = image(grad), image(input), image(grad_input)
+    call(library, "region_batch_norm_backward", *arguments, *images, grad_weight, grad_bias)
+    return [output, grad_input, grad_weight, grad_bias] + ([mean, var] if training else [])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_region_batch_norm(
+    library: ctypes.CDLL, dtype: torch.dtype, layout: torch.memory_format, training: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for grid, affine, relu in (((1, 1), True, True), ((2, 3), True, True), ((7, 2), False, False)):
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        input = (draw(3, 5, 13, 11) + 0.5).to(dtype).contiguous(memory_format=layout)  # means are not near 0
+        compute = compute_type(input)
+        parameters = [draw(*grid, 5).to(compute) for _ in range(3)]
+        parameters.append(torch.rand(*grid, 5, generator=generator).to(compute) + 0.1)
+        mean, var = (t.double() for t in parameters[2:])
+        leaves = [input, *parameters[:2]] if affine else [input]
+        exact = [t.double().requires_grad_() for t in leaves]
+        given = [*exact[1:], mean, var] if affine else [None, None, mean, var]
+        options = dict(grid=grid, training=training, eps=1e-3, momentum=1.0)
+        expected = reference.region_batch_norm(exact[0], *given, **options)
+        grad = draw(*input.shape).to(dtype).contiguous(memory_format=layout)
+        if relu:
+            # Where ReLU bends, rounding decides whether the gradient passes.
+            grad = torch.where(expected.abs() > 1e-3, grad, 0)
+            expected = expected.relu()
+        wanted = [expected, *torch.autograd.grad(expected, exact, grad.double())]
+        own = parameters if affine else [None, None, *parameters[2:]]
+        actual = in_every_order(
+            library,
+            lambda input=input, own=own, grad=grad, grid=grid, relu=relu: region_batch_norm(
+                library, input, own, grad, grid, training, relu
+            ),
+        )
+        for one, other in zip(actual, wanted, strict=False):
+            assert_close(one, other, TOLERANCE[dtype])
+        if training:
+            assert_close(actual[4], mean, TOLERANCE[compute])
+            assert_close(actual[5], var, TOLERANCE[compute])
+
+
+def test_region_batch_norm_without_values(library: ctypes.CDLL) -> None:
+    for batch, channels in ((0, 2), (2, 0)):
+        input = torch.rand(batch, channels, 4, 4)
+        parameters = [torch.ones(2, 2, channels) for _ in range(4)]
+        output, *grads = region_batch_norm(library, input, parameters, input, (2, 2), False, True)
+        assert output.shape == input.shape
+        assert all(g.count_nonzero() == 0 for g in grads)
 
 
 def attention_maps(

@@ -1,0 +1,92 @@
+"""region_batch_norm with ReLU at the sizes of JAA-Net's batch norms, in training, against plain PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from comparison import Comparison, Function
+from torch import Tensor
+
+from jaa_ext.ops import reference, region_batch_norm
+
+
+@dataclass(frozen=True)
+class Case:
+    channels: int
+    size: int
+    grid: int
+    batch: int = 8
+
+    def __str__(self) -> str:
+        return f"{self.channels}, {self.size}x{self.size}, grid {self.grid}"
+
+    @property
+    def values(self) -> int:
+        return self.batch * self.channels * self.size**2
+
+    def bytes(self, backward: bool) -> int:
+        """Input read and output written once; then input and gradient read and a gradient written once."""
+        return 4 * self.values * (5 if backward else 2)
+
+
+CASES = [
+    Case(32, 176, 8),
+    Case(16, 176, 4),
+    Case(8, 176, 2),
+    Case(64, 88, 8),
+    Case(32, 88, 4),
+    Case(16, 88, 2),
+    Case(32, 176, 1),
+    Case(64, 88, 1),
+    Case(96, 44, 1),
+    Case(64, 50, 1),
+    Case(128, 22, 1),
+    Case(160, 11, 1),
+]
+SMOKE_CASE = Case(5, 8, 2, batch=2)
+
+
+def test_region_batch_norm(case: Case, backward: bool, device: str, comparison: Comparison) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device).requires_grad_(backward)
+
+    input = draw(case.batch, case.channels, case.size, case.size)
+    nhwc = input.detach().contiguous(memory_format=torch.channels_last).requires_grad_(backward)
+    parameters = draw(case.grid, case.grid, case.channels), draw(case.grid, case.grid, case.channels)
+    ours = partial(normalise, region_batch_norm)
+    exact = partial(normalise, reference.region_batch_norm)
+    eager = cells_as_channels if case.grid > 1 else ordinary
+    for suffix, image in (("", input), (", channels last", nhwc)):
+        comparison.add(f"jaa_ext{suffix}", ours, (image, *parameters), exact=exact)
+    for suffix, image in (("", input), (", channels last", nhwc)):
+        comparison.add(f"eager{suffix}", eager, (image, *parameters), exact=exact)
+    comparison.add_compiled(["eager", "eager, channels last"])
+    comparison.run("region_batch_norm", str(case), operations=0, bytes=case.bytes(backward))
+
+
+def normalise(op: Function, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The op with the statistics of the batch."""
+    return op(input, weight, bias, None, None, grid=tuple(weight.shape[:2]), training=True, relu=True)
+
+
+def ordinary(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.batch_norm(input, None, None, weight.flatten(), bias.flatten(), training=True).relu()
+
+
+def cells_as_channels(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Cells moved into the channels of one batch norm, in the order that leaves its memory format."""
+    batch, channels, height, width = input.shape
+    grid = weight.shape[0]
+    cells = input.reshape(batch, channels, grid, height // grid, grid, width // grid)
+    if input.is_contiguous():
+        output = ordinary(cells.permute(0, 2, 4, 1, 3, 5).flatten(1, 3), weight, bias)
+        output = output.view(batch, grid, grid, channels, height // grid, width // grid)
+        return output.permute(0, 3, 1, 4, 2, 5).reshape(input.shape)
+    output = ordinary(cells.permute(0, 3, 5, 2, 4, 1).flatten(3).permute(0, 3, 1, 2), weight, bias)
+    output = output.permute(0, 2, 3, 1).view(batch, height // grid, width // grid, grid, grid, channels)
+    return output.permute(0, 3, 1, 4, 2, 5).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
