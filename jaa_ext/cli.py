@@ -90,14 +90,10 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a model on the test set of a recipe."""
-    import torch
-
     from jaa_ext.engine import evaluate as run
     from jaa_ext.engine import load_recipe
     from jaa_ext.models import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen, network = load_recipe(recipe), load_model(model)
     _, test_set = chosen.data.build(network.config)
     scores = run(

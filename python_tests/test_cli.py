@@ -142,6 +142,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("train", "nonsense"): "nonsense: no such recipe; give a YAML file or one of demo, journal, paper",
         ("train", wrong): 'wrong.yaml: steps.0.lr: should be a number above 0, got "fast"',
         ("train", recipe, "--device", "tpu"): 'device must be "auto", "cpu", "cuda" or "cuda:<number>"',
+        ("predict", photo, "--weights", weights, "--device", "tpu"): "device must be",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
     }.items():

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import BORDER, align_face, aligned_size, normalize, transform
+from jaa_ext.device import resolve_device
 from jaa_ext.models import JAANet
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
 
@@ -55,10 +56,10 @@ class Predictor:
     Args:
         model: a JAANet or a model like it. It is moved to the device and put into evaluation mode.
         detector: from an RGB image (H, W, 3) uint8 to its faces; None for `FaceDetector`.
-        device: a torch device, or "auto" for the GPU if there is one.
+        device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
 
     Raises:
-        ValueError: a model without AU detection.
+        ValueError: a model without AU detection, or a device that is not there.
         MissingDependency: no detector is given and dlib or its landmark model is not installed.
     """
 
@@ -73,9 +74,7 @@ class Predictor:
             raise ValueError(
                 "Predictor: got a model without AU detection (au_detection=False), wanted one with it"
             )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.model = model.to(self.device).eval()
         self.detector = detector or FaceDetector()
 
