@@ -24,6 +24,7 @@ from jaa_ext.nn import (
     RegionLayer,
     scale_gradient,
 )
+from jaa_ext.nn.losses import full_precision
 from jaa_ext.ops import attention_maps
 
 
@@ -206,7 +207,7 @@ class JAAOutput:
     @property
     def probabilities(self) -> Tensor | None:
         """(N, A) probability that each AU is present, float32 or float64."""
-        return None if self.logits is None else _full(self.logits).softmax(1)[:, 1]
+        return None if self.logits is None else full_precision(self.logits).softmax(1)[:, 1]
 
 
 class JAANet(nn.Module):
@@ -398,7 +399,3 @@ def remove_padding(x: Tensor) -> Tensor:
 
 def _zoom(x: Tensor, side: int) -> Tensor:
     return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
