@@ -58,7 +58,7 @@ class SoftmaxDiceLoss(nn.Module):
 class AlignmentLoss(nn.Module):
     """E_align (Eq. 2): squared landmark errors over 2 d^2, summed over landmarks, averaged over the batch.
 
-    d is the distance between the means of the six true landmarks of either eye.
+    d is the `jaa_ext.data.eye_distance` of the true landmarks.
 
     Shape:
         landmarks and target (N, 49, 2) in pixels -> scalar. Half types compute in float32.
@@ -75,9 +75,8 @@ class AlignmentLoss(nn.Module):
                 f"got {list(landmarks.shape)} and {list(target.shape)}"
             )
         landmarks, target = full_precision(landmarks), full_precision(target)
-        eyes = target[:, facs.LEFT_EYE].mean(1) - target[:, facs.RIGHT_EYE].mean(1)
         errors = (landmarks - target).square().sum((1, 2))
-        return (errors / (2 * eyes.square().sum(1))).mean()
+        return (errors / (2 * facs.eye_distance(target).square())).mean()
 
 
 class AttentionLoss(nn.Module):
