@@ -74,6 +74,7 @@ def train(
         {
             out / "model.safetensors": "the trained model",
             out / "metrics.json": "its scores (metrics.csv likewise)",
+            out / "predictions.csv": "labels, probabilities and landmarks of each test face",
             out / "history.json": "losses and scores of each epoch",
             out / "tensorboard": "the same for TensorBoard",
         }
