@@ -74,6 +74,7 @@ def train(
         {
             out / "model.safetensors": "the trained model",
             out / "metrics.json": "its scores (metrics.csv likewise)",
+            out / "predictions.csv": "labels, probabilities and landmarks of each test face",
             out / "history.json": "losses and scores of each epoch",
             out / "tensorboard": "the same for TensorBoard",
         }
@@ -90,16 +91,12 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a model on the test set of a recipe."""
-    import torch
-
     from jaa_ext.engine import evaluate as run
     from jaa_ext.engine import load_recipe
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
     keep_freed_memory()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen, network = load_recipe(recipe), load_model(model)
     _, test_set = chosen.data.build(network.config)
     scores = run(

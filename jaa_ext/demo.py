@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from jaa_ext.data import Crops, FaceDataset, normalize
-from jaa_ext.engine import Scores, evaluate, load_recipe, train
+from jaa_ext.engine import Scores, load_recipe, train
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.predict.draw import attention_figure, training_figure
 
@@ -38,11 +38,11 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     recipe = load_recipe("demo")
     say = partial(console.print, soft_wrap=True, highlight=False)
     say("Training a small JAA-Net on drawn faces. Ctrl-C stops it, the same command goes on.")
-    train(recipe, out, resume=(out / "checkpoint.pt").exists(), seed=seed, device=device, console=console)
+    resume = (out / "checkpoint.pt").exists()
+    scores = train(recipe, out, resume=resume, seed=seed, device=device, console=console)
 
     model = load_model(out / "model.safetensors")
     _, test_set = recipe.data.build(model.config)
-    scores = evaluate(model, test_set, batch_size=32, predictions=out / "predictions.csv")
     training_figure(json.loads((out / "history.json").read_text()), out / "training.png", model.note)
     _draw_attention(model, test_set, out / "attention.png")
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NUM_LANDMARKS = 49
 
@@ -102,3 +106,9 @@ def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
     if missing:
         raise ValueError(f"no rule for AU {missing[0]}: known are {sorted(AU_RULES)}, or give a facs.AURule")
     return tuple(au if isinstance(au, AURule) else AU_RULES[au] for au in aus)
+
+
+def eye_distance(landmarks: Tensor) -> Tensor:
+    """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
+    left, right = (landmarks[..., list(eye), :].mean(-2) for eye in (LEFT_EYE, RIGHT_EYE))
+    return (right - left).square().sum(-1).sqrt()

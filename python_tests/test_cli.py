@@ -73,8 +73,12 @@ def test_train_resume_evaluate(jaa, recipe: Path, tmp_path: Path) -> None:
     code, _, _ = jaa("evaluate", out / "model.safetensors", "--recipe", recipe, "--out", tmp_path / "scores")
     assert code == 0
     assert json.loads((tmp_path / "scores" / "metrics.json").read_text()) == trained
-    with (tmp_path / "scores" / "predictions.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 12
+    again, trained = (
+        list(csv.DictReader((folder / "predictions.csv").open())) for folder in (tmp_path / "scores", out)
+    )
+    assert len(again) == 12 and [row["id"] for row in again] == [row["id"] for row in trained]
+    for one, other in zip(again, trained, strict=True):
+        assert float(one["AU12_probability"]) == pytest.approx(float(other["AU12_probability"]), abs=1e-4)
 
 
 def test_demo_writes_what_it_says(jaa, recipe: Path, tmp_path: Path, monkeypatch) -> None:
@@ -142,6 +146,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("train", "nonsense"): "nonsense: no such recipe; give a YAML file or one of demo, journal, paper",
         ("train", wrong): 'wrong.yaml: steps.0.lr: should be a number above 0, got "fast"',
         ("train", recipe, "--device", "tpu"): 'device must be "auto", "cpu", "cuda" or "cuda:<number>"',
+        ("predict", photo, "--weights", weights, "--device", "tpu"): "device must be",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
     }.items():

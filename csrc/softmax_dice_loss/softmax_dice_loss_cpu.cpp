@@ -1,49 +1,71 @@
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
+#include "../common/cpu_level.h"
 #include "../common/dispatch.h"
 #include "softmax_dice_loss.h"
 
 namespace jaa_ext {
 namespace {
 
-// Samples summed together. The sums of chunks are added in order: the bits do not depend on the threads.
+// Samples summed together, in the compute type. The sums of chunks are added in order and in double: the bits do not
+// depend on the threads.
 constexpr int64_t CHUNK = 64;
 
-struct ChunkSums {
-  std::vector<AuSums> per_au;
-  int64_t wrong = -1;  // index of the first wrong label
+template <typename T>
+struct Kernels {
+  using C = typename Compute<T>::type;
+  void (*sum_over_samples)(const SoftmaxDiceLoss&, int64_t begin, int64_t end, AuSums* sums);
+  void (*differentiate)(const SoftmaxDiceLoss&, int64_t begin, int64_t end, const C* of_aus, T* grad_logits);
 };
 
+#define CPU_KERNEL_FILE "../softmax_dice_loss/softmax_dice_loss_cpu_kernel.h"
+#include "../common/for_each_cpu_level.h"
+
 template <typename T>
-ChunkSums sum_over_samples(const SoftmaxDiceLoss& op, const Parallel& parallel) {
-  using C = typename Compute<T>::type;
-  const int64_t count = std::max<int64_t>((op.samples + CHUNK - 1) / CHUNK, 1);
-  std::vector<ChunkSums> chunks(count);
-  parallel(count, [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk) {
-      ChunkSums& sums = chunks[chunk];
-      sums.per_au.resize(op.aus);
-      for (int64_t n = chunk * CHUNK; n < std::min((chunk + 1) * CHUNK, op.samples); ++n) {
-        for (int64_t au = 0; au < op.aus; ++au) {
-          const Label<C> label = label_of<T>(op, n, au);
-          if (!label.valid) continue;
-          if (label.wrong && sums.wrong < 0) sums.wrong = n * op.aus + au;
-          add(sums.per_au[au], label, op.smooth);
-        }
-      }
-    }
-  });
-  ChunkSums& total = chunks[0];
-  for (int64_t chunk = 1; chunk < count; ++chunk) {
-    for (int64_t au = 0; au < op.aus; ++au) total.per_au[au] += chunks[chunk].per_au[au];
-    if (total.wrong < 0) total.wrong = chunks[chunk].wrong;
-  }
-  return std::move(total);
+Kernels<T> kernels_for_processor() {
+  JAA_EXT_AT_CPU_LEVEL(kernels<T>());
 }
 
-int64_t aus_with_labels(const ChunkSums& sums) {
-  return std::count_if(sums.per_au.begin(), sums.per_au.end(), [](const AuSums& au) { return au.labels > 0; });
+// Runs body(chunk, begin, end) on every chunk of samples.
+template <typename Body>
+void for_each_chunk(const SoftmaxDiceLoss& op, const Parallel& parallel, const Body& body) {
+  parallel((op.samples + CHUNK - 1) / CHUNK, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      body(chunk, chunk * CHUNK, std::min((chunk + 1) * CHUNK, op.samples));
+    }
+  });
+}
+
+template <typename T>
+std::vector<AuSums> sum_over_samples(const SoftmaxDiceLoss& op, const Parallel& parallel) {
+  const Kernels<T> kernels = kernels_for_processor<T>();
+  const int64_t chunks = std::max<int64_t>((op.samples + CHUNK - 1) / CHUNK, 1);
+  std::vector<AuSums> sums(chunks * op.aus);
+  for_each_chunk(op, parallel, [&](int64_t chunk, int64_t begin, int64_t end) {
+    kernels.sum_over_samples(op, begin, end, sums.data() + chunk * op.aus);
+  });
+  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+    for (int64_t au = 0; au < op.aus; ++au) sums[au] += sums[chunk * op.aus + au];
+  }
+  sums.resize(op.aus);
+  return sums;
+}
+
+double aus_with_labels(const std::vector<AuSums>& sums) {
+  const auto count = std::count_if(sums.begin(), sums.end(), [](const AuSums& au) { return au.labels > 0; });
+  return static_cast<double>(std::max<int64_t>(count, 1));
+}
+
+template <typename C>
+int64_t first_wrong_label(const SoftmaxDiceLoss& op) {
+  for (int64_t place = 0; place < op.samples * op.aus; ++place) {
+    const C p = op.target_is_probability ? static_cast<const C*>(op.target)[place]
+                                         : static_cast<C>(static_cast<const int64_t*>(op.target)[place]);
+    if (p != static_cast<C>(op.ignore_index) && !(p >= 0 && p <= 1)) return place;
+  }
+  return -1;
 }
 
 }  // namespace
@@ -54,14 +76,13 @@ int64_t softmax_dice_loss_forward_cpu(const SoftmaxDiceLoss& op, void* softmax, 
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
-    const ChunkSums sums = sum_over_samples<T>(op, parallel);
-    wrong = sums.wrong;
-    if (wrong >= 0) return;
+    const std::vector<AuSums> sums = sum_over_samples<T>(op, parallel);
     double softmax_sum = 0, dice_sum = 0;
-    for (int64_t au = 0; au < op.aus; ++au) au_loss<C>(op, au, sums.per_au[au], softmax_sum, dice_sum);
-    const double aus = static_cast<double>(std::max<int64_t>(aus_with_labels(sums), 1));
-    *static_cast<T*>(softmax) = narrow<T>(static_cast<C>(softmax_sum / aus));
-    *static_cast<T*>(dice) = narrow<T>(static_cast<C>(dice_sum / aus));
+    for (int64_t au = 0; au < op.aus; ++au) au_loss<C>(op, au, sums[au], softmax_sum, dice_sum);
+    if (std::isnan(softmax_sum)) wrong = first_wrong_label<C>(op);
+    if (wrong >= 0) return;
+    *static_cast<T*>(softmax) = narrow<T>(static_cast<C>(softmax_sum / aus_with_labels(sums)));
+    *static_cast<T*>(dice) = narrow<T>(static_cast<C>(dice_sum / aus_with_labels(sums)));
   });
   return wrong;
 }
@@ -71,23 +92,19 @@ void softmax_dice_loss_backward_cpu(const SoftmaxDiceLoss& op, const void* grad_
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
-    const ChunkSums sums = sum_over_samples<T>(op, parallel);
-    const double aus = static_cast<double>(std::max<int64_t>(aus_with_labels(sums), 1));
-    const double softmax = widen(*static_cast<const T*>(grad_softmax)) / aus;
-    const double dice = widen(*static_cast<const T*>(grad_dice)) / aus;
-    parallel((op.samples + CHUNK - 1) / CHUNK, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin * CHUNK; n < std::min(end * CHUNK, op.samples); ++n) {
-        T* absent = static_cast<T*>(grad_logits) + 2 * n * op.aus;
-        T* present = absent + op.aus;
-        for (int64_t au = 0; au < op.aus; ++au) {
-          const Label<C> label = label_of<T>(op, n, au);
-          const double weight = weight_of<C>(op, au);
-          const double gradient =
-              label.valid ? margin_gradient(op, label, sums.per_au[au], weight * softmax, weight * dice) : 0.0;
-          present[au] = narrow<T>(static_cast<C>(gradient));
-          absent[au] = narrow<T>(static_cast<C>(-gradient));
-        }
-      }
+    const std::vector<AuSums> sums = sum_over_samples<T>(op, parallel);
+    const double softmax = widen(*static_cast<const T*>(grad_softmax)) / aus_with_labels(sums);
+    const double dice = widen(*static_cast<const T*>(grad_dice)) / aus_with_labels(sums);
+    std::vector<C> of_aus(4 * op.aus);
+    for (int64_t au = 0; au < op.aus; ++au) {
+      const double weight = weight_of<C>(op, au), labels = static_cast<double>(std::max<int64_t>(sums[au].labels, 1));
+      const double values[] = {weight * softmax / labels, weight * dice / (op.batch_dice ? 1 : labels),
+                               sums[au].overlap, sums[au].squares};
+      for (int i = 0; i < 4; ++i) of_aus[i * op.aus + au] = static_cast<C>(values[i]);
+    }
+    const Kernels<T> kernels = kernels_for_processor<T>();
+    for_each_chunk(op, parallel, [&](int64_t, int64_t begin, int64_t end) {
+      kernels.differentiate(op, begin, end, of_aus.data(), static_cast<T*>(grad_logits));
     });
   });
 }

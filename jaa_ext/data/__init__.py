@@ -6,11 +6,11 @@ from jaa_ext.data.faces import (
     FaceSample,
     align_face,
     aligned_size,
-    eye_distance,
     flip,
     normalize,
 )
 from jaa_ext.data.synthetic import SyntheticFaces
+from jaa_ext.facs import eye_distance
 
 __all__ = [
     "Crops",

@@ -200,12 +200,5 @@ def transform(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.f
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def eye_distance(landmarks: Tensor) -> Tensor:
-    """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
-    left, right = (landmarks[..., list(eye), :].mean(-2) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
-    distance: Tensor = torch.linalg.vector_norm(right - left, dim=-1)
-    return distance
-
-
 _NOSE_TIP = 13
 _MOUTH_CORNERS = (31, 37)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops, FaceDataset, normalize
+from jaa_ext.device import resolve_device
 from jaa_ext.engine.metrics import Metrics, Scores
 from jaa_ext.engine.runtime import ignore_interrupts
 from jaa_ext.facs import NUM_LANDMARKS
@@ -33,14 +34,14 @@ def evaluate(
         model: is left in evaluation mode, on the device; a fused copy of it computes (`JAANet.fuse`).
         dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
         batch_size: faces at a time.
-        device: None for where the model is.
+        device: see `jaa_ext.device.resolve_device`; None for where the model is.
         workers: processes that read images; 0 reads in this one.
         predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
             up to the first slash), each AU's label (-1 missing) and probability, the predicted landmarks in
             pixels of the crop, and the model's note.
 
     Raises:
-        ValueError: no face, or the data set has other AUs than the model.
+        ValueError: no face, the data set has other AUs than the model, or a device that is not there.
     """
     if len(dataset) == 0:
         raise ValueError("evaluate: the data set is empty")
@@ -48,7 +49,7 @@ def evaluate(
         raise ValueError(
             f"evaluate: the model has AUs {list(model.config.aus)}, but the data set has {list(dataset.aus)}"
         )
-    device = torch.device(device) if device is not None else next(model.parameters()).device
+    device = resolve_device(device) if device is not None else next(model.parameters()).device
     fused = model.to(device).eval().fuse()
     loader: DataLoader[Any] = DataLoader(
         Crops(dataset, model.config.image_size, train=False),

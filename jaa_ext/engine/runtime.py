@@ -13,23 +13,15 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from jaa_ext.device import resolve_device
+
 
 def make_fabric(device: str, precision: Any) -> Fabric:
-    """Lightning Fabric on one device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".
-
-    Raises:
-        ValueError: another word, or a GPU that is not there.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind == "cpu" and not number:
-        return Fabric(accelerator="cpu", devices=1, precision=precision)
-    if kind != "cuda" or (number and not number.isdecimal()):
-        raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:<number>", got "{device}"')
-    if int(number or 0) >= torch.cuda.device_count():
-        raise ValueError(f'device "{device}" is not there: CUDA devices found: {torch.cuda.device_count()}')
-    return Fabric(accelerator="cuda", devices=[int(number or 0)], precision=precision)
+    """Lightning Fabric on one device, see `resolve_device`."""
+    chosen = resolve_device(device)
+    return Fabric(
+        accelerator=chosen.type, devices=1 if chosen.type == "cpu" else [chosen.index or 0], precision=precision
+    )
 
 
 def keep_freed_memory() -> None:

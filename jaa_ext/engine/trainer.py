@@ -54,8 +54,9 @@ def train(
     """Train a model and test it after every epoch.
 
     Writes into `out`: recipe.yaml; checkpoint.pt; losses.csv, the terms of each iteration; history.json, a
-    list with each epoch's mean losses, last learning rate and scores; tensorboard/; and in the end
-    model.safetensors, metrics.json and metrics.csv. A finished run that is resumed writes these three again.
+    list with each epoch's mean losses, last learning rate and scores; predictions.csv, of the test set after
+    the last epoch so far (see `evaluate`); tensorboard/; and in the end model.safetensors, metrics.json and
+    metrics.csv. A finished run that is resumed writes these three again.
 
     Args:
         recipe: see `load_recipe`.
@@ -256,7 +257,10 @@ class Trainer:
 
     def _end_epoch(self, stage: _Stage, speed: float) -> None:
         batch_size, workers = self.recipe.batch_size, self.recipe.workers
-        scores = evaluate(self.model, self.test_set, batch_size=batch_size, workers=workers)
+        predictions = self.out / "predictions.csv"
+        scores = evaluate(
+            self.model, self.test_set, batch_size=batch_size, workers=workers, predictions=predictions
+        )
         losses = {name: value / self.batch for name, value in self.sums.items()}
         lr = stage.optimizer.param_groups[0]["lr"]
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}

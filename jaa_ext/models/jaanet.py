@@ -26,6 +26,7 @@ from jaa_ext.nn import (
     RegionLayer,
     scale_gradient,
 )
+from jaa_ext.nn.losses import full_precision
 from jaa_ext.ops import attention_maps
 
 
@@ -208,7 +209,7 @@ class JAAOutput:
     @property
     def probabilities(self) -> Tensor | None:
         """(N, A) probability that each AU is present, float32 or float64."""
-        return None if self.logits is None else _full(self.logits).softmax(1)[:, 1]
+        return None if self.logits is None else full_precision(self.logits).softmax(1)[:, 1]
 
 
 class JAANet(nn.Module):
@@ -440,7 +441,3 @@ def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:
     one.weight = nn.Parameter((w2 @ w1).to(first.weight.dtype))
     one.bias = nn.Parameter((w2 @ b1 + b2).to(first.weight.dtype))
     return one
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -58,7 +58,7 @@ class SoftmaxDiceLoss(nn.Module):
 class AlignmentLoss(nn.Module):
     """E_align (Eq. 2): squared landmark errors over 2 d^2, summed over landmarks, averaged over the batch.
 
-    d is the distance between the means of the six true landmarks of either eye.
+    d is the `jaa_ext.data.eye_distance` of the true landmarks.
 
     Shape:
         landmarks and target (N, 49, 2) in pixels -> scalar. Half types compute in float32.
@@ -74,10 +74,9 @@ class AlignmentLoss(nn.Module):
                 f"AlignmentLoss: landmarks and target must both be (N, 49, 2), "
                 f"got {list(landmarks.shape)} and {list(target.shape)}"
             )
-        landmarks, target = _full(landmarks), _full(target)
-        eyes = target[:, facs.LEFT_EYE].mean(1) - target[:, facs.RIGHT_EYE].mean(1)
+        landmarks, target = full_precision(landmarks), full_precision(target)
         errors = (landmarks - target).square().sum((1, 2))
-        return (errors / (2 * eyes.square().sum(1))).mean()
+        return (errors / (2 * facs.eye_distance(target).square())).mean()
 
 
 class AttentionLoss(nn.Module):
@@ -110,7 +109,7 @@ class AttentionLoss(nn.Module):
                 f"got {list(refined.shape)} and {list(target_maps.shape)}"
             )
         eps = torch.finfo(refined.dtype).eps
-        v_hat, v = _full(refined).clamp(eps, 1 - eps), _full(target_maps)
+        v_hat, v = full_precision(refined).clamp(eps, 1 - eps), full_precision(target_maps)
         entropy = -(v * v_hat.log() + (1 - v) * (-v_hat).log1p())
         points = entropy.sum((2, 3)) if self.reduction == "sum" else entropy.mean((2, 3))
         return points.sum(1).mean()
@@ -155,6 +154,11 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
     return weights.float()
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Half types as float32; float32 and float64 as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class _ScaleGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -169,7 +173,3 @@ class _ScaleGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0] * ctx.factor, None
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

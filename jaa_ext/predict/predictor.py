@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import BORDER, align_face, aligned_size, normalize, transform
+from jaa_ext.device import resolve_device
 from jaa_ext.models import JAANet
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
 
@@ -56,10 +57,10 @@ class Predictor:
         model: a JAANet. It is moved to the device and put into evaluation mode; a fused copy of it predicts
             (`JAANet.fuse`), so that later changes of it have no effect.
         detector: from an RGB image (H, W, 3) uint8 to its faces; None for `FaceDetector`.
-        device: a torch device, or "auto" for the GPU if there is one.
+        device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
 
     Raises:
-        ValueError: a model without AU detection.
+        ValueError: a model without AU detection, or a device that is not there.
         MissingDependency: no detector is given and dlib or its landmark model is not installed.
     """
 
@@ -74,9 +75,7 @@ class Predictor:
             raise ValueError(
                 "Predictor: got a model without AU detection (au_detection=False), wanted one with it"
             )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.model = model.to(self.device).eval().fuse()
         self.detector = detector or FaceDetector()
 

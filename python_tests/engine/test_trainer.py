@@ -101,7 +101,7 @@ def test_what_a_run_leaves(finished: tuple[Path, Scores, str]) -> None:
     out, scores, text = finished
     assert {p.name for p in out.iterdir()} == {
         "recipe.yaml", "checkpoint.pt", "losses.csv", "history.json", "tensorboard",
-        "model.safetensors", "metrics.json", "metrics.csv",
+        "model.safetensors", "metrics.json", "metrics.csv", "predictions.csv",
     }  # fmt: skip
     assert any((out / "tensorboard").iterdir())
     assert Scores.from_dict(json.loads((out / "metrics.json").read_text())) == scores

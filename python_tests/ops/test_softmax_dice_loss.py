@@ -1,6 +1,9 @@
 """softmax_dice_loss against the reference in float64, and both against Eq. 6 and 7 written as loops."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,21 +68,67 @@ def test_equations(dice: str, smooth: float, device: str) -> None:
         assert [v.item() for v in losses] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("dice", ["sample", "batch"])
-@pytest.mark.parametrize("dtype", list(TOLERANCE))
-def test_matches_reference(dtype: torch.dtype, dice: str, device: str) -> None:
-    logits, target, weight = random_case(200, 12, dtype, device)
+def assert_matches_reference(logits: Tensor, target: Tensor, weight: Tensor, dice: str) -> None:
+    tolerance = TOLERANCE[logits.dtype]
     exact = logits.double().requires_grad_()
     logits.requires_grad_()
     losses = softmax_dice_loss(logits, target, weight, dice=dice)
     expected = reference.softmax_dice_loss(exact, target, weight, dice=dice)
     for actual, other in zip(losses, expected, strict=True):
-        assert actual.dtype == dtype and actual.shape == ()
-        assert actual.item() == pytest.approx(other.item(), rel=TOLERANCE[dtype])
+        assert actual.dtype == logits.dtype and actual.shape == ()
+        assert actual.item() == pytest.approx(other.item(), rel=tolerance)
     grad = gradients(softmax_dice_loss, logits, target, weight, dice=dice)
     exact_grad = gradients(reference.softmax_dice_loss, exact, target, weight, dice=dice)
-    assert grad.dtype == dtype
-    assert (grad - exact_grad).abs().max() <= TOLERANCE[dtype] * exact_grad.abs().max()
+    assert grad.dtype == logits.dtype
+    assert (grad - exact_grad).abs().max() <= tolerance * exact_grad.abs().max()
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_matches_reference(dtype: torch.dtype, dice: str, device: str) -> None:
+    assert_matches_reference(*random_case(200, 12, dtype, device), dice)
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512_bf16"])
+def test_every_instruction_set(level: str) -> None:
+    """Forced in a process of its own, with AU counts around whole vectors."""
+    code = (
+        "import sys, torch\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from test_softmax_dice_loss import TOLERANCE, assert_matches_reference, random_case\n"
+        "for dtype in TOLERANCE:\n"
+        "    for aus in (1, 4, 15, 16, 17, 40):\n"
+        "        for dice in ('sample', 'batch'):\n"
+        "            logits, target, weight = random_case(70, aus, dtype)\n"
+        "            assert_matches_reference(logits.clone(), target, weight, dice)\n"
+        "            strided = logits.permute(2, 0, 1).contiguous().permute(1, 2, 0)\n"
+        "            assert_matches_reference(strided, target, weight, dice)\n"
+        "from jaa_ext import _C; print(_C.build_info()['cpu_level'])\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, os.path.dirname(__file__)],
+        env={**os.environ, "JAA_EXT_CPU": level},
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode:
+        assert f"JAA_EXT_CPU={level}: this processor has at most" in run.stderr
+    else:
+        assert run.stdout.split() == [level]
+
+
+def test_every_single_label_is_accurate(device: str) -> None:
+    """The kernels' own exponential and logarithm, over all margins that float32 tells apart from 0."""
+    margins = torch.cat([torch.linspace(-86, 86, 500), torch.linspace(-1, 1, 500)])
+    for margin in margins:
+        logits = torch.stack([torch.zeros(1), margin[None]])[None].to(device).requires_grad_()
+        for label in (0, 1):
+            losses = softmax_dice_loss(logits, torch.tensor([[label]], device=device))
+            signed = margin.double() if label else -margin.double()
+            assert losses.softmax.item() == pytest.approx(math.log1p(math.exp(-signed)), rel=3e-7)
+            (grad,) = torch.autograd.grad(losses.softmax, logits)
+            p_hat = 1 / (1 + math.exp(-margin))
+            assert grad[0, 1, 0].item() == pytest.approx(p_hat - label, rel=3e-7, abs=1e-7 * label)
 
 
 @pytest.mark.parametrize("dice", ["sample", "batch"])

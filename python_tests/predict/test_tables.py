@@ -1,33 +1,16 @@
 """Tables are read back with the standard library's csv."""
 
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
 
 from jaa_ext import facs
-from jaa_ext.predict import FacePrediction, write_csv
+from jaa_ext.predict import write_csv
 from jaa_ext.predict.tables import columns
 
 AUS = (1, 12, facs.AURule((31, 37), 0.25))
 NOTE = 'Demonstration weights, "drawn" faces'
-
-
-def prediction(face_id=0, seed=0):
-    random = np.random.default_rng(seed)
-    probabilities = random.random(3).astype(np.float32)
-    return FacePrediction(
-        face_id=face_id,
-        box=(1.25, -2.0, 300.5, 400.0),
-        landmarks=random.uniform(-10, 5000, (49, 2)).astype(np.float32),
-        detected_landmarks=np.zeros((49, 2), np.float32),
-        probabilities=probabilities,
-        present=probabilities > 0.5,
-        crop=np.zeros((8, 8, 3), np.uint8),
-        initial_maps=None,
-        refined_maps=None,
-    )
 
 
 def read(path):
@@ -35,9 +18,18 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_what_is_written_is_read_back(tmp_path, prediction):
     path = tmp_path / "made" / "table.csv"
-    faces = [prediction(0, 1), prediction(1, 2)]
+    random = np.random.default_rng(0)
+    faces = [
+        prediction(
+            random.random(3),
+            face_id=i,
+            box=(1.25, -2.0, 300.5, 400.0),
+            landmarks=random.uniform(-10, 5000, (49, 2)).astype(np.float32),
+        )
+        for i in range(2)
+    ]
     write_csv(
         path, [("a, b.jpg", faces), ("none.jpg", []), (tmp_path / "ü.png", faces[:1])], AUS, weights=NOTE
     )
@@ -68,12 +60,12 @@ def test_a_table_without_faces_has_its_header(tmp_path):
     assert path.read_text().strip().split(",") == columns(AUS)
 
 
-def test_a_failure_leaves_the_older_table_alone(tmp_path):
+def test_a_failure_leaves_the_older_table_alone(tmp_path, prediction):
     path = tmp_path / "table.csv"
     path.write_text("older")
 
     def images():
-        yield "a.jpg", [prediction()]
+        yield "a.jpg", [prediction(np.zeros(3))]
         raise RuntimeError("the camera fell down")
 
     with pytest.raises(RuntimeError, match="camera"):
@@ -82,7 +74,7 @@ def test_a_failure_leaves_the_older_table_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_probabilities_that_do_not_fit_the_aus_are_refused(tmp_path):
-    face = dataclasses.replace(prediction(), probabilities=np.zeros(2, np.float32))
+def test_probabilities_that_do_not_fit_the_aus_are_refused(tmp_path, prediction):
+    face = prediction(np.zeros(2))
     with pytest.raises(ValueError, match=r"a\.jpg: got a face with 2 probabilities, wanted 3"):
         write_csv(tmp_path / "table.csv", [("a.jpg", [face])], AUS)

@@ -1,0 +1,23 @@
+"""The word for a device, as users give it."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1"; a torch device is itself.
+
+    Raises:
+        ValueError: another word, or a GPU that is not there.
+    """
+    if isinstance(device, torch.device):
+        return device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if device != "cpu" and (kind != "cuda" or (number and not number.isdecimal())):
+        raise ValueError(f'device must be "auto", "cpu", "cuda" or "cuda:<number>", got "{device}"')
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f'device "{device}" is not there: CUDA devices found: {torch.cuda.device_count()}')
+    return torch.device(f"cuda:{number}" if number else kind)

@@ -1,0 +1,25 @@
+"""The words for devices."""
+
+import pytest
+import torch
+
+from jaa_ext.device import resolve_device
+
+
+def test_the_first_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, chosen in ((0, "cpu"), (2, "cuda")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
+        assert resolve_device("auto") == torch.device(chosen)
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device(torch.device("meta")) == torch.device("meta")
+
+
+def test_other_words_and_missing_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for word in ("gpu", "cpu:1", "cuda:x", ""):
+        with pytest.raises(ValueError, match=f'"cuda:<number>", got "{word}"'):
+            resolve_device(word)
+    with pytest.raises(ValueError, match='device "cuda:2" is not there: CUDA devices found: 2'):
+        resolve_device("cuda:2")
