@@ -46,10 +46,11 @@ CASES = [Case("default"), Case("kept")]
 SMOKE_CASE = Case("kept", image_size=64, width=2, aus=(1, 12), batch=3)
 
 # Inference in bfloat16: some 15 layers that round to 2 ** -8 each, as a random walk. Gradients: rounding switches
-# ReLUs and max-poolings (`relative_distance`); the authors' arrangement lies as far from float64 as jaa_ext.
+# ReLUs and max-poolings (`relative_distance`), for the authors' arrangement as for jaa_ext; 1 would be no gradient
+# at all. That both compute the same, `test_arrangements_agree` shows.
 TOLERANCE = {
     "inference": {torch.float32: 3e-5, torch.bfloat16: 2e-2},
-    "training": {torch.float32: 1e-2, torch.bfloat16: 0.5},
+    "training": {torch.float32: 1e-2, torch.bfloat16: 0.7},
 }
 
 

@@ -47,8 +47,9 @@ class Case:
 CASES = [Case(3, 32, 176, input_gradient=False), Case(32, 64, 88, input_gradient=True)]
 SMOKE_CASE = Case(3, 8, 16, input_gradient=True, batch=2)
 
-# ReLUs that rounding switches; in bfloat16 three region convolutions and batch norms follow each other.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+# Rounding switches a few of ten million ReLUs, and each changes the gradient by up to a thousandth; in bfloat16 three
+# region convolutions and batch norms round one after another.
+TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 5e-2}
 
 
 def test_region_block(case: Case, dtype: torch.dtype, device: str, comparison: Comparison) -> None:
@@ -77,8 +78,7 @@ def test_region_block(case: Case, dtype: torch.dtype, device: str, comparison: C
         for layout_name, layout in LAYOUTS.items():
             add(f"{name} ({layout_name})", module, layout)
     # The cell loop has 84 cells a block: the compiler takes minutes to unroll it.
-    torch._dynamo.reset()
-    add("torch.compile (grouped convolution, NCHW)", torch.compile(grouped, dynamic=False), LAYOUTS["NCHW"])
+    add("torch.compile (grouped convolution, NCHW)", comparison.compile(grouped), LAYOUTS["NCHW"])
     comparison.run(
         "region block",
         str(case),

@@ -52,17 +52,17 @@ class Comparison:
     Args:
         backward: time the forward and the backward pass, with the gradients of all tensors that require one.
         rounds: how often each formulation is timed.
-        sample_seconds: see `SAMPLE_SECONDS`.
+        smoke: do only what shows that all results match.
     """
 
     def __init__(
-        self, benchmark: BenchmarkFixture, *, device: str, backward: bool, rounds: int, sample_seconds: float
+        self, benchmark: BenchmarkFixture, *, device: str, backward: bool, rounds: int, smoke: bool
     ) -> None:
         self.benchmark = benchmark
         self.device = device
         self.backward = backward
         self.rounds = rounds
-        self.sample_seconds = sample_seconds
+        self.smoke = smoke
         self.formulations: list[Formulation] = []
 
     def add(self, name: str, function: Function, tensors: Sequence[Tensor], *, exact: Function) -> None:
@@ -86,9 +86,9 @@ class Comparison:
             return max_relative_error(flatten(call()), flatten(expected))
 
         def add_compiled() -> None:
-            torch._dynamo.reset()
-            compiled = torch.compile(function, dynamic=False, fullgraph=True)
-            self.add(f"torch.compile ({name})", compiled, tensors, exact=exact)
+            compiled = self.compile(function)
+            what = name.replace(" (", ", ").rstrip(")")
+            self.add(f"torch.compile ({what})", compiled, tensors, exact=exact)
 
         tolerance = TOLERANCE[tensors[0].dtype]
         self.formulations.append(Formulation(name, call, error, tolerance, add_compiled))
@@ -106,6 +106,13 @@ class Comparison:
         assert best.add_compiled is not None
         best.add_compiled()
 
+    def compile(self, function: Function) -> Function:
+        """``torch.compile`` for fixed sizes; in a smoke run no code is generated from the traced graph."""
+        torch._dynamo.reset()
+        backend = "aot_eager" if self.smoke else "inductor"
+        compiled: Function = torch.compile(function, dynamic=False, fullgraph=True, backend=backend)
+        return compiled
+
     def run(self, op: str, case: str, **facts: Any) -> None:
         """Compare all results with float64, time all formulations, write both to ``extra_info``.
 
@@ -114,7 +121,8 @@ class Comparison:
                 (read and written at least) the report tells how near to the machine's limit the first one is.
         """
         errors = [f.error() for f in self.formulations]
-        calls = [max(1, round(self.sample_seconds / self.seconds(f, 1))) for f in self.formulations]
+        sample = 0 if self.smoke else SAMPLE_SECONDS
+        calls = [max(1, round(sample / self.seconds(f, 1))) for f in self.formulations]
         samples: list[list[float]] = [[] for _ in self.formulations]
         for turn in range(self.rounds):
             for i in range(len(samples)):
@@ -188,8 +196,8 @@ def relative_distance(results: Sequence[Tensor], expected: Sequence[Tensor]) -> 
     gradient 0.
     """
     pairs = list(zip(results, expected, strict=True))
-    distance = sum((result.double() - e).square().sum() for result, e in pairs)
-    return float((distance / sum(e.square().sum() for _, e in pairs)) ** 0.5)
+    distance = sum((result.detach().double() - e).square().sum().item() for result, e in pairs)
+    return (distance / sum(e.square().sum().item() for _, e in pairs)) ** 0.5
 
 
 def flatten(results: Any) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import roofline
 import torch
-from comparison import SAMPLE_SECONDS, Comparison
+from comparison import Comparison
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from jaa_ext import _library
@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     rounds = config.getoption("--rounds")
     if rounds is not None and rounds < 2:
         raise pytest.UsageError(f"--rounds must be at least 2, got {rounds}")
+    if config.getoption("--smoke"):
+        torch.set_num_threads(1)  # tiny sizes, and perhaps a busy machine
     # float32 means float32, and cuDNN may search for its quickest algorithm.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -76,7 +78,7 @@ def comparison(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, devi
         device=device,
         backward="backward" in request.fixturenames and request.getfixturevalue("backward"),
         rounds=SMOKE_ROUNDS if smoke else rounds,
-        sample_seconds=0 if smoke else SAMPLE_SECONDS,
+        smoke=smoke,
     )
 
 
