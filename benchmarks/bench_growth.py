@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from bench_jaanet import Batch, Step, networks, prepared
+from bench_jaanet import Batch, Step, freed_memory_kept, networks, prepared
 from bench_jaanet import Case as Network
 from comparison import Comparison
 
@@ -35,17 +35,17 @@ class Case:
 
 BATCHES, WIDTHS, SIZES = (1, 2, 4, 8, 16, 32, 64), (4, 6, 8, 12, 16), (112, 128, 144, 176, 208, 256)
 CASES = [
-    Case("region_conv2d", "batch", BATCHES, Network("default")),
-    Case("region_conv2d", "width", WIDTHS, Network("default")),
-    Case("region_conv2d", "image_size", SIZES, Network("default")),
-    Case("inference", "batch", BATCHES, Network("default")),
-    Case("inference", "width", WIDTHS, Network("default")),
-    Case("inference", "image_size", SIZES, Network("default")),
-    Case("training", "batch", BATCHES[:5], Network("default")),
-    Case("training", "width", WIDTHS, Network("default", batch=4)),
-    Case("training", "image_size", SIZES, Network("default", batch=4)),
+    Case("region_conv2d", "batch", BATCHES, Network("kept")),
+    Case("region_conv2d", "width", WIDTHS, Network("kept")),
+    Case("region_conv2d", "image_size", SIZES, Network("kept")),
+    Case("inference", "batch", BATCHES, Network("kept")),
+    Case("inference", "width", WIDTHS, Network("kept")),
+    Case("inference", "image_size", SIZES, Network("kept")),
+    Case("training", "batch", BATCHES[:5], Network("kept")),
+    Case("training", "width", WIDTHS, Network("kept", batch=4)),
+    Case("training", "image_size", SIZES, Network("kept", batch=4)),
 ]
-SMOKE_CASE = Case("inference", "batch", (1, 2), Network("default", image_size=64, width=2, aus=(1, 12)))
+SMOKE_CASE = Case("inference", "batch", (1, 2), Network("kept", image_size=64, width=2, aus=(1, 12)))
 
 
 def test_growth(case: Case, device: str, comparison: Comparison) -> None:
@@ -53,7 +53,8 @@ def test_growth(case: Case, device: str, comparison: Comparison) -> None:
         call = prepare(case.what, replace(case.network, **{case.axis: value}), device)
         # Results are compared in the benchmarks of the op and of the network.
         comparison.add_call(str(value), call, error=lambda: 0.0, tolerance=0.0)
-    comparison.run("growth", str(case), direction=case.what, axis=case.axis)
+    with freed_memory_kept():
+        comparison.run("growth", str(case), direction=case.what, axis=case.axis)
 
 
 def prepare(what: str, network: Network, device: str) -> Callable[[], Any]:

@@ -22,6 +22,7 @@ from jaa_ext import facs
 from jaa_ext.data import Crops, SyntheticFaces, normalize
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.recipe import Loss
+from jaa_ext.engine.runtime import keep_freed_memory
 from jaa_ext.models import JAANet, JAANetConfig
 
 ROUNDS = 7
@@ -85,7 +86,8 @@ def test_arrangements_agree(mode: str) -> None:
     """In float64, where no rounding switches a path, all outputs and gradients are the same."""
     model, _ = networks(SMOKE_CASE)
     batch = Batch.draw(SMOKE_CASE, CHECKED_FACES).to("cpu", torch.channels_last)
-    step = Step(prepared(model, mode).double(), batch, mode, torch.float64)
+    model = copy.deepcopy(model).double()
+    step = Step(prepared(model, mode), batch, mode, torch.float64)
     assert step.error(exact_results(SMOKE_CASE, mode)) < 1e-10
 
 
@@ -164,9 +166,8 @@ def networks(case: Case) -> tuple[JAANet, AuthorsArrangement]:
 
 
 def prepared(model: JAANet, mode: str) -> JAANet:
-    """A copy in channels_last; for inference with the batch norms folded into the convolutions."""
-    model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    return model.eval().fuse() if mode == "inference" and hasattr(model, "fuse") else model
+    """A copy in channels_last; for inference a fused one."""
+    return model.fuse() if mode == "inference" else copy.deepcopy(model).to(memory_format=torch.channels_last)
 
 
 @cache
@@ -189,26 +190,17 @@ def operations(case: Case, mode: str) -> int:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Let glibc keep freed memory for the next tensor rather than give it back to the kernel.
-
-    By default every tensor above 32 MB is new memory, whose pages the kernel clears at their first touch. Other
-    C libraries are left as they are.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
-    megabyte = 2**20
-    if set_option is not None:
-        set_option(mmap_max, 0)
-        set_option(trim_threshold, 2**31 - 1)
+    """`keep_freed_memory`, and back to where glibc's own adjustment arrives once a large tensor was freed."""
+    keep_freed_memory()
     try:
         yield
     finally:
-        if set_option is not None:
-            # Where glibc's own adjustment arrives once a large tensor has been freed.
-            set_option(mmap_max, 65536)
-            set_option(mmap_threshold, 32 * megabyte)
-            set_option(trim_threshold, 64 * megabyte)
-            ctypes.CDLL(None).malloc_trim(0)
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt"):
+            library.mallopt(-4, 65536)  # M_MMAP_MAX
+            library.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
+            library.mallopt(-1, 64 * 2**20)  # M_TRIM_THRESHOLD
+            library.malloc_trim(0)
 
 
 def type_name(dtype: torch.dtype) -> str:

@@ -14,7 +14,7 @@ from bench_region_conv2d import cells_to_channels, channels_to_cells
 from comparison import LAYOUTS, Comparison, relative_distance
 from torch import Tensor, nn
 
-from jaa_ext.nn import HierarchicalMultiScaleRegion
+from jaa_ext.nn import HierarchicalMultiScaleRegion, RegionBatchNorm2d, RegionConv2d
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,14 @@ class Case:
         passes = 3 * region + (3 if self.input_gradient else 2) * first
         return 2 * 9 * self.batch * self.size**2 * passes
 
-    @property
-    def numbers(self) -> int:
-        """The image read and the output written; both gradients, the image again."""
-        return self.batch * self.size**2 * (self.in_channels * (2 + self.input_gradient) + 2 * self.width)
-
 
 CASES = [Case(3, 32, 176, input_gradient=False), Case(32, 64, 88, input_gradient=True)]
 SMOKE_CASE = Case(3, 8, 16, input_gradient=True, batch=2)
 
-# Rounding switches a few of ten million ReLUs, and each changes the gradient by up to a thousandth; in bfloat16 three
-# region convolutions and batch norms round one after another.
-TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 5e-2}
+# float32: rounding switches a few of ten million ReLUs, and each changes the gradient by up to a thousandth.
+# bfloat16: values rounded at 2 ** -9 lie nearer to 0 than that in 1.5e-3 of all cases, and a ReLU that switches there
+# leaves sqrt(1.5e-3) = 4e-2 of a gradient's length; four ReLUs follow each other.
+TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 1e-1}
 
 
 def test_region_block(case: Case, dtype: torch.dtype, device: str, comparison: Comparison) -> None:
@@ -85,7 +81,7 @@ def test_region_block(case: Case, dtype: torch.dtype, device: str, comparison: C
         direction="forward+backward",
         dtype=str(dtype).removeprefix("torch."),
         operations=case.operations,
-        bytes=case.numbers * dtype.itemsize,
+        bytes=0,
     )
 
 
@@ -134,21 +130,20 @@ class GroupedRegion(HierarchicalMultiScaleRegion):
         b1 = grouped_stage(x, *self.region8)
         b2 = grouped_stage(b1, *self.region4)
         b3 = grouped_stage(b2, *self.region2)
-        return F.relu(self.bn(x + torch.cat((b1, b2, b3), 1)))
+        return F.relu(batch_norm(x + torch.cat((b1, b2, b3), 1), self.bn))
 
 
-def grouped_stage(input: Tensor, norm: nn.Module, relu: nn.Module, conv: nn.Module) -> Tensor:
+def grouped_stage(input: Tensor, norm: RegionBatchNorm2d, conv: RegionConv2d) -> Tensor:
     grid = conv.weight.shape[0]
-    cells = F.batch_norm(
-        cells_to_channels(input, grid),
-        norm.running_mean.view(-1),
-        norm.running_var.view(-1),
-        norm.weight.view(-1),
-        norm.bias.view(-1),
-        training=True,
-    )
+    cells = batch_norm(cells_to_channels(input, grid), norm)
     weight, bias = conv.weight.flatten(0, 2), conv.bias.flatten()
     return channels_to_cells(F.conv2d(F.relu(cells), weight, bias, padding=1, groups=grid * grid), grid)
+
+
+def batch_norm(input: Tensor, norm: nn.Module) -> Tensor:
+    """PyTorch's batch norm in training, with the tensors of a layer flattened to the channels of the input."""
+    tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return F.batch_norm(input, *(tensor.view(-1) for tensor in tensors), training=True)
 
 
 def autocast(device: str, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from jaa_ext.ops import reference, region_conv2d
 
 KERNEL = 3
+UNFOLD_TOLERANCE = 3 * 2**-8
+"""The gradient of the input is a sum of nine patches, rounded nine times in bfloat16: a random walk."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,13 @@ def test_region_conv2d(
     }
     for name, function in {"jaa_ext": region_conv2d, **peers}.items():
         for layout_name, layout in LAYOUTS.items():
-            tensors = (lay_out(image, layout), weight, bias)
-            comparison.add(f"{name} ({layout_name})", function, tensors, exact=reference.region_conv2d)
+            comparison.add(
+                f"{name} ({layout_name})",
+                function,
+                (lay_out(image, layout), weight, bias),
+                exact=reference.region_conv2d,
+                tolerance=UNFOLD_TOLERANCE if name == "unfold + bmm" and dtype == torch.bfloat16 else None,
+            )
     comparison.add_compiled(list(peers))
     # An ordinary convolution of the same size computes something else: its own float64 results are expected.
     for layout_name, layout in LAYOUTS.items():

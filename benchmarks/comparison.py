@@ -65,13 +65,24 @@ class Comparison:
         self.smoke = smoke
         self.formulations: list[Formulation] = []
 
-    def add(self, name: str, function: Function, tensors: Sequence[Tensor], *, exact: Function) -> None:
+    def add(
+        self,
+        name: str,
+        function: Function,
+        tensors: Sequence[Tensor],
+        *,
+        exact: Function,
+        tolerance: float | None = None,
+    ) -> None:
         """Add a formulation as a function of tensors; the first one added is the project's.
 
         Args:
             name: what it is, in parentheses what distinguishes it from others of the same kind.
             exact: the function whose results in float64 are the expected ones.
+            tolerance: None for that of the dtype of the first tensor, `TOLERANCE`.
         """
+        if tolerance is None:
+            tolerance = TOLERANCE[tensors[0].dtype]
         outputs = flatten(function(*tensors)) if self.backward else []
         generator = torch.Generator().manual_seed(1)
         grads = [torch.empty_like(o).copy_(torch.randn(o.shape, generator=generator)) for o in outputs]
@@ -88,9 +99,8 @@ class Comparison:
         def add_compiled() -> None:
             compiled = self.compile(function)
             what = name.replace(" (", ", ").rstrip(")")
-            self.add(f"torch.compile ({what})", compiled, tensors, exact=exact)
+            self.add(f"torch.compile ({what})", compiled, tensors, exact=exact, tolerance=tolerance)
 
-        tolerance = TOLERANCE[tensors[0].dtype]
         self.formulations.append(Formulation(name, call, error, tolerance, add_compiled))
 
     def add_call(

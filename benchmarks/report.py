@@ -235,7 +235,9 @@ def plot_bars(groups: dict[str, list[Run]], machine: str, path: Path) -> None:
         axis.set_title(title, loc="left")
         axis.set_xticks(range(len(runs)), [run["case"].replace(", ", "\n", 1) for run in runs])
         axis.set_xlim(-0.5, max(len(runs), 3) - 0.5)  # few cases do not make wide bars
-        axis.set_yscale("log")
+        times = [f["median_ms"] for run in runs for f in columns(run).values()]
+        if max(times) > 10 * min(times):
+            axis.set_yscale("log")
         axis.set_ylabel("time (ms)")
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)

@@ -47,7 +47,7 @@ def seconds(call: Callable[[], Any], calls: int) -> float:
 
 
 def test_region_conv2d_beats_the_cell_loop() -> None:
-    """Measured at this size on an idle machine: 2.5 to 4 times."""
+    """Measured on an idle machine: 1.8 times on one core, 3 on two."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -59,10 +59,11 @@ def test_region_conv2d_beats_the_cell_loop() -> None:
     def step(function: Callable[..., torch.Tensor]) -> Any:
         return torch.autograd.grad(function(*leaves), leaves, grad)
 
-    assert_faster(lambda: step(region_conv2d), lambda: step(reference.region_conv2d), times=1.2)
+    assert_faster(lambda: step(region_conv2d), lambda: step(reference.region_conv2d), times=1)
 
 
-def test_region_batch_norm_beats_one_module_a_cell() -> None:
+def test_region_batch_norm_keeps_up_with_one_module_a_cell() -> None:
+    """Measured on an idle machine: 1 on one core, 1.5 on two."""
     x = torch.randn(4, 32, 88, 88, generator=torch.Generator().manual_seed(0)).requires_grad_()
     grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     layer = RegionBatchNorm2d(32, 8)
@@ -76,23 +77,23 @@ def test_region_batch_norm_beats_one_module_a_cell() -> None:
     def step(function: Callable[[torch.Tensor], torch.Tensor], module: nn.Module) -> Any:
         return torch.autograd.grad(function(x), [x, *module.parameters()], grad)
 
-    assert_faster(lambda: step(layer, layer), lambda: step(cell_loop, modules), times=1.2)
+    assert_faster(lambda: step(layer, layer), lambda: step(cell_loop, modules), times=0.7)
 
 
 @pytest.mark.parametrize("faces", [1, 8])
 def test_attention_maps_beat_broadcasting(faces: int) -> None:
-    """Measured on an idle machine: more than ten times."""
+    """Measured on an idle machine: 20 to 80 times."""
     landmarks = torch.rand(faces, facs.NUM_LANDMARKS, 2, generator=torch.Generator().manual_seed(0)) * 176
 
     def draw(function: Callable[..., torch.Tensor]) -> torch.Tensor:
         return function(landmarks, facs.BP4D_AUS, image_size=176, map_size=52)
 
-    assert_faster(lambda: draw(attention_maps), lambda: draw(reference.attention_maps), times=2, calls=10)
+    assert_faster(lambda: draw(attention_maps), lambda: draw(reference.attention_maps), times=4, calls=10)
 
 
-@pytest.mark.parametrize("samples", [16, 1024])
-def test_softmax_dice_loss_beats_eager(samples: int) -> None:
-    """Measured on an idle machine: 8 and 2 times."""
+@pytest.mark.parametrize(("samples", "times"), [(16, 2), (1024, 0.7)])
+def test_softmax_dice_loss_beats_eager(samples: int, times: float) -> None:
+    """Measured on an idle machine: 7 times for 16 samples; for 1024, 0.9 on one core and 1.7 on two."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(samples, 2, 12, generator=generator).requires_grad_()
     target = torch.randint(-1, 2, (samples, 12), generator=generator)
@@ -102,5 +103,5 @@ def test_softmax_dice_loss_beats_eager(samples: int) -> None:
         return torch.autograd.grad(function(logits, target), (logits,), grads)
 
     assert_faster(
-        lambda: step(softmax_dice_loss), lambda: step(reference.softmax_dice_loss), times=1.2, calls=10
+        lambda: step(softmax_dice_loss), lambda: step(reference.softmax_dice_loss), times=times, calls=10
     )
