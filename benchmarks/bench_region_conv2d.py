@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from comparison import Comparison
+from comparison import LAYOUTS, Comparison
 from torch import Tensor
 
 from jaa_ext.ops import reference, region_conv2d
 
 KERNEL = 3
+UNFOLD_TOLERANCE = 3 * 2**-8
+"""The gradient of the input is a sum of nine patches, rounded nine times in bfloat16: a random walk."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,12 @@ class Case:
         )  # along an axis: a cell's first and last pixel miss one each
         return 2 * self.batch * self.in_channels * self.out_channels * taps**2
 
-    @property
-    def weight_bytes(self) -> int:
-        return 4 * self.grid**2 * self.out_channels * (self.in_channels * KERNEL**2 + 1)
-
-    def bytes(self, backward: bool) -> int:
+    def numbers(self, backward: bool) -> int:
         """Each input read and each result written once; the backward pass reads input and weight again."""
-        pixel = 4 * self.batch * self.size**2
-        forward = pixel * (self.in_channels + self.out_channels) + self.weight_bytes
-        again = pixel * (2 * self.in_channels + self.out_channels) + 2 * self.weight_bytes
+        pixels = self.batch * self.size**2
+        weights = self.grid**2 * self.out_channels * (self.in_channels * KERNEL**2 + 1)
+        forward = pixels * (self.in_channels + self.out_channels) + weights
+        again = pixels * (2 * self.in_channels + self.out_channels) + 2 * weights
         return forward + again if backward else forward
 
 
@@ -56,62 +55,60 @@ CASES = [
 SMOKE_CASE = Case(5, 3, 8, 2, batch=2)
 
 
-def test_region_conv2d(case: Case, backward: bool, device: str, comparison: Comparison) -> None:
+def test_region_conv2d(
+    case: Case, dtype: torch.dtype, backward: bool, device: str, comparison: Comparison
+) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device).requires_grad_(backward)
+        return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_(backward)
 
-    input = draw(case.batch, case.in_channels, case.size, case.size)
+    def lay_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
+        return tensor.detach().contiguous(memory_format=layout).requires_grad_(backward)
+
+    image = draw(case.batch, case.in_channels, case.size, case.size)
     weight = draw(case.grid, case.grid, case.out_channels, case.in_channels, KERNEL, KERNEL)
     bias = draw(case.grid, case.grid, case.out_channels)
+    ordinary_weight = draw(case.out_channels, case.in_channels, KERNEL, KERNEL)
+    ordinary_bias = draw(case.out_channels)
     peers = {
         "cell loop": reference.region_conv2d,
         "grouped convolution": grouped_convolution,
         "unfold + bmm": unfold_bmm,
     }
     for name, function in {"jaa_ext": region_conv2d, **peers}.items():
-        comparison.add(name, function, (input, weight, bias), exact=reference.region_conv2d)
-    nhwc = input.detach().contiguous(memory_format=torch.channels_last).requires_grad_(backward)
-    comparison.add(
-        "jaa_ext, channels last", region_conv2d, (nhwc, weight, bias), exact=reference.region_conv2d
-    )
+        for layout_name, layout in LAYOUTS.items():
+            comparison.add(
+                f"{name} ({layout_name})",
+                function,
+                (lay_out(image, layout), weight, bias),
+                exact=reference.region_conv2d,
+                tolerance=UNFOLD_TOLERANCE if name == "unfold + bmm" and dtype == torch.bfloat16 else None,
+            )
     comparison.add_compiled(list(peers))
-
     # An ordinary convolution of the same size computes something else: its own float64 results are expected.
-    ordinary_weight = draw(case.out_channels, case.in_channels, KERNEL, KERNEL)
-    ordinary_bias = draw(case.out_channels)
-    for name, layout in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
-        image, filters = (
-            t.detach().contiguous(memory_format=layout).requires_grad_(backward)
-            for t in (input, ordinary_weight)
-        )
+    for layout_name, layout in LAYOUTS.items():
         comparison.add(
-            f"ordinary convolution ({name})",
+            f"ordinary convolution ({layout_name})",
             ordinary_convolution,
-            (image, filters, ordinary_bias),
+            (lay_out(image, layout), lay_out(ordinary_weight, layout), ordinary_bias),
             exact=ordinary_convolution,
         )
     comparison.run(
         "region_conv2d",
         str(case),
+        dtype=str(dtype).removeprefix("torch."),
         operations=case.operations * (3 if backward else 1),
-        bytes=case.bytes(backward),
+        bytes=dtype.itemsize * case.numbers(backward),
     )
 
 
 def grouped_convolution(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Cells moved into the channels, each a group of one convolution, which pads each with zeros."""
-    batch, _, height, width = input.shape
-    grid, _, out_channels = weight.shape[:3]
-    cells = to_cells(input, grid).permute(2, 0, 1, 3, 4, 5).flatten(1, 3)  # (N, gh*gw*Cin, h, w)
+    grid = weight.shape[0]
+    cells = cells_to_channels(input, grid)
     output = F.conv2d(cells, weight.flatten(0, 2), bias.flatten(), padding=KERNEL // 2, groups=grid * grid)
-    cell = (height // grid, width // grid)
-    return (
-        output.view(batch, grid, grid, out_channels, *cell)
-        .permute(0, 3, 1, 4, 2, 5)
-        .reshape(batch, out_channels, height, width)
-    )
+    return channels_to_cells(output, grid)
 
 
 def unfold_bmm(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -139,3 +136,26 @@ def to_cells(input: Tensor, grid: int) -> Tensor:
     batch, channels, height, width = input.shape
     cells = input.view(batch, channels, grid, height // grid, grid, width // grid)
     return cells.permute(2, 4, 0, 1, 3, 5)
+
+
+def cells_to_channels(input: Tensor, grid: int) -> Tensor:
+    """(N, C, H, W) to (N, gh * gw * C, h, w), layout kept."""
+    cells = to_cells(input, grid)
+    if is_nhwc(input):
+        return cells.permute(2, 4, 5, 0, 1, 3).flatten(3).permute(0, 3, 1, 2)
+    return cells.permute(2, 0, 1, 3, 4, 5).flatten(1, 3)
+
+
+def channels_to_cells(cells: Tensor, grid: int) -> Tensor:
+    """(N, gh * gw * C, h, w) to (N, C, H, W), layout kept."""
+    batch, _, height, width = cells.shape
+    if is_nhwc(cells):
+        parts = cells.permute(0, 2, 3, 1).unflatten(3, (grid, grid, -1))
+        image = parts.permute(0, 3, 1, 4, 2, 5).reshape(batch, grid * height, grid * width, -1)
+        return image.permute(0, 3, 1, 2)
+    parts = cells.unflatten(1, (grid, grid, -1))
+    return parts.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, grid * height, grid * width)
+
+
+def is_nhwc(input: Tensor) -> bool:
+    return not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)

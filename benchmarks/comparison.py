@@ -15,12 +15,15 @@ from torch import Tensor
 
 Function = Callable[..., Tensor | tuple[Tensor, ...]]
 
-TOLERANCE = 3e-5
-"""A float32 result matches if it lies this close to the float64 one, relative to the largest value.
+TOLERANCE = {torch.float32: 3e-5, torch.bfloat16: 8e-3}
+"""A result matches if it lies this close to the float64 one, relative to the largest value.
 
-The longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 ** -24 leaves
-about sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
+float32: the longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 ** -24
+leaves about sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
+bfloat16: the factors are exact in float64 and sums are kept in float32; what is left is rounding the result, at
+most twice where a bias is added afterwards, at 2 ** -8 each.
 """
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 SAMPLE_SECONDS = 5e-3
 """A quick formulation is called repeatedly for about this long between two readings of the clock."""
 
@@ -28,62 +31,108 @@ SAMPLE_SECONDS = 5e-3
 @dataclass
 class Formulation:
     name: str
-    function: Function
-    tensors: Sequence[Tensor]
-    exact: Function
-    """The formulation whose results in float64 are the expected ones."""
-    grads: list[Tensor]
-    """Gradients of the outputs; none in the forward direction."""
-
-    def __post_init__(self) -> None:
-        self.call = bind(self.function, self.tensors, self.grads)
+    call: Callable[[], Any]
+    """What is timed."""
+    error: Callable[[], float]
+    """How far its results are from those in float64."""
+    tolerance: float
+    add_compiled: Callable[[], None] | None = None
 
 
 class Comparison:
-    """Formulations of one op at one size, timed in one interleaved run.
+    """Formulations of one computation at one size, timed in one interleaved run.
 
     Each round times every formulation once, starting one further down the list each time. A machine that
     slows down for a while thus slows all of them, and ratios of the medians hold. pytest-benchmark runs
-    benchmarks one after another, so its own statistics come from the compiled op running alone afterwards and
-    nothing is compared with them. The interleaved run is in ``extra_info``.
+    benchmarks one after another, so its own statistics come from the first formulation running alone afterwards
+    and nothing is compared with them. The interleaved run is in ``extra_info``.
 
     On a GPU the clock is read after the device has finished, so launching kernels is part of the time.
 
     Args:
         backward: time the forward and the backward pass, with the gradients of all tensors that require one.
         rounds: how often each formulation is timed.
-        sample_seconds: see `SAMPLE_SECONDS`.
+        smoke: do only what shows that all results match.
     """
 
     def __init__(
-        self, benchmark: BenchmarkFixture, *, device: str, backward: bool, rounds: int, sample_seconds: float
+        self, benchmark: BenchmarkFixture, *, device: str, backward: bool, rounds: int, smoke: bool
     ) -> None:
         self.benchmark = benchmark
         self.device = device
         self.backward = backward
         self.rounds = rounds
-        self.sample_seconds = sample_seconds
+        self.smoke = smoke
         self.formulations: list[Formulation] = []
 
-    def add(self, name: str, function: Function, tensors: Sequence[Tensor], *, exact: Function) -> None:
-        """Add a formulation; the first one added is the compiled op."""
+    def add(
+        self,
+        name: str,
+        function: Function,
+        tensors: Sequence[Tensor],
+        *,
+        exact: Function,
+        tolerance: float | None = None,
+    ) -> None:
+        """Add a formulation as a function of tensors; the first one added is the project's.
+
+        Args:
+            name: what it is, in parentheses what distinguishes it from others of the same kind.
+            exact: the function whose results in float64 are the expected ones.
+            tolerance: None for that of the dtype of the first tensor, `TOLERANCE`.
+        """
+        if tolerance is None:
+            tolerance = TOLERANCE[tensors[0].dtype]
         outputs = flatten(function(*tensors)) if self.backward else []
         generator = torch.Generator().manual_seed(1)
         grads = [torch.empty_like(o).copy_(torch.randn(o.shape, generator=generator)) for o in outputs]
-        self.formulations.append(Formulation(name, function, tensors, exact, grads))
+        call = bind(function, tensors, grads)
 
-    def add_compiled(self, names: Sequence[str]) -> None:
-        """Add ``torch.compile`` of the quickest of the named formulations."""
-        peers = [f for f in self.formulations if f.name in names]
+        def error() -> float:
+            exact_tensors = [
+                t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
+                for t in tensors
+            ]
+            expected = bind(exact, exact_tensors, [g.double() for g in grads])()
+            return max_relative_error(flatten(call()), flatten(expected))
+
+        def add_compiled() -> None:
+            compiled = self.compile(function)
+            what = name.replace(" (", ", ").rstrip(")")
+            self.add(f"torch.compile ({what})", compiled, tensors, exact=exact, tolerance=tolerance)
+
+        self.formulations.append(Formulation(name, call, error, tolerance, add_compiled))
+
+    def add_call(
+        self, name: str, call: Callable[[], Any], *, error: Callable[[], float], tolerance: float
+    ) -> None:
+        """Add a formulation as a call without arguments, with the error that it may have."""
+        self.formulations.append(Formulation(name, call, error, tolerance))
+
+    def add_compiled(self, kinds: Sequence[str]) -> None:
+        """Add ``torch.compile`` of the quickest formulation of the named kinds, all of them added by `add`."""
+        peers = [f for f in self.formulations if kind(f.name) in kinds]
         best = min(peers, key=lambda f: min(self.seconds(f, 1) for _ in range(3)))
-        torch._dynamo.reset()
-        compiled = torch.compile(best.function, dynamic=False, fullgraph=True)
-        self.add(f"torch.compile ({best.name})", compiled, best.tensors, exact=best.exact)
+        assert best.add_compiled is not None
+        best.add_compiled()
 
-    def run(self, op: str, case: str, **facts: float) -> None:
-        """Compare all results with float64, time all formulations, write both to ``extra_info``."""
-        errors = [self.max_relative_error(f) for f in self.formulations]
-        calls = [max(1, round(self.sample_seconds / self.seconds(f, 1))) for f in self.formulations]
+    def compile(self, function: Function) -> Function:
+        """``torch.compile`` for fixed sizes; in a smoke run no code is generated from the traced graph."""
+        torch._dynamo.reset()
+        backend = "aot_eager" if self.smoke else "inductor"
+        compiled: Function = torch.compile(function, dynamic=False, fullgraph=True, backend=backend)
+        return compiled
+
+    def run(self, op: str, case: str, **facts: Any) -> None:
+        """Compare all results with float64, time all formulations, write both to ``extra_info``.
+
+        Args:
+            facts: of the case; with ``operations`` (multiplications and additions, each counted) and ``bytes``
+                (read and written at least) the report tells how near to the machine's limit the first one is.
+        """
+        errors = [f.error() for f in self.formulations]
+        sample = 0 if self.smoke else SAMPLE_SECONDS
+        calls = [max(1, round(sample / self.seconds(f, 1))) for f in self.formulations]
         samples: list[list[float]] = [[] for _ in self.formulations]
         for turn in range(self.rounds):
             for i in range(len(samples)):
@@ -96,37 +145,22 @@ class Comparison:
                 "median_ms": significant(statistics.median(times) * 1e3),
                 "quartiles_ms": [significant(q * 1e3) for q in quartiles(times)],
                 "calls_per_sample": n,
-                "max_relative_error": significant(error),
-                "matched": error <= TOLERANCE,
+                "relative_error": significant(error),
+                "matched": error <= formulation.tolerance,
             }
             for formulation, times, n, error in zip(self.formulations, samples, calls, errors, strict=True)
         ]
-        direction = "forward+backward" if self.backward else "forward"
-        self.benchmark.extra_info.update(
-            op=op, case=case, device=self.device, direction=direction, rounds=self.rounds, **facts
-        )
+        facts = {"direction": "forward+backward" if self.backward else "forward", "dtype": "float32", **facts}
+        self.benchmark.extra_info.update(op=op, case=case, device=self.device, rounds=self.rounds, **facts)
         self.benchmark.extra_info["formulations"] = entries
 
-        def ours() -> None:
+        def first() -> None:
             self.formulations[0].call()
             self.synchronize()
 
-        self.benchmark.pedantic(ours, rounds=self.rounds, iterations=calls[0], warmup_rounds=1)
-        missed = {e["name"]: e["max_relative_error"] for e in entries if not e["matched"]}
+        self.benchmark.pedantic(first, rounds=min(self.rounds, 3), iterations=calls[0])
+        missed = {e["name"]: e["relative_error"] for e in entries if not e["matched"]}
         assert not missed, f"{op}, {case}: results do not match float64, relative errors {missed}"
-
-    def max_relative_error(self, formulation: Formulation) -> float:
-        """Largest deviation from float64 over all results, relative to the largest value of each result."""
-        exact_tensors = [
-            t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
-            for t in formulation.tensors
-        ]
-        expected = bind(formulation.exact, exact_tensors, [g.double() for g in formulation.grads])
-        errors = [
-            (a.double() - e).abs().max() / e.abs().max()
-            for a, e in zip(flatten(formulation.call()), flatten(expected()), strict=True)
-        ]
-        return torch.stack(errors).max().item()
 
     def seconds(self, formulation: Formulation, calls: int) -> float:
         """Seconds a call."""
@@ -155,9 +189,35 @@ def bind(function: Function, tensors: Sequence[Tensor], grads: Sequence[Tensor])
     return forward_backward
 
 
+def max_relative_error(results: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest deviation over all results, relative to the largest value of each result."""
+    errors = [
+        (result.double() - e).abs().max() / e.abs().max()
+        for result, e in zip(results, expected, strict=True)
+    ]
+    return torch.stack(errors).max().item()
+
+
+def relative_distance(results: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Euclidean distance of all results together, relative to the length of what is expected.
+
+    For networks: a rounding in front of a ReLU or a max-pooling switches a path for whole gradients, so that
+    single elements are off by percents in any formulation, and biases in front of a batch norm have the
+    gradient 0.
+    """
+    pairs = list(zip(results, expected, strict=True))
+    distance = sum((result.detach().double() - e).square().sum().item() for result, e in pairs)
+    return (distance / sum(e.square().sum().item() for _, e in pairs)) ** 0.5
+
+
 def flatten(results: Any) -> list[Tensor]:
     """All tensors in nested tuples."""
     return [results] if isinstance(results, Tensor) else [t for part in results for t in flatten(part)]
+
+
+def kind(name: str) -> str:
+    """The name of a formulation without its parenthesis, such as the layout."""
+    return name.partition(" (")[0]
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -6,13 +6,15 @@ import os
 from typing import Any
 
 import pytest
+import roofline
 import torch
-from comparison import SAMPLE_SECONDS, Comparison
+from comparison import Comparison
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from jaa_ext import _library
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
+ROUNDS = 20
 SMOKE_ROUNDS = 2
 LOAD_AT_START = os.getloadavg()[0]
 
@@ -20,7 +22,9 @@ LOAD_AT_START = os.getloadavg()[0]
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("jaa_ext benchmarks")
     group.addoption("--smoke", action="store_true", help="one tiny size of each op: do all results match?")
-    group.addoption("--rounds", type=int, default=20, help="how often each formulation is timed (default 20)")
+    group.addoption(
+        "--rounds", type=int, help="how often each formulation is timed (default 20, of whole networks 7)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,8 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
             "the compiled kernels are not loaded: install with `pip install '.[test]'` and run `pytest`, not "
             "`python -m pytest` from the repository's root, which imports the source tree"
         )
-    if config.getoption("--rounds") < 2:
-        raise pytest.UsageError(f"--rounds must be at least 2, got {config.getoption('--rounds')}")
+    rounds = config.getoption("--rounds")
+    if rounds is not None and rounds < 2:
+        raise pytest.UsageError(f"--rounds must be at least 2, got {rounds}")
+    if config.getoption("--smoke"):
+        torch.set_num_threads(1)  # tiny sizes, and perhaps a busy machine
     # float32 means float32, and cuDNN may search for its quickest algorithm.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -56,15 +63,22 @@ def backward(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
 @pytest.fixture
 def comparison(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: str) -> Comparison:
+    """The rounds are those of the command line, or ROUNDS of the module, or the default."""
     smoke = request.config.getoption("--smoke")
+    rounds = request.config.getoption("--rounds") or getattr(request.module, "ROUNDS", ROUNDS)
     return Comparison(
         benchmark,
         device=device,
         backward="backward" in request.fixturenames and request.getfixturevalue("backward"),
-        rounds=SMOKE_ROUNDS if smoke else request.config.getoption("--rounds"),
-        sample_seconds=0 if smoke else SAMPLE_SECONDS,
+        rounds=SMOKE_ROUNDS if smoke else rounds,
+        smoke=smoke,
     )
 
 
@@ -83,6 +97,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "compiler": _C.build_info()["compiler"],
+        "roofline": {device: roofline.measure(device, _C.build_info()["cpu_level"]) for device in DEVICES},
     }
     machine_info.clear()
     machine_info.update(facts)
