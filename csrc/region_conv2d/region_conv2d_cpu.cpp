@@ -179,7 +179,9 @@ class RegionConv2dCpu {
     const Lanes lanes = kernels_.lanes(view.out);
     const int64_t taps = op_.kernel_h * op_.kernel_w;
     const int64_t weight_size = taps * blocks_of(view.in) * CHANNEL_BLOCK / lanes.group * lanes.count;
-    const int64_t sums_size = weight_size + lanes.count, chunks = region_conv2d_chunks(op_, 64);
+    const int64_t sums_size = weight_size + lanes.count, pair = kernels_.pair;
+    const int64_t pairs = (op_.batch + pair - 1) / pair;  // of images, or single ones
+    const int64_t chunks = std::clamp<int64_t>(region_conv2d_chunks(op_, 64), 1, std::max<int64_t>(pairs, 1));
     const Scratch<C> all_sums(op_.cells() * chunks * sums_size);
     parallel_(op_.cells() * chunks, [&](int64_t begin, int64_t end) {
       const Memory memory(*this);
@@ -189,9 +191,8 @@ class RegionConv2dCpu {
         const int64_t column = unit % op_.grid_w, chunk = unit / op_.grid_w % chunks;
         const int64_t cell = unit / (op_.grid_w * chunks) * op_.grid_w + column;
         run = std::min(end - unit, op_.grid_w - column);
-        const int64_t last = (chunk + 1) * op_.batch / chunks;
-        for (int64_t n = chunk * op_.batch / chunks; n < last; n += kernels_.pair) {
-          const int64_t images = kernels_.pair == 1 ? 0 : std::min<int64_t>(last - n, 2);
+        for (int64_t next = chunk * pairs / chunks; next < (chunk + 1) * pairs / chunks; ++next) {
+          const int64_t n = next * pair, images = pair == 1 ? 0 : std::min(op_.batch - n, pair);
           for (int64_t i = 0; i < run; ++i) {
             const Rect area = cell_rect(cell + i);
             const Source x{input, n, images, view.in, op_.image_border ? image_rect() : area};

@@ -210,6 +210,15 @@ void load_staging(const Source& source, Lanes lanes, int64_t y, int64_t x0, int6
     }
     return;
   }
+  if (image.stride.c == 1 && channels * lanes.group == lanes.count) {
+    for (int64_t x = 0; x < columns; ++x) {
+      const int64_t step = x * image.stride.x;
+      read_units<T>(from + step, next_image == nullptr ? nullptr : next_image + step, 1, channels,
+                    rows + x * channels);
+    }
+    for (int64_t i = 0; i < columns * channels; ++i) staging[2 * i] = staging[2 * i + 1] = rows[i];
+    return;
+  }
   for (int64_t lane = 0; lane < lanes.count; lane += 4) {
     for (int64_t row = 0; row < 4; ++row) {
       const int64_t c = (lane + row) / lanes.group;
@@ -555,11 +564,14 @@ void accumulate_rows(const Ring<typename Unit<T>::C>& ring, const typename Unit<
   }
   const C one = Unit<T>::one();
   for (int64_t lane = 0; lane < lanes.count; lane += LANES) {
-    Vector sum = {};
+    constexpr int SUMS = 8;  // independent ones, for an addition takes several cycles
+    Vector sum[SUMS] = {};
     for (int64_t i = 0; i < rows * columns; ++i) {
-      sum = Unit<T>::multiply_add(sum, &one, *(const Vector*)(grad + i * lanes.count + lane));
+      const Vector g = *(const Vector*)(grad + i * lanes.count + lane);
+      sum[i % SUMS] = Unit<T>::multiply_add(sum[i % SUMS], &one, g);
     }
-    *(Vector*)(bias_sums + lane) += sum;
+    for (int i = 1; i < SUMS; ++i) sum[0] += sum[i];
+    *(Vector*)(bias_sums + lane) += sum[0];
   }
 }
 
