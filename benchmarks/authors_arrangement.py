@@ -62,7 +62,8 @@ class AuthorsArrangement(nn.Module):
 
         alignment_features = self.alignment["features"](pool2)
         embedding = self.alignment["embedding"](alignment_features.flatten(1))
-        with torch.autocast(image.device.type, enabled=False):  # as JAANet: half a type rounds to whole pixels
+        # As JAANet: half a type rounds to whole pixels.
+        with torch.autocast(image.device.type, enabled=False):
             flat = self.alignment["landmarks"](embedding.to(self.alignment["landmarks"].weight.dtype))
         landmarks = flat.view(-1, facs.NUM_LANDMARKS, 2)
 

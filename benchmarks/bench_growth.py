@@ -27,7 +27,11 @@ class Case:
     """The values that are not varied."""
 
     def __str__(self) -> str:
-        fixed = {"batch": self.network.batch, "width": self.network.width, "image_size": self.network.image_size}
+        fixed = {
+            "batch": self.network.batch,
+            "width": self.network.width,
+            "image_size": self.network.image_size,
+        }
         return f"{self.what} by {self.axis}, " + ", ".join(
             f"{name} {value}" for name, value in fixed.items() if name != self.axis
         )
@@ -58,7 +62,9 @@ def test_growth(case: Case, device: str, comparison: Comparison) -> None:
 
 
 def prepare(what: str, network: Network, device: str) -> Callable[[], Any]:
-    """A call at one size; the region convolution is that of the first block's 8 x 8 grid, 4c -> 2c channels."""
+    """A call at one size; the region convolution is that of the first block's 8 x 8 grid, 4c -> 2c
+    channels.
+    """
     if what != "region_conv2d":
         model = prepared(networks(replace(network, batch=2))[0], what).to(device)
         batch = Batch.draw(network).to(device, torch.channels_last)

@@ -40,15 +40,17 @@ class Case:
     batch: int = 8
 
     def __str__(self) -> str:
-        return f"batch {self.batch}, {self.image_size}x{self.image_size}, c={self.width}, memory {self.memory}"
+        return (
+            f"batch {self.batch}, {self.image_size}x{self.image_size}, c={self.width}, memory {self.memory}"
+        )
 
 
 CASES = [Case("default"), Case("kept")]
 SMOKE_CASE = Case("kept", image_size=64, width=2, aus=(1, 12), batch=3)
 
-# Inference in bfloat16: some 15 layers that round to 2 ** -8 each, as a random walk. Gradients: rounding switches
-# ReLUs and max-poolings (`relative_distance`), for the authors' arrangement as for jaa_ext; 1 would be no gradient
-# at all. That both compute the same, `test_arrangements_agree` shows.
+# Inference in bfloat16: some 15 layers that round to 2 ** -8 each, as a random walk. Gradients: rounding
+# switches ReLUs and max-poolings (`relative_distance`), for the authors' arrangement as for jaa_ext; 1 would
+# be no gradient at all. That both compute the same, `test_arrangements_agree` shows.
 TOLERANCE = {
     "inference": {torch.float32: 3e-5, torch.bfloat16: 2e-2},
     "training": {torch.float32: 1e-2, torch.bfloat16: 0.7},
@@ -101,7 +103,10 @@ class Batch(NamedTuple):
         """The batch of a case, or its first faces."""
         faces = case.batch if faces is None else faces
         people = SyntheticFaces(
-            subjects=range(faces), samples_per_subject=1, size=round(case.image_size * 200 / 176), aus=case.aus
+            subjects=range(faces),
+            samples_per_subject=1,
+            size=round(case.image_size * 200 / 176),
+            aus=case.aus,
         )
         crops = Crops(people, case.image_size, train=False)
         samples = [crops[0, i] for i in range(faces)]
@@ -116,7 +121,9 @@ class Batch(NamedTuple):
 
 
 class Step:
-    """One inference or training step of a network: under autocast for bfloat16, all in float64 if so asked."""
+    """One inference or training step of a network: under autocast for bfloat16, all in float64 if so
+    asked.
+    """
 
     def __init__(self, network: nn.Module, batch: Batch, mode: str, dtype: torch.dtype) -> None:
         self.network = network

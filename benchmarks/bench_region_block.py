@@ -43,8 +43,8 @@ CASES = [Case(3, 32, 176, input_gradient=False), Case(32, 64, 88, input_gradient
 SMOKE_CASE = Case(3, 8, 16, input_gradient=True, batch=2)
 
 # float32: rounding switches a few of ten million ReLUs, and each changes the gradient by up to a thousandth.
-# bfloat16: values rounded at 2 ** -9 lie nearer to 0 than that in 1.5e-3 of all cases, and a ReLU that switches there
-# leaves sqrt(1.5e-3) = 4e-2 of a gradient's length; four ReLUs follow each other.
+# bfloat16: values rounded at 2 ** -9 lie nearer to 0 than that in 1.5e-3 of all cases, and a ReLU that
+# switches there leaves sqrt(1.5e-3) = 4e-2 of a gradient's length; four ReLUs follow each other.
 TOLERANCE = {torch.float32: 5e-3, torch.bfloat16: 1e-1}
 
 
@@ -123,7 +123,9 @@ class Step:
 
 
 class GroupedRegion(HierarchicalMultiScaleRegion):
-    """The block with the cells of a stage moved into the channels: one batch norm, one grouped convolution."""
+    """The block with the cells of a stage moved into the channels: one batch norm, one grouped
+    convolution.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
@@ -141,7 +143,9 @@ def grouped_stage(input: Tensor, norm: RegionBatchNorm2d, conv: RegionConv2d) ->
 
 
 def batch_norm(input: Tensor, norm: nn.Module) -> Tensor:
-    """PyTorch's batch norm in training, with the tensors of a layer flattened to the channels of the input."""
+    """PyTorch's batch norm in training, with the tensors of a layer flattened to the channels of the
+    input.
+    """
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     return F.batch_norm(input, *(tensor.view(-1) for tensor in tensors), training=True)
 

@@ -18,10 +18,10 @@ Function = Callable[..., Tensor | tuple[Tensor, ...]]
 TOLERANCE = {torch.float32: 3e-5, torch.bfloat16: 8e-3}
 """A result matches if it lies this close to the float64 one, relative to the largest value.
 
-float32: the longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 ** -24
-leaves about sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
-bfloat16: the factors are exact in float64 and sums are kept in float32; what is left is rounding the result, at
-most twice where a bias is added afterwards, at 2 ** -8 each.
+float32: the longest sums, gradients of filters, have 8 * 176 ** 2 terms. Rounding each partial sum at 2 **
+-24 leaves about sqrt(8 * 176 ** 2) * 2 ** -24 = 3e-5. TensorFloat-32, at 2 ** -11, does not pass.
+bfloat16: the factors are exact in float64 and sums are kept in float32; what is left is rounding the result,
+at most twice where a bias is added afterwards, at 2 ** -8 each.
 """
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 SAMPLE_SECONDS = 5e-3
@@ -44,8 +44,8 @@ class Comparison:
 
     Each round times every formulation once, starting one further down the list each time. A machine that
     slows down for a while thus slows all of them, and ratios of the medians hold. pytest-benchmark runs
-    benchmarks one after another, so its own statistics come from the first formulation running alone afterwards
-    and nothing is compared with them. The interleaved run is in ``extra_info``.
+    benchmarks one after another, so its own statistics come from the first formulation running alone
+    afterwards and nothing is compared with them. The interleaved run is in ``extra_info``.
 
     On a GPU the clock is read after the device has finished, so launching kernels is part of the time.
 
@@ -110,7 +110,9 @@ class Comparison:
         self.formulations.append(Formulation(name, call, error, tolerance))
 
     def add_compiled(self, kinds: Sequence[str]) -> None:
-        """Add ``torch.compile`` of the quickest formulation of the named kinds, all of them added by `add`."""
+        """Add ``torch.compile`` of the quickest formulation of the named kinds, all of them added by
+        `add`.
+        """
         peers = [f for f in self.formulations if kind(f.name) in kinds]
         best = min(peers, key=lambda f: min(self.seconds(f, 1) for _ in range(3)))
         assert best.add_compiled is not None
@@ -127,7 +129,8 @@ class Comparison:
         """Compare all results with float64, time all formulations, write both to ``extra_info``.
 
         Args:
-            facts: of the case; with ``operations`` (multiplications and additions, each counted) and ``bytes``
+            facts: of the case; with ``operations`` (multiplications and additions, each counted) and
+            ``bytes``
                 (read and written at least) the report tells how near to the machine's limit the first one is.
         """
         errors = [f.error() for f in self.formulations]
@@ -192,8 +195,7 @@ def bind(function: Function, tensors: Sequence[Tensor], grads: Sequence[Tensor])
 def max_relative_error(results: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Largest deviation over all results, relative to the largest value of each result."""
     errors = [
-        (result.double() - e).abs().max() / e.abs().max()
-        for result, e in zip(results, expected, strict=True)
+        (result.double() - e).abs().max() / e.abs().max() for result, e in zip(results, expected, strict=True)
     ]
     return torch.stack(errors).max().item()
 

@@ -1,7 +1,7 @@
 """Tables and plots of benchmark results: ``python benchmarks/report.py benchmarks/results/*.json``.
 
-Prints Markdown tables, and draws one plot for each op beside the file, ``<file>-<op>.png``. With ``--readme FILE``
-the tables of the first result also replace what stands between two lines of that file:
+Prints Markdown tables, and draws one plot for each op beside the file, ``<file>-<op>.png``. With ``--readme
+FILE`` the tables of the first result also replace what stands between two lines of that file:
 ``<!-- benchmarks: begin -->`` and ``<!-- benchmarks: end -->``.
 """
 

@@ -1,8 +1,8 @@
 """What the machine can do at most: multiplications and additions a second, and bytes copied a second.
 
 The multiply-add peak is the better of a loop over registers, compiled here for the widest instruction set of
-the processor and run on all threads, and of a large matrix product (which knows matrix units, and is all there
-is without a compiler or on a GPU). The bandwidth is that of copying a tensor many times the last cache.
+the processor and run on all threads, and of a large matrix product (which knows matrix units, and is all
+there is without a compiler or on a GPU). The bandwidth is that of copying a tensor many times the last cache.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ LOOP(avx512_bf16, __attribute__((target("avx512f,avx512bf16"))), Floats16,
      (sums[k] = Floats16(_mm512_dpbf16_ps(__m512(sums[k]), __m512bh(a), __m512bh(a)))))
 #endif
 """
-OPERATIONS_A_STEP = {level: 12 * 2 * width for level, width in
-                     {"baseline": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 32}.items()}
+OPERATIONS_A_STEP = {
+    level: 12 * 2 * width
+    for level, width in {"baseline": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 32}.items()
+}
 LOOPS = {
     "float32": {"baseline": "baseline", "avx2": "avx2", "avx512": "avx512", "avx512_bf16": "avx512"},
     "bfloat16": {"avx512_bf16": "avx512_bf16"},

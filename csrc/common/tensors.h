@@ -6,6 +6,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/util/Exception.h>
 
+#include "image.h"
 #include "parallel.h"
 #include "scalar.h"
 
@@ -74,6 +75,10 @@ inline Scalar scalar_of(const at::Tensor& tensor) {
 // What kernels compute in: float, or double for double.
 inline at::ScalarType compute_type(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+inline Image image(const at::Tensor& tensor) {
+  return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
 }
 
 inline const Parallel& aten_parallel() {

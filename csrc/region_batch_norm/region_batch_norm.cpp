@@ -62,10 +62,6 @@ RegionBatchNorm describe(const Tensor& input, at::IntArrayRef grid, bool trainin
           input.size(2),    input.size(3), grid[0], grid[1],       eps};
 }
 
-Image image(const Tensor& tensor) {
-  return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
-}
-
 // The kernels are made for channels or columns side by side.
 Tensor side_by_side(const Tensor& input) {
   return input.stride(1) == 1 || input.stride(3) == 1 ? input : input.contiguous();

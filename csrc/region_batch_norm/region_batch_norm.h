@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "../common/cuda_stream.h"
+#include "../common/image.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
-#include "../region_conv2d/region_conv2d.h"  // Image
 
 namespace jaa_ext {
 

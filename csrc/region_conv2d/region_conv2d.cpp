@@ -57,10 +57,6 @@ RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_vie
           input.size(3),    weight.size(0),    weight.size(1), weight.size(4), weight.size(5)};
 }
 
-Image image(const Tensor& tensor) {
-  return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
-}
-
 const void* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 

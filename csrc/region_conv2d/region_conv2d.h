@@ -4,20 +4,11 @@
 #include <cstdint>
 
 #include "../common/cuda_stream.h"
+#include "../common/image.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
 
 namespace jaa_ext {
-
-struct ImageStrides {
-  int64_t n, c, y, x;
-};
-
-// A tensor (N, C, H, W) in elements of RegionConv2d::scalar.
-struct Image {
-  void* data;
-  ImageStrides stride;
-};
 
 // Cell (i, j) spans rows floor(i * height / grid_h) .. floor((i + 1) * height / grid_h), columns likewise.
 struct RegionConv2d {

@@ -247,7 +247,7 @@ class HierarchicalMultiScaleRegion(nn.Module):
         b1 = self.region8(x)
         b2 = self.region4(b1)
         b3 = self.region2(b2)
-        output: Tensor = self.bn(x + torch.cat((b1, b2, b3), 1))
+        output: Tensor = self.bn(torch.cat((b1, b2, b3), 1).add_(x))
         return output
 
 

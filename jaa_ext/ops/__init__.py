@@ -10,4 +10,11 @@ from jaa_ext.ops.region_batch_norm import region_batch_norm
 from jaa_ext.ops.region_conv2d import region_conv2d
 from jaa_ext.ops.softmax_dice_loss import softmax_dice_loss
 
-__all__ = ["SoftmaxDice", "attention_maps", "reference", "region_batch_norm", "region_conv2d", "softmax_dice_loss"]
+__all__ = [
+    "SoftmaxDice",
+    "attention_maps",
+    "reference",
+    "region_batch_norm",
+    "region_conv2d",
+    "softmax_dice_loss",
+]

@@ -76,7 +76,9 @@ def region_batch_norm(
     x = input if input.dtype == torch.float64 else input.float()
     shape = (*grid, input.shape[1])
     scale, shift = (None if t is None else t.to(x.dtype).view(shape) for t in (weight, bias))
-    mean, var = (None if t is None else t.to(x.dtype, copy=True).view(shape) for t in (running_mean, running_var))
+    mean, var = (
+        None if t is None else t.to(x.dtype, copy=True).view(shape) for t in (running_mean, running_var)
+    )
     row_starts, column_starts = (cell_edges(size, n)[1:-1] for size, n in zip(x.shape[2:], grid, strict=True))
     rows = []
     for i, row in enumerate(x.tensor_split(row_starts, 2)):
@@ -267,7 +269,9 @@ def check_region_batch_norm(
         if other is None:
             continue
         if _shape(other) != shape and not (grid_h == grid_w == 1 and _shape(other) == [channels]):
-            raise ValueError(f"{name}: {other_name} must be (grid_h, grid_w, C) = {shape}, got {_shape(other)}")
+            raise ValueError(
+                f"{name}: {other_name} must be (grid_h, grid_w, C) = {shape}, got {_shape(other)}"
+            )
         if other.dtype not in (input.dtype, torch.float32):
             raise TypeError(
                 f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, or float32, "

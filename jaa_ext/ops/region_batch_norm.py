@@ -27,14 +27,15 @@ def region_batch_norm(
     """Normalise each channel of each cell of a grid by its mean and variance, scale and shift it; maybe ReLU.
 
     One `torch.nn.BatchNorm2d` (Ioffe and Szegedy 2015, algorithm 1) a cell; grid (1, 1) is the ordinary one.
-    Cell i of grid_h spans rows ``floor(i * H / grid_h)`` to ``floor((i + 1) * H / grid_h)``, columns likewise:
-    H and W need not divide.
+    Cell i of grid_h spans rows ``floor(i * H / grid_h)`` to ``floor((i + 1) * H / grid_h)``, columns
+    likewise: H and W need not divide.
 
     Args:
         input: (N, C, H, W), any strides; a channels_last input gives a channels_last output.
         weight, bias: (grid_h, grid_w, C), or for grid (1, 1) also (C,); both or neither.
         running_mean, running_var: of the same shape. In training each moves by ``momentum`` towards the mean
-            and the unbiased variance of the batch, in place (both may be None); else they normalise the input.
+            and the unbiased variance of the batch, in place (both may be None); else they normalise the
+            input.
         grid: cells (grid_h, grid_w).
         training: whether the batch's own statistics normalise it; gradients then flow through them.
         momentum: share of the batch in the running statistics.
@@ -42,9 +43,9 @@ def region_batch_norm(
         relu: whether negative results become 0.
 
     Returns:
-        (N, C, H, W) in the dtype of input, one out of float64, float32, float16 and bfloat16. All other tensors
-        have that dtype or float32 (under autocast the op runs in the dtype of its input); arithmetic is float32,
-        or float64 for a float64 input.
+        (N, C, H, W) in the dtype of input, one out of float64, float32, float16 and bfloat16. All other
+        tensors have that dtype or float32 (under autocast the op runs in the dtype of its input); arithmetic
+        is float32, or float64 for a float64 input.
 
     Raises:
         ValueError: shapes or devices that do not fit; a training batch with a single value for a channel of a
@@ -118,7 +119,11 @@ if _library.DEVICES:
         nothing = input.new_empty(0)
 
         def like(parameter: Tensor | None, wanted: bool) -> Tensor:
-            return parameter.new_empty(parameter.shape) if wanted and parameter is not None else input.new_empty(0)
+            return (
+                parameter.new_empty(parameter.shape)
+                if wanted and parameter is not None
+                else input.new_empty(0)
+            )
 
         return (
             grad_input if output_mask[0] else nothing,

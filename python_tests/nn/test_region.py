@@ -143,7 +143,9 @@ def test_saved_blocks_keep_their_names():
 def test_batch_norm_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"grid must be a positive integer or a pair of them, got 0"):
         RegionBatchNorm2d(3, 0)
-    with pytest.raises(ValueError, match=r"weight must be \(grid_h, grid_w, C\) = \[2, 2, 4\], got \[2, 2, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"weight must be \(grid_h, grid_w, C\) = \[2, 2, 4\], got \[2, 2, 3\]"
+    ):
         RegionBatchNorm2d(3, 2)(torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match=r"got 4 x 4 cells for an image of 8 x 3"):
         RegionBatchNorm2d(3, 4)(torch.zeros(1, 3, 8, 3))

@@ -67,9 +67,14 @@ def assert_matches_reference(
     grad = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     if relu:
         # Where ReLU bends, rounding decides whether the gradient passes.
-        grad = torch.where(reference.region_batch_norm(
-            *exact, *without, *exact_running, **options | dict(relu=False, momentum=0.0)
-        ).abs() > 1e-3, grad, 0)
+        grad = torch.where(
+            reference.region_batch_norm(
+                *exact, *without, *exact_running, **options | dict(relu=False, momentum=0.0)
+            ).abs()
+            > 1e-3,
+            grad,
+            0,
+        )
     output.backward(grad)
     expected.backward(grad.double())
     assert output.dtype == input.dtype and output.device == input.device
@@ -178,9 +183,7 @@ def test_a_single_cell_takes_vectors(device: str) -> None:
     flat = [case[0], *(t.view(5) for t in case[1:])]
     for training in (False, True):
         expected = assert_matches_reference(*case, 1e-14, grid=(1, 1), training=training)
-        assert torch.equal(
-            assert_matches_reference(*flat, 1e-14, grid=(1, 1), training=training), expected
-        )
+        assert torch.equal(assert_matches_reference(*flat, 1e-14, grid=(1, 1), training=training), expected)
 
 
 def test_batch_norm_of_pytorch(device: str) -> None:
@@ -206,7 +209,14 @@ def test_relu_lets_nan_through(device: str) -> None:
     input[1, 2, 3, 4] = torch.nan
     for layout in LAYOUTS:
         output = region_batch_norm(
-            input.contiguous(memory_format=layout), weight, bias, mean, var, grid=(3, 4), training=False, relu=True
+            input.contiguous(memory_format=layout),
+            weight,
+            bias,
+            mean,
+            var,
+            grid=(3, 4),
+            training=False,
+            relu=True,
         )
         assert output[1, 2, 3, 4].isnan() and output.isnan().sum() == 1
 
@@ -264,9 +274,7 @@ def test_drawn_shapes(data: st.DataObject) -> None:
     grid = draw(1, size[0]), draw(1, size[1])
     training = data.draw(st.booleans())
     fewest = 3 if training else 0
-    case = random_case(
-        batch=draw(fewest, 4), channels=draw(1, 40), size=size, grid=grid, seed=draw(0, 1000)
-    )
+    case = random_case(batch=draw(fewest, 4), channels=draw(1, 40), size=size, grid=grid, seed=draw(0, 1000))
     case[0] = case[0].contiguous(memory_format=data.draw(st.sampled_from(LAYOUTS)))
     assert_matches_reference(*case, 1e-12, grid=grid, training=training, relu=data.draw(st.booleans()))
 
@@ -330,7 +338,17 @@ def test_opcheck(training: bool, device: str) -> None:
     torch.library.opcheck(torch.ops.jaa_ext.region_batch_norm.default, arguments)
     torch.library.opcheck(
         torch.ops.jaa_ext.region_batch_norm.default,
-        (input, None, None, None if training else mean, None if training else var, (2, 2), training, 1e-5, False),
+        (
+            input,
+            None,
+            None,
+            None if training else mean,
+            None if training else var,
+            (2, 2),
+            training,
+            1e-5,
+            False,
+        ),
     )
     grad = torch.randn(3, 5, 6, 8).to(input)
     torch.library.opcheck(
@@ -423,7 +441,11 @@ MISTAKES = {
     ),
     "bias": (dict(bias=torch.zeros(2, 2, 4)), ValueError, r"bias must be .* = \[2, 2, 3\], got \[2, 2, 4\]"),
     "mean": (dict(running_mean=torch.zeros(2, 2)), ValueError, r"running_mean must be .* got \[2, 2\]"),
-    "variance": (dict(running_var=torch.zeros(2, 3, 2)), ValueError, r"running_var must be .* got \[2, 3, 2\]"),
+    "variance": (
+        dict(running_var=torch.zeros(2, 3, 2)),
+        ValueError,
+        r"running_var must be .* got \[2, 3, 2\]",
+    ),
     "integers": (
         dict(input=torch.zeros(1, 3, 8, 8, dtype=torch.int32)),
         TypeError,

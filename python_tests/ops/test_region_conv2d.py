@@ -351,4 +351,7 @@ def test_unknown_instruction_set_is_refused() -> None:
         capture_output=True,
         text=True,
     )
-    assert run.returncode and "JAA_EXT_CPU must be baseline, avx2, avx512 or avx512_bf16, got avx1024" in run.stderr
+    assert (
+        run.returncode
+        and "JAA_EXT_CPU must be baseline, avx2, avx512 or avx512_bf16, got avx1024" in run.stderr
+    )

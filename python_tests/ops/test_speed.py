@@ -1,7 +1,7 @@
 """Compiled ops are not slower than plain PyTorch: ratios with slack, never absolute times.
 
-Each pair is timed in turns and the shortest time of each counts: a busy machine can only lengthen times, and an
-undisturbed moment is all that either needs.
+Each pair is timed in turns and the shortest time of each counts: a busy machine can only lengthen times, and
+an undisturbed moment is all that either needs.
 """
 
 import os
@@ -25,9 +25,7 @@ TURNS = 10
 ATTEMPTS = 3
 
 
-def assert_faster(
-    ours: Callable[[], Any], peer: Callable[[], Any], *, times: float, calls: int = 1
-) -> None:
+def assert_faster(ours: Callable[[], Any], peer: Callable[[], Any], *, times: float, calls: int = 1) -> None:
     """`ours` takes at most the time of `peer` divided by `times`, in one of a few attempts."""
     ratios = []
     for _ in range(ATTEMPTS):
