@@ -19,7 +19,9 @@ def make_fabric(device: str, precision: Any) -> Fabric:
     """Lightning Fabric on one device, see `resolve_device`."""
     chosen = resolve_device(device)
     return Fabric(
-        accelerator=chosen.type, devices=1 if chosen.type == "cpu" else [chosen.index or 0], precision=precision
+        accelerator=chosen.type,
+        devices=1 if chosen.type == "cpu" else [chosen.index or 0],
+        precision=precision,
     )
 
 
