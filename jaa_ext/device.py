@@ -6,8 +6,7 @@ import torch
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1"; a torch device is
-    itself.
+    """Of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1"; a torch device is itself.
 
     Raises:
         ValueError: another word, or a GPU that is not there.

@@ -53,11 +53,9 @@ struct Roi {
   JAA_EXT_INLINE bool contains(int row, int column) const {
     return row >= y0 && row <= y1 && column >= x0 && column <= x1;
   }
-  // Eq. 3.
+  // Eq. 3, before negative weights become 0: the larger one of it and what the map holds, at least 0, does that.
   JAA_EXT_INLINE C weight(int row, int column) const {
-    const C dx = column > x ? column - x : x - column, dy = row > y ? row - y : y - row;
-    const C value = 1 - (dx + dy) * slope;
-    return value > 0 ? value : C(0);
+    return 1 - (std::fabs(column - x) + std::fabs(row - y)) * slope;
   }
 };
 

@@ -6,6 +6,16 @@
 namespace jaa_ext {
 namespace {
 
+// roi is a copy, which no write to the map can change, and the columns are counted from 0: else GCC takes no vectors.
+template <typename T, typename C>
+void draw_row(const Roi<C> roi, int row, T* values) {
+  const int columns = roi.x1 + 1 - roi.x0;
+  for (int i = 0; i < columns; ++i) {
+    const C value = widen(values[i]), weight = roi.weight(row, roi.x0 + i);
+    values[i] = narrow<T>(weight > value ? weight : value);
+  }
+}
+
 template <typename T>
 void draw(const AttentionMaps& op, const AttentionRules& rules, int64_t n, int64_t au) {
   using C = typename Compute<T>::type;
@@ -16,12 +26,7 @@ void draw(const AttentionMaps& op, const AttentionRules& rules, int64_t n, int64
   const Roi<C> second = roi_of<T>(op, n, rules.points[2 * au + 1], rules.dy[au]);
   if (!first.is_finite() || !second.is_finite()) return;
   for (const Roi<C>& roi : {first, second}) {
-    for (int row = roi.y0; row <= roi.y1; ++row) {
-      for (int column = roi.x0; column <= roi.x1; ++column) {
-        T& value = map[row * side + column];
-        value = narrow<T>(std::max(widen(value), roi.weight(row, column)));
-      }
-    }
+    for (int row = roi.y0; row <= roi.y1; ++row) draw_row(roi, row, map + row * side + roi.x0);
   }
 }
 

@@ -29,11 +29,13 @@ __global__ void attention_maps_kernel(AttentionMaps op, RuleTable rules, int fir
     for (int place = threadIdx.x; place < side * side; place += blockDim.x) {
       const int row = place / side, column = place % side;
       C value = 0;
-      if (finite && first.contains(row, column)) value = first.weight(row, column);
-      if (finite && second.contains(row, column)) {
-        const C other = second.weight(row, column);
-        value = other > value ? other : value;
-      }
+      const auto draw = [&](const Roi<C>& roi) {
+        if (!finite || !roi.contains(row, column)) return;
+        const C weight = roi.weight(row, column);
+        value = weight > value ? weight : value;
+      };
+      draw(first);
+      draw(second);
       map[place] = narrow<T>(value);
     }
   }
