@@ -121,9 +121,7 @@ class Batch(NamedTuple):
 
 
 class Step:
-    """One inference or training step of a network: under autocast for bfloat16, all in float64 if so
-    asked.
-    """
+    """One inference or training step of a network: under autocast for bfloat16, in float64 if so asked."""
 
     def __init__(self, network: nn.Module, batch: Batch, mode: str, dtype: torch.dtype) -> None:
         self.network = network

@@ -36,14 +36,8 @@ CASES = [
     Case(32, 176, 8),
     Case(16, 176, 4),
     Case(8, 176, 2),
-    Case(64, 88, 8),
-    Case(32, 88, 4),
-    Case(16, 88, 2),
     Case(32, 176, 1),
-    Case(64, 88, 1),
     Case(96, 44, 1),
-    Case(64, 50, 1),
-    Case(128, 22, 1),
     Case(160, 11, 1),
 ]
 SMOKE_CASE = Case(5, 8, 2, batch=2)
@@ -53,19 +47,24 @@ def test_region_batch_norm(case: Case, backward: bool, device: str, comparison: 
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device).requires_grad_(backward)
+        return torch.rand(shape, generator=generator)
 
-    input = draw(case.batch, case.channels, case.size, case.size)
+    # Nothing normalised lies near 0, where rounding would decide whether ReLU lets a gradient pass.
+    shape = (case.batch, case.channels, case.size, case.size)
+    values = (0.5 + draw(*shape)) * (draw(*shape) - 0.5).sign()
+    of_cells = (case.grid, case.grid, case.channels)
+    weight, bias, input = (
+        t.to(device).requires_grad_(backward) for t in (1 + draw(*of_cells), 0.2 * draw(*of_cells), values)
+    )
     nhwc = input.detach().contiguous(memory_format=torch.channels_last).requires_grad_(backward)
-    parameters = draw(case.grid, case.grid, case.channels), draw(case.grid, case.grid, case.channels)
+    parameters = weight, bias
     ours = partial(normalise, region_batch_norm)
     exact = partial(normalise, reference.region_batch_norm)
     eager = cells_as_channels if case.grid > 1 else ordinary
-    for suffix, image in (("", input), (", channels last", nhwc)):
-        comparison.add(f"jaa_ext{suffix}", ours, (image, *parameters), exact=exact)
-    for suffix, image in (("", input), (", channels last", nhwc)):
-        comparison.add(f"eager{suffix}", eager, (image, *parameters), exact=exact)
-    comparison.add_compiled(["eager", "eager, channels last"])
+    for name, function in (("jaa_ext", ours), ("eager reference", eager)):
+        for layout, image in (("NHWC", nhwc), ("NCHW", input)):
+            comparison.add(f"{name} ({layout})", function, (image, *parameters), exact=exact)
+    comparison.add_compiled(["eager reference"])
     comparison.run("region_batch_norm", str(case), operations=0, bytes=case.bytes(backward))
 
 

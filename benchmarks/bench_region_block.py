@@ -123,9 +123,7 @@ class Step:
 
 
 class GroupedRegion(HierarchicalMultiScaleRegion):
-    """The block with the cells of a stage moved into the channels: one batch norm, one grouped
-    convolution.
-    """
+    """The block with the cells of a stage in the channels: one batch norm, one grouped convolution."""
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
@@ -143,9 +141,7 @@ def grouped_stage(input: Tensor, norm: RegionBatchNorm2d, conv: RegionConv2d) ->
 
 
 def batch_norm(input: Tensor, norm: nn.Module) -> Tensor:
-    """PyTorch's batch norm in training, with the tensors of a layer flattened to the channels of the
-    input.
-    """
+    """PyTorch's batch norm in training, the tensors of a layer flattened to the input's channels."""
     tensors = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     return F.batch_norm(input, *(tensor.view(-1) for tensor in tensors), training=True)
 

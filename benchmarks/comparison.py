@@ -110,9 +110,7 @@ class Comparison:
         self.formulations.append(Formulation(name, call, error, tolerance))
 
     def add_compiled(self, kinds: Sequence[str]) -> None:
-        """Add ``torch.compile`` of the quickest formulation of the named kinds, all of them added by
-        `add`.
-        """
+        """Add ``torch.compile`` of the quickest formulation of the named kinds, each added by `add`."""
         peers = [f for f in self.formulations if kind(f.name) in kinds]
         best = min(peers, key=lambda f: min(self.seconds(f, 1) for _ in range(3)))
         assert best.add_compiled is not None
@@ -130,8 +128,8 @@ class Comparison:
 
         Args:
             facts: of the case; with ``operations`` (multiplications and additions, each counted) and
-            ``bytes``
-                (read and written at least) the report tells how near to the machine's limit the first one is.
+                ``bytes`` (read and written at least) the report tells how near to the machine's limit the
+                first one is.
         """
         errors = [f.error() for f in self.formulations]
         sample = 0 if self.smoke else SAMPLE_SECONDS

@@ -126,7 +126,9 @@ __attribute__((always_inline)) inline void prefetch_row(const Image& image, int6
                                                         int64_t x0, int64_t x1) {
   constexpr int64_t CACHE_LINE = 64;
   const bool together = image.stride.c == 1;
-  const int64_t bytes = (x1 - x0) * image.stride.x * int64_t{sizeof(T)};
+  const int64_t values = together ? channels : 1;  // of a run that lie in a pixel
+  if (image.stride.x > 4 * channels) return;       // scattered pixels: a run holds little of use
+  const int64_t bytes = ((x1 - x0 - 1) * image.stride.x + values) * int64_t{sizeof(T)};
   for (int64_t c = 0; c < (together ? 1 : channels); ++c) {
     const char* start = (const char*)pixel<T>(image, n, c, y, x0);
     for (int64_t byte = 0; byte < bytes; byte += CACHE_LINE) __builtin_prefetch(start + byte, FOR_WRITING, 3);

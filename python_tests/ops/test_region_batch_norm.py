@@ -1,8 +1,6 @@
 """region_batch_norm against one ordinary batch norm a cell in float64."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -486,29 +484,14 @@ def test_mistakes_are_named_alike(mistake: str) -> None:
         assert str(from_kernel.value).splitlines()[0] == str(from_reference.value)
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512_bf16"])
-def test_every_instruction_set(level: str) -> None:
-    """Forced in a process of its own: same results at each level, a sentence where the processor lacks it."""
-    code = (
-        "import sys, torch\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "from test_region_batch_norm import LAYOUTS, TOLERANCE, assert_matches_reference, random_case\n"
-        "for dtype, tolerance in TOLERANCE.items():\n"
-        "    for layout in LAYOUTS:\n"
-        "        for channels in (5, 32, 67):\n"
-        "            case = random_case(dtype=dtype, channels=channels)\n"
-        "            case[0] = case[0].contiguous(memory_format=layout)\n"
-        "            for training in (False, True):\n"
-        "                assert_matches_reference(*case, tolerance, training=training, relu=True)\n"
-        "from jaa_ext import _C; print(_C.build_info()['cpu_level'])\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, os.path.dirname(__file__)],
-        env={**os.environ, "JAA_EXT_CPU": level},
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode:
-        assert f"JAA_EXT_CPU={level}: this processor has at most" in run.stderr, run.stderr
-    else:
-        assert run.stdout.split() == [level]
+def test_every_instruction_set(at_level: Callable[[str], None]) -> None:
+    at_level("""
+from test_region_batch_norm import LAYOUTS, TOLERANCE, assert_matches_reference, random_case
+for dtype, tolerance in TOLERANCE.items():
+    for layout in LAYOUTS:
+        for channels in (5, 32, 67):
+            case = random_case(dtype=dtype, channels=channels)
+            case[0] = case[0].contiguous(memory_format=layout)
+            for training in (False, True):
+                assert_matches_reference(*case, tolerance, training=training, relu=True)
+""")

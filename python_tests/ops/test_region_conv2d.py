@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -90,15 +91,26 @@ def test_cells_smaller_than_the_kernel(border: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [(1, 1), (3, 8), (8, 16), (16, 8), (32, 16), (7, 33), (64, 32), (1, 40)])
-def test_channel_counts(channels: tuple[int, int], device: str) -> None:
-    case = random_case(in_channels=channels[0], out_channels=channels[1], size=(11, 12), device=device)
-    assert_matches_reference(*case, "cell", 1e-14)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_channel_counts(
+    dtype: torch.dtype, channels_last: bool, channels: tuple[int, int], device: str
+) -> None:
+    """Three images: where values are paired, one is left alone."""
+    case = random_case(
+        batch=3, in_channels=channels[0], out_channels=channels[1], size=(11, 12), dtype=dtype, device=device
+    )
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert_matches_reference(case[0].contiguous(memory_format=layout), *case[1:], "cell", TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("width", range(1, 30))
-def test_row_lengths(width: int) -> None:
+@pytest.mark.parametrize("out_channels", [8, 16, 19])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_row_lengths(dtype: torch.dtype, out_channels: int) -> None:
     """Rows are cut into pieces held in registers: every remainder once."""
-    assert_matches_reference(*random_case(size=(3, width), grid=(1, 1)), "cell", 1e-14)
+    for width in range(1, 50):
+        case = random_case(size=(3, width), grid=(1, 1), out_channels=out_channels, dtype=dtype)
+        assert_matches_reference(*case, "cell", TOLERANCE[dtype])
 
 
 def test_large_cells_are_cut_into_bands(device: str) -> None:
@@ -316,28 +328,18 @@ def test_mistakes_are_named_alike(mistake: str) -> None:
         assert str(from_kernel.value).splitlines()[0] == str(from_reference.value)
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512", "avx512_bf16"])
-def test_every_instruction_set(level: str) -> None:
-    """Forced in a process of its own: same results at each level, a sentence where the processor lacks it."""
-    code = (
-        "import sys, torch\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "from test_region_conv2d import TOLERANCE, assert_matches_reference, random_case\n"
-        "for dtype, tolerance in TOLERANCE.items():\n"
-        "    for border in ('cell', 'image'):\n"
-        "        assert_matches_reference(*random_case(dtype=dtype, out_channels=35), border, tolerance)\n"
-        "from jaa_ext import _C; print(_C.build_info()['cpu_level'])\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, os.path.dirname(__file__)],
-        env={**os.environ, "JAA_EXT_CPU": level},
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode:
-        assert f"JAA_EXT_CPU={level}: this processor has at most" in run.stderr
-    else:
-        assert run.stdout.split() == [level]
+def test_every_instruction_set(at_level: Callable[[str], None]) -> None:
+    at_level("""
+import torch
+from test_region_conv2d import TOLERANCE, assert_matches_reference, random_case
+for dtype, tolerance in TOLERANCE.items():
+    for border in ("cell", "image"):
+        for out_channels in (3, 8, 35):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                case = random_case(batch=3, in_channels=11, out_channels=out_channels, dtype=dtype)
+                input = case[0].contiguous(memory_format=layout)
+                assert_matches_reference(input, *case[1:], border, tolerance)
+""")
 
 
 def test_unknown_instruction_set_is_refused() -> None:
