@@ -189,12 +189,13 @@ def test_ctrl_c_ends_the_iteration_and_saves(
         return whole(self, stage, batch)
 
     text = io.StringIO()
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "_train_one_batch", interrupted)
         train(recipe(checkpoint_every=100), tmp_path, device="cpu", console=Console(file=text, width=200))
     assert "Stopped after iteration 5: --resume goes on from there." in text.getvalue()
     assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 5
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     run(recipe(checkpoint_every=100), tmp_path, resume=True)
     assert (tmp_path / "losses.csv").read_bytes() == (finished[0] / "losses.csv").read_bytes()
 

@@ -89,9 +89,9 @@ def test_attention_maps_beat_broadcasting(faces: int) -> None:
     assert_faster(lambda: draw(attention_maps), lambda: draw(reference.attention_maps), times=4, calls=10)
 
 
-@pytest.mark.parametrize(("samples", "times"), [(16, 2), (1024, 0.7)])
-def test_softmax_dice_loss_beats_eager(samples: int, times: float) -> None:
-    """Measured on an idle machine: 7 times for 16 samples; for 1024, 0.9 on one core and 1.7 on two."""
+@pytest.mark.parametrize("samples", [16, 1024])
+def test_softmax_dice_loss_beats_eager(samples: int) -> None:
+    """Measured on an idle machine: 10 and 12 times."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(samples, 2, 12, generator=generator).requires_grad_()
     target = torch.randint(-1, 2, (samples, 12), generator=generator)
@@ -101,5 +101,5 @@ def test_softmax_dice_loss_beats_eager(samples: int, times: float) -> None:
         return torch.autograd.grad(function(logits, target), (logits,), grads)
 
     assert_faster(
-        lambda: step(softmax_dice_loss), lambda: step(reference.softmax_dice_loss), times=times, calls=10
+        lambda: step(softmax_dice_loss), lambda: step(reference.softmax_dice_loss), times=2, calls=10
     )
