@@ -21,6 +21,7 @@ export PYTHONPATH=$work/site
 repository=$PWD
 cd "$work"  # from the root the source tree would be imported
 "$python" -c "from jaa_ext import _C; assert _C.__file__.startswith('$work'), _C.__file__"
-# The kernels of test_cuda_on_host.py run under sanitizers there.
+# The kernels of test_cuda_on_host.py run under sanitizers there; test_speed.py would time the sanitizers.
 "$python" -m pytest -q -p no:cacheprovider --rootdir "$repository" -c "$repository/pyproject.toml" \
-  "$repository/python_tests/ops" --ignore "$repository/python_tests/ops/test_cuda_on_host.py" "$@"
+  "$repository/python_tests/ops" --ignore "$repository/python_tests/ops/test_cuda_on_host.py" \
+  --ignore "$repository/python_tests/ops/test_speed.py" "$@"
