@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from jaa_ext import facs
-from jaa_ext.data import Crops, SyntheticFaces, normalize
+from jaa_ext.data import Crops, SyntheticFaces, aligned_size, normalize
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.recipe import Loss
 from jaa_ext.engine.runtime import keep_freed_memory
@@ -105,7 +105,7 @@ class Batch(NamedTuple):
         people = SyntheticFaces(
             subjects=range(faces),
             samples_per_subject=1,
-            size=round(case.image_size * 200 / 176),
+            size=aligned_size(case.image_size),
             aus=case.aus,
         )
         crops = Crops(people, case.image_size, train=False)

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from comparison import Comparison, Function
+from comparison import LAYOUTS, Comparison, Function
 from torch import Tensor
 
 from jaa_ext.ops import reference, region_batch_norm
@@ -56,14 +56,13 @@ def test_region_batch_norm(case: Case, backward: bool, device: str, comparison: 
     weight, bias, input = (
         t.to(device).requires_grad_(backward) for t in (1 + draw(*of_cells), 0.2 * draw(*of_cells), values)
     )
-    nhwc = input.detach().contiguous(memory_format=torch.channels_last).requires_grad_(backward)
-    parameters = weight, bias
     ours = partial(normalise, region_batch_norm)
     exact = partial(normalise, reference.region_batch_norm)
     eager = cells_as_channels if case.grid > 1 else ordinary
     for name, function in (("jaa_ext", ours), ("eager reference", eager)):
-        for layout, image in (("NHWC", nhwc), ("NCHW", input)):
-            comparison.add(f"{name} ({layout})", function, (image, *parameters), exact=exact)
+        for layout_name, layout in LAYOUTS.items():
+            image = input.detach().contiguous(memory_format=layout).requires_grad_(backward)
+            comparison.add(f"{name} ({layout_name})", function, (image, weight, bias), exact=exact)
     comparison.add_compiled(["eager reference"])
     comparison.run("region_batch_norm", str(case), operations=0, bytes=case.bytes(backward))
 

@@ -59,6 +59,21 @@ inline void check_device(const char* op, const char* name, const at::Tensor& ten
                     reference_name, ", ", reference.device(), ", got ", tensor.device());
 }
 
+// The gradient of an output shaped like `shape`, in the dtype and on the device of input.
+inline void check_grad_output(const char* op, const at::Tensor& grad_output, at::IntArrayRef shape,
+                              const at::Tensor& input) {
+  TORCH_CHECK_VALUE(grad_output.sizes() == shape, op, "_backward: grad_output must be ", shape, ", got ",
+                    grad_output.sizes());
+  TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), op,
+                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
+                   dtype_name(grad_output.scalar_type()));
+  TORCH_CHECK_VALUE(grad_output.device() == input.device(), op,
+                    "_backward: grad_output must be on the device of input, ", input.device(), ", got ",
+                    grad_output.device());
+}
+
+inline void* data_or_null(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
+
 inline Scalar scalar_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case at::kDouble:

@@ -71,8 +71,6 @@ Tensor computable(const optional<Tensor>& tensor, at::ScalarType type) {
   return tensor ? tensor->to(type).contiguous() : Tensor();
 }
 
-void* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
-
 // The output; mean and unbiased variance of the batch in training (like running_mean where that is given, but in the
 // type computed in), else nothing.
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<Tensor>& weight,
@@ -112,12 +110,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
                                             const Tensor& mean, const Tensor& var, at::IntArrayRef grid,
                                             bool training, double eps, bool relu, std::array<bool, 3> output_mask) {
   check(input, weight, bias, mean, var, grid, training);
-  TORCH_CHECK_VALUE(grad_output.sizes() == input.sizes(), NAME, "_backward: grad_output must be ", input.sizes(),
-                    ", got ", grad_output.sizes());
-  TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), NAME,
-                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
-                   dtype_name(grad_output.scalar_type()));
-  check_device("region_batch_norm_backward", "grad_output", grad_output, "input", input);
+  check_grad_output(NAME, grad_output, input.sizes(), input);
 
   const RegionBatchNorm op = describe(input, grid, training, eps, relu);
   const at::ScalarType type = compute_type(input);

@@ -57,7 +57,6 @@ RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_vie
           input.size(3),    weight.size(0),    weight.size(1), weight.size(4), weight.size(5)};
 }
 
-const void* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 
 Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
@@ -85,12 +84,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   check(input, weight, {}, border);
   const RegionConv2d op = describe(input, weight, border);
   const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.height, op.width};
-  TORCH_CHECK_VALUE(grad_output.sizes() == at::IntArrayRef(output_shape), NAME, "_backward: grad_output must be ",
-                    at::IntArrayRef(output_shape), ", got ", grad_output.sizes());
-  TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), NAME,
-                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
-                   dtype_name(grad_output.scalar_type()));
-  check_device("region_conv2d_backward", "grad_output", grad_output, "input", input);
+  check_grad_output(NAME, grad_output, output_shape, input);
 
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
   const Tensor nothing = at::empty({0}, input.options());

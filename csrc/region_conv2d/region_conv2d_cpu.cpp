@@ -14,7 +14,7 @@
 namespace jaa_ext {
 namespace {
 
-constexpr int CHANNEL_BLOCK = 8;  // input channels that lie together in a tile
+constexpr int CHANNEL_BLOCK = 8;  // input channels that lie together in a ring
 
 struct Rect {
   int64_t y0, y1, x0, x1;

@@ -162,13 +162,10 @@ void load_row(const Source& source, int64_t y, int64_t x0, int64_t x1, typename 
         for (int64_t x = 0; x < count; ++x) {
           __builtin_memcpy(inside + x * units, from + x * step, CHANNEL_BLOCK * sizeof(T));
         }
-      } else if (next_image == nullptr) {
-        for (int64_t x = 0; x < count; ++x) {
-          read_units<T>(from + x * image.stride.x, nullptr, 1, CHANNEL_BLOCK, inside + x * units);
-        }
       } else {
         for (int64_t x = 0; x < count; ++x) {
-          read_units<T>(from + x * image.stride.x, next_image + x * image.stride.x, 1, CHANNEL_BLOCK,
+          const int64_t step = x * image.stride.x;
+          read_units<T>(from + step, next_image == nullptr ? nullptr : next_image + step, 1, CHANNEL_BLOCK,
                         inside + x * units);
         }
       }
@@ -450,12 +447,13 @@ void start_row(const T* bias, int64_t channels, Lanes lanes, int64_t columns, ty
   }
 }
 
-// Calls body(y, ring) for every row y of `area`, when the ring holds the rows that its outputs read.
+// Calls body(y, ring) for every row y of `area`, when the ring holds the rows that its outputs read and those of
+// `outputs` - 1 rows before.
 template <typename T, typename Body>
-inline void for_each_row(const Source& source, const WeightView& view, Rect area, const Scratches<T>& scratch,
-                         const Body& body) {
+inline void for_each_row(const Source& source, const WeightView& view, Rect area, int64_t outputs,
+                         const Scratches<T>& scratch, const Body& body) {
   const int64_t reach_y = view.kernel_h / 2, reach_x = view.kernel_w / 2;
-  Ring<typename Unit<T>::C> ring(scratch.ring, view, source.images > 0 ? 1 : Unit<T>::PAIR, area.columns(), 1);
+  Ring<typename Unit<T>::C> ring(scratch.ring, view, source.images > 0 ? 1 : Unit<T>::PAIR, area.columns(), outputs);
   for (int64_t y = area.y0 - reach_y; y < area.y1 + reach_y; ++y) {
     load_row<T>(source, y, area.x0 - reach_x, area.x1 + reach_x, scratch.rows, ring.newest());
     ring.turn();
@@ -469,7 +467,7 @@ void convolve(const Source& source, const WeightView& view, const typename Unit<
               const T* bias, const Image& image, Rect area, const Scratches<T>& scratch) {
   const int64_t columns = area.columns();
   auto* const staging = scratch.staging;
-  for_each_row<T>(source, view, area, scratch, [&](int64_t y, const auto& ring) {
+  for_each_row<T>(source, view, area, 1, scratch, [&](int64_t y, const auto& ring) {
     prefetch_row<T, 1>(image, source.n, view.out, y, area.x0, area.x1);
     start_row(bias, view.out, lanes, columns, staging);
     convolve_row<T>(ring, packed, lanes, columns, staging);
@@ -481,7 +479,7 @@ void convolve(const Source& source, const WeightView& view, const typename Unit<
 template <typename T>
 void convolve_add(const Source& source, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
                   Rect target, int64_t y0, int64_t x0, int64_t columns, const Scratches<T>& scratch) {
-  for_each_row<T>(source, view, target, scratch, [&](int64_t y, const auto& ring) {
+  for_each_row<T>(source, view, target, 1, scratch, [&](int64_t y, const auto& ring) {
     convolve_row<T>(ring, packed, lanes, target.columns(),
                     scratch.staging + ((y - y0) * columns + target.x0 - x0) * lanes.count);
   });
@@ -582,21 +580,16 @@ template <typename T>
 void accumulate_weight(const Source& input, const Source& grad_output, const WeightView& view, Lanes lanes, Rect area,
                        const Scratches<T>& scratch, typename Unit<T>::C* weight_sums,
                        typename Unit<T>::C* bias_sums) {
-  const int64_t reach_y = view.kernel_h / 2, reach_x = view.kernel_w / 2, columns = area.columns();
-  Ring<typename Unit<T>::C> ring(scratch.ring, view, 1, columns, WEIGHT_ROWS);
+  const int64_t columns = area.columns();
   int64_t filled = 0;  // output rows in staging
-  for (int64_t y = area.y0 - reach_y; y < area.y1 + reach_y; ++y) {
-    load_row<T>(input, y, area.x0 - reach_x, area.x1 + reach_x, scratch.rows, ring.newest());
-    ring.turn();
-    const int64_t out = y - reach_y;
-    if (out < area.y0) continue;
-    load_staging<T>(grad_output, lanes, out, area.x0, area.x1, scratch.rows,
+  for_each_row<T>(input, view, area, WEIGHT_ROWS, scratch, [&](int64_t y, auto& ring) {
+    load_staging<T>(grad_output, lanes, y, area.x0, area.x1, scratch.rows,
                     scratch.staging + filled * columns * lanes.count);
-    if (++filled < WEIGHT_ROWS && out + 1 < area.y1) continue;
+    if (++filled < WEIGHT_ROWS && y + 1 < area.y1) return;
     ring.look_at(filled);
     accumulate_rows<T>(ring, scratch.staging, lanes, filled, columns, weight_sums, bias_sums);
     filled = 0;
-  }
+  });
 }
 
 template <typename T>

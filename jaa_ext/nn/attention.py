@@ -175,11 +175,11 @@ def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
             layer.num_batches_tracked.add_(1)
         norm = partial(
             region_batch_norm,
-            grid=(1, 1),
+            grid=layer.grid,
             training=layer.training,
             momentum=layer.momentum,
             eps=layer.eps,
-            relu=True,
+            relu=layer.relu,
         )
         names = ("weight", "bias", "running_mean", "running_var")
         tensors = zip(*(getattr(layer, name).chunk(groups) for name in names), strict=True)

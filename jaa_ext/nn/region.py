@@ -143,20 +143,7 @@ class RegionBatchNorm2d(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training:
-            self.num_batches_tracked.add_(1)
-        return region_batch_norm(
-            input,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            grid=self.grid,
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-            relu=self.relu,
-        )
+        return _batch_norm(self, input)
 
     def extra_repr(self) -> str:
         return (
@@ -175,25 +162,14 @@ class BatchNormReLU2d(nn.BatchNorm2d):
     """
 
     momentum: float
+    grid = (1, 1)
+    relu = True
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__(num_features, eps, momentum)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        return region_batch_norm(
-            input,
-            self.weight,
-            self.bias,
-            self.running_mean,
-            self.running_var,
-            grid=(1, 1),
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-            relu=True,
-        )
+        return _batch_norm(self, input)
 
 
 class RegionLayer(nn.Module):
@@ -260,6 +236,23 @@ def _region_stage(in_channels: int, out_channels: int, grid: int) -> nn.Sequenti
                 "2": RegionConv2d(in_channels, out_channels, 3, grid),
             }
         )
+    )
+
+
+def _batch_norm(layer: RegionBatchNorm2d | BatchNormReLU2d, input: Tensor) -> Tensor:
+    if layer.training and layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    return region_batch_norm(
+        input,
+        layer.weight,
+        layer.bias,
+        layer.running_mean,
+        layer.running_var,
+        grid=layer.grid,
+        training=layer.training,
+        momentum=layer.momentum,
+        eps=layer.eps,
+        relu=layer.relu,
     )
 
 

@@ -5,10 +5,35 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jaa_ext.ops import reference
+
 LEVELS = ["baseline", "avx2", "avx512", "avx512_bf16"]
+
+
+@pytest.fixture
+def refused_alike() -> Callable[..., None]:
+    """Asserts that the reference refuses arguments with a matching error, and the op in the same words."""
+
+    def check(
+        op: Callable[..., Any],
+        arguments: dict[str, Any],
+        error: type[Exception],
+        message: str,
+        *,
+        reaches_kernel: bool = True,
+    ) -> None:
+        with pytest.raises(error, match=message) as from_reference:
+            getattr(reference, op.__name__)(**arguments)
+        if reaches_kernel:
+            with pytest.raises(error) as from_kernel:
+                op(**arguments)
+            assert str(from_kernel.value).splitlines()[0] == str(from_reference.value)
+
+    return check
 
 
 @pytest.fixture(params=LEVELS)

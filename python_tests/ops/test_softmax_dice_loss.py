@@ -341,11 +341,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_named_alike(mistake: str) -> None:
+def test_mistakes_are_named_alike(mistake: str, refused_alike: Callable[..., None]) -> None:
     changes, error, message = MISTAKES[mistake]
     arguments = dict(logits=torch.zeros(4, 2, 5), target=torch.zeros(4, 5), weight=torch.ones(5)) | changes
-    with pytest.raises(error, match=message) as from_reference:
-        reference.softmax_dice_loss(**arguments)
-    with pytest.raises(error) as from_kernel:
-        softmax_dice_loss(**arguments)
-    assert str(from_kernel.value).splitlines()[0] == str(from_reference.value)
+    refused_alike(softmax_dice_loss, arguments, error, message)
