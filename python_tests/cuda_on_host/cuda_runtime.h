@@ -24,11 +24,24 @@ using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess };
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor
+};
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 namespace cuda_on_host {
 
 // Runs the kernel for every thread; throws std::runtime_error if they would not meet.
-void launch(int64_t blocks, int threads, cudaStream_t stream, const std::function<void()>& kernel);
+void launch(int64_t blocks, int threads, int shared_bytes, cudaStream_t stream, const std::function<void()>& kernel);
+
+// The block's shared memory of the size given to launch.
+unsigned char* shared_memory();
 
 // The bits that lane ^ distance of the same warp gave.
 uint64_t exchange(unsigned mask, uint64_t bits, int distance, int line);

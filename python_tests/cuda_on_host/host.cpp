@@ -32,8 +32,10 @@ struct Thread {
 
 bool backwards = false;
 int64_t most_blocks = INT64_MAX;
+int compute_capability = 90;
 
 const std::function<void()>* kernel;
+unsigned char* shared;
 int threads, started;
 Thread thread[MOST_THREADS];
 int current;          // the thread that runs
@@ -135,14 +137,18 @@ void run_block() {
 
 }  // namespace
 
-void launch(int64_t blocks, int block_threads, cudaStream_t, const std::function<void()>& block_kernel) {
+void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
+            const std::function<void()>& block_kernel) {
   if (block_threads < 1 || block_threads > MOST_THREADS) throw std::runtime_error("a block has 1 to 1024 threads");
+  const std::unique_ptr<unsigned char[]> memory(new unsigned char[shared_bytes]);
+  shared = memory.get();
   kernel = &block_kernel;
   threads = block_threads;
   blockDim.x = static_cast<unsigned>(threads);
   gridDim.x = static_cast<unsigned>(std::min(blocks, most_blocks));
   for (unsigned place = 0; place < gridDim.x; ++place) {
     blockIdx.x = backwards ? gridDim.x - 1 - place : place;
+    std::memset(shared, 0xff, shared_bytes);  // not numbers
     std::async(std::launch::async, run_block).get();
   }
 }
@@ -156,9 +162,23 @@ uint64_t exchange(unsigned mask, uint64_t bits, int distance, int line) {
   return self.bits;
 }
 
+unsigned char* shared_memory() { return shared; }
+
 void barrier(int line) { wait(State::at_barrier, line); }
 
 }  // namespace cuda_on_host
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const int capability = cuda_on_host::compute_capability;
+  *value = attribute == cudaDevAttrMultiProcessorCount      ? 2
+           : attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10
+                                                            : capability % 10;
+  return cudaSuccess;
+}
+
+extern "C" __attribute__((visibility("default"))) void set_compute_capability(int value) {
+  cuda_on_host::compute_capability = value;
+}
 
 extern "C" __attribute__((visibility("default"))) void set_schedule(bool backwards, int64_t most_blocks) {
   cuda_on_host::backwards = backwards;
