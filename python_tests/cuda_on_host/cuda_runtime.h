@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string>
 
 #define __global__
 #define __device__
@@ -37,26 +38,61 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 
 namespace cuda_on_host {
 
-// Runs the kernel for every thread; throws std::runtime_error if they would not meet.
+constexpr int WARP = 32;
+
+// Runs the kernel for every thread; throws std::runtime_error if one of them goes wrong.
 void launch(int64_t blocks, int threads, int shared_bytes, cudaStream_t stream, const std::function<void()>& kernel);
 
 // The block's shared memory of the size given to launch.
 unsigned char* shared_memory();
 
-// The bits that lane ^ distance of the same warp gave.
-uint64_t exchange(unsigned mask, uint64_t bits, int distance, int line);
+// Ends the launch with a message.
+[[noreturn]] void fail(int line, const std::string& what);
+
 void barrier(int line);
+
+// What each lane of the warp gives, by lane: of those in the mask, who must all come to this line. To be read before
+// the thread waits again.
+const void* gather(unsigned mask, const void* mine, size_t bytes, int line);
+
+template <typename V>
+const V* gather(unsigned mask, const V& mine, int line) {
+  return static_cast<const V*>(gather(mask, &mine, sizeof(V), line));
+}
+
+inline int lane() { return static_cast<int>(threadIdx.x) % WARP; }
+
+template <typename V>
+V shuffle(unsigned mask, V value, int source, int line) {
+  static_assert(sizeof(V) == 4 || sizeof(V) == 8, "CUDA shuffles values of 4 or 8 bytes");
+  const V* values = gather(mask, value, line);
+  if (source < 0 || source >= WARP || (mask >> source & 1) == 0)
+    fail(line, "a shuffle reads a lane outside its mask");
+  return values[source];
+}
 
 }  // namespace cuda_on_host
 
 inline void __syncthreads(int line = __builtin_LINE()) { cuda_on_host::barrier(line); }
 
+inline void __syncwarp(unsigned mask = 0xffffffff, int line = __builtin_LINE()) {
+  cuda_on_host::gather(mask, '\0', line);
+}
+
+[[noreturn]] inline void __trap(int line = __builtin_LINE()) { cuda_on_host::fail(line, "a trap"); }
+
+template <typename V>
+V __shfl_sync(unsigned mask, V value, int source, int line = __builtin_LINE()) {
+  return cuda_on_host::shuffle(mask, value, source % cuda_on_host::WARP, line);
+}
+
 template <typename V>
 V __shfl_xor_sync(unsigned mask, V value, int distance, int line = __builtin_LINE()) {
-  static_assert(sizeof(V) == 4 || sizeof(V) == 8, "CUDA shuffles values of 4 or 8 bytes");
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(value));
-  bits = cuda_on_host::exchange(mask, bits, distance, line);
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
+  return cuda_on_host::shuffle(mask, value, cuda_on_host::lane() ^ distance, line);
+}
+
+template <typename V>
+V __shfl_down_sync(unsigned mask, V value, int distance, int line = __builtin_LINE()) {
+  const int source = cuda_on_host::lane() + distance;
+  return cuda_on_host::shuffle(mask, value, source < cuda_on_host::WARP ? source : cuda_on_host::lane(), line);
 }

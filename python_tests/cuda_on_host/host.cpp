@@ -10,24 +10,32 @@
 #include <string>
 #include <vector>
 
-#include "cuda_runtime.h"
+#include "instructions.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace cuda_on_host {
 namespace {
 
-constexpr int WARP = 32, MOST_THREADS = 1024;
-constexpr size_t STACK_BYTES = 256 << 10;
+constexpr int MOST_THREADS = 1024;
+constexpr size_t STACK_BYTES = 256 << 10, MOST_GATHERED_BYTES = 64;
 
-enum class State { ended, at_barrier, at_shuffle };
+enum class State { ended, at_barrier, in_warp };
+
+struct Copy {
+  unsigned char* shared;
+  unsigned char values[16];
+  int line;
+};
 
 struct Thread {
   State state;
-  int line, distance;
+  int line;
   unsigned mask;
-  uint64_t bits;
+  const void* given;
+  size_t bytes;
   ucontext_t* fiber;
+  std::vector<Copy> copies;  // begun and not waited for
 };
 
 bool backwards = false;
@@ -36,11 +44,14 @@ int compute_capability = 90;
 
 const std::function<void()>* kernel;
 unsigned char* shared;
+size_t shared_size;
 int threads, started;
 Thread thread[MOST_THREADS];
+alignas(16) unsigned char gathered[MOST_THREADS * MOST_GATHERED_BYTES];
 int current;          // the thread that runs
 ucontext_t* running;  // its fiber
 ucontext_t scheduler;
+std::string failure;
 
 void set_current(int index) {
   current = index;
@@ -51,8 +62,11 @@ void run_threads() {
   while (started < threads) {
     set_current(backwards ? threads - 1 - started : started);
     ++started;
+    Thread& self = thread[current];
+    self.copies.clear();
     (*kernel)();
-    thread[current].state = State::ended;
+    if (!self.copies.empty()) fail(self.copies[0].line, "a copy is never waited for");
+    self.state = State::ended;
   }
 }
 
@@ -67,6 +81,7 @@ void wait(State state, int line) {
 void run(ucontext_t* fiber) {
   running = fiber;
   swapcontext(&scheduler, fiber);
+  if (!failure.empty()) throw std::runtime_error(failure);
 }
 
 ucontext_t* new_fiber(int index) {
@@ -81,45 +96,43 @@ ucontext_t* new_fiber(int index) {
   return fiber;
 }
 
-[[noreturn]] void fail(const Thread& at, const std::string& what) {
-  throw std::runtime_error("line " + std::to_string(at.line) + ": " + what);
-}
+std::string at_line(int line, const std::string& what) { return "line " + std::to_string(line) + ": " + what; }
 
-// The bits for a thread at a shuffle, whose partners must all be there.
-uint64_t shuffled(int index) {
-  const Thread& self = thread[index];
-  const int first = index / WARP * WARP, source = index % WARP ^ self.distance;
+// Of the warp's lanes in the thread's mask, all must be where it is.
+void meet_warp(int index) {
+  Thread& self = thread[index];
+  const int first = index / WARP * WARP;
   for (int lane = 0; lane < WARP; ++lane) {
     if ((self.mask >> lane & 1) == 0) continue;
     const Thread& other = thread[first + lane];
-    if (first + lane >= threads || other.state != State::at_shuffle || other.line != self.line ||
-        other.mask != self.mask) {
-      fail(self, "lane " + std::to_string(lane) + " is missing from a shuffle");
+    if (first + lane >= threads || other.state != State::in_warp || other.line != self.line ||
+        other.mask != self.mask || other.bytes != self.bytes) {
+      throw std::runtime_error(
+          at_line(self.line, "lane " + std::to_string(lane) + " is missing from an instruction of its warp"));
     }
   }
-  if (source >= WARP || (self.mask >> source & 1) == 0) fail(self, "a shuffle reads a lane outside its mask");
-  return thread[first + source].bits;
+  std::memcpy(gathered + first * MOST_GATHERED_BYTES + index % WARP * self.bytes, self.given, self.bytes);
 }
 
 // Which threads go on; none once all have ended.
 std::vector<int> released() {
-  std::vector<int> shuffling, waiting;
+  std::vector<int> in_warp, waiting;
   for (int place = 0; place < threads; ++place) {
     const int index = backwards ? threads - 1 - place : place;
-    if (thread[index].state == State::at_shuffle) shuffling.push_back(index);
+    if (thread[index].state == State::in_warp) in_warp.push_back(index);
     if (thread[index].state == State::at_barrier) waiting.push_back(index);
   }
-  if (!shuffling.empty()) {
-    std::vector<uint64_t> bits;
-    for (const int index : shuffling) bits.push_back(shuffled(index));
-    for (size_t k = 0; k < bits.size(); ++k) thread[shuffling[k]].bits = bits[k];
-    return shuffling;
+  if (!in_warp.empty()) {
+    for (const int index : in_warp) meet_warp(index);
+    return in_warp;
   }
   for (const int index : waiting) {
-    if (thread[index].line != thread[waiting[0]].line) fail(thread[index], "threads wait at different barriers");
+    if (thread[index].line != thread[waiting[0]].line) {
+      throw std::runtime_error(at_line(thread[index].line, "threads wait at different barriers"));
+    }
   }
   if (!waiting.empty() && static_cast<int>(waiting.size()) < threads) {
-    fail(thread[waiting[0]], "some threads never reach a barrier");
+    throw std::runtime_error(at_line(thread[waiting[0]].line, "some threads never reach a barrier"));
   }
   return waiting;
 }
@@ -135,15 +148,25 @@ void run_block() {
   }
 }
 
+// 16 aligned bytes of the block's shared memory.
+void check_shared(const void* address, int line) {
+  const auto* begin = static_cast<const unsigned char*>(address);
+  if (reinterpret_cast<uintptr_t>(begin) % 16 != 0) fail(line, "an address is not a multiple of 16");
+  if (begin < shared || begin + 16 > shared + shared_size) fail(line, "an address is not in shared memory");
+}
+
 }  // namespace
 
 void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
             const std::function<void()>& block_kernel) {
   if (block_threads < 1 || block_threads > MOST_THREADS) throw std::runtime_error("a block has 1 to 1024 threads");
+  if (shared_bytes > 227 << 10) throw std::runtime_error("a block has at most 227 KB of shared memory");
   const std::unique_ptr<unsigned char[]> memory(new unsigned char[shared_bytes]);
   shared = memory.get();
+  shared_size = shared_bytes;
   kernel = &block_kernel;
   threads = block_threads;
+  failure.clear();
   blockDim.x = static_cast<unsigned>(threads);
   gridDim.x = static_cast<unsigned>(std::min(blocks, most_blocks));
   for (unsigned place = 0; place < gridDim.x; ++place) {
@@ -153,18 +176,43 @@ void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
   }
 }
 
-uint64_t exchange(unsigned mask, uint64_t bits, int distance, int line) {
-  Thread& self = thread[current];
-  self.mask = mask;
-  self.bits = bits;
-  self.distance = distance;
-  wait(State::at_shuffle, line);
-  return self.bits;
-}
-
 unsigned char* shared_memory() { return shared; }
 
+void fail(int line, const std::string& what) {
+  failure = at_line(line, what);
+  setcontext(&scheduler);
+  __builtin_unreachable();
+}
+
 void barrier(int line) { wait(State::at_barrier, line); }
+
+const void* gather(unsigned mask, const void* mine, size_t bytes, int line) {
+  Thread& self = thread[current];
+  self.mask = mask;
+  self.given = mine;
+  self.bytes = bytes;
+  wait(State::in_warp, line);
+  return gathered + current / WARP * WARP * MOST_GATHERED_BYTES;
+}
+
+void begin_copy(void* destination, const void* global, int line) {
+  check_shared(destination, line);
+  if (reinterpret_cast<uintptr_t>(global) % 16 != 0) fail(line, "an address is not a multiple of 16");
+  Copy copy{static_cast<unsigned char*>(destination), {}, line};
+  std::memcpy(copy.values, global, 16);
+  std::memset(destination, 0xff, 16);
+  thread[current].copies.push_back(copy);
+}
+
+void wait_for_copies() {
+  for (const Copy& copy : thread[current].copies) std::memcpy(copy.shared, copy.values, 16);
+  thread[current].copies.clear();
+}
+
+const Rows& gather_rows(const void* row, int line) {
+  check_shared(row, line);
+  return *reinterpret_cast<const Rows*>(gather(WHOLE_WARP, row, line));
+}
 
 }  // namespace cuda_on_host
 

@@ -424,7 +424,7 @@ def test_missing_barrier_is_found(library: ctypes.CDLL) -> None:
     [
         (BARRIER_AFTER_RETURN, r"line \d+: some threads never reach a barrier"),
         (TWO_BARRIERS, r"line \d+: threads wait at different barriers"),
-        (MISSING_LANE, r"line \d+: lane 5 is missing from a shuffle"),
+        (MISSING_LANE, r"line \d+: lane 5 is missing from an instruction of its warp"),
     ],
 )
 def test_threads_that_do_not_meet(library: ctypes.CDLL, mistake: int, message: str) -> None:
