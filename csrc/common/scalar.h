@@ -62,9 +62,15 @@ JAA_EXT_INLINE float narrow<float, float>(float x) {
 }
 template <>
 JAA_EXT_INLINE BFloat16 narrow<BFloat16, float>(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  BFloat16 result;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+  return result;
+#else
   const uint32_t bits = detail::bit_cast<uint32_t>(x);
   if (x != x) return {static_cast<uint16_t>((bits >> 16) | 0x40)};             // a NaN stays one
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};  // to nearest, ties to even
+#endif
 }
 
 #if defined(__CUDA_ARCH__)

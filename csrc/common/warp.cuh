@@ -22,9 +22,11 @@
 #define JAA_EXT_SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-#define JAA_EXT_AMPERE(...) asm volatile(__VA_ARGS__)
+#define JAA_EXT_AMPERE(...) asm(__VA_ARGS__)
+#define JAA_EXT_AMPERE_READ(...) asm volatile(__VA_ARGS__)
 #else
 #define JAA_EXT_AMPERE(...) __trap()
+#define JAA_EXT_AMPERE_READ(...) __trap()
 #endif
 
 namespace jaa_ext {
@@ -53,14 +55,14 @@ __device__ inline void copy_wait() {
 // Four 8x8 matrices of 16-bit values, or 8x4 of 32-bit ones: lane 8i + r gives the address of row r (16 aligned
 // bytes) of matrix i in shared memory; each lane gets the 32 bits q of row g of all four.
 __device__ inline void load_matrices(uint32_t (&matrices)[4], const void* row) {
-  JAA_EXT_AMPERE("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
-                 "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
+  JAA_EXT_AMPERE_READ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
+                      "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
 // The same for 16-bit values, each matrix transposed: a lane gets the values g of rows 2q and 2q + 1.
 __device__ inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row) {
-  JAA_EXT_AMPERE("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
-                 "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
+  JAA_EXT_AMPERE_READ("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
+                      "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
 // sums (16 x 8) += a (16 x k) * b (k x 8), k = 16 of 16 bits or 8 TensorFloat-32. Of the sums a lane holds
@@ -83,6 +85,7 @@ JAA_EXT_MULTIPLY_ADD(Half, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
 JAA_EXT_MULTIPLY_ADD(float, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
 #undef JAA_EXT_MULTIPLY_ADD
 #undef JAA_EXT_AMPERE
+#undef JAA_EXT_AMPERE_READ
 
 }  // namespace jaa_ext
 

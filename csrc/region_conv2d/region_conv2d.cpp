@@ -5,8 +5,10 @@
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+#include <torch/version.h>
 
 #ifdef JAA_EXT_CUDA
+#include <ATen/Context.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #endif
@@ -52,10 +54,27 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (bias) like_input("bias", *bias);
 }
 
-RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
-  return {scalar_of(input), border == "image", input.size(0),  input.size(1),  weight.size(2), input.size(2),
-          input.size(3),    weight.size(0),    weight.size(1), weight.size(4), weight.size(5)};
+// What torch.backends.cudnn says for convolutions.
+bool allow_tf32() {
+#ifndef JAA_EXT_CUDA
+  return false;
+#elif TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 9
+  return at::globalContext().allowTF32CuDNN();
+#else
+  return at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
+#endif
 }
+
+RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
+  return {scalar_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
+          input.size(2),    input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
+}
+
+#ifdef JAA_EXT_CUDA
+Tensor workspace_for(const RegionConv2d& op, RegionConv2dPass pass, const Tensor& input) {
+  return at::empty({region_conv2d_workspace_cuda(op, pass)}, input.options().dtype(at::kByte));
+}
+#endif
 
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 
@@ -68,8 +87,9 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
+    const Tensor workspace = workspace_for(op, RegionConv2dPass::forward, input);
     region_conv2d_forward_cuda(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
-                               c10::cuda::getCurrentCUDAStream());
+                               workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
     return output;
   }
 #endif
@@ -98,15 +118,15 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
     const c10::cuda::CUDAGuard guard(input.device());
     const CudaStream stream = c10::cuda::getCurrentCUDAStream();
     if (wants_input) {
-      region_conv2d_backward_input_cuda(op, image(grad_output), weights.data_ptr(), image(grad_input), stream);
+      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_input, input);
+      region_conv2d_backward_input_cuda(op, image(grad_output), weights.data_ptr(), image(grad_input),
+                                        workspace.data_ptr(), stream);
     }
     if (wants_weight || wants_bias) {
-      const int64_t chunks = region_conv2d_chunks(op, 256);
-      const Tensor partial = at::empty({chunks, op.cells(), op.cell_weights() + op.out_channels},
-                                       input.options().dtype(compute_type(input)));
-      region_conv2d_backward_weight_cuda(op, image(grad_output), image(input), partial.data_ptr(), chunks,
+      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_weight, input);
+      region_conv2d_backward_weight_cuda(op, image(grad_output), image(input),
                                          mutable_or_null(grad_weight, wants_weight),
-                                         mutable_or_null(grad_bias, wants_bias), stream);
+                                         mutable_or_null(grad_bias, wants_bias), workspace.data_ptr(), stream);
     }
     return {grad_input, grad_weight, grad_bias};
   }

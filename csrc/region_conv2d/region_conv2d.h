@@ -14,6 +14,7 @@ namespace jaa_ext {
 struct RegionConv2d {
   Scalar scalar;
   bool image_border;  // read across cell borders; else each cell is zero-padded by itself
+  bool tf32;          // float32 factors may be rounded to TensorFloat-32 on a GPU
   int64_t batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w;
 
   JAA_EXT_INLINE int64_t cells() const { return grid_h * grid_w; }
@@ -31,18 +32,17 @@ void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output,
 void region_conv2d_backward_weight_cpu(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
                                        void* grad_bias, const Parallel& parallel);
 
-// Chunks of the batch that the weight gradient sums apart: enough work units for any processor.
-inline int64_t region_conv2d_chunks(const RegionConv2d& op, int64_t units_wanted) {
-  const int64_t chunks = (units_wanted + op.cells() - 1) / op.cells();
-  return chunks < op.batch ? chunks : (op.batch > 0 ? op.batch : 1);
-}
+enum class RegionConv2dPass { forward, backward_input, backward_weight };
+
+// Bytes that the launcher of a pass needs as workspace on the current device.
+int64_t region_conv2d_workspace_cuda(const RegionConv2d& op, RegionConv2dPass pass);
 
 void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void* weight, const void* bias,
-                                Image output, CudaStream stream);
+                                Image output, void* workspace, CudaStream stream);
 void region_conv2d_backward_input_cuda(const RegionConv2d& op, Image grad_output, const void* weight,
-                                       Image grad_input, CudaStream stream);
-// partial: `chunks` times cells * (cell_weights + out_channels) values of the compute type.
-void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* partial,
-                                        int64_t chunks, void* grad_weight, void* grad_bias, CudaStream stream);
+                                       Image grad_input, void* workspace, CudaStream stream);
+// Either result may be null.
+void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
+                                        void* grad_bias, void* workspace, CudaStream stream);
 
 }  // namespace jaa_ext

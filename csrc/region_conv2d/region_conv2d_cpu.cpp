@@ -181,7 +181,8 @@ class RegionConv2dCpu {
     const int64_t weight_size = taps * blocks_of(view.in) * CHANNEL_BLOCK / lanes.group * lanes.count;
     const int64_t sums_size = weight_size + lanes.count, pair = kernels_.pair;
     const int64_t pairs = (op_.batch + pair - 1) / pair;  // of images, or single ones
-    const int64_t chunks = std::clamp<int64_t>(region_conv2d_chunks(op_, 64), 1, std::max<int64_t>(pairs, 1));
+    // Enough work units for any processor.
+    const int64_t chunks = std::max<int64_t>(1, std::min((64 + op_.cells() - 1) / op_.cells(), pairs));
     const Scratch<C> all_sums(op_.cells() * chunks * sums_size);
     parallel_(op_.cells() * chunks, [&](int64_t begin, int64_t end) {
       const Memory memory(*this);

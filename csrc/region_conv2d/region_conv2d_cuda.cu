@@ -1,7 +1,11 @@
-// Plain kernels, one thread an element, that run on every GPU: no shared memory, no atomics.
+// Launches: the kernels of region_conv2d_cuda_kernel.cuh for 3x3 filters; plain ones, a thread an element, for other
+// filters, float64, and half types on GPUs without matrix units for them. Nowhere atomics.
+#include <algorithm>
+
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
 #include "region_conv2d.h"
+#include "region_conv2d_cuda_kernel.cuh"
 
 namespace jaa_ext {
 namespace {
@@ -151,10 +155,176 @@ __global__ void sum_chunks_kernel(RegionConv2d op, const typename Compute<T>::ty
   }
 }
 
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+enum class Arithmetic { plain, exact, matrix_units };
+
+Arithmetic arithmetic(const RegionConv2d& op) {
+  if (op.kernel_h != 3 || op.kernel_w != 3 || op.scalar == Scalar::f64) return Arithmetic::plain;
+  const bool matrices = compute_capability() >= SUPPORTS_MATRICES;
+  if (op.scalar == Scalar::f32) return op.tf32 && matrices ? Arithmetic::matrix_units : Arithmetic::exact;
+  return matrices ? Arithmetic::matrix_units : Arithmetic::plain;
+}
+
+// Calls body with a value of the arithmetic that is for this many output channels; false: it takes the plain kernels.
+template <typename Body>
+bool with_arithmetic(const RegionConv2d& op, int64_t out_channels, const Body& body) {
+  const Arithmetic chosen = arithmetic(op);
+  if (chosen == Arithmetic::plain) return false;
+  const auto with_blocks = [&](auto blocks) {
+    constexpr int N = decltype(blocks)::value;
+    if (chosen == Arithmetic::exact) return body(Exact<N>{});
+    switch (op.scalar) {
+      case Scalar::bf16:
+        return body(MatrixUnits<BFloat16, N>{});
+      case Scalar::f16:
+        return body(MatrixUnits<Half, N>{});
+      default:
+        return body(MatrixUnits<float, N>{});
+    }
+  };
+  out_channels <= 8 ? with_blocks(std::integral_constant<int, 1>{}) : with_blocks(std::integral_constant<int, 2>{});
+  return true;
+}
+
+Tiling tiling_of(const RegionConv2d& op, int most_rows) {
+  const int64_t widest = ceil_div(op.width, op.grid_w), tallest = ceil_div(op.height, op.grid_h);
+  Tiling tiling;
+  tiling.strips = static_cast<int>(ceil_div(widest, MOST_POSITIONS));
+  tiling.columns = static_cast<int>(ceil_div(widest, tiling.strips));
+  tiling.images =
+      static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(op.batch, MOST_POSITIONS / tiling.columns)));
+  tiling.bands = static_cast<int>(ceil_div(tallest, most_rows));
+  tiling.rows = static_cast<int>(ceil_div(tallest, tiling.bands));
+  tiling.warps = static_cast<int>(ceil_div(tiling.images * tiling.columns, TILE));
+  tiling.batches = ceil_div(op.batch, tiling.images);
+  return tiling;
+}
+
+// Whether `bytes` neighbouring bytes of channels are aligned everywhere.
+bool aligned(const Image& image, int64_t channels, int64_t element_bytes, int64_t bytes) {
+  const int64_t per_vector = bytes / element_bytes;
+  const auto whole = [&](int64_t stride) { return stride % per_vector == 0; };
+  return image.stride.c == 1 && whole(channels) && whole(image.stride.n) && whole(image.stride.y) &&
+         whole(image.stride.x) && reinterpret_cast<uintptr_t>(image.data) % bytes == 0;
+}
+
+template <typename Math>
+int64_t packed_bytes(const RegionConv2d& op, bool transposed) {
+  const int64_t ins = transposed ? op.out_channels : op.in_channels;
+  const int64_t outs = transposed ? op.in_channels : op.out_channels;
+  constexpr int OUT = 8 * Math::BLOCKS;
+  return op.cells() * ceil_div(outs, OUT) * OUT * ceil_div(ins, Math::STEP) * Math::STEP * 9 *
+         static_cast<int64_t>(sizeof(typename Math::Element));
+}
+
+// The forward pass or, `transposed`, the gradient of the input, which is a convolution of the output's.
+template <typename Math>
+void convolve(const RegionConv2d& op, bool transposed, Image source, const void* weight, const void* bias,
+              Image target, void* workspace, CudaStream stream) {
+  using T = typename Math::Element;
+  constexpr int OUT = 8 * Math::BLOCKS, SIZE = sizeof(T);
+  T* const packed = static_cast<T*>(workspace);
+  launch_elements(&pack_weights_kernel<Math>, packed_bytes<Math>(op, transposed) / SIZE, stream, op, transposed,
+                  static_cast<const T*>(weight), packed);
+
+  Convolution launch;
+  launch.op = op;
+  if (transposed) std::swap(launch.op.in_channels, launch.op.out_channels);
+  const int64_t in_channels = launch.op.in_channels, out_channels = launch.op.out_channels;
+  launch.tiling = tiling_of(op, MOST_ROWS);
+  launch.gathers = transposed && op.image_border;
+  launch.vectors = aligned(source, in_channels, SIZE, 16);
+  launch.wide_stores = aligned(target, out_channels, SIZE, 2 * Math::BLOCKS * SIZE);
+  const int64_t groups = ceil_div(out_channels, OUT);
+  launch.groups = static_cast<int>(std::min<int64_t>(groups, Math::MOST_WARPS / launch.tiling.warps));
+  launch.group_sets = ceil_div(groups, launch.groups);
+  // An odd number of 16 bytes: rows of matrices, 8 positions, then lie in different banks.
+  launch.stride = static_cast<int>(std::min<int64_t>(CHUNK_BYTES, ceil_div(in_channels * SIZE, 32) * 32)) + 16;
+  launch_shared(&convolve_kernel<Math>, op.cells() * launch.group_sets * launch.tiling.tiles(),
+                launch.tiling.warps * launch.groups * WARP,
+                input_window(launch.tiling, launch.tiling.rows, launch.stride).bytes(), stream, launch, source,
+                static_cast<const T*>(packed), static_cast<const T*>(bias), target);
+}
+
+template <typename Math>
+WeightGradient weight_gradient_of(const RegionConv2d& op) {
+  constexpr int IN = 16, OUT = 8 * Math::BLOCKS, SIZE = sizeof(typename Math::Element);
+  WeightGradient launch;
+  launch.op = op;
+  launch.out_tiles = static_cast<int>(std::min<int64_t>(2, ceil_div(op.out_channels, OUT)));
+  launch.in_tiles = static_cast<int>(std::min<int64_t>(2, ceil_div(op.in_channels, IN)));
+  launch.in_sets = ceil_div(op.in_channels, IN * launch.in_tiles);
+  launch.out_sets = ceil_div(op.out_channels, OUT * launch.out_tiles);
+  launch.stride = launch.in_tiles * IN * SIZE + Math::WEIGHT_PADDING;
+  launch.grad_stride = launch.out_tiles * OUT * SIZE + Math::WEIGHT_PADDING;
+  // As many rows as let two blocks share a multiprocessor, or one where that has only 64 KB.
+  const int most_bytes = (compute_capability() >= 80 ? 96 : 64) << 10;
+  int rows = MOST_ROWS;
+  do {
+    launch.tiling = tiling_of(op, rows);
+  } while (launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes() > most_bytes &&
+           --rows > 0);
+  const int64_t blocks = op.cells() * launch.in_sets * launch.out_sets, wanted = 4 * multiprocessors();
+  launch.chunks = std::max<int64_t>(1, std::min(ceil_div(wanted, blocks), launch.tiling.tiles()));
+  return launch;
+}
+
+template <typename Math>
+int64_t sums_bytes(const WeightGradient& launch) {
+  constexpr int OUT = 8 * Math::BLOCKS;
+  return launch.chunks * launch.op.cells() * (launch.pairs() * 16 * OUT * 9 + launch.biases(OUT)) * 4;
+}
+
+template <typename Math>
+void weight_gradient(const RegionConv2d& op, Image grad_output, Image input, void* workspace, void* grad_weight,
+                     void* grad_bias, CudaStream stream) {
+  using T = typename Math::Element;
+  constexpr int SIZE = sizeof(T);
+  WeightGradient launch = weight_gradient_of<Math>(op);
+  launch.vectors = aligned(input, op.in_channels, SIZE, 16);
+  launch.grad_vectors = aligned(grad_output, op.out_channels, SIZE, 16);
+  const int rows = launch.tiling.rows, threads = launch.tiling.warps * launch.in_tiles * launch.out_tiles * WARP;
+  const int windows = launch.input(rows).bytes() + launch.grad(rows).bytes();
+  const int handed = launch.in_tiles * launch.out_tiles * 16 * 8 * Math::BLOCKS * 9 * 4;
+  float* const partial = static_cast<float*>(workspace);
+  launch_shared(&weight_gradient_kernel<Math>, launch.chunks * op.cells() * launch.in_sets * launch.out_sets, threads,
+                std::max(windows, handed), stream, launch, grad_output, input, partial);
+  launch_elements(&sum_weight_gradients_kernel<Math>, sums_bytes<Math>(launch) / 4 / launch.chunks, stream, launch,
+                  static_cast<const float*>(partial), static_cast<T*>(grad_weight), static_cast<T*>(grad_bias));
+}
+
+// Chunks of the batch that the plain kernels sum apart.
+int64_t plain_chunks(const RegionConv2d& op) {
+  return std::max<int64_t>(1, std::min<int64_t>(ceil_div(256, op.cells()), op.batch));
+}
+
 }  // namespace
 
+int64_t region_conv2d_workspace_cuda(const RegionConv2d& op, RegionConv2dPass pass) {
+  int64_t bytes = 0;
+  const bool transposed = pass == RegionConv2dPass::backward_input;
+  if (pass == RegionConv2dPass::backward_weight) {
+    if (with_arithmetic(op, op.out_channels, [&](auto math) {
+          using Math = decltype(math);
+          bytes = sums_bytes<Math>(weight_gradient_of<Math>(op));
+        })) {
+      return bytes;
+    }
+    return plain_chunks(op) * op.cells() * (op.cell_weights() + op.out_channels) * (op.scalar == Scalar::f64 ? 8 : 4);
+  }
+  with_arithmetic(op, transposed ? op.in_channels : op.out_channels,
+                  [&](auto math) { bytes = packed_bytes<decltype(math)>(op, transposed); });
+  return bytes;
+}
+
 void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void* weight, const void* bias,
-                                Image output, CudaStream stream) {
+                                Image output, void* workspace, CudaStream stream) {
+  if (with_arithmetic(op, op.out_channels, [&](auto math) {
+        convolve<decltype(math)>(op, false, input, weight, bias, output, workspace, stream);
+      })) {
+    return;
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     launch_elements(&forward_kernel<T>, op.batch * op.out_channels * op.height * op.width, stream, op, input,
@@ -163,7 +333,12 @@ void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void*
 }
 
 void region_conv2d_backward_input_cuda(const RegionConv2d& op, Image grad_output, const void* weight,
-                                       Image grad_input, CudaStream stream) {
+                                       Image grad_input, void* workspace, CudaStream stream) {
+  if (with_arithmetic(op, op.in_channels, [&](auto math) {
+        convolve<decltype(math)>(op, true, grad_output, weight, nullptr, grad_input, workspace, stream);
+      })) {
+    return;
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     launch_elements(&backward_input_kernel<T>, op.batch * op.in_channels * op.height * op.width, stream, op,
@@ -171,13 +346,18 @@ void region_conv2d_backward_input_cuda(const RegionConv2d& op, Image grad_output
   });
 }
 
-void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* partial,
-                                        int64_t chunks, void* grad_weight, void* grad_bias, CudaStream stream) {
+void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
+                                        void* grad_bias, void* workspace, CudaStream stream) {
+  if (with_arithmetic(op, op.out_channels, [&](auto math) {
+        weight_gradient<decltype(math)>(op, grad_output, input, workspace, grad_weight, grad_bias, stream);
+      })) {
+    return;
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
-    const int64_t elements = op.cells() * (op.cell_weights() + op.out_channels);
-    C* sums = static_cast<C*>(partial);
+    const int64_t elements = op.cells() * (op.cell_weights() + op.out_channels), chunks = plain_chunks(op);
+    C* sums = static_cast<C*>(workspace);
     launch_elements(&backward_weight_kernel<T>, chunks * elements, stream, op, grad_output, input, sums, chunks);
     launch_elements(&sum_chunks_kernel<T>, elements, stream, op, static_cast<const C*>(sums), chunks,
                     static_cast<T*>(grad_weight), static_cast<T*>(grad_bias));

@@ -9,6 +9,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __launch_bounds__(...)
 #ifdef __SANITIZE_ADDRESS__
 #define __shared__ static  // it does not guard thread_local arrays
 #else

@@ -28,20 +28,25 @@ const char* message_of(const Call& call) {
 #pragma GCC visibility push(default)
 extern "C" {
 
+int64_t region_conv2d_workspace(const RegionConv2d* op, int64_t pass) {
+  return region_conv2d_workspace_cuda(*op, static_cast<RegionConv2dPass>(pass));
+}
+
 const char* region_conv2d_forward(const RegionConv2d* op, const Image* input, const void* weight, const void* bias,
-                                  const Image* output) {
-  return message_of([&] { region_conv2d_forward_cuda(*op, *input, weight, bias, *output, nullptr); });
+                                  const Image* output, void* workspace) {
+  return message_of([&] { region_conv2d_forward_cuda(*op, *input, weight, bias, *output, workspace, nullptr); });
 }
 
 const char* region_conv2d_backward_input(const RegionConv2d* op, const Image* grad_output, const void* weight,
-                                         const Image* grad_input) {
-  return message_of([&] { region_conv2d_backward_input_cuda(*op, *grad_output, weight, *grad_input, nullptr); });
+                                         const Image* grad_input, void* workspace) {
+  return message_of(
+      [&] { region_conv2d_backward_input_cuda(*op, *grad_output, weight, *grad_input, workspace, nullptr); });
 }
 
 const char* region_conv2d_backward_weight(const RegionConv2d* op, const Image* grad_output, const Image* input,
-                                          void* partial, int64_t chunks, void* grad_weight, void* grad_bias) {
+                                          void* grad_weight, void* grad_bias, void* workspace) {
   return message_of([&] {
-    region_conv2d_backward_weight_cuda(*op, *grad_output, *input, partial, chunks, grad_weight, grad_bias, nullptr);
+    region_conv2d_backward_weight_cuda(*op, *grad_output, *input, grad_weight, grad_bias, workspace, nullptr);
   });
 }
 

@@ -6,7 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 # The structures of csrc, for struct.pack.
-IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i?9q", "i3q3dP3qP", "i?2qdP3qP?qP"
+IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i??9q", "i3q3dP3qP", "i?2qdP3qP?qP"
 REGION_BATCH_NORM, REGION_BATCH_NORM_PARAMETERS = "i??6qd", "4P"
 
 
@@ -77,7 +77,7 @@ def in_every_order(library: ctypes.CDLL, run: Callable[[], Sequence[Tensor]]) ->
 
 
 def bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().view(torch.uint8)
+    return tensor.flatten().view(torch.uint8)
 
 
 def unwritten(*shape: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -99,6 +99,9 @@ def image(tensor: Tensor) -> bytes:
     return struct.pack(IMAGE, tensor.data_ptr(), *tensor.stride())
 
 
+FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = range(3)  # RegionConv2dPass
+
+
 def region_conv2d(
     library: ctypes.CDLL,
     input: Tensor,
@@ -106,21 +109,27 @@ def region_conv2d(
     bias: Tensor | None,
     border: str,
     grad: Tensor,
-    chunks: int,
+    tf32: bool = False,
 ) -> list[Tensor]:
     """Output and the gradients of input, weight and, if there is one, bias."""
     batch, in_channels, height, width = input.shape
     grid_h, grid_w, out_channels, _, kernel_h, kernel_w = weight.shape
     sizes = batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w
-    op = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", *sizes)
+    op = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", tf32, *sizes)
+
+    def workspace(which: int) -> Tensor:
+        library.region_conv2d_workspace.restype = ctypes.c_int64
+        bytes = library.region_conv2d_workspace(op, ctypes.c_int64(which))
+        return torch.full((bytes,), 255, dtype=torch.uint8)  # not numbers, whatever type is read
+
     output, grad_input = grad.clone().fill_(torch.nan), input.clone().fill_(torch.nan)
     grad_weight = unwritten(*weight.shape, like=weight)
     grad_bias = None if bias is None else unwritten(*bias.shape, like=bias)
-    per_cell = out_channels * (in_channels * kernel_h * kernel_w + 1)
-    partial = unwritten(chunks, grid_h, grid_w, per_cell, like=input, dtype=compute_type(input))
-    call(library, "region_conv2d_forward", op, image(input), weight, bias, image(output))
-    call(library, "region_conv2d_backward_input", op, image(grad), weight, image(grad_input))
-    arguments = op, image(grad), image(input), partial, chunks, grad_weight, grad_bias
+    arguments = op, image(input), weight, bias, image(output), workspace(FORWARD)
+    call(library, "region_conv2d_forward", *arguments)
+    arguments = op, image(grad), weight, image(grad_input), workspace(BACKWARD_INPUT)
+    call(library, "region_conv2d_backward_input", *arguments)
+    arguments = op, image(grad), image(input), grad_weight, grad_bias, workspace(BACKWARD_WEIGHT)
     call(library, "region_conv2d_backward_weight", *arguments)
     return [output, grad_input, grad_weight] + ([] if grad_bias is None else [grad_bias])
 
@@ -137,20 +146,19 @@ def check_region_conv2d(
     border: str = "cell",
     has_bias: bool = True,
     layout: torch.memory_format = torch.contiguous_format,
-    chunks: int = 1,
+    tf32: bool = False,
 ) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        values = torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        return as_tf32(values) if tf32 else values
 
     input = draw(batch, channels[0], *size).contiguous(memory_format=layout)
-    weight = draw(*grid, channels[1], channels[0], *kernel) / (channels[0] * kernel[0] * kernel[1]) ** 0.5
+    weight = draw(*grid, channels[1], channels[0], *kernel)
     bias = draw(*grid, channels[1]) if has_bias else None
     grad = draw(batch, channels[1], *size).contiguous(memory_format=layout)
-    actual = in_every_order(
-        library, lambda: region_conv2d(library, input, weight, bias, border, grad, chunks)
-    )
+    actual = in_every_order(library, lambda: region_conv2d(library, input, weight, bias, border, grad, tf32))
     exact = [t.double().requires_grad_() for t in (input, weight, bias) if t is not None]
     output = reference.region_conv2d(*exact, border=border)
     expected = [output, *torch.autograd.grad(output, exact, grad.double())]
@@ -158,14 +166,28 @@ def check_region_conv2d(
         assert_close(one, other, TOLERANCE[dtype])
 
 
+def as_tf32(values: Tensor) -> Tensor:
+    """Rounded to ten bits of fraction, ties away from zero."""
+    mantissa, exponent = torch.frexp(values.double())
+    scaled = mantissa * 2**11
+    return torch.ldexp((scaled.abs() + 0.5).floor() * scaled.sign() / 2**11, exponent).to(values.dtype)
+
+
+@pytest.fixture(params=[75, 90], ids=["7.5", "9.0"])
+def capability(library: ctypes.CDLL, request: pytest.FixtureRequest) -> Iterator[int]:
+    """The compute capability of the GPU that is played."""
+    library.set_compute_capability(request.param)
+    yield request.param
+    library.set_compute_capability(90)
+
+
 @pytest.mark.parametrize("border", ["cell", "image"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_region_conv2d(
-    library: ctypes.CDLL, dtype: torch.dtype, layout: torch.memory_format, border: str
+    library: ctypes.CDLL, dtype: torch.dtype, layout: torch.memory_format, border: str, capability: int
 ) -> None:
-    for chunks in (1, 3):
-        check_region_conv2d(library, dtype=dtype, layout=layout, border=border, chunks=chunks)
+    check_region_conv2d(library, dtype=dtype, layout=layout, border=border)
 
 
 @pytest.mark.parametrize("border", ["cell", "image"])
@@ -174,11 +196,11 @@ def test_region_conv2d(
     [
         dict(kernel=(1, 1)),
         dict(kernel=(5, 5)),
-        dict(kernel=(1, 5), channels=(1, 1), batch=4, chunks=3),
+        dict(kernel=(1, 5), channels=(1, 1), batch=4),
         dict(kernel=(5, 3), size=(5, 4), grid=(5, 3)),  # cells smaller than the kernel
         dict(size=(1, 1), grid=(1, 1)),
         dict(batch=0),
-        dict(batch=1, chunks=3),  # chunks without a sample
+        dict(batch=1),
         dict(has_bias=False),
     ],
     ids=str,
@@ -187,14 +209,80 @@ def test_region_conv2d_shapes(library: ctypes.CDLL, case: dict, border: str) -> 
     check_region_conv2d(library, **case, border=border)
 
 
+TILED = {
+    "unequal cells": dict(channels=(8, 8), size=(7, 11)),
+    "chunks of channels, output groups": dict(channels=(40, 36), size=(5, 4), grid=(2, 1)),
+    "many output groups": dict(channels=(3, 100), size=(3, 2), grid=(1, 1), batch=1),
+    "bands": dict(channels=(8, 16), size=(25, 3), grid=(1, 1), batch=1),
+    "strips": dict(channels=(8, 4), size=(2, 100), grid=(1, 1), batch=1),
+    "images side by side": dict(channels=(8, 8), size=(6, 10), grid=(3, 2), batch=11),
+    "cells of a pixel": dict(channels=(8, 8), size=(3, 4), grid=(3, 4)),
+    "odd channels": dict(channels=(9, 5), size=(6, 7), grid=(2, 2), batch=3),
+    "one channel": dict(channels=(1, 1), size=(5, 6), grid=(2, 2)),
+    "empty batch": dict(channels=(8, 8), batch=0),
+    "without bias": dict(channels=(8, 8), has_bias=False),
+}
+
+
+@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("arithmetic", ["float32", "TensorFloat-32", "bfloat16", "float16"])
+@pytest.mark.parametrize("case", TILED)
+def test_region_conv2d_tiles(
+    library: ctypes.CDLL, case: str, arithmetic: str, layout: torch.memory_format, border: str
+) -> None:
+    tf32 = arithmetic == "TensorFloat-32"
+    dtype = torch.float32 if tf32 else getattr(torch, arithmetic)
+    check_region_conv2d(library, **TILED[case], dtype=dtype, tf32=tf32, layout=layout, border=border)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_region_conv2d_rounds_to_tf32(library: ctypes.CDLL, layout: torch.memory_format) -> None:
+    """Factors are rounded to nearest; what is only added, the bias and its gradient, is not."""
+    generator = torch.Generator().manual_seed(0)
+    input, grad = (
+        torch.randn(2, 8, 6, 5, generator=generator).contiguous(memory_format=layout) for _ in range(2)
+    )
+    weight, bias = (torch.randn(2, 1, 8, *shape, generator=generator) for shape in ((8, 3, 3), ()))
+
+    def run(*factors: Tensor) -> list[Tensor]:
+        input, weight, grad = factors
+        return region_conv2d(library, input, weight, bias, "cell", grad, tf32=True)
+
+    rounded = run(*map(as_tf32, (input, weight, grad)))
+    actual = run(input, weight, grad)
+    for one, other in zip(actual[:3], rounded[:3], strict=True):
+        assert torch.equal(one, other)
+    assert_close(actual[3], grad.double().view(2, 8, 2, 3, 5).sum((0, 3, 4)).t().unsqueeze(1), 1e-6)
+
+
+def test_region_conv2d_strides(library: ctypes.CDLL) -> None:
+    """Images whose rows are not 16-byte aligned, of which every other pixel counts."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 2, 8, 8, 3, 3, generator=generator, dtype=torch.float64)
+    for view in (slice(1, 9), slice(0, 8)):
+        images = torch.randn(2, 2, 6, 14, 9, generator=generator)[..., ::2, view].permute(0, 1, 4, 2, 3)
+        input, grad = images.unbind()
+        actual = region_conv2d(library, input, weight.float(), None, "cell", grad)
+        exact = [input.double().requires_grad_(), weight.float().double().requires_grad_()]
+        output = reference.region_conv2d(*exact)
+        expected = [output, *torch.autograd.grad(output, exact, grad.double())]
+        for one, other in zip(actual, expected, strict=True):
+            assert_close(one, other, TOLERANCE[torch.float32])
+
+
 def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
     """The bias's gradient alone."""
-    op = struct.pack(REGION_CONV2D, 0, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
-    grad, input = torch.rand(1, 2, 4, 4, dtype=torch.float64), torch.rand(1, 1, 4, 4, dtype=torch.float64)
-    partial, grad_bias = unwritten(4, 20, like=grad), unwritten(2, 2, 2, like=grad)
-    call(library, "region_conv2d_backward_weight", op, image(grad), image(input), partial, 1, None, grad_bias)
-    expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
-    torch.testing.assert_close(grad_bias, expected)
+    for dtype in (torch.float64, torch.float32):
+        op = struct.pack(REGION_CONV2D, DTYPES.index(dtype), False, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
+        grad, input = torch.rand(1, 2, 4, 4, dtype=dtype), torch.rand(1, 1, 4, 4, dtype=dtype)
+        library.region_conv2d_workspace.restype = ctypes.c_int64
+        bytes = library.region_conv2d_workspace(op, ctypes.c_int64(BACKWARD_WEIGHT))
+        grad_bias, workspace = unwritten(2, 2, 2, like=grad), torch.empty(bytes, dtype=torch.uint8)
+        arguments = op, image(grad), image(input), None, grad_bias, workspace
+        call(library, "region_conv2d_backward_weight", *arguments)
+        expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
+        torch.testing.assert_close(grad_bias, expected)
 
 
 def region_batch_norm(
