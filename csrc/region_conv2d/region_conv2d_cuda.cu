@@ -252,8 +252,8 @@ WeightGradient weight_gradient_of(const RegionConv2d& op) {
   constexpr int IN = 16, OUT = 8 * Math::BLOCKS, SIZE = sizeof(typename Math::Element);
   WeightGradient launch;
   launch.op = op;
-  launch.out_tiles = static_cast<int>(std::min<int64_t>(2, ceil_div(op.out_channels, OUT)));
-  launch.in_tiles = static_cast<int>(std::min<int64_t>(2, ceil_div(op.in_channels, IN)));
+  launch.in_tiles = op.in_channels > IN ? 2 : 1;
+  launch.out_tiles = launch.in_tiles == 1 && op.out_channels > OUT ? 2 : 1;
   launch.in_sets = ceil_div(op.in_channels, IN * launch.in_tiles);
   launch.out_sets = ceil_div(op.out_channels, OUT * launch.out_tiles);
   launch.stride = launch.in_tiles * IN * SIZE + Math::WEIGHT_PADDING;
@@ -265,8 +265,17 @@ WeightGradient weight_gradient_of(const RegionConv2d& op) {
     launch.tiling = tiling_of(op, rows);
   } while (launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes() > most_bytes &&
            --rows > 0);
-  const int64_t blocks = op.cells() * launch.in_sets * launch.out_sets, wanted = 4 * multiprocessors();
-  launch.chunks = std::max<int64_t>(1, std::min(ceil_div(wanted, blocks), launch.tiling.tiles()));
+  // One block in each place for one, or a little less: a second round would leave most of them empty.
+  launch.threads = launch.tiling.warps * launch.in_tiles * launch.out_tiles * WARP;
+  const int windows = launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes();
+  const int handed = launch.in_tiles * launch.out_tiles * 16 * 8 * Math::BLOCKS * 9 * 4;
+  launch.shared_bytes = std::max(windows, handed);
+  constexpr int REGISTERS = 1 << 16, RESERVED_BYTES = 1 << 10;  // of a multiprocessor; of a block
+  const int places = std::min(
+      REGISTERS / (WEIGHT_REGISTERS * launch.threads),
+      device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / (launch.shared_bytes + RESERVED_BYTES));
+  const int64_t chunks = multiprocessors() * places / (op.cells() * launch.in_sets * launch.out_sets);
+  launch.chunks = std::max<int64_t>(1, std::min(chunks, launch.tiling.tiles()));
   return launch;
 }
 
@@ -284,12 +293,9 @@ void weight_gradient(const RegionConv2d& op, Image grad_output, Image input, voi
   WeightGradient launch = weight_gradient_of<Math>(op);
   launch.vectors = aligned(input, op.in_channels, SIZE, 16);
   launch.grad_vectors = aligned(grad_output, op.out_channels, SIZE, 16);
-  const int rows = launch.tiling.rows, threads = launch.tiling.warps * launch.in_tiles * launch.out_tiles * WARP;
-  const int windows = launch.input(rows).bytes() + launch.grad(rows).bytes();
-  const int handed = launch.in_tiles * launch.out_tiles * 16 * 8 * Math::BLOCKS * 9 * 4;
   float* const partial = static_cast<float*>(workspace);
-  launch_shared(&weight_gradient_kernel<Math>, launch.chunks * op.cells() * launch.in_sets * launch.out_sets, threads,
-                std::max(windows, handed), stream, launch, grad_output, input, partial);
+  launch_shared(&weight_gradient_kernel<Math>, launch.chunks * op.cells() * launch.in_sets * launch.out_sets,
+                launch.threads, launch.shared_bytes, stream, launch, grad_output, input, partial);
   launch_elements(&sum_weight_gradients_kernel<Math>, sums_bytes<Math>(launch) / 4 / launch.chunks, stream, launch,
                   static_cast<const float*>(partial), static_cast<T*>(grad_weight), static_cast<T*>(grad_bias));
 }

@@ -157,7 +157,7 @@ struct MatrixUnits {
   using Element = T;
   static constexpr int BLOCKS = N;
   static constexpr int STEP = 32 / sizeof(T);  // input channels of a product
-  static constexpr int MOST_WARPS = 12;        // of a block of convolve_kernel, for whose registers there is room
+  static constexpr int MOST_WARPS = 6;         // of a block of convolve_kernel: few, so that several blocks fit
   static constexpr bool ROUND = std::is_same<T, float>::value;
   static constexpr int WEIGHT_PADDING = ROUND ? 32 : 16;  // bytes behind a position that keep banks apart
 
@@ -219,7 +219,7 @@ struct Exact {
   using Element = float;
   static constexpr int BLOCKS = N;
   static constexpr int STEP = 4;
-  static constexpr int MOST_WARPS = N == 1 ? 12 : 8;
+  static constexpr int MOST_WARPS = 3;
   static constexpr bool ROUND = false;
   static constexpr int WEIGHT_PADDING = 16;
 
@@ -323,7 +323,7 @@ struct Convolution {
 };
 
 template <typename Math>
-__global__ void __launch_bounds__(Math::MOST_WARPS* WARP)
+__global__ void __launch_bounds__(Math::MOST_WARPS* WARP, 2)
     convolve_kernel(Convolution launch, Image source, const typename Math::Element* __restrict__ packed,
                     const typename Math::Element* bias, Image target) {
   using T = typename Math::Element;
@@ -551,10 +551,11 @@ struct WeightSums<Exact<N>> {
   }
 };
 
-constexpr int MOST_PAIRS = 4;  // of tiles of input and output channels in a block
+constexpr int WEIGHT_WARPS = 2 * MOST_POSITIONS / TILE;  // of a block, at most
+constexpr int WEIGHT_REGISTERS = 168;                    // of a thread, at most
 
 // How weight_gradient_kernel is launched. Channels come in tiles of 16 (input) and 8N (output), of which a block
-// takes up to two each.
+// takes one each, or two of one and one of the other.
 struct WeightGradient {
   RegionConv2d op;
   Tiling tiling;
@@ -562,7 +563,8 @@ struct WeightGradient {
   int in_tiles, out_tiles;    // of a block
   int64_t in_sets, out_sets;  // blocks that it takes for all of them
   int64_t chunks;             // blocks that share the tiles of a cell
-  int stride, grad_stride;    // bytes of a position in shared memory
+  int threads, shared_bytes;
+  int stride, grad_stride;  // bytes of a position in shared memory
 
   JAA_EXT_INLINE int64_t pairs() const { return in_sets * in_tiles * out_sets * out_tiles; }
   JAA_EXT_INLINE int64_t biases(int out_tile) const { return out_sets * out_tiles * out_tile; }
@@ -575,7 +577,7 @@ struct WeightGradient {
 // partial: [chunk][cell][tile of input channels][tile of output channels][tap, block, sum][lane], then
 // [chunk][cell][output channel] for the bias.
 template <typename Math>
-__global__ void __launch_bounds__(MOST_PAIRS* MOST_POSITIONS / TILE * WARP)
+__global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
     weight_gradient_kernel(WeightGradient launch, Image grad_output, Image input, float* partial) {
   using T = typename Math::Element;
   constexpr int N = Math::BLOCKS, IN = 16, OUT = 8 * N, SUMS = 9 * N * 4;

@@ -40,7 +40,7 @@ struct Thread {
 
 bool backwards = false;
 int64_t most_blocks = INT64_MAX;
-int compute_capability = 90;
+int compute_capability = 90, multiprocessors = 132;
 
 const std::function<void()>* kernel;
 unsigned char* shared;
@@ -217,11 +217,16 @@ const Rows& gather_rows(const void* row, int line) {
 }  // namespace cuda_on_host
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  const int capability = cuda_on_host::compute_capability;
-  *value = attribute == cudaDevAttrMultiProcessorCount      ? 2
-           : attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10
-                                                            : capability % 10;
+  using namespace cuda_on_host;
+  *value = attribute == cudaDevAttrMultiProcessorCount                ? multiprocessors
+           : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? 228 << 10
+           : attribute == cudaDevAttrComputeCapabilityMajor           ? compute_capability / 10
+                                                                      : compute_capability % 10;
   return cudaSuccess;
+}
+
+extern "C" __attribute__((visibility("default"))) void set_multiprocessors(int value) {
+  cuda_on_host::multiprocessors = value;
 }
 
 extern "C" __attribute__((visibility("default"))) void set_compute_capability(int value) {

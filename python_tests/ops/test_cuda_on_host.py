@@ -236,6 +236,16 @@ def test_region_conv2d_tiles(
     check_region_conv2d(library, **TILED[case], dtype=dtype, tf32=tf32, layout=layout, border=border)
 
 
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+@pytest.mark.parametrize("multiprocessors", [1, 3])
+def test_region_conv2d_chunks(library: ctypes.CDLL, arithmetic: str, multiprocessors: int) -> None:
+    """Blocks that sum several tiles for the weight's gradient, as few multiprocessors make them."""
+    library.set_multiprocessors(multiprocessors)
+    case = dict(batch=7, channels=(20, 8), size=(24, 40), grid=(1, 2), layout=torch.channels_last)
+    check_region_conv2d(library, **case, dtype=getattr(torch, arithmetic))
+    library.set_multiprocessors(132)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_region_conv2d_rounds_to_tf32(library: ctypes.CDLL, layout: torch.memory_format) -> None:
     """Factors are rounded to nearest; what is only added, the bias and its gradient, is not."""
