@@ -225,7 +225,7 @@ void convolve(const RegionConv2d& op, bool transposed, Image source, const void*
   using T = typename Math::Element;
   constexpr int OUT = 8 * Math::BLOCKS, SIZE = sizeof(T);
   T* const packed = static_cast<T*>(workspace);
-  launch_elements(&pack_weights_kernel<Math>, packed_bytes<Math>(op, transposed) / SIZE, stream, op, transposed,
+  launch_elements(&pack_weights_kernel<Math>, packed_bytes<Math>(op, transposed) / SIZE / 9, stream, op, transposed,
                   static_cast<const T*>(weight), packed);
 
   Convolution launch;
@@ -296,7 +296,9 @@ void weight_gradient(const RegionConv2d& op, Image grad_output, Image input, voi
   float* const partial = static_cast<float*>(workspace);
   launch_shared(&weight_gradient_kernel<Math>, launch.chunks * op.cells() * launch.in_sets * launch.out_sets,
                 launch.threads, launch.shared_bytes, stream, launch, grad_output, input, partial);
-  launch_elements(&sum_weight_gradients_kernel<Math>, sums_bytes<Math>(launch) / 4 / launch.chunks, stream, launch,
+  constexpr int OUT = 8 * Math::BLOCKS;
+  const int64_t filters = op.cells() * launch.pairs() * 16 * OUT, biases = op.cells() * launch.biases(OUT);
+  launch_elements(&sum_weight_gradients_kernel<Math>, filters + biases, stream, launch,
                   static_cast<const float*>(partial), static_cast<T*>(grad_weight), static_cast<T*>(grad_bias));
 }
 

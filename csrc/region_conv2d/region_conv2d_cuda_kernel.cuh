@@ -179,15 +179,14 @@ struct MatrixUnits {
     }
   };
 
-  // Which weight element `index` of a packed step is.
+  // Which channels of a step the packed weight `index` of a tap connects.
   struct Place {
-    int row, in, out;
+    int in, out;
 
     __device__ explicit Place(int index) {
       constexpr int PER_WORD = 4 / sizeof(T);
       const int half = index % PER_WORD, word = index / PER_WORD;
-      const int which = word % 2, lane = word / 2 % WARP, n = word / (2 * WARP) % N, g = lane / 4, q = lane % 4;
-      row = word / (2 * WARP * N);
+      const int which = word % 2, lane = word / 2 % WARP, n = word / (2 * WARP), g = lane / 4, q = lane % 4;
       in = PER_WORD * (q + 4 * which) + half;
       out = 2 * N * (g / 2) + 2 * n + g % 2;
     }
@@ -240,10 +239,9 @@ struct Exact {
   };
 
   struct Place {
-    int row, in, out;
+    int in, out;
 
-    __device__ explicit Place(int index)
-        : row(index / (8 * N * STEP)), in(index / (8 * N) % STEP), out(index % (8 * N)) {}
+    __device__ explicit Place(int index) : in(index / (8 * N)), out(index % (8 * N)) {}
   };
 
   struct Pixels {
@@ -277,34 +275,33 @@ struct Exact {
   }
 };
 
-// Weights in the order in which warps read them: [cell][8N output channels][step][column of the filter][element].
+// Weights in the order in which warps read them: [cell][8N output channels][step][column][row of the filter][weight].
 // op is that of the forward pass; `transposed`: for the gradient of the input, channels exchanged, filters turned
-// round.
+// round. A thread takes the nine taps of two channels, which lie together.
 template <typename Math>
 __global__ void pack_weights_kernel(RegionConv2d op, bool transposed, const typename Math::Element* weight,
                                     typename Math::Element* packed) {
   using T = typename Math::Element;
-  constexpr int OUT = 8 * Math::BLOCKS, ELEMENTS = 3 * Math::STEP * OUT;
+  constexpr int OUT = 8 * Math::BLOCKS, WEIGHTS = Math::STEP * OUT;
   const int64_t ins = transposed ? op.out_channels : op.in_channels;
   const int64_t outs = transposed ? op.in_channels : op.out_channels;
   const int64_t steps = (ins + Math::STEP - 1) / Math::STEP, groups = (outs + OUT - 1) / OUT;
-  const int64_t elements = op.cells() * groups * steps * 3 * ELEMENTS;
-  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < elements;
+  const int64_t filters = op.cells() * groups * steps * WEIGHTS;
+  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < filters;
        k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    const typename Math::Place place(static_cast<int>(k % ELEMENTS));
-    int64_t rest = k / ELEMENTS;
-    const int64_t column = rest % 3;
-    rest /= 3;
-    const int64_t in = rest % steps * Math::STEP + place.in, out = rest / steps % groups * OUT + place.out;
-    const int64_t cell = rest / steps / groups;
-    T value{};
-    if (in < ins && out < outs) {
-      const int64_t filter = transposed ? in * op.in_channels + out : out * op.in_channels + in;
-      const int64_t tap = place.row * 3 + column;
-      value = weight[cell * op.cell_weights() + filter * 9 + (transposed ? 8 - tap : tap)];
-      if constexpr (Math::ROUND) value = round_to_tf32(value);
+    const int index = static_cast<int>(k % WEIGHTS);
+    const typename Math::Place place(index);
+    const int64_t step = k / WEIGHTS, cell = step / steps / groups;
+    const int64_t in = step % steps * Math::STEP + place.in, out = step / steps % groups * OUT + place.out;
+    const int64_t filter = transposed ? in * op.in_channels + out : out * op.in_channels + in;
+    for (int tap = 0; tap < 9; ++tap) {
+      T value{};
+      if (in < ins && out < outs) {
+        value = weight[cell * op.cell_weights() + filter * 9 + (transposed ? 8 - tap : tap)];
+        if constexpr (Math::ROUND) value = round_to_tf32(value);
+      }
+      packed[(step * 9 + tap % 3 * 3 + tap / 3) * WEIGHTS + index] = value;
     }
-    packed[k] = value;
   }
 }
 
@@ -675,33 +672,40 @@ __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
   }
 }
 
-// Adds the chunks in order. Either result may be null.
+// Adds the chunks in order. Either result may be null. A thread takes the nine taps of two channels, or a bias.
 template <typename Math>
 __global__ void sum_weight_gradients_kernel(WeightGradient launch, const float* partial,
                                             typename Math::Element* grad_weight, typename Math::Element* grad_bias) {
   using T = typename Math::Element;
-  constexpr int N = Math::BLOCKS, IN = 16, OUT = 8 * N, SUMS = 9 * N * 4;
+  constexpr int N = Math::BLOCKS, IN = 16, OUT = 8 * N, FILTERS = IN * OUT;
   const RegionConv2d& op = launch.op;
-  const int64_t sums = op.cells() * launch.pairs() * SUMS * WARP, biases = op.cells() * launch.biases(OUT);
+  const int64_t filters = op.cells() * launch.pairs() * FILTERS, biases = op.cells() * launch.biases(OUT);
   const int64_t out_tiles = launch.out_sets * launch.out_tiles;
-  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < sums + biases;
+  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < filters + biases;
        k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    const bool is_bias = k >= sums;
-    const float* from = is_bias ? partial + launch.chunks * sums + k - sums : partial + k;
-    float sum = 0;
-    for (int64_t chunk = 0; chunk < launch.chunks; ++chunk) sum += from[chunk * (is_bias ? biases : sums)];
-    if (is_bias) {
-      const int64_t cell = (k - sums) / launch.biases(OUT), out = (k - sums) % launch.biases(OUT);
-      if (grad_bias != nullptr && out < op.out_channels) grad_bias[cell * op.out_channels + out] = narrow<T>(sum);
+    if (k >= filters) {
+      const int64_t cell = (k - filters) / launch.biases(OUT), out = (k - filters) % launch.biases(OUT);
+      if (grad_bias == nullptr || out >= op.out_channels) continue;
+      const float* const from = partial + launch.chunks * filters * 9 + k - filters;
+      float sum = 0;
+      for (int64_t chunk = 0; chunk < launch.chunks; ++chunk) sum += from[chunk * biases];
+      grad_bias[cell * op.out_channels + out] = narrow<T>(sum);
       continue;
     }
-    const int lane = static_cast<int>(k % WARP), part = static_cast<int>(k / WARP % SUMS), n = part / 4 % N;
-    const int64_t tap = part / (4 * N), pair = k / WARP / SUMS % launch.pairs(),
-                  cell = k / WARP / SUMS / launch.pairs();
-    const int64_t in = pair / out_tiles * IN + lane / 4 + part % 4 / 2 * 8;
+    const int index = static_cast<int>(k % FILTERS), lane = index % WARP, part = index / WARP % 4,
+              n = index / WARP / 4;
+    const int64_t tile = k / FILTERS, pair = tile % launch.pairs(), cell = tile / launch.pairs();
+    const int64_t in = pair / out_tiles * IN + lane / 4 + part / 2 * 8;
     const int64_t out = pair % out_tiles * OUT + n * 8 + lane % 4 * 2 + part % 2;
     if (grad_weight == nullptr || in >= op.in_channels || out >= op.out_channels) continue;
-    grad_weight[cell * op.cell_weights() + (out * op.in_channels + in) * 9 + tap] = narrow<T>(sum);
+    float sums[9] = {};
+    for (int64_t chunk = 0; chunk < launch.chunks; ++chunk) {
+      const float* const from = partial + (chunk * filters + tile * FILTERS) * 9 + index;
+#pragma unroll
+      for (int tap = 0; tap < 9; ++tap) sums[tap] += from[tap * FILTERS];
+    }
+    T* const to = grad_weight + cell * op.cell_weights() + (out * op.in_channels + in) * 9;
+    for (int tap = 0; tap < 9; ++tap) to[tap] = narrow<T>(sums[tap]);
   }
 }
 
