@@ -1,8 +1,8 @@
 // Shared memory of a size chosen at launch, asynchronous copies and the matrix instructions of a warp, each behind a
 // function that also has a definition on the CPU (python_tests/cuda_on_host/instructions.h).
 //
-// The matrix instructions want compute capability 8.0 (SUPPORTS_MATRICES); kernels that call them are launched on
-// such GPUs alone, and trap elsewhere. All 32 lanes call them together. g = lane / 4 and q = lane % 4 below.
+// The matrix instructions want a compute capability (matrices_from); kernels that call them are launched on such GPUs
+// alone, and trap elsewhere. All 32 lanes call them together. g = lane / 4 and q = lane % 4 below.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,10 +23,13 @@
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define JAA_EXT_AMPERE(...) asm(__VA_ARGS__)
-#define JAA_EXT_AMPERE_READ(...) asm volatile(__VA_ARGS__)
 #else
 #define JAA_EXT_AMPERE(...) __trap()
-#define JAA_EXT_AMPERE_READ(...) __trap()
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 750
+#define JAA_EXT_TURING(...) asm volatile(__VA_ARGS__)
+#else
+#define JAA_EXT_TURING(...) __trap()
 #endif
 
 namespace jaa_ext {
@@ -55,14 +58,14 @@ __device__ inline void copy_wait() {
 // Four 8x8 matrices of 16-bit values, or 8x4 of 32-bit ones: lane 8i + r gives the address of row r (16 aligned
 // bytes) of matrix i in shared memory; each lane gets the 32 bits q of row g of all four.
 __device__ inline void load_matrices(uint32_t (&matrices)[4], const void* row) {
-  JAA_EXT_AMPERE_READ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
-                      "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
+  JAA_EXT_TURING("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
+                 "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
 // The same for 16-bit values, each matrix transposed: a lane gets the values g of rows 2q and 2q + 1.
 __device__ inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row) {
-  JAA_EXT_AMPERE_READ("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
-                      "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
+  JAA_EXT_TURING("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
+                 "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
 // sums (16 x 8) += a (16 x k) * b (k x 8), k = 16 of 16 bits or 8 TensorFloat-32. Of the sums a lane holds
@@ -73,19 +76,39 @@ __device__ inline void load_matrices_transposed(uint32_t (&matrices)[4], const v
 template <typename T>
 __device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
-#define JAA_EXT_MULTIPLY_ADD(T, INSTRUCTION)                                                                       \
-  template <>                                                                                                      \
-  __device__ inline void multiply_add<T>(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {       \
-    JAA_EXT_AMPERE(INSTRUCTION " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" : "+f"(sums[0]), \
-                   "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),       \
-                   "r"(b[0]), "r"(b[1]));                                                                          \
+#define JAA_EXT_PRODUCT "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+#define JAA_EXT_OPERANDS                       \
+  "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), \
+      "+f"(sums[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])
+
+template <>
+__device__ inline void multiply_add<BFloat16>(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  JAA_EXT_AMPERE("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 " JAA_EXT_PRODUCT : JAA_EXT_OPERANDS);
+}
+
+template <>
+__device__ inline void multiply_add<float>(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  JAA_EXT_AMPERE("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 " JAA_EXT_PRODUCT : JAA_EXT_OPERANDS);
+}
+
+template <>
+__device__ inline void multiply_add<Half>(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  JAA_EXT_AMPERE("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 " JAA_EXT_PRODUCT : JAA_EXT_OPERANDS);
+#else
+  for (int k = 0; k < 2; ++k) {  // Turing's instruction is for half as many k
+    JAA_EXT_TURING(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};" : "+f"(
+            sums[0]),
+        "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) : "r"(a[2 * k]), "r"(a[2 * k + 1]), "r"(b[k]));
   }
-JAA_EXT_MULTIPLY_ADD(BFloat16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
-JAA_EXT_MULTIPLY_ADD(Half, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
-JAA_EXT_MULTIPLY_ADD(float, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
-#undef JAA_EXT_MULTIPLY_ADD
+#endif
+}
+
+#undef JAA_EXT_PRODUCT
+#undef JAA_EXT_OPERANDS
 #undef JAA_EXT_AMPERE
-#undef JAA_EXT_AMPERE_READ
+#undef JAA_EXT_TURING
 
 }  // namespace jaa_ext
 
@@ -93,7 +116,11 @@ JAA_EXT_MULTIPLY_ADD(float, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
 
 namespace jaa_ext {
 
-constexpr int SUPPORTS_MATRICES = 80;  // compute capability, as launch.cuh gives it
+// The compute capability, as launch.cuh gives it, from which there are matrix instructions for a type; for f32 those
+// of TensorFloat-32.
+inline int matrices_from(Scalar scalar) {
+  return scalar == Scalar::f16 ? 75 : scalar == Scalar::f64 ? INT32_MAX : 80;
+}
 
 // To nearest, ties away from zero: as the instruction for it rounds.
 JAA_EXT_INLINE float round_to_tf32(float x) {

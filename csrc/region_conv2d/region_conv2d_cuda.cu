@@ -1,5 +1,5 @@
 // Launches: the kernels of region_conv2d_cuda_kernel.cuh for 3x3 filters; plain ones, a thread an element, for other
-// filters, float64, and half types on GPUs without matrix units for them. Nowhere atomics.
+// filters, float64, and bfloat16 on GPUs without matrix units for it. Nowhere atomics.
 #include <algorithm>
 
 #include "../common/dispatch.h"
@@ -161,7 +161,7 @@ enum class Arithmetic { plain, exact, matrix_units };
 
 Arithmetic arithmetic(const RegionConv2d& op) {
   if (op.kernel_h != 3 || op.kernel_w != 3 || op.scalar == Scalar::f64) return Arithmetic::plain;
-  const bool matrices = compute_capability() >= SUPPORTS_MATRICES;
+  const bool matrices = compute_capability() >= matrices_from(op.scalar);
   if (op.scalar == Scalar::f32) return op.tf32 && matrices ? Arithmetic::matrix_units : Arithmetic::exact;
   return matrices ? Arithmetic::matrix_units : Arithmetic::plain;
 }
