@@ -13,7 +13,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #define __shared__ static  // it does not guard thread_local arrays
 #else
-#define __shared__ static thread_local  // a block is one thread here: nothing stays from the block before
+#define __shared__ static thread_local  // for host.cpp to find it
 #endif
 
 struct dim3 {
@@ -53,13 +53,27 @@ unsigned char* shared_memory();
 
 void barrier(int line);
 
-// What each lane of the warp gives, by lane: of those in the mask, who must all come to this line. To be read before
-// the thread waits again.
-const void* gather(unsigned mask, const void* mine, size_t bytes, int line);
+// What the lanes of a warp give, as words in a row of slots. All lanes in the mask must come to this line; only they
+// are there, until the thread waits again. No words: a barrier of the warp.
+constexpr size_t SLOT_WORDS = 8;
+const void* gather(unsigned mask, const uint64_t* mine, size_t words, int line);
 
 template <typename V>
-const V* gather(unsigned mask, const V& mine, int line) {
-  return static_cast<const V*>(gather(mask, &mine, sizeof(V), line));
+struct Lanes {
+  const void* slots;
+
+  const V& operator[](int lane) const {
+    return *reinterpret_cast<const V*>(static_cast<const uint64_t*>(slots) + lane * SLOT_WORDS);
+  }
+};
+
+template <typename V>
+Lanes<V> gather(unsigned mask, const V& mine, int line) {
+  constexpr size_t WORDS = (sizeof(V) + 7) / 8;
+  static_assert(WORDS <= SLOT_WORDS, "a slot is too small");
+  uint64_t words[WORDS] = {};
+  std::memcpy(words, &mine, sizeof(V));
+  return {gather(mask, words, WORDS, line)};
 }
 
 inline int lane() { return static_cast<int>(threadIdx.x) % WARP; }
@@ -67,9 +81,8 @@ inline int lane() { return static_cast<int>(threadIdx.x) % WARP; }
 template <typename V>
 V shuffle(unsigned mask, V value, int source, int line) {
   static_assert(sizeof(V) == 4 || sizeof(V) == 8, "CUDA shuffles values of 4 or 8 bytes");
-  const V* values = gather(mask, value, line);
-  if (source < 0 || source >= WARP || (mask >> source & 1) == 0)
-    fail(line, "a shuffle reads a lane outside its mask");
+  const Lanes<V> values = gather(mask, value, line);
+  if (source < 0 || source >= WARP || (mask >> source & 1) == 0) fail(line, "a shuffle reads a lane outside its mask");
   return values[source];
 }
 
@@ -78,7 +91,7 @@ V shuffle(unsigned mask, V value, int source, int line) {
 inline void __syncthreads(int line = __builtin_LINE()) { cuda_on_host::barrier(line); }
 
 inline void __syncwarp(unsigned mask = 0xffffffff, int line = __builtin_LINE()) {
-  cuda_on_host::gather(mask, '\0', line);
+  cuda_on_host::gather(mask, nullptr, 0, line);
 }
 
 [[noreturn]] inline void __trap(int line = __builtin_LINE()) { cuda_on_host::fail(line, "a trap"); }

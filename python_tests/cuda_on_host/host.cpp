@@ -1,16 +1,19 @@
-// Blocks run one after another, each on a thread of its own for fresh shared memory. A fiber runs the threads of a
-// block in turn; where a thread has to wait, its fiber stays with it and another one goes on with the next threads.
-// Once every thread has ended or waits, those whose partners have come go on.
-#include <ucontext.h>
+// Blocks run one after another. A fiber runs the threads of a block in turn; where a thread has to wait, its fiber
+// stays with it and another one goes on with the next threads. Once every thread has ended or waits, those whose
+// partners have come go on. This file is compiled without sanitizers: it is no part of the kernels.
+#include <link.h>
+#include <sys/mman.h>
 
 #include <algorithm>
-#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "fiber.h"
 #include "instructions.h"
+
+extern "C" __attribute__((weak)) void __asan_unpoison_memory_region(void const volatile* address, size_t bytes);
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -18,23 +21,17 @@ namespace cuda_on_host {
 namespace {
 
 constexpr int MOST_THREADS = 1024;
-constexpr size_t STACK_BYTES = 256 << 10, MOST_GATHERED_BYTES = 64;
+constexpr size_t STACK_BYTES = 256 << 10;
 
 enum class State { ended, at_barrier, in_warp };
-
-struct Copy {
-  unsigned char* shared;
-  unsigned char values[16];
-  int line;
-};
 
 struct Thread {
   State state;
   int line;
   unsigned mask;
-  const void* given;
-  size_t bytes;
-  ucontext_t* fiber;
+  const uint64_t* given;
+  size_t words;
+  Fiber* fiber;
   std::vector<Copy> copies;  // begun and not waited for
 };
 
@@ -47,11 +44,16 @@ unsigned char* shared;
 size_t shared_size;
 int threads, started;
 Thread thread[MOST_THREADS];
-alignas(16) unsigned char gathered[MOST_THREADS * MOST_GATHERED_BYTES];
-int current;          // the thread that runs
-ucontext_t* running;  // its fiber
-ucontext_t scheduler;
+volatile uint64_t gathered[MOST_THREADS][SLOT_WORDS];  // volatile: no call of memcpy, which ThreadSanitizer watches
+Fiber fibers[MOST_THREADS], scheduler;
+int current;     // the thread that runs
+Fiber* running;  // its fiber
 std::string failure;
+bool unfinished = false;  // the last launch failed
+
+std::string at_line(int line, const std::string& what) { return "line " + std::to_string(line) + ": " + what; }
+
+int in_order(int place) { return backwards ? threads - 1 - place : place; }
 
 void set_current(int index) {
   current = index;
@@ -59,100 +61,156 @@ void set_current(int index) {
 }
 
 void run_threads() {
-  while (started < threads) {
-    set_current(backwards ? threads - 1 - started : started);
-    ++started;
+  do {
+    set_current(in_order(started++));
     Thread& self = thread[current];
+    self.fiber = running;
     self.copies.clear();
     (*kernel)();
     if (!self.copies.empty()) fail(self.copies[0].line, "a copy is never waited for");
     self.state = State::ended;
-  }
+  } while (started < threads && !Fiber::sanitizes_threads());
+  running->switch_to(scheduler);
 }
 
 void wait(State state, int line) {
   Thread& self = thread[current];
   self.state = state;
   self.line = line;
-  self.fiber = running;
-  swapcontext(running, &scheduler);
+  running->switch_to(scheduler);
 }
 
-void run(ucontext_t* fiber) {
+unsigned char* stacks() {
+  static void* const memory =
+      mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return static_cast<unsigned char*>(memory);
+}
+
+void run(Fiber* fiber) {
   running = fiber;
-  swapcontext(&scheduler, fiber);
+  scheduler.switch_to(*fiber);
   if (!failure.empty()) throw std::runtime_error(failure);
 }
 
-ucontext_t* new_fiber(int index) {
-  static ucontext_t fibers[MOST_THREADS];
-  static const std::unique_ptr<char[]> stacks(new char[MOST_THREADS * STACK_BYTES]);
-  ucontext_t* fiber = &fibers[index];
-  getcontext(fiber);
-  fiber->uc_stack.ss_sp = stacks.get() + index * STACK_BYTES;
-  fiber->uc_stack.ss_size = STACK_BYTES;
-  fiber->uc_link = &scheduler;
-  makecontext(fiber, &run_threads, 0);
-  return fiber;
+Fiber* new_fiber(int index) {
+  const size_t colour = index * size_t{1088} % 16384;  // else all stacks would fall into the same sets of the cache
+  fibers[index].start(&run_threads, stacks() + index * STACK_BYTES, STACK_BYTES - colour);
+  return &fibers[index];
 }
 
-std::string at_line(int line, const std::string& what) { return "line " + std::to_string(line) + ": " + what; }
+void synchronise(const std::vector<int>& group, void* at) {
+  std::vector<Fiber*> members;
+  for (const int index : group) members.push_back(thread[index].fiber);
+  Fiber::synchronise(members, at);
+}
 
-// Of the warp's lanes in the thread's mask, all must be where it is.
-void meet_warp(int index) {
-  Thread& self = thread[index];
-  const int first = index / WARP * WARP;
-  for (int lane = 0; lane < WARP; ++lane) {
-    if ((self.mask >> lane & 1) == 0) continue;
-    const Thread& other = thread[first + lane];
-    if (first + lane >= threads || other.state != State::in_warp || other.line != self.line ||
-        other.mask != self.mask || other.bytes != self.bytes) {
-      throw std::runtime_error(
-          at_line(self.line, "lane " + std::to_string(lane) + " is missing from an instruction of its warp"));
+void synchronise_everything() {
+  std::vector<Fiber*> all = {&scheduler};
+  for (Fiber& fiber : fibers) all.push_back(&fiber);
+  Fiber::synchronise(all, &fibers);
+}
+
+// Of each warp's lanes all those in the mask must be at one instruction.
+void meet_in_warps() {
+  for (int first = 0; first < threads; first += WARP) {
+    unsigned met = 0;
+    for (int lane = 0; lane < WARP && first + lane < threads; ++lane) {
+      const Thread& self = thread[first + lane];
+      if (self.state != State::in_warp || (met >> lane & 1) != 0) continue;
+      std::vector<int> group;
+      for (int partner = 0; partner < WARP; ++partner) {
+        if ((self.mask >> partner & 1) == 0) continue;
+        const int index = first + partner;
+        const Thread& other = thread[index];
+        if (index >= threads || other.state != State::in_warp || other.line != self.line ||
+            other.mask != self.mask) {
+          throw std::runtime_error(at_line(
+              self.line, "lane " + std::to_string(partner) + " is missing from an instruction of its warp"));
+        }
+        std::copy_n(other.given, other.words, gathered[index]);
+        group.push_back(index);
+      }
+      if ((self.mask >> lane & 1) == 0) {
+        throw std::runtime_error(at_line(self.line, "lane " + std::to_string(lane) + " is not in its own mask"));
+      }
+      if (self.words == 0) synchronise(group, &thread[group[0]]);
+      met |= self.mask;
     }
   }
-  std::memcpy(gathered + first * MOST_GATHERED_BYTES + index % WARP * self.bytes, self.given, self.bytes);
 }
 
-// Which threads go on; none once all have ended.
-std::vector<int> released() {
-  std::vector<int> in_warp, waiting;
-  for (int place = 0; place < threads; ++place) {
-    const int index = backwards ? threads - 1 - place : place;
-    if (thread[index].state == State::in_warp) in_warp.push_back(index);
-    if (thread[index].state == State::at_barrier) waiting.push_back(index);
-  }
-  if (!in_warp.empty()) {
-    for (const int index : in_warp) meet_warp(index);
-    return in_warp;
-  }
+void meet_at_barrier(const std::vector<int>& waiting) {
   for (const int index : waiting) {
     if (thread[index].line != thread[waiting[0]].line) {
       throw std::runtime_error(at_line(thread[index].line, "threads wait at different barriers"));
     }
   }
-  if (!waiting.empty() && static_cast<int>(waiting.size()) < threads) {
+  if (static_cast<int>(waiting.size()) < threads) {
     throw std::runtime_error(at_line(thread[waiting[0]].line, "some threads never reach a barrier"));
   }
-  return waiting;
+  synchronise(waiting, &threads);
+}
+
+// The state of the threads that go on; `ended` once all have.
+State meet() {
+  bool in_warps = false;
+  std::vector<int> waiting;
+  for (int place = 0; place < threads; ++place) {
+    const int index = in_order(place);
+    in_warps |= thread[index].state == State::in_warp;
+    if (thread[index].state == State::at_barrier) waiting.push_back(index);
+  }
+  if (in_warps) {
+    meet_in_warps();
+    return State::in_warp;
+  }
+  if (waiting.empty()) return State::ended;
+  meet_at_barrier(waiting);
+  return State::at_barrier;
 }
 
 void run_block() {
   started = 0;
-  for (int fibers = 0; started < threads; ++fibers) run(new_fiber(fibers));
-  for (std::vector<int> next = released(); !next.empty(); next = released()) {
-    for (const int index : next) {
+  for (int count = 0; started < threads; ++count) run(new_fiber(count));
+  for (State state = meet(); state != State::ended; state = meet()) {
+    for (int place = 0; place < threads; ++place) {
+      const int index = in_order(place);
+      if (thread[index].state != state) continue;
       set_current(index);
       run(thread[index].fiber);
     }
   }
 }
 
-// 16 aligned bytes of the block's shared memory.
-void check_shared(const void* address, int line) {
-  const auto* begin = static_cast<const unsigned char*>(address);
-  if (reinterpret_cast<uintptr_t>(begin) % 16 != 0) fail(line, "an address is not a multiple of 16");
-  if (begin < shared || begin + 16 > shared + shared_size) fail(line, "an address is not in shared memory");
+// Shared memory of a fixed size is this library's thread_local memory.
+void forget_static_shared_memory() {
+  static thread_local unsigned char inside;
+  const auto fill = [](dl_phdr_info* library, size_t, void* address) {
+    for (int i = 0; i < library->dlpi_phnum; ++i) {
+      if (library->dlpi_phdr[i].p_type != PT_TLS) continue;
+      const size_t bytes = library->dlpi_phdr[i].p_memsz;
+      auto* const begin = static_cast<unsigned char*>(library->dlpi_tls_data);
+      if (begin == nullptr || address < begin || address >= begin + bytes) continue;
+      std::memset(begin, 0xff, bytes);
+      return 1;
+    }
+    return 0;
+  };
+  dl_iterate_phdr(fill, &inside);
+}
+
+int most_shared_bytes() {
+  switch (compute_capability) {
+    case 75:
+      return 64 << 10;
+    case 80:
+      return 163 << 10;
+    case 86:
+    case 89:
+      return 99 << 10;
+    default:
+      return 227 << 10;
+  }
 }
 
 }  // namespace
@@ -160,58 +218,68 @@ void check_shared(const void* address, int line) {
 void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
             const std::function<void()>& block_kernel) {
   if (block_threads < 1 || block_threads > MOST_THREADS) throw std::runtime_error("a block has 1 to 1024 threads");
-  if (shared_bytes > 227 << 10) throw std::runtime_error("a block has at most 227 KB of shared memory");
+  if (shared_bytes > most_shared_bytes()) {
+    throw std::runtime_error("a block of this GPU has at most " + std::to_string(most_shared_bytes()) +
+                             " bytes of shared memory, not " + std::to_string(shared_bytes));
+  }
   const std::unique_ptr<unsigned char[]> memory(new unsigned char[shared_bytes]);
   shared = memory.get();
   shared_size = shared_bytes;
   kernel = &block_kernel;
   threads = block_threads;
   failure.clear();
+  scheduler = Fiber::current();
+  if (unfinished && __asan_unpoison_memory_region != nullptr) {  // for the functions that never returned
+    __asan_unpoison_memory_region(stacks(), MOST_THREADS * STACK_BYTES);
+  }
+  unfinished = true;
   blockDim.x = static_cast<unsigned>(threads);
   gridDim.x = static_cast<unsigned>(std::min(blocks, most_blocks));
   for (unsigned place = 0; place < gridDim.x; ++place) {
     blockIdx.x = backwards ? gridDim.x - 1 - place : place;
+    synchronise_everything();
     std::memset(shared, 0xff, shared_bytes);  // not numbers
-    std::async(std::launch::async, run_block).get();
+    forget_static_shared_memory();
+    synchronise_everything();
+    run_block();
   }
-}
-
-unsigned char* shared_memory() { return shared; }
-
-void fail(int line, const std::string& what) {
-  failure = at_line(line, what);
-  setcontext(&scheduler);
-  __builtin_unreachable();
+  synchronise_everything();
+  unfinished = false;
 }
 
 void barrier(int line) { wait(State::at_barrier, line); }
 
-const void* gather(unsigned mask, const void* mine, size_t bytes, int line) {
+const void* gather(unsigned mask, const uint64_t* mine, size_t words, int line) {
   Thread& self = thread[current];
   self.mask = mask;
   self.given = mine;
-  self.bytes = bytes;
+  self.words = words;
   wait(State::in_warp, line);
-  return gathered + current / WARP * WARP * MOST_GATHERED_BYTES;
+  return const_cast<const uint64_t*>(gathered[current / WARP * WARP]);
 }
 
-void begin_copy(void* destination, const void* global, int line) {
-  check_shared(destination, line);
-  if (reinterpret_cast<uintptr_t>(global) % 16 != 0) fail(line, "an address is not a multiple of 16");
-  Copy copy{static_cast<unsigned char*>(destination), {}, line};
-  std::memcpy(copy.values, global, 16);
-  std::memset(destination, 0xff, 16);
-  thread[current].copies.push_back(copy);
+void fail(int line, const std::string& what) {
+  failure = at_line(line, what);
+  running->switch_to(scheduler);
+  __builtin_unreachable();
 }
 
-void wait_for_copies() {
-  for (const Copy& copy : thread[current].copies) std::memcpy(copy.shared, copy.values, 16);
-  thread[current].copies.clear();
+unsigned char* shared_memory() { return shared; }
+
+void check_aligned(const void* address, int line) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) fail(line, "an address is not a multiple of 16");
 }
 
-const Rows& gather_rows(const void* row, int line) {
-  check_shared(row, line);
-  return *reinterpret_cast<const Rows*>(gather(WHOLE_WARP, row, line));
+void check_shared(const void* address, int line) {
+  check_aligned(address, line);
+  const auto* begin = static_cast<const unsigned char*>(address);
+  if (begin < shared || begin + 16 > shared + shared_size) fail(line, "an address is not in shared memory");
+}
+
+std::vector<Copy>& copies() { return thread[current].copies; }
+
+void check_matrices(int line) {
+  if (compute_capability < 80) fail(line, "this GPU lacks the matrix instructions");
 }
 
 }  // namespace cuda_on_host

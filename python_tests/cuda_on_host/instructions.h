@@ -5,21 +5,23 @@
 #include <common/scalar.h>
 #include <cuda_runtime.h>
 
-#include <type_traits>
+#include <vector>
 
 namespace cuda_on_host {
 
 constexpr unsigned WHOLE_WARP = 0xffffffff;
 
-// The copy is made by wait_for_copies; until then the destination holds no numbers.
-void begin_copy(void* shared, const void* global, int line);
-void wait_for_copies();
-
-// `rows[8 * i + r]` is row r of matrix i, 16 bytes in shared memory.
-struct Rows {
-  const unsigned char* of[WARP];
+// An asynchronous copy, made when it is waited for.
+struct Copy {
+  unsigned char* shared;
+  uint64_t values[2];
+  int line;
 };
-const Rows& gather_rows(const void* row, int line);
+std::vector<Copy>& copies();  // that this thread has begun
+
+void check_matrices(int line);                           // the GPU must have them
+void check_shared(const void* address, int line);        // 16 aligned bytes of the block's shared memory
+void check_aligned(const void* address, int line);       // to 16 bytes
 
 // The operands of one lane, as numbers: a0 .. a7 and b0 .. b3, or a0 .. a3 and b0, b1 for TensorFloat-32.
 struct Fragments {
@@ -40,11 +42,11 @@ struct Matrices {  // BFloat16 and Half: m16n8k16
   }
   // row = groupID for a0, a1, a4, a5 and groupID + 8 for the others,
   // col = threadID_in_group * 2 + (i & 1), + 8 from a4 on
-  static float a(const Fragments* lanes, int row, int col) {
+  static float a(Lanes<Fragments> lanes, int row, int col) {
     return lanes[row % 8 * 4 + col % 8 / 2].a[col % 2 + row / 8 * 2 + col / 8 * 4];
   }
   // row = threadID_in_group * 2 + (i & 1), + 8 from b2 on; col = groupID
-  static float b(const Fragments* lanes, int row, int col) {
+  static float b(Lanes<Fragments> lanes, int row, int col) {
     return lanes[col * 4 + row % 8 / 2].b[row % 2 + row / 8 * 2];
   }
 };
@@ -60,11 +62,11 @@ struct Matrices<float> {  // TensorFloat-32: m16n8k8
     return result;
   }
   // row = groupID for a0, a2 and groupID + 8 for a1, a3; col = threadID_in_group, + 4 from a2 on
-  static float a(const Fragments* lanes, int row, int col) {
+  static float a(Lanes<Fragments> lanes, int row, int col) {
     return lanes[row % 8 * 4 + col % 4].a[row / 8 + col / 4 * 2];
   }
   // row = threadID_in_group, + 4 for b1; col = groupID
-  static float b(const Fragments* lanes, int row, int col) { return lanes[col * 4 + row % 4].b[row / 4]; }
+  static float b(Lanes<Fragments> lanes, int row, int col) { return lanes[col * 4 + row % 4].b[row / 4]; }
 };
 
 }  // namespace cuda_on_host
@@ -72,27 +74,40 @@ struct Matrices<float> {  // TensorFloat-32: m16n8k8
 namespace jaa_ext {
 
 inline void copy_async(void* shared, const void* global, int line = __builtin_LINE()) {
-  cuda_on_host::begin_copy(shared, global, line);
+  cuda_on_host::check_shared(shared, line);
+  cuda_on_host::check_aligned(global, line);
+  cuda_on_host::Copy copy = {static_cast<unsigned char*>(shared), {}, line};
+  std::memcpy(copy.values, global, 16);
+  cuda_on_host::copies().push_back(copy);
+  std::memset(shared, 0xff, 16);  // not numbers, until it is waited for
 }
 
-inline void copy_wait() { cuda_on_host::wait_for_copies(); }
+inline void copy_wait() {
+  for (const cuda_on_host::Copy& copy : cuda_on_host::copies()) std::memcpy(copy.shared, copy.values, 16);
+  cuda_on_host::copies().clear();
+}
+
+// rows[8 * i + r] is the address of row r of matrix i.
+inline cuda_on_host::Lanes<const unsigned char*> gather_rows(const void* row, int line) {
+  cuda_on_host::check_matrices(line);
+  cuda_on_host::check_shared(row, line);
+  return cuda_on_host::gather(cuda_on_host::WHOLE_WARP, static_cast<const unsigned char*>(row), line);
+}
 
 // Thread T gets the elements 2 * (T % 4) and the one after it of row T / 4.
 inline void load_matrices(uint32_t (&matrices)[4], const void* row, int line = __builtin_LINE()) {
-  const cuda_on_host::Rows& rows = cuda_on_host::gather_rows(row, line);
+  const auto rows = gather_rows(row, line);
   const int lane = cuda_on_host::lane();
-  for (int i = 0; i < 4; ++i) std::memcpy(&matrices[i], rows.of[8 * i + lane / 4] + lane % 4 * 4, 4);
+  for (int i = 0; i < 4; ++i) std::memcpy(&matrices[i], rows[8 * i + lane / 4] + lane % 4 * 4, 4);
 }
 
 // The same elements of the transposed matrix.
 inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row, int line = __builtin_LINE()) {
-  const cuda_on_host::Rows& rows = cuda_on_host::gather_rows(row, line);
+  const auto rows = gather_rows(row, line);
   const int lane = cuda_on_host::lane();
   for (int i = 0; i < 4; ++i) {
     uint16_t elements[2];
-    for (int k = 0; k < 2; ++k) {
-      std::memcpy(&elements[k], rows.of[8 * i + lane % 4 * 2 + k] + lane / 4 * 2, 2);
-    }
+    for (int k = 0; k < 2; ++k) std::memcpy(&elements[k], rows[8 * i + lane % 4 * 2 + k] + lane / 4 * 2, 2);
     std::memcpy(&matrices[i], elements, 4);
   }
 }
@@ -101,8 +116,8 @@ inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row, i
 template <typename T>
 void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int line = __builtin_LINE()) {
   using Matrices = cuda_on_host::Matrices<T>;
-  const cuda_on_host::Fragments mine = Matrices::fragments(a, b);
-  const auto* lanes = cuda_on_host::gather(cuda_on_host::WHOLE_WARP, mine, line);
+  cuda_on_host::check_matrices(line);
+  const auto lanes = cuda_on_host::gather(cuda_on_host::WHOLE_WARP, Matrices::fragments(a, b), line);
   const int lane = cuda_on_host::lane();
   for (int i = 0; i < 4;
        ++i) {  // row = groupID for c0, c1 and groupID + 8 for c2, c3; col = threadID_in_group * 2 + (i & 1)

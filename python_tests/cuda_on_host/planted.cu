@@ -1,27 +1,63 @@
-// A reversal of up to 64 values by one block, right or with one mistake: what running on the CPU must find.
+// A reversal of 64 values by one block, right or with one mistake: what running on the CPU must find.
 #include "common/launch.cuh"
+#include "common/warp.cuh"
+
+using namespace jaa_ext;
 
 namespace {
 
-enum Mistake { NONE, NO_BARRIER, BARRIER_AFTER_RETURN, TWO_BARRIERS, MISSING_LANE, SHARED_OVERRUN, GLOBAL_OVERRUN };
+enum Mistake {
+  NONE,
+  NO_BARRIER,
+  BARRIER_AFTER_RETURN,
+  TWO_BARRIERS,
+  MISSING_LANE,
+  NO_WARP_BARRIER,
+  NO_BARRIER_AFTER_COPY,
+  NO_WAIT,
+  LATE_WAIT,
+  MISALIGNED_COPY,
+  COPY_OUTSIDE,
+  TOO_MUCH_SHARED,
+  STATIC_OVERRUN,
+  DYNAMIC_OVERRUN,
+  GLOBAL_OVERRUN
+};
 
-__global__ void reverse_kernel(int mistake, const int* input, int* output, int count) {
-  __shared__ int values[64];
-  const int self = threadIdx.x;
-  int value = input[self + (mistake == GLOBAL_OVERRUN)];
-  if (mistake != MISSING_LANE || self != 5) value = __shfl_xor_sync(0xffffffffu, value, 1);
+constexpr int COUNT = 64, WARP = 32, AT_ONCE = 4;
+
+__global__ void reverse_kernel(int mistake, const int* input, int* output) {
+  JAA_EXT_SHARED_MEMORY(memory);
+  int *const copied = reinterpret_cast<int*>(memory), *const reversed = copied + COUNT;
+  __shared__ int values[COUNT];
+  const int self = threadIdx.x, lane = self % WARP;
+
+  if (self % AT_ONCE == 0) {
+    int* const to = copied + self + (mistake == MISALIGNED_COPY) + (mistake == COPY_OUTSIDE) * 2 * COUNT;
+    copy_async(to, input + self + (mistake == GLOBAL_OVERRUN) * AT_ONCE);
+  }
+  if (mistake != NO_WAIT && mistake != LATE_WAIT) copy_wait();
+  if (mistake != NO_BARRIER_AFTER_COPY) __syncthreads();
+
+  values[self] = copied[self];
+  if (mistake == LATE_WAIT) copy_wait();
+  if (mistake != NO_WARP_BARRIER) __syncwarp();
+  int partner = 0;  // the lane to read from; the shuffle lets the lanes meet, but orders no memory
+  if (mistake != MISSING_LANE || self != 5) partner = __shfl_xor_sync(0xffffffffu, lane, WARP - 1);
   if (mistake == BARRIER_AFTER_RETURN && self == 3) return;
-  values[self ^ 1] = value;
-  if (mistake == TWO_BARRIERS && self < 32) {
+  reversed[self ^ WARP] = values[self - lane + partner + (mistake == STATIC_OVERRUN) * COUNT];
+
+  if (mistake == TWO_BARRIERS && self < WARP) {
     __syncthreads();
   } else if (mistake != NO_BARRIER) {
     __syncthreads();
   }
-  output[self] = values[count - 1 - self + (mistake == SHARED_OVERRUN)];
+  output[self] = reversed[self + (mistake == DYNAMIC_OVERRUN)];
 }
 
 }  // namespace
 
-extern "C" void planted_cuda(int mistake, const int* input, int* output, int count) {
-  jaa_ext::launch(&reverse_kernel, 1, count, nullptr, mistake, input, output, count);
+extern "C" void planted_cuda(int mistake, const int* input, int* output) {
+  const int bytes = mistake == TOO_MUCH_SHARED ? 1 << 20 : 2 * COUNT * static_cast<int>(sizeof(int));
+  launch_shared(&reverse_kernel, 1, COUNT, bytes, nullptr, mistake, input, output);
 }
