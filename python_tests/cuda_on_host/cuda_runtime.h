@@ -82,7 +82,8 @@ template <typename V>
 V shuffle(unsigned mask, V value, int source, int line) {
   static_assert(sizeof(V) == 4 || sizeof(V) == 8, "CUDA shuffles values of 4 or 8 bytes");
   const Lanes<V> values = gather(mask, value, line);
-  if (source < 0 || source >= WARP || (mask >> source & 1) == 0) fail(line, "a shuffle reads a lane outside its mask");
+  if (source < 0 || source >= WARP || (mask >> source & 1) == 0)
+    fail(line, "a shuffle reads a lane outside its mask");
   return values[source];
 }
 
@@ -98,7 +99,7 @@ inline void __syncwarp(unsigned mask = 0xffffffff, int line = __builtin_LINE()) 
 
 template <typename V>
 V __shfl_sync(unsigned mask, V value, int source, int line = __builtin_LINE()) {
-  return cuda_on_host::shuffle(mask, value, source % cuda_on_host::WARP, line);
+  return cuda_on_host::shuffle(mask, value, source & (cuda_on_host::WARP - 1), line);
 }
 
 template <typename V>

@@ -77,16 +77,21 @@ const char* softmax_dice_loss_backward(const SoftmaxDiceLoss* op, const void* gr
   return message_of([&] { softmax_dice_loss_backward_cuda(*op, grad_softmax, grad_dice, grad_logits, nullptr); });
 }
 
-void planted_cuda(int mistake, const int* input, int* output);  // planted.cu
+void planted_cuda(int mistake, int shared_bytes, const int* input, int* output);  // planted.cu
+void shuffles_cuda(int lanes, const int* input, int* output);
 void matrix_product_cuda(Scalar type, const unsigned char* a, const unsigned char* b, bool b_by_rows, const float* c,
                          float* d, int threads, int displacement);  // matrices.cu
 
-const char* planted(int mistake, const int* input, int* output) {
-  return message_of([&] { planted_cuda(mistake, input, output); });
+const char* planted(int mistake, int shared_bytes, const int* input, int* output) {
+  return message_of([&] { planted_cuda(mistake, shared_bytes, input, output); });
 }
 
-const char* matrix_product(Scalar type, const unsigned char* a, const unsigned char* b, bool b_by_rows, const float* c,
-                           float* d, int threads, int displacement) {
+const char* shuffles(int lanes, const int* input, int* output) {
+  return message_of([&] { shuffles_cuda(lanes, input, output); });
+}
+
+const char* matrix_product(Scalar type, const unsigned char* a, const unsigned char* b, bool b_by_rows,
+                           const float* c, float* d, int threads, int displacement) {
   return message_of([&] { matrix_product_cuda(type, a, b, b_by_rows, c, d, threads, displacement); });
 }
 

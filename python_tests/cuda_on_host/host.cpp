@@ -81,8 +81,8 @@ void wait(State state, int line) {
 }
 
 unsigned char* stacks() {
-  static void* const memory =
-      mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  static void* const memory = mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return static_cast<unsigned char*>(memory);
 }
 
@@ -122,10 +122,9 @@ void meet_in_warps() {
         if ((self.mask >> partner & 1) == 0) continue;
         const int index = first + partner;
         const Thread& other = thread[index];
-        if (index >= threads || other.state != State::in_warp || other.line != self.line ||
-            other.mask != self.mask) {
-          throw std::runtime_error(at_line(
-              self.line, "lane " + std::to_string(partner) + " is missing from an instruction of its warp"));
+        if (index >= threads || other.state != State::in_warp || other.line != self.line || other.mask != self.mask) {
+          throw std::runtime_error(
+              at_line(self.line, "lane " + std::to_string(partner) + " is missing from an instruction of its warp"));
         }
         std::copy_n(other.given, other.words, gathered[index]);
         group.push_back(index);
@@ -278,8 +277,8 @@ void check_shared(const void* address, int line) {
 
 std::vector<Copy>& copies() { return thread[current].copies; }
 
-void check_matrices(int line) {
-  if (compute_capability < 80) fail(line, "this GPU lacks the matrix instructions");
+void check_capability(int least, int line) {
+  if (compute_capability < least) fail(line, "this GPU lacks the matrix instructions");
 }
 
 }  // namespace cuda_on_host

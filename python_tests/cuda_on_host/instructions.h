@@ -5,6 +5,7 @@
 #include <common/scalar.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
 #include <vector>
 
 namespace cuda_on_host {
@@ -19,9 +20,9 @@ struct Copy {
 };
 std::vector<Copy>& copies();  // that this thread has begun
 
-void check_matrices(int line);                           // the GPU must have them
-void check_shared(const void* address, int line);        // 16 aligned bytes of the block's shared memory
-void check_aligned(const void* address, int line);       // to 16 bytes
+void check_capability(int least, int line);         // of the GPU
+void check_shared(const void* address, int line);   // 16 aligned bytes of the block's shared memory
+void check_aligned(const void* address, int line);  // to 16 bytes
 
 // The operands of one lane, as numbers: a0 .. a7 and b0 .. b3, or a0 .. a3 and b0, b1 for TensorFloat-32.
 struct Fragments {
@@ -89,7 +90,7 @@ inline void copy_wait() {
 
 // rows[8 * i + r] is the address of row r of matrix i.
 inline cuda_on_host::Lanes<const unsigned char*> gather_rows(const void* row, int line) {
-  cuda_on_host::check_matrices(line);
+  cuda_on_host::check_capability(75, line);
   cuda_on_host::check_shared(row, line);
   return cuda_on_host::gather(cuda_on_host::WHOLE_WARP, static_cast<const unsigned char*>(row), line);
 }
@@ -116,7 +117,7 @@ inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row, i
 template <typename T>
 void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int line = __builtin_LINE()) {
   using Matrices = cuda_on_host::Matrices<T>;
-  cuda_on_host::check_matrices(line);
+  cuda_on_host::check_capability(std::is_same_v<T, Half> ? 75 : 80, line);
   const auto lanes = cuda_on_host::gather(cuda_on_host::WHOLE_WARP, Matrices::fragments(a, b), line);
   const int lane = cuda_on_host::lane();
   for (int i = 0; i < 4;

@@ -1,4 +1,4 @@
-// A reversal of 64 values by one block, right or with one mistake: what running on the CPU must find.
+// A reversal of 64 values by one block, right or with one mistake: what running on the CPU must find. And shuffles.
 #include "common/launch.cuh"
 #include "common/warp.cuh"
 
@@ -18,7 +18,6 @@ enum Mistake {
   LATE_WAIT,
   MISALIGNED_COPY,
   COPY_OUTSIDE,
-  TOO_MUCH_SHARED,
   STATIC_OVERRUN,
   DYNAMIC_OVERRUN,
   GLOBAL_OVERRUN
@@ -55,9 +54,22 @@ __global__ void reverse_kernel(int mistake, const int* input, int* output) {
   output[self] = reversed[self + (mistake == DYNAMIC_OVERRUN)];
 }
 
+// Three outputs a lane of the first `lanes`, which shuffle among themselves.
+__global__ void shuffle_kernel(int lanes, const int* input, int* output) {
+  const int self = threadIdx.x;
+  if (self >= lanes) return;
+  const unsigned mask = 0xffffffffu >> (WARP - lanes);
+  output[3 * self] = __shfl_sync(mask, input[self], self / 2);
+  output[3 * self + 1] = __shfl_down_sync(mask, input[self], 3);
+  output[3 * self + 2] = __shfl_xor_sync(mask, input[self], 1);
+}
+
 }  // namespace
 
-extern "C" void planted_cuda(int mistake, const int* input, int* output) {
-  const int bytes = mistake == TOO_MUCH_SHARED ? 1 << 20 : 2 * COUNT * static_cast<int>(sizeof(int));
-  launch_shared(&reverse_kernel, 1, COUNT, bytes, nullptr, mistake, input, output);
+extern "C" void planted_cuda(int mistake, int shared_bytes, const int* input, int* output) {
+  launch_shared(&reverse_kernel, 1, COUNT, shared_bytes, nullptr, mistake, input, output);
+}
+
+extern "C" void shuffles_cuda(int lanes, const int* input, int* output) {
+  launch(&shuffle_kernel, 1, WARP, nullptr, lanes, input, output);
 }

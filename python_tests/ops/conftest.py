@@ -1,13 +1,16 @@
 """What the tests of several ops share."""
 
+import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cuda_on_host
 import pytest
+import torch
 
 from jaa_ext.ops import reference
 
@@ -63,3 +66,21 @@ def at_level(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def search_path() -> str:
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return os.pathsep.join(path for path in paths if path)
+
+
+@pytest.fixture(scope="session")
+def library_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    built = os.environ.get(cuda_on_host.LIBRARY_VARIABLE)
+    return built or str(cuda_on_host.build(tmp_path_factory.mktemp("cuda_on_host")))
+
+
+@pytest.fixture
+def library(library_path: str) -> Iterator[ctypes.CDLL]:
+    """The CUDA kernels on the CPU."""
+    library = ctypes.CDLL(library_path)
+    cuda_on_host.schedule(library)
+    library.set_compute_capability(90)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # at these sizes more would only wait for each other
+    yield library
+    torch.set_num_threads(threads)

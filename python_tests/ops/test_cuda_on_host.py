@@ -1,83 +1,24 @@
 """The CUDA kernels' own code, compiled for the CPU (python_tests/cuda_on_host), against the reference."""
 
 import ctypes
-import os
-import shutil
 import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
+from cuda_on_host import call, in_every_order
 from torch import Tensor
 
 from jaa_ext import facs
 from jaa_ext.ops import reference
 
-TESTS = Path(__file__).parents[1]
-SOURCES = TESTS / "cuda_on_host"
-CSRC = TESTS.parent / "csrc"
-LIBRARY_VARIABLE = "JAA_EXT_CUDA_ON_HOST"  # a library that is already built
-
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]  # as csrc/common/scalar.h numbers them
 # Relative to the largest value: the unit roundoff of the type with room for a few hundred terms of a sum.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
-SCHEDULES = {"forwards": (False, 1 << 20), "backwards": (True, 1 << 20), "as one block": (False, 1)}
-
-
-def build(path: Path, *flags: str) -> Path:
-    compiler = shutil.which("g++") or pytest.skip("there is no g++ to compile the CUDA kernels for the CPU")
-    sources = [*CSRC.glob("*/*_cuda.cu"), *SOURCES.glob("*.cpp"), *SOURCES.glob("*.cu")]
-    options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread", *flags]
-    options += ["-DJAA_EXT_HOST_CUDA", "-I", SOURCES, "-I", CSRC]
-    subprocess.run([compiler, "-x", "c++", *options, *sorted(sources), "-o", path], check=True)
-    return path
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    built = os.environ.get(LIBRARY_VARIABLE)
-    return ctypes.CDLL(built or str(build(tmp_path_factory.mktemp("cuda_on_host") / "kernels.so")))
-
-
 # The structures of csrc, for struct.pack.
 IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i??9q", "i3q3dP3qP", "i?2qdP3qP?qP"
 REGION_BATCH_NORM, REGION_BATCH_NORM_PARAMETERS = "i??6qd", "4P"
-
-
-def call(library: ctypes.CDLL, name: str, *arguments: bytes | Tensor | int | None) -> None:
-    """Structures are bytes and go by reference; so do the data of tensors."""
-    function = getattr(library, name)
-    function.restype = ctypes.c_char_p
-
-    def plain(argument: bytes | Tensor | int | None) -> object:
-        if isinstance(argument, Tensor):
-            return ctypes.c_void_p(argument.data_ptr())
-        return ctypes.c_int64(argument) if isinstance(argument, int) else argument
-
-    message = function(*map(plain, arguments))
-    if message is not None:
-        raise RuntimeError(message.decode())
-
-
-def in_every_order(library: ctypes.CDLL, run: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
-    """What `run` gives; the order of threads and the number of blocks must not change a bit of it."""
-    results = {}
-    for name, (backwards, most_blocks) in SCHEDULES.items():
-        library.set_schedule(backwards, ctypes.c_int64(most_blocks))
-        results[name] = run()
-    library.set_schedule(False, ctypes.c_int64(1 << 20))
-    for name, result in results.items():
-        for actual, expected in zip(result, results["forwards"], strict=True):
-            assert torch.equal(bits(actual), bits(expected)), f"other bits {name}"
-    return results["forwards"]
-
-
-def bits(tensor: Tensor) -> Tensor:
-    return tensor.flatten().view(torch.uint8)
 
 
 def unwritten(*shape: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -496,84 +437,3 @@ def test_softmax_dice_loss_wrong_label(library: ctypes.CDLL, wrong: int) -> None
     target[35, 18] = wrong
     softmax, dice, _ = softmax_dice_loss(library, logits, target, weight, "sample", 1.0)
     assert softmax.isnan() and dice.isnan()
-
-
-# Mistakes of planted.cu, in its order.
-NONE, NO_BARRIER, BARRIER_AFTER_RETURN, TWO_BARRIERS, MISSING_LANE, SHARED_OVERRUN, GLOBAL_OVERRUN = range(7)
-
-
-def reverse(library: ctypes.CDLL, mistake: int) -> list[Tensor]:
-    values, result = torch.arange(64, dtype=torch.int32), torch.full((64,), -1, dtype=torch.int32)
-    call(library, "planted", mistake, values, result, 64)
-    return [result]
-
-
-def test_planted_kernel_is_right(library: ctypes.CDLL) -> None:
-    assert in_every_order(library, lambda: reverse(library, NONE))[0].tolist() == list(range(63, -1, -1))
-
-
-def test_missing_barrier_is_found(library: ctypes.CDLL) -> None:
-    with pytest.raises(AssertionError, match="other bits backwards"):
-        in_every_order(library, lambda: reverse(library, NO_BARRIER))
-
-
-@pytest.mark.parametrize(
-    ("mistake", "message"),
-    [
-        (BARRIER_AFTER_RETURN, r"line \d+: some threads never reach a barrier"),
-        (TWO_BARRIERS, r"line \d+: threads wait at different barriers"),
-        (MISSING_LANE, r"line \d+: lane 5 is missing from an instruction of its warp"),
-    ],
-)
-def test_threads_that_do_not_meet(library: ctypes.CDLL, mistake: int, message: str) -> None:
-    for backwards in (False, True):
-        library.set_schedule(backwards, ctypes.c_int64(1))
-        with pytest.raises(RuntimeError, match=message):
-            reverse(library, mistake)
-    test_planted_kernel_is_right(library)
-
-
-@pytest.fixture(scope="session")
-def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which Python runs the kernels under AddressSanitizer and UBSan."""
-    flags = "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"
-    path = build(tmp_path_factory.mktemp("sanitized") / "kernels.so", *flags)
-
-    def runtime(name: str) -> str:
-        return subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip()
-
-    preload = f"{runtime('libasan.so')} {runtime('libstdc++.so.6')}"  # the second for exceptions
-    return os.environ | {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", LIBRARY_VARIABLE: str(path)}
-
-
-def test_sanitizers_find_nothing(sanitized: dict[str, str], tmp_path: Path) -> None:
-    """The tests above once more, but for the one that needs fresh shared memory."""
-    options = ["-c", TESTS.parent / "pyproject.toml", "-p", "no:cacheprovider", "--capture=no"]
-    chosen = ["-k", "not sanitizers and not missing_barrier", __file__]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *chosen],
-        env=sanitized,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
-OVERRUN = """
-import ctypes, sys
-memory = ctypes.CDLL(None)
-memory.malloc.restype = ctypes.c_void_p
-values = ctypes.c_void_p(memory.malloc(64 * 4))
-ctypes.CDLL(sys.argv[1]).planted(int(sys.argv[2]), values, values, 64)
-"""
-
-
-@pytest.mark.parametrize(
-    ("mistake", "report"),
-    [(SHARED_OVERRUN, "index 64 out of bounds"), (GLOBAL_OVERRUN, "heap-buffer-overflow")],
-)
-def test_sanitizers_find_overruns(sanitized: dict[str, str], mistake: int, report: str) -> None:
-    command = [sys.executable, "-c", OVERRUN, sanitized[LIBRARY_VARIABLE], str(mistake)]
-    run = subprocess.run(command, env=sanitized, capture_output=True, text=True)
-    assert run.returncode != 0 and report in run.stderr and "planted.cu" in run.stderr, run.stderr
