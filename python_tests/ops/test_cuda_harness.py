@@ -1,4 +1,4 @@
-"""What runs the CUDA kernels on the CPU: it finds mistakes and knows the instructions; sanitizers see through it."""
+"""What runs the CUDA kernels on the CPU: it finds mistakes, knows the instructions, and sanitizers see it."""
 
 import ctypes
 import os
