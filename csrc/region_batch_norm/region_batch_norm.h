@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "../common/cuda_stream.h"
 #include "../common/image.h"
@@ -19,10 +20,12 @@ struct RegionBatchNorm {
   double eps;
 
   JAA_EXT_INLINE int64_t cells() const { return grid_h * grid_w; }
+  JAA_EXT_INLINE int64_t parameters() const { return cells() * channels; }
 
   // The variance is the unbiased one in training, as running statistics want it, where the biased one normalises.
-  JAA_EXT_INLINE double biased(double var, int64_t values) const {
-    return training ? var * static_cast<double>(values - 1) / static_cast<double>(values) : var;
+  template <typename C>
+  JAA_EXT_INLINE C biased(C var, int64_t values) const {
+    return training ? var * static_cast<C>(values - 1) / static_cast<C>(values) : var;
   }
 };
 
@@ -42,10 +45,13 @@ void region_batch_norm_backward_cpu(const RegionBatchNorm& op, const RegionBatch
                                     Image grad_output, Image input, Image grad_input, void* grad_weight,
                                     void* grad_bias, const Parallel& parallel, int64_t threads);
 
+// Gives memory on the device that stays until the launcher has returned.
+using Allocate = std::function<void*(int64_t bytes)>;
+
 void region_batch_norm_forward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                                    Image input, Image output, CudaStream stream);
+                                    Image input, Image output, const Allocate& allocate, CudaStream stream);
 void region_batch_norm_backward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
                                      Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                     void* grad_bias, CudaStream stream);
+                                     void* grad_bias, const Allocate& allocate, CudaStream stream);
 
 }  // namespace jaa_ext

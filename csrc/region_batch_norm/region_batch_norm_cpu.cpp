@@ -325,7 +325,7 @@ class RegionBatchNormCpu {
   }
 
   double inverse_deviation(int64_t band, int64_t j, int64_t k) const {
-    return 1 / std::sqrt(op_.biased(var_[k], values(band, j)) + op_.eps);
+    return 1 / std::sqrt(op_.biased<double>(var_[k], values(band, j)) + op_.eps);
   }
 
   // The tables of a band; slope and offset where the sums of gradients are given.

@@ -1,101 +1,308 @@
-// Plain kernels: one block sums a channel of a cell, as a tree in shared memory; no atomics.
+// Two passes over the data in either direction: one sums, the other one works element by element. What a block sums
+// it writes down, and a small kernel in between adds that up in order: no atomics, the same bits from run to run.
+#include <algorithm>
+#include <climits>
 #include <cmath>
+#include <stdexcept>
+#include <type_traits>
+#include <vector>
 
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
+#include "../common/warp_sum.cuh"
 #include "region_batch_norm.h"
 
 namespace jaa_ext {
 namespace {
 
 constexpr int THREADS = 256;
+constexpr int VECTOR_BYTES = 16;
+constexpr int MOST_VECTORS = 64;  // side by side in a block
+constexpr int BLOCKS = 2048;      // about four rounds of a GPU with 132 multiprocessors
+constexpr int MOST_LOADS = 64;    // of a thread: sums in float stay short
 
-// A channel of a cell, and where its parameters are.
-struct Cell {
-  int64_t parameter, c, y0, y1, x0, x1, values;
+JAA_EXT_INLINE constexpr int loads_at_once(int vector) { return vector == 1 ? 8 : 4; }
+
+// How the work is cut. Lanes are what lies side by side in memory: the channels of a pixel, or the columns of an
+// image. A thread keeps V lanes and goes from place to place: through the pixels of a cell, or down the rows of a row
+// of cells in one channel.
+struct Plan {
+  bool channels_last;
+  int64_t lanes;
+  int64_t tiles;          // blocks beside each other
+  int tile, vectors;      // lanes of a block, and vectors of them
+  int abreast;            // places that a block takes at once
+  int64_t items, chunks;  // cells or rows of cells in one channel, by tiles; blocks after each other
+  int places;             // of a block
+
+  JAA_EXT_INLINE int64_t blocks() const { return items * chunks; }
+  JAA_EXT_INLINE int64_t slots() const { return channels_last ? chunks : chunks * tiles; }
 };
 
-__device__ Cell cell_at(const RegionBatchNorm& op, int64_t parameter) {
-  const int64_t cell = parameter / op.channels, i = cell / op.grid_w, j = cell % op.grid_w;
-  Cell at = {parameter,
-             parameter % op.channels,
-             i * op.height / op.grid_h,
-             (i + 1) * op.height / op.grid_h,
-             j * op.width / op.grid_w,
-             (j + 1) * op.width / op.grid_w,
-             0};
-  at.values = op.batch * (at.y1 - at.y0) * (at.x1 - at.x0);
-  return at;
-}
-
-// The cell that a row or column lies in: the inverse of floor(cell * size / cells).
+JAA_EXT_INLINE int64_t edge(int64_t cell, int64_t size, int64_t cells) { return cell * size / cells; }
+// The cell that a row or column lies in: the inverse of edge.
 __device__ int64_t cell_of(int64_t place, int64_t size, int64_t cells) { return ((place + 1) * cells - 1) / size; }
 
-template <typename T>
-__device__ T* element(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x) {
-  return static_cast<T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
-         x * image.stride.x;
+// How many values the parameters at place k belong to.
+__device__ int64_t values_of(const RegionBatchNorm& op, int64_t k) {
+  const int64_t cell = k / op.channels, i = cell / op.grid_w, j = cell % op.grid_w;
+  return op.batch * (edge(i + 1, op.height, op.grid_h) - edge(i, op.height, op.grid_h)) *
+         (edge(j + 1, op.width, op.grid_w) - edge(j, op.width, op.grid_w));
 }
 
-// Value `index` of a cell's channel.
-template <typename T>
-__device__ T* element(const Image& image, const Cell& cell, int64_t index) {
-  const int64_t columns = cell.x1 - cell.x0, rows = cell.y1 - cell.y0;
-  return element<T>(image, index / (rows * columns), cell.c, cell.y0 + index / columns % rows,
-                    cell.x0 + index % columns);
+// The part of the data that a block works on.
+struct Piece {
+  const RegionBatchNorm& op;
+  bool channels_last;
+  int64_t slot;     // where its sums go
+  int64_t i, j, c;  // row of cells; cell of it, or channel
+  int64_t first_lane, y0, x0, begin;
+  int rows, columns, lanes, places;
+
+  __device__ Piece(const RegionBatchNorm& op, const Plan& plan, int64_t block)
+      : op(op), channels_last(plan.channels_last) {
+    const int64_t chunk = block / plan.items, tile = block % plan.items % plan.tiles;
+    const int64_t item = block % plan.items / plan.tiles;
+    slot = channels_last ? chunk : chunk * plan.tiles + tile;
+    i = channels_last ? item / op.grid_w : item % op.grid_h;
+    j = channels_last ? item % op.grid_w : 0;
+    c = channels_last ? 0 : item / op.grid_h;
+    first_lane = tile * plan.tile;
+    lanes = static_cast<int>(smaller(plan.lanes - first_lane, plan.tile));
+    y0 = edge(i, op.height, op.grid_h);
+    rows = static_cast<int>(edge(i + 1, op.height, op.grid_h) - y0);
+    x0 = channels_last ? edge(j, op.width, op.grid_w) : 0;
+    columns = channels_last ? static_cast<int>(edge(j + 1, op.width, op.grid_w) - x0) : 1;
+    begin = chunk * plan.places;
+    const int64_t left = op.batch * rows * columns - begin;
+    places = left < 0 ? 0 : static_cast<int>(smaller(left, plan.places));
+  }
+
+  __device__ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+  // Of a lane of this block: the column of its cell, and the place of its parameters.
+  __device__ int64_t cell_column(int lane) const {
+    return channels_last ? j : cell_of(first_lane + lane, op.width, op.grid_w);
+  }
+  __device__ int64_t parameter(int lane) const {
+    return (i * op.grid_w + cell_column(lane)) * op.channels + (channels_last ? first_lane + lane : c);
+  }
+
+  template <typename T>
+  __device__ T* element(const Image& image, int place, int64_t lane) const {
+    const int64_t at = begin + place, n = at / columns / rows, y = y0 + at / columns % rows, x = x0 + at % columns;
+    return static_cast<T*>(image.data) + n * image.stride.n + y * image.stride.y +
+           (channels_last ? lane : c) * image.stride.c + (channels_last ? x : lane) * image.stride.x;
+  }
+};
+
+// Blocks go backwards through the data in the second pass: what the first one read last is still in the cache.
+template <typename Body>
+__device__ void for_each_piece(const RegionBatchNorm& op, const Plan& plan, bool backwards, const Body& body) {
+  for (int64_t block = blockIdx.x; block < plan.blocks(); block += gridDim.x) {
+    body(Piece(op, plan, backwards ? plan.blocks() - 1 - block : block));
+    __syncthreads();  // before shared memory is written anew
+  }
 }
 
-// How a channel of a cell is normalised.
+// What a block's lanes need, worked out once.
+template <typename Entry, typename EntryOf>
+__device__ void fill(Entry* table, const Piece& piece, const EntryOf& entry_of) {
+  for (int lane = threadIdx.x; lane < piece.lanes; lane += THREADS) table[lane] = entry_of(lane);
+  __syncthreads();
+}
+
+template <typename T, int V>
+struct alignas(V * sizeof(T)) Vector {
+  T lanes[V];
+};
+
+// Where a thread is in an image, and the ways from there.
+template <typename T>
+struct Cursor {
+  T* at;
+  int64_t step, to_next_row, to_next_image;
+};
+
+// Runs body(vectors of the first INPUTS images, place in the last one) on each vector of this thread's lanes.
+template <typename T, int V, int INPUTS, int IMAGES, typename Body>
+__device__ void over_places(const Plan& plan, const Piece& piece, const Image (&images)[IMAGES], const Body& body) {
+  const int first = threadIdx.x / plan.vectors, lane = threadIdx.x % plan.vectors * V;
+  if (first >= plan.abreast || first >= piece.places || lane >= piece.lanes) return;
+  const int columns = piece.columns, rows = piece.rows;
+  const int x_step = plan.abreast % columns, y_step = plan.abreast / columns % rows;
+  int x = static_cast<int>((piece.begin + first) % columns);
+  int y = static_cast<int>((piece.begin + first) / columns % rows);
+  Cursor<T> cursors[IMAGES];
+  for (int k = 0; k < IMAGES; ++k) {
+    const ImageStrides& stride = images[k].stride;
+    cursors[k] = {piece.element<T>(images[k], first, piece.first_lane + lane),
+                  plan.abreast / columns / rows * stride.n + y_step * stride.y + x_step * stride.x,
+                  stride.y - columns * stride.x, stride.n - rows * stride.y};
+  }
+  const auto advance = [&] {
+    x += x_step;
+    y += y_step;
+    const bool next_row = x >= columns;
+    if (next_row) {
+      x -= columns;
+      y += 1;
+    }
+    const bool next_image = y >= rows;
+    if (next_image) y -= rows;
+    for (Cursor<T>& cursor : cursors) {
+      cursor.at += cursor.step + (next_row ? cursor.to_next_row : 0) + (next_image ? cursor.to_next_image : 0);
+    }
+  };
+  const auto round = [&](auto places) {
+    constexpr int PLACES = decltype(places)::value;
+    Vector<T, V> vectors[PLACES][INPUTS];
+    T* last[PLACES];
+    for (int p = 0; p < PLACES; ++p) {
+      for (int k = 0; k < INPUTS; ++k) {
+        vectors[p][k] = *reinterpret_cast<const Vector<T, V>*>(cursors[k].at);
+      }
+      last[p] = cursors[IMAGES - 1].at;
+      advance();
+    }
+    for (int p = 0; p < PLACES; ++p) body(vectors[p], last[p]);
+  };
+  constexpr int AT_ONCE = loads_at_once(V) / INPUTS;
+  int left = (piece.places - first + plan.abreast - 1) / plan.abreast;
+  for (; left >= AT_ONCE; left -= AT_ONCE) round(std::integral_constant<int, AT_ONCE>());
+  for (; left > 0; --left) round(std::integral_constant<int, 1>());
+}
+
+// Of one channel of a cell, over some of its values.
+template <typename C>
+struct alignas(16) Partial {
+  C count, shift;
+  C sum, product;  // of value - shift and its square, or of gradients and their product with input - mean
+};
+
+// Adds up what the block's threads have summed, as a tree, and writes it down by cell and channel.
+template <int V, typename C, typename ShiftOf>
+__device__ void write_partials(const Plan& plan, const Piece& piece, const C (&sum)[V], const C (&product)[V],
+                               const ShiftOf& shift_of, Partial<C>* partials) {
+  __shared__ C sums[V][THREADS], products[V][THREADS];
+  const int self = threadIdx.x, row = self / plan.vectors;
+  for (int v = 0; v < V; ++v) {
+    sums[v][self] = sum[v];
+    products[v][self] = product[v];
+  }
+  for (int rows = plan.abreast, half; rows > 1; rows = half) {
+    __syncthreads();
+    half = (rows + 1) / 2;
+    if (row + half >= rows) continue;
+    for (int v = 0; v < V; ++v) {
+      sums[v][self] += sums[v][self + half * plan.vectors];
+      products[v][self] += products[v][self + half * plan.vectors];
+    }
+  }
+  __syncthreads();
+  const RegionBatchNorm& op = piece.op;
+  Partial<C>* const slot = partials + piece.slot * op.parameters();
+  if (piece.channels_last) {
+    for (int lane = self; lane < piece.lanes; lane += THREADS) {
+      slot[piece.parameter(lane)] = {static_cast<C>(piece.places), shift_of(lane), sums[lane % V][lane / V],
+                                     products[lane % V][lane / V]};
+    }
+    return;
+  }
+  for (int64_t j = self / WARP; j < op.grid_w; j += THREADS / WARP) {
+    const int64_t from = edge(j, op.width, op.grid_w) - piece.first_lane;
+    const int64_t to = edge(j + 1, op.width, op.grid_w) - piece.first_lane;
+    const int begin = from < 0 ? 0 : static_cast<int>(Piece::smaller(from, piece.lanes));
+    const int end = to < 0 ? 0 : static_cast<int>(Piece::smaller(to, piece.lanes));
+    C cell_sum = 0, cell_product = 0;
+    for (int lane = begin + self % WARP; lane < end; lane += WARP) {
+      cell_sum += sums[lane % V][lane / V];
+      cell_product += products[lane % V][lane / V];
+    }
+    cell_sum = warp_sum(cell_sum);
+    cell_product = warp_sum(cell_product);
+    if (self % WARP != 0) continue;
+    const C count = static_cast<C>(piece.places) * static_cast<C>(end - begin);
+    slot[(piece.i * op.grid_w + j) * op.channels + piece.c] = {count, count == 0 ? C(0) : shift_of(begin), cell_sum,
+                                                               cell_product};
+  }
+}
+
+// What values of a lane are summed about, so that a mean far from zero costs no digits: the median of three of its
+// cell's, so that no outlier does.
+template <typename T>
+__device__ typename Compute<T>::type shift_of(const Piece& piece, const Image& input, int lane) {
+  if (piece.places == 0) return 0;
+  const RegionBatchNorm& op = piece.op;
+  const int64_t at =
+      piece.channels_last ? piece.first_lane + lane : edge(piece.cell_column(lane), op.width, op.grid_w);
+  const auto a = widen(*piece.element<T>(input, 0, at)), b = widen(*piece.element<T>(input, piece.places / 2, at)),
+             c = widen(*piece.element<T>(input, piece.places - 1, at));
+  const auto low = a < b ? a : b, high = a < b ? b : a;
+  return c < low ? low : c > high ? high : c;
+}
+
+template <typename T, int V>
+__global__ void moments_kernel(RegionBatchNorm op, Plan plan, Image input,
+                               Partial<typename Compute<T>::type>* partials) {
+  using C = typename Compute<T>::type;
+  __shared__ C shifts[V * MOST_VECTORS];
+  for_each_piece(op, plan, false, [&](const Piece& piece) {
+    fill(shifts, piece, [&](int lane) { return shift_of<T>(piece, input, lane); });
+    C shift[V], sum[V] = {}, squares[V] = {};
+    for (int v = 0; v < V; ++v) shift[v] = shifts[threadIdx.x % plan.vectors * V + v];
+    over_places<T, V, 1>(plan, piece, {input}, [&](const Vector<T, V>* x, T*) {
+      for (int v = 0; v < V; ++v) {
+        const C d = widen(x->lanes[v]) - shift[v];
+        sum[v] += d;
+        squares[v] += d * d;
+      }
+    });
+    write_partials<V>(plan, piece, sum, squares, [&](int lane) { return shifts[lane]; }, partials);
+  });
+}
+
+// How a lane is normalised.
 template <typename C>
 struct Affine {
-  C mean, deviation, scale, bias;  // deviation: its inverse
+  C mean, scale, bias;
 
-  __device__ Affine(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters, const Cell& cell) {
-    const int64_t k = cell.parameter;
-    mean = static_cast<const C*>(parameters.mean)[k];
-    const double var = op.biased(static_cast<const C*>(parameters.var)[k], cell.values);
-    deviation = static_cast<C>(1 / std::sqrt(var + op.eps));
-    scale = parameters.weight == nullptr ? deviation : deviation * static_cast<const C*>(parameters.weight)[k];
-    bias = parameters.bias == nullptr ? C(0) : static_cast<const C*>(parameters.bias)[k];
-  }
   __device__ C operator()(C x) const { return (x - mean) * scale + bias; }
 };
 
-// The sum over a block's threads, in every thread.
 template <typename C>
-__device__ C block_sum(C value) {
-  __shared__ C sums[THREADS];
-  sums[threadIdx.x] = value;
-  __syncthreads();
-  for (unsigned half = THREADS / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    __syncthreads();
-  }
-  const C sum = sums[0];
-  __syncthreads();  // before the next call writes
-  return sum;
+__device__ C inverse_deviation(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters, int64_t k) {
+  return 1 /
+         std::sqrt(op.biased(static_cast<const C*>(parameters.var)[k], values_of(op, k)) + static_cast<C>(op.eps));
 }
 
-template <typename T>
-__global__ void moments_kernel(RegionBatchNorm op, RegionBatchNormParameters parameters, Image input) {
+template <typename C>
+__device__ Affine<C> affine_of(const RegionBatchNormParameters& parameters, const Piece& piece, int lane) {
+  const int64_t k = piece.parameter(lane);
+  const C deviation = inverse_deviation<C>(piece.op, parameters, k);
+  return {static_cast<const C*>(parameters.mean)[k],
+          parameters.weight == nullptr ? deviation : deviation * static_cast<const C*>(parameters.weight)[k],
+          parameters.bias == nullptr ? C(0) : static_cast<const C*>(parameters.bias)[k]};
+}
+
+template <typename T, int V>
+__global__ void normalise_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters, Image input,
+                                 Image output) {
   using C = typename Compute<T>::type;
-  for (int64_t k = blockIdx.x; k < op.cells() * op.channels; k += gridDim.x) {
-    const Cell cell = cell_at(op, k);
-    // About the first value, so that a mean far from zero costs no digits.
-    const C shift = widen(*element<T>(input, cell, 0));
-    C sum = 0, squares = 0;
-    for (int64_t i = threadIdx.x; i < cell.values; i += THREADS) sum += widen(*element<T>(input, cell, i)) - shift;
-    const C mean = shift + block_sum(sum) / static_cast<C>(cell.values);
-    for (int64_t i = threadIdx.x; i < cell.values; i += THREADS) {
-      const C d = widen(*element<T>(input, cell, i)) - mean;
-      squares += d * d;
-    }
-    squares = block_sum(squares);
-    if (threadIdx.x == 0) {
-      static_cast<C*>(parameters.mean)[k] = mean;
-      static_cast<C*>(parameters.var)[k] = squares / static_cast<C>(cell.values - 1);
-    }
-  }
+  __shared__ Affine<C> affines[V * MOST_VECTORS];
+  for_each_piece(op, plan, true, [&](const Piece& piece) {
+    fill(affines, piece, [&](int lane) { return affine_of<C>(parameters, piece, lane); });
+    Affine<C> affine[V];
+    for (int v = 0; v < V; ++v) affine[v] = affines[threadIdx.x % plan.vectors * V + v];
+    over_places<T, V, 1>(plan, piece, {input, output}, [&](const Vector<T, V>* x, T* to) {
+      Vector<T, V> result;
+      for (int v = 0; v < V; ++v) {
+        const C y = affine[v](widen(x->lanes[v]));
+        result.lanes[v] = narrow<T>(op.relu && y < 0 ? C(0) : y);  // a NaN stays
+      }
+      *reinterpret_cast<Vector<T, V>*>(to) = result;
+    });
+  });
 }
 
 template <typename T, typename C>
@@ -103,123 +310,218 @@ __device__ C gradient_before_relu(const RegionBatchNorm& op, const Affine<C>& af
   return op.relu && affine(x) <= 0 ? C(0) : widen(grad);
 }
 
-template <typename T>
-__global__ void gradient_sums_kernel(RegionBatchNorm op, RegionBatchNormParameters parameters, Image grad_output,
-                                     Image input, typename Compute<T>::type* grad_weight,
-                                     typename Compute<T>::type* grad_bias) {
+template <typename T, int V>
+__global__ void gradient_sums_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+                                     Image grad_output, Image input, Partial<typename Compute<T>::type>* partials) {
   using C = typename Compute<T>::type;
-  for (int64_t k = blockIdx.x; k < op.cells() * op.channels; k += gridDim.x) {
-    const Cell cell = cell_at(op, k);
-    const Affine<C> affine(op, parameters, cell);
-    C sum = 0, product = 0;
-    for (int64_t i = threadIdx.x; i < cell.values; i += THREADS) {
-      const C x = widen(*element<T>(input, cell, i));
-      const C g = gradient_before_relu(op, affine, *element<T>(grad_output, cell, i), x);
-      sum += g;
-      product += g * (x - affine.mean);
-    }
-    sum = block_sum(sum);
-    product = block_sum(product);
-    if (threadIdx.x == 0) {
-      grad_bias[k] = sum;
-      grad_weight[k] = product * affine.deviation;
-    }
-  }
+  __shared__ Affine<C> affines[V * MOST_VECTORS];
+  for_each_piece(op, plan, false, [&](const Piece& piece) {
+    fill(affines, piece, [&](int lane) { return affine_of<C>(parameters, piece, lane); });
+    Affine<C> affine[V];
+    for (int v = 0; v < V; ++v) affine[v] = affines[threadIdx.x % plan.vectors * V + v];
+    C sum[V] = {}, product[V] = {};
+    over_places<T, V, 2>(plan, piece, {grad_output, input}, [&](const Vector<T, V>* vectors, T*) {
+      for (int v = 0; v < V; ++v) {
+        const C x = widen(vectors[1].lanes[v]);
+        const C g = gradient_before_relu(op, affine[v], vectors[0].lanes[v], x);
+        sum[v] += g;
+        product[v] += g * (x - affine[v].mean);
+      }
+    });
+    write_partials<V>(plan, piece, sum, product, [](int) { return C(0); }, partials);
+  });
 }
 
-struct Position {
-  int64_t n, c, y, x;
+// What the gradient loses through the batch's statistics: slope * (input - mean) + offset.
+template <typename C>
+struct Loss {
+  C slope, offset;
 };
 
-// Position of an element, counted so that neighbouring threads touch neighbouring memory.
-__device__ Position position(const RegionBatchNorm& op, int64_t element, bool channels_last) {
-  Position at;
-  if (channels_last) {
-    at.c = element % op.channels;
-    element /= op.channels;
-  }
-  at.x = element % op.width;
-  element /= op.width;
-  at.y = element % op.height;
-  element /= op.height;
-  if (!channels_last) {
-    at.c = element % op.channels;
-    element /= op.channels;
-  }
-  at.n = element;
-  return at;
-}
-
-__device__ Cell cell_around(const RegionBatchNorm& op, const Position& at) {
-  const int64_t i = cell_of(at.y, op.height, op.grid_h), j = cell_of(at.x, op.width, op.grid_w);
-  return cell_at(op, (i * op.grid_w + j) * op.channels + at.c);
-}
-
-template <typename T>
-__device__ T* element(const Image& image, const Position& at) {
-  return element<T>(image, at.n, at.c, at.y, at.x);
-}
-
-__device__ int64_t first_element() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ int64_t element_step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
-JAA_EXT_INLINE int64_t elements(const RegionBatchNorm& op) { return op.batch * op.channels * op.height * op.width; }
-
-template <typename T>
-__global__ void normalise_kernel(RegionBatchNorm op, RegionBatchNormParameters parameters, Image input,
-                                 Image output) {
+template <typename T, int V>
+__global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+                                const typename Compute<T>::type* grad_weight,
+                                const typename Compute<T>::type* grad_bias, Image grad_output, Image input,
+                                Image grad_input) {
   using C = typename Compute<T>::type;
-  for (int64_t k = first_element(); k < elements(op); k += element_step()) {
-    const Position at = position(op, k, output.stride.c == 1);
-    const Affine<C> affine(op, parameters, cell_around(op, at));
-    const C y = affine(widen(*element<T>(input, at)));
-    *element<T>(output, at) = narrow<T>(op.relu && y < 0 ? C(0) : y);
-  }
-}
-
-template <typename T>
-__global__ void gradient_kernel(RegionBatchNorm op, RegionBatchNormParameters parameters, Image grad_output,
-                                Image input, const typename Compute<T>::type* grad_weight,
-                                const typename Compute<T>::type* grad_bias, Image grad_input) {
-  using C = typename Compute<T>::type;
-  for (int64_t k = first_element(); k < elements(op); k += element_step()) {
-    const Position at = position(op, k, grad_input.stride.c == 1);
-    const Cell cell = cell_around(op, at);
-    const Affine<C> affine(op, parameters, cell);
-    const C x = widen(*element<T>(input, at));
-    C g = gradient_before_relu(op, affine, *element<T>(grad_output, at), x);
-    if (op.training) {
-      // What goes through the batch's mean and variance.
-      const C normalised = (x - affine.mean) * affine.deviation;
-      g -= (grad_bias[cell.parameter] + normalised * grad_weight[cell.parameter]) / static_cast<C>(cell.values);
+  __shared__ Affine<C> affines[V * MOST_VECTORS];
+  __shared__ Loss<C> losses[V * MOST_VECTORS];
+  for_each_piece(op, plan, true, [&](const Piece& piece) {
+    fill(affines, piece, [&](int lane) { return affine_of<C>(parameters, piece, lane); });
+    fill(losses, piece, [&](int lane) -> Loss<C> {
+      if (!op.training) return {0, 0};
+      const int64_t k = piece.parameter(lane);
+      const C share = affines[lane].scale / static_cast<C>(values_of(op, k));
+      return {share * inverse_deviation<C>(op, parameters, k) * grad_weight[k], share * grad_bias[k]};
+    });
+    Affine<C> affine[V];
+    Loss<C> loss[V];
+    for (int v = 0; v < V; ++v) {
+      affine[v] = affines[threadIdx.x % plan.vectors * V + v];
+      loss[v] = losses[threadIdx.x % plan.vectors * V + v];
     }
-    *element<T>(grad_input, at) = narrow<T>(affine.scale * g);
+    over_places<T, V, 2>(plan, piece, {grad_output, input, grad_input}, [&](const Vector<T, V>* vectors, T* to) {
+      Vector<T, V> result;
+      for (int v = 0; v < V; ++v) {
+        const C x = widen(vectors[1].lanes[v]);
+        const C g = gradient_before_relu(op, affine[v], vectors[0].lanes[v], x);
+        result.lanes[v] = narrow<T>(affine[v].scale * g - (loss[v].slope * (x - affine[v].mean) + loss[v].offset));
+      }
+      *reinterpret_cast<Vector<T, V>*>(to) = result;
+    });
+  });
+}
+
+constexpr int KEYS = 4, SLICES = THREADS / KEYS;  // of a block that merges: parameters, and threads of each
+
+// Runs finish(parameter, shift, sum, product) with the sums of all slots, about one shift and in double.
+template <typename C, typename Finish>
+__device__ void merge(const RegionBatchNorm& op, const Partial<C>* partials, int64_t slots, const Finish& finish) {
+  __shared__ double sums[SLICES][KEYS], products[SLICES][KEYS];
+  const int key = threadIdx.x % KEYS, slice = threadIdx.x / KEYS;
+  const int64_t parameters = op.parameters();
+  for (int64_t first = blockIdx.x * KEYS; first < parameters; first += gridDim.x * KEYS) {
+    const int64_t k = first + key;
+    const Partial<C>* const of_key = partials + k;
+    double shift = 0, sum = 0, product = 0;
+    if (k < parameters) {
+      int64_t start = 0;
+      while (start + 1 < slots && of_key[start * parameters].count == 0) ++start;
+      if (start < slots) shift = of_key[start * parameters].shift;
+#pragma unroll 8
+      for (int64_t slot = slice; slot < slots; slot += SLICES) {
+        const Partial<C> partial = of_key[slot * parameters];
+        const double count = partial.count, away = partial.shift - shift;
+        sum += partial.sum + count * away;
+        product += partial.product + away * (2 * static_cast<double>(partial.sum) + count * away);
+      }
+    }
+    sums[slice][key] = sum;
+    products[slice][key] = product;
+    __syncthreads();
+    if (slice == 0 && k < parameters) {
+      for (int other = 1; other < SLICES; ++other) {
+        sum += sums[other][key];
+        product += products[other][key];
+      }
+      finish(k, shift, sum, product);
+    }
+    __syncthreads();
   }
+}
+
+template <typename C>
+__global__ void merge_moments_kernel(RegionBatchNorm op, const Partial<C>* partials, int64_t slots, C* mean, C* var) {
+  merge(op, partials, slots, [&](int64_t k, double shift, double sum, double squares) {
+    const double values = static_cast<double>(values_of(op, k)), away = sum / values;
+    const double unbiased = (squares - sum * away) / (values - 1);
+    mean[k] = static_cast<C>(shift + away);
+    var[k] = static_cast<C>(unbiased < 0 ? 0.0 : unbiased);  // a NaN stays
+  });
+}
+
+template <typename C>
+__global__ void merge_gradients_kernel(RegionBatchNorm op, const Partial<C>* partials, int64_t slots,
+                                       RegionBatchNormParameters parameters, C* grad_weight, C* grad_bias) {
+  merge(op, partials, slots, [&](int64_t k, double, double sum, double product) {
+    grad_weight[k] = static_cast<C>(product * inverse_deviation<C>(op, parameters, k));
+    grad_bias[k] = static_cast<C>(sum);
+  });
+}
+
+bool fit_vectors(const Plan& plan, int vector, const std::vector<Image>& images) {
+  return plan.lanes % vector == 0 && std::all_of(images.begin(), images.end(), [&](const Image& image) {
+           const ImageStrides& stride = image.stride;
+           const int64_t along = plan.channels_last ? stride.c : stride.x;
+           const int64_t across = plan.channels_last ? stride.x : stride.c;
+           return along == 1 && (stride.n | stride.y | across) % vector == 0 &&
+                  reinterpret_cast<uintptr_t>(image.data) % VECTOR_BYTES == 0;
+         });
+}
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// By sizes alone, so that the bits are the same on every GPU.
+Plan cut(const RegionBatchNorm& op, Plan plan, int vector) {
+  const int64_t vectors = ceil_divide(plan.lanes, vector);
+  plan.tiles = ceil_divide(vectors, MOST_VECTORS);
+  plan.vectors = static_cast<int>(ceil_divide(vectors, plan.tiles));
+  plan.tile = plan.vectors * vector;
+  plan.abreast = THREADS / plan.vectors;
+  plan.items = (plan.channels_last ? op.cells() : op.grid_h * op.channels) * plan.tiles;
+  const int64_t places =  // of the largest item
+      op.batch * ceil_divide(op.height, op.grid_h) * (plan.channels_last ? ceil_divide(op.width, op.grid_w) : 1);
+  const int64_t rounds = ceil_divide(plan.items * places, int64_t{BLOCKS} * plan.abreast * loads_at_once(vector));
+  const int64_t loads = std::clamp<int64_t>(rounds, 1, MOST_LOADS / loads_at_once(vector)) * loads_at_once(vector);
+  plan.places = static_cast<int>(loads) * plan.abreast;
+  plan.chunks = ceil_divide(places, plan.places);
+  return plan;
+}
+
+// Calls body(op, plan, value of the element type, length of its vectors). The first image lies densely.
+template <typename Body>
+void dispatch_plan(RegionBatchNorm op, const std::vector<Image>& images, const Body& body) {
+  if (std::max(op.height, op.width) > INT_MAX)
+    throw std::runtime_error("jaa_ext: an image has more than 2^31 rows or columns");
+  Plan plan{};
+  plan.channels_last = op.channels > 1 && images[0].stride.c == 1;
+  const auto rows_join = [&](const Image& image) { return image.stride.y == op.width * image.stride.x; };
+  if (!plan.channels_last && op.cells() == 1 && std::all_of(images.begin(), images.end(), rows_join)) {
+    op.width *= op.height;
+    op.height = 1;
+  }
+  plan.lanes = plan.channels_last ? op.channels : op.width;
+  dispatch(op.scalar, [&](auto zero) {
+    constexpr int V = VECTOR_BYTES / sizeof(zero);
+    if (fit_vectors(plan, V, images)) {
+      body(op, cut(op, plan, V), zero, std::integral_constant<int, V>());
+    } else {
+      body(op, cut(op, plan, 1), zero, std::integral_constant<int, 1>());
+    }
+  });
+}
+
+template <typename C>
+Partial<C>* partials_of(const RegionBatchNorm& op, const Plan& plan, const Allocate& allocate) {
+  return static_cast<Partial<C>*>(allocate(plan.slots() * op.parameters() * int64_t{sizeof(Partial<C>)}));
 }
 
 }  // namespace
 
-void region_batch_norm_forward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                                    Image input, Image output, CudaStream stream) {
-  dispatch(op.scalar, [&](auto zero) {
+void region_batch_norm_forward_cuda(const RegionBatchNorm& given, const RegionBatchNormParameters& parameters,
+                                    Image input, Image output, const Allocate& allocate, CudaStream stream) {
+  dispatch_plan(given, {output, input}, [&](const RegionBatchNorm& op, const Plan& plan, auto zero, auto vector) {
     using T = decltype(zero);
-    if (op.training) launch(&moments_kernel<T>, op.cells() * op.channels, THREADS, stream, op, parameters, input);
-    launch_elements(&normalise_kernel<T>, elements(op), stream, op, parameters, input, output);
+    using C = typename Compute<T>::type;
+    constexpr int V = decltype(vector)::value;
+    if (op.training) {
+      Partial<C>* const partials = partials_of<C>(op, plan, allocate);
+      launch(&moments_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, input, partials);
+      launch(&merge_moments_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,
+             plan.slots(), static_cast<C*>(parameters.mean), static_cast<C*>(parameters.var));
+    }
+    launch(&normalise_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, input, output);
   });
 }
 
-void region_batch_norm_backward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
+void region_batch_norm_backward_cuda(const RegionBatchNorm& given, const RegionBatchNormParameters& parameters,
                                      Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                     void* grad_bias, CudaStream stream) {
-  dispatch(op.scalar, [&](auto zero) {
+                                     void* grad_bias, const Allocate& allocate, CudaStream stream) {
+  const auto run = [&](const RegionBatchNorm& op, const Plan& plan, auto zero, auto vector) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
-    C *weight = static_cast<C*>(grad_weight), *bias = static_cast<C*>(grad_bias);
-    launch(&gradient_sums_kernel<T>, op.cells() * op.channels, THREADS, stream, op, parameters, grad_output, input,
-           weight, bias);
+    constexpr int V = decltype(vector)::value;
+    C *const weight = static_cast<C*>(grad_weight), *const bias = static_cast<C*>(grad_bias);
+    Partial<C>* const partials = partials_of<C>(op, plan, allocate);
+    launch(&gradient_sums_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, grad_output, input,
+           partials);
+    launch(&merge_gradients_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,
+           plan.slots(), parameters, weight, bias);
     if (grad_input.data == nullptr) return;
-    launch_elements(&gradient_kernel<T>, elements(op), stream, op, parameters, grad_output, input,
-                    static_cast<const C*>(weight), static_cast<const C*>(bias), grad_input);
-  });
+    launch(&gradient_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, weight, bias, grad_output,
+           input, grad_input);
+  };
+  dispatch_plan(given, {grad_output, input, grad_input}, run);
 }
 
 }  // namespace jaa_ext

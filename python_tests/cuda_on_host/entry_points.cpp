@@ -1,5 +1,7 @@
 // What Python calls: the launchers, and what went wrong or null.
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <string>
 
 #include "attention_maps/attention_maps.h"
@@ -21,6 +23,17 @@ const char* message_of(const Call& call) {
     message = error.what();
     return message.c_str();
   }
+}
+
+using Workspace = std::unique_ptr<unsigned char[]>;
+
+// Full of numbers that are none.
+Allocate allocate_in(Workspace& memory) {
+  return [&](int64_t bytes) {
+    memory.reset(new unsigned char[bytes]);
+    std::memset(memory.get(), 0xff, bytes);
+    return memory.get();
+  };
 }
 
 }  // namespace
@@ -52,15 +65,19 @@ const char* region_conv2d_backward_weight(const RegionConv2d* op, const Image* g
 
 const char* region_batch_norm_forward(const RegionBatchNorm* op, const RegionBatchNormParameters* parameters,
                                       const Image* input, const Image* output) {
-  return message_of([&] { region_batch_norm_forward_cuda(*op, *parameters, *input, *output, nullptr); });
+  return message_of([&] {
+    Workspace memory;
+    region_batch_norm_forward_cuda(*op, *parameters, *input, *output, allocate_in(memory), nullptr);
+  });
 }
 
 const char* region_batch_norm_backward(const RegionBatchNorm* op, const RegionBatchNormParameters* parameters,
                                        const Image* grad_output, const Image* input, const Image* grad_input,
                                        void* grad_weight, void* grad_bias) {
   return message_of([&] {
+    Workspace memory;
     region_batch_norm_backward_cuda(*op, *parameters, *grad_output, *input, *grad_input, grad_weight, grad_bias,
-                                    nullptr);
+                                    allocate_in(memory), nullptr);
   });
 }
 
