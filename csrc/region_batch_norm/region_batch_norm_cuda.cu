@@ -28,78 +28,93 @@ JAA_EXT_INLINE constexpr int loads_at_once(int vector) { return vector == 1 ? 8 
 // of cells in one channel.
 struct Plan {
   bool channels_last;
-  int64_t lanes;
-  int64_t tiles;          // blocks beside each other
-  int tile, vectors;      // lanes of a block, and vectors of them
-  int abreast;            // places that a block takes at once
-  int64_t items, chunks;  // cells or rows of cells in one channel, by tiles; blocks after each other
-  int places;             // of a block
+  int lanes;
+  uint32_t tiles;     // blocks beside each other
+  int tile, vectors;  // lanes of a block, and vectors of them
+  int abreast;        // places that a block takes at once
+  int places;         // of a block
+  uint32_t items;     // cells or rows of cells in one channel, by tiles
+  uint32_t chunks;    // blocks after each other
 
-  JAA_EXT_INLINE int64_t blocks() const { return items * chunks; }
-  JAA_EXT_INLINE int64_t slots() const { return channels_last ? chunks : chunks * tiles; }
+  JAA_EXT_INLINE uint32_t blocks() const { return items * chunks; }
+  JAA_EXT_INLINE int64_t slots() const { return channels_last ? chunks : int64_t{chunks} * tiles; }
 };
 
-JAA_EXT_INLINE int64_t edge(int64_t cell, int64_t size, int64_t cells) { return cell * size / cells; }
-// The cell that a row or column lies in: the inverse of edge.
-__device__ int64_t cell_of(int64_t place, int64_t size, int64_t cells) { return ((place + 1) * cells - 1) / size; }
-
-// How many values the parameters at place k belong to.
-__device__ int64_t values_of(const RegionBatchNorm& op, int64_t k) {
-  const int64_t cell = k / op.channels, i = cell / op.grid_w, j = cell % op.grid_w;
-  return op.batch * (edge(i + 1, op.height, op.grid_h) - edge(i, op.height, op.grid_h)) *
-         (edge(j + 1, op.width, op.grid_w) - edge(j, op.width, op.grid_w));
+// Where a cell begins, and the cell that a row or column lies in; the products stay below 2^31 (dispatch_plan).
+__device__ int edge(uint32_t cell, int64_t size, int64_t cells) {
+  return static_cast<int>(cell * static_cast<uint32_t>(size) / static_cast<uint32_t>(cells));
 }
+__device__ int cell_of(uint32_t place, int64_t size, int64_t cells) {
+  return static_cast<int>(((place + 1) * static_cast<uint32_t>(cells) - 1) / static_cast<uint32_t>(size));
+}
+
+struct Place {
+  uint32_t n, y, x;  // from the first row and column of a piece
+};
 
 // The part of the data that a block works on.
 struct Piece {
   const RegionBatchNorm& op;
   bool channels_last;
-  int64_t slot;     // where its sums go
-  int64_t i, j, c;  // row of cells; cell of it, or channel
-  int64_t first_lane, y0, x0, begin;
-  int rows, columns, lanes, places;
+  int i, j, c;  // row of cells; cell of it, or channel
+  int first_lane, y0, x0, rows, columns, lanes, places;
+  int64_t slot;  // where its sums go
+  int64_t begin;
 
-  __device__ Piece(const RegionBatchNorm& op, const Plan& plan, int64_t block)
+  __device__ Piece(const RegionBatchNorm& op, const Plan& plan, uint32_t block)
       : op(op), channels_last(plan.channels_last) {
-    const int64_t chunk = block / plan.items, tile = block % plan.items % plan.tiles;
-    const int64_t item = block % plan.items / plan.tiles;
-    slot = channels_last ? chunk : chunk * plan.tiles + tile;
-    i = channels_last ? item / op.grid_w : item % op.grid_h;
-    j = channels_last ? item % op.grid_w : 0;
-    c = channels_last ? 0 : item / op.grid_h;
+    const uint32_t chunk = block / plan.items, item_and_tile = block % plan.items;
+    const uint32_t item = item_and_tile / plan.tiles, tile = item_and_tile % plan.tiles;
+    const uint32_t along = static_cast<uint32_t>(channels_last ? op.grid_w : op.grid_h);
+    slot = channels_last ? chunk : int64_t{chunk} * plan.tiles + tile;
+    i = channels_last ? item / along : item % along;
+    j = channels_last ? item % along : 0;
+    c = channels_last ? 0 : item / along;
     first_lane = tile * plan.tile;
-    lanes = static_cast<int>(smaller(plan.lanes - first_lane, plan.tile));
+    lanes = plan.lanes - first_lane < plan.tile ? plan.lanes - first_lane : plan.tile;
     y0 = edge(i, op.height, op.grid_h);
-    rows = static_cast<int>(edge(i + 1, op.height, op.grid_h) - y0);
+    rows = edge(i + 1, op.height, op.grid_h) - y0;
     x0 = channels_last ? edge(j, op.width, op.grid_w) : 0;
-    columns = channels_last ? static_cast<int>(edge(j + 1, op.width, op.grid_w) - x0) : 1;
-    begin = chunk * plan.places;
+    columns = channels_last ? edge(j + 1, op.width, op.grid_w) - x0 : 1;
+    begin = int64_t{chunk} * plan.places;
     const int64_t left = op.batch * rows * columns - begin;
-    places = left < 0 ? 0 : static_cast<int>(smaller(left, plan.places));
+    places = left < 0 ? 0 : left < plan.places ? static_cast<int>(left) : plan.places;
   }
 
-  __device__ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-  // Of a lane of this block: the column of its cell, and the place of its parameters.
-  __device__ int64_t cell_column(int lane) const {
+  // Of a lane of this block: the column of its cell, the place of its parameters, and the number of its values.
+  __device__ int cell_column(int lane) const {
     return channels_last ? j : cell_of(first_lane + lane, op.width, op.grid_w);
   }
   __device__ int64_t parameter(int lane) const {
-    return (i * op.grid_w + cell_column(lane)) * op.channels + (channels_last ? first_lane + lane : c);
+    return (int64_t{i} * op.grid_w + cell_column(lane)) * op.channels + (channels_last ? first_lane + lane : c);
   }
 
+  __device__ int64_t values(int lane) const {
+    const int cell = cell_column(lane);
+    return op.batch * rows * (edge(cell + 1, op.width, op.grid_w) - edge(cell, op.width, op.grid_w));
+  }
+
+  __device__ Place place(int index) const {
+    const int64_t at = begin + index, row = at / columns;
+    return {static_cast<uint32_t>(row / rows), static_cast<uint32_t>(row % rows),
+            static_cast<uint32_t>(at % columns)};
+  }
+  // A lane of the image, at the first place of all.
   template <typename T>
-  __device__ T* element(const Image& image, int place, int64_t lane) const {
-    const int64_t at = begin + place, n = at / columns / rows, y = y0 + at / columns % rows, x = x0 + at % columns;
-    return static_cast<T*>(image.data) + n * image.stride.n + y * image.stride.y +
-           (channels_last ? lane : c) * image.stride.c + (channels_last ? x : lane) * image.stride.x;
+  __device__ T* lane_of(const Image& image, int64_t lane) const {
+    return static_cast<T*>(image.data) + y0 * image.stride.y + (channels_last ? lane : c) * image.stride.c +
+           (channels_last ? x0 : lane) * image.stride.x;
   }
 };
+
+__device__ int64_t offset(const ImageStrides& stride, const Place& place) {
+  return place.n * stride.n + place.y * stride.y + place.x * stride.x;
+}
 
 // Blocks go backwards through the data in the second pass: what the first one read last is still in the cache.
 template <typename Body>
 __device__ void for_each_piece(const RegionBatchNorm& op, const Plan& plan, bool backwards, const Body& body) {
-  for (int64_t block = blockIdx.x; block < plan.blocks(); block += gridDim.x) {
+  for (uint32_t block = blockIdx.x; block < plan.blocks(); block += gridDim.x) {
     body(Piece(op, plan, backwards ? plan.blocks() - 1 - block : block));
     __syncthreads();  // before shared memory is written anew
   }
@@ -108,6 +123,7 @@ __device__ void for_each_piece(const RegionBatchNorm& op, const Plan& plan, bool
 // What a block's lanes need, worked out once.
 template <typename Entry, typename EntryOf>
 __device__ void fill(Entry* table, const Piece& piece, const EntryOf& entry_of) {
+#pragma unroll 1
   for (int lane = threadIdx.x; lane < piece.lanes; lane += THREADS) table[lane] = entry_of(lane);
   __syncthreads();
 }
@@ -117,52 +133,38 @@ struct alignas(V * sizeof(T)) Vector {
   T lanes[V];
 };
 
-// Where a thread is in an image, and the ways from there.
-template <typename T>
-struct Cursor {
-  T* at;
-  int64_t step, to_next_row, to_next_image;
-};
-
 // Runs body(vectors of the first INPUTS images, place in the last one) on each vector of this thread's lanes.
 template <typename T, int V, int INPUTS, int IMAGES, typename Body>
 __device__ void over_places(const Plan& plan, const Piece& piece, const Image (&images)[IMAGES], const Body& body) {
   const int first = threadIdx.x / plan.vectors, lane = threadIdx.x % plan.vectors * V;
   if (first >= plan.abreast || first >= piece.places || lane >= piece.lanes) return;
-  const int columns = piece.columns, rows = piece.rows;
-  const int x_step = plan.abreast % columns, y_step = plan.abreast / columns % rows;
-  int x = static_cast<int>((piece.begin + first) % columns);
-  int y = static_cast<int>((piece.begin + first) / columns % rows);
-  Cursor<T> cursors[IMAGES];
-  for (int k = 0; k < IMAGES; ++k) {
-    const ImageStrides& stride = images[k].stride;
-    cursors[k] = {piece.element<T>(images[k], first, piece.first_lane + lane),
-                  plan.abreast / columns / rows * stride.n + y_step * stride.y + x_step * stride.x,
-                  stride.y - columns * stride.x, stride.n - rows * stride.y};
-  }
-  const auto advance = [&] {
-    x += x_step;
-    y += y_step;
-    const bool next_row = x >= columns;
-    if (next_row) {
-      x -= columns;
-      y += 1;
+  T* lanes[IMAGES];
+  for (int k = 0; k < IMAGES; ++k) lanes[k] = piece.lane_of<T>(images[k], piece.first_lane + lane);
+  Place place = piece.place(first);
+  const uint32_t columns = piece.columns, rows = piece.rows, abreast = plan.abreast;
+  const Place step = {abreast / columns / rows, abreast / columns % rows, abreast % columns};
+  const auto advance = [&] {  // without dividing
+    place.x += step.x;
+    place.y += step.y;
+    place.n += step.n;
+    if (place.x >= columns) {
+      place.x -= columns;
+      place.y += 1;
     }
-    const bool next_image = y >= rows;
-    if (next_image) y -= rows;
-    for (Cursor<T>& cursor : cursors) {
-      cursor.at += cursor.step + (next_row ? cursor.to_next_row : 0) + (next_image ? cursor.to_next_image : 0);
+    if (place.y >= rows) {
+      place.y -= rows;
+      place.n += 1;
     }
   };
-  const auto round = [&](auto places) {
-    constexpr int PLACES = decltype(places)::value;
+  const auto round = [&](auto count) {
+    constexpr int PLACES = decltype(count)::value;
     Vector<T, V> vectors[PLACES][INPUTS];
     T* last[PLACES];
     for (int p = 0; p < PLACES; ++p) {
       for (int k = 0; k < INPUTS; ++k) {
-        vectors[p][k] = *reinterpret_cast<const Vector<T, V>*>(cursors[k].at);
+        vectors[p][k] = *reinterpret_cast<const Vector<T, V>*>(lanes[k] + offset(images[k].stride, place));
       }
-      last[p] = cursors[IMAGES - 1].at;
+      last[p] = lanes[IMAGES - 1] + offset(images[IMAGES - 1].stride, place);
       advance();
     }
     for (int p = 0; p < PLACES; ++p) body(vectors[p], last[p]);
@@ -209,11 +211,12 @@ __device__ void write_partials(const Plan& plan, const Piece& piece, const C (&s
     }
     return;
   }
+  const auto lane_at = [&](int64_t j) {  // where cell j begins
+    const int lane = edge(j, op.width, op.grid_w) - piece.first_lane;
+    return lane < 0 ? 0 : lane < piece.lanes ? lane : piece.lanes;
+  };
   for (int64_t j = self / WARP; j < op.grid_w; j += THREADS / WARP) {
-    const int64_t from = edge(j, op.width, op.grid_w) - piece.first_lane;
-    const int64_t to = edge(j + 1, op.width, op.grid_w) - piece.first_lane;
-    const int begin = from < 0 ? 0 : static_cast<int>(Piece::smaller(from, piece.lanes));
-    const int end = to < 0 ? 0 : static_cast<int>(Piece::smaller(to, piece.lanes));
+    const int begin = lane_at(j), end = lane_at(j + 1);
     C cell_sum = 0, cell_product = 0;
     for (int lane = begin + self % WARP; lane < end; lane += WARP) {
       cell_sum += sums[lane % V][lane / V];
@@ -234,16 +237,16 @@ template <typename T>
 __device__ typename Compute<T>::type shift_of(const Piece& piece, const Image& input, int lane) {
   if (piece.places == 0) return 0;
   const RegionBatchNorm& op = piece.op;
-  const int64_t at =
-      piece.channels_last ? piece.first_lane + lane : edge(piece.cell_column(lane), op.width, op.grid_w);
-  const auto a = widen(*piece.element<T>(input, 0, at)), b = widen(*piece.element<T>(input, piece.places / 2, at)),
-             c = widen(*piece.element<T>(input, piece.places - 1, at));
+  const T* const values = piece.lane_of<T>(
+      input, piece.channels_last ? piece.first_lane + lane : edge(piece.cell_column(lane), op.width, op.grid_w));
+  const auto value = [&](int place) { return widen(values[offset(input.stride, piece.place(place))]); };
+  const auto a = value(0), b = value(piece.places / 2), c = value(piece.places - 1);
   const auto low = a < b ? a : b, high = a < b ? b : a;
   return c < low ? low : c > high ? high : c;
 }
 
 template <typename T, int V>
-__global__ void moments_kernel(RegionBatchNorm op, Plan plan, Image input,
+__global__ void __launch_bounds__(THREADS, 4) moments_kernel(RegionBatchNorm op, Plan plan, Image input,
                                Partial<typename Compute<T>::type>* partials) {
   using C = typename Compute<T>::type;
   __shared__ C shifts[V * MOST_VECTORS];
@@ -271,22 +274,21 @@ struct Affine {
 };
 
 template <typename C>
-__device__ C inverse_deviation(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters, int64_t k) {
-  return 1 /
-         std::sqrt(op.biased(static_cast<const C*>(parameters.var)[k], values_of(op, k)) + static_cast<C>(op.eps));
+__device__ C inverse_deviation(const RegionBatchNorm& op, C var, int64_t values) {
+  return 1 / std::sqrt(op.biased(var, values) + static_cast<C>(op.eps));
 }
 
 template <typename C>
 __device__ Affine<C> affine_of(const RegionBatchNormParameters& parameters, const Piece& piece, int lane) {
   const int64_t k = piece.parameter(lane);
-  const C deviation = inverse_deviation<C>(piece.op, parameters, k);
+  const C deviation = inverse_deviation(piece.op, static_cast<const C*>(parameters.var)[k], piece.values(lane));
   return {static_cast<const C*>(parameters.mean)[k],
           parameters.weight == nullptr ? deviation : deviation * static_cast<const C*>(parameters.weight)[k],
           parameters.bias == nullptr ? C(0) : static_cast<const C*>(parameters.bias)[k]};
 }
 
 template <typename T, int V>
-__global__ void normalise_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters, Image input,
+__global__ void __launch_bounds__(THREADS, 4) normalise_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters, Image input,
                                  Image output) {
   using C = typename Compute<T>::type;
   __shared__ Affine<C> affines[V * MOST_VECTORS];
@@ -311,7 +313,7 @@ __device__ C gradient_before_relu(const RegionBatchNorm& op, const Affine<C>& af
 }
 
 template <typename T, int V>
-__global__ void gradient_sums_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+__global__ void __launch_bounds__(THREADS, 3) gradient_sums_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
                                      Image grad_output, Image input, Partial<typename Compute<T>::type>* partials) {
   using C = typename Compute<T>::type;
   __shared__ Affine<C> affines[V * MOST_VECTORS];
@@ -339,7 +341,7 @@ struct Loss {
 };
 
 template <typename T, int V>
-__global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+__global__ void __launch_bounds__(THREADS, 3) gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
                                 const typename Compute<T>::type* grad_weight,
                                 const typename Compute<T>::type* grad_bias, Image grad_output, Image input,
                                 Image grad_input) {
@@ -350,9 +352,10 @@ __global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormPa
     fill(affines, piece, [&](int lane) { return affine_of<C>(parameters, piece, lane); });
     fill(losses, piece, [&](int lane) -> Loss<C> {
       if (!op.training) return {0, 0};
-      const int64_t k = piece.parameter(lane);
-      const C share = affines[lane].scale / static_cast<C>(values_of(op, k));
-      return {share * inverse_deviation<C>(op, parameters, k) * grad_weight[k], share * grad_bias[k]};
+      const int64_t k = piece.parameter(lane), values = piece.values(lane);
+      const C share = affines[lane].scale / static_cast<C>(values);
+      const C deviation = inverse_deviation(op, static_cast<const C*>(parameters.var)[k], values);
+      return {share * deviation * grad_weight[k], share * grad_bias[k]};
     });
     Affine<C> affine[V];
     Loss<C> loss[V];
@@ -372,9 +375,16 @@ __global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormPa
   });
 }
 
+__device__ int64_t values_of(const RegionBatchNorm& op, int64_t parameter) {
+  const int64_t cell = parameter / op.channels, i = cell / op.grid_w, j = cell % op.grid_w;
+  return op.batch * (edge(i + 1, op.height, op.grid_h) - edge(i, op.height, op.grid_h)) *
+         (edge(j + 1, op.width, op.grid_w) - edge(j, op.width, op.grid_w));
+}
+
 constexpr int KEYS = 4, SLICES = THREADS / KEYS;  // of a block that merges: parameters, and threads of each
 
-// Runs finish(parameter, shift, sum, product) with the sums of all slots, about one shift and in double.
+// Runs finish(parameter, its number of values, shift, sum, product) with the sums of all slots, about one shift and
+// in double.
 template <typename C, typename Finish>
 __device__ void merge(const RegionBatchNorm& op, const Partial<C>* partials, int64_t slots, const Finish& finish) {
   __shared__ double sums[SLICES][KEYS], products[SLICES][KEYS];
@@ -404,7 +414,7 @@ __device__ void merge(const RegionBatchNorm& op, const Partial<C>* partials, int
         sum += sums[other][key];
         product += products[other][key];
       }
-      finish(k, shift, sum, product);
+      finish(k, values_of(op, k), shift, sum, product);
     }
     __syncthreads();
   }
@@ -412,9 +422,9 @@ __device__ void merge(const RegionBatchNorm& op, const Partial<C>* partials, int
 
 template <typename C>
 __global__ void merge_moments_kernel(RegionBatchNorm op, const Partial<C>* partials, int64_t slots, C* mean, C* var) {
-  merge(op, partials, slots, [&](int64_t k, double shift, double sum, double squares) {
-    const double values = static_cast<double>(values_of(op, k)), away = sum / values;
-    const double unbiased = (squares - sum * away) / (values - 1);
+  merge(op, partials, slots, [&](int64_t k, int64_t values, double shift, double sum, double squares) {
+    const double away = sum / static_cast<double>(values);
+    const double unbiased = (squares - sum * away) / static_cast<double>(values - 1);
     mean[k] = static_cast<C>(shift + away);
     var[k] = static_cast<C>(unbiased < 0 ? 0.0 : unbiased);  // a NaN stays
   });
@@ -423,8 +433,9 @@ __global__ void merge_moments_kernel(RegionBatchNorm op, const Partial<C>* parti
 template <typename C>
 __global__ void merge_gradients_kernel(RegionBatchNorm op, const Partial<C>* partials, int64_t slots,
                                        RegionBatchNormParameters parameters, C* grad_weight, C* grad_bias) {
-  merge(op, partials, slots, [&](int64_t k, double, double sum, double product) {
-    grad_weight[k] = static_cast<C>(product * inverse_deviation<C>(op, parameters, k));
+  merge(op, partials, slots, [&](int64_t k, int64_t values, double, double sum, double product) {
+    const C deviation = inverse_deviation(op, static_cast<const C*>(parameters.var)[k], values);
+    grad_weight[k] = static_cast<C>(product * deviation);
     grad_bias[k] = static_cast<C>(sum);
   });
 }
@@ -444,33 +455,39 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // By sizes alone, so that the bits are the same on every GPU.
 Plan cut(const RegionBatchNorm& op, Plan plan, int vector) {
   const int64_t vectors = ceil_divide(plan.lanes, vector);
-  plan.tiles = ceil_divide(vectors, MOST_VECTORS);
+  plan.tiles = static_cast<uint32_t>(ceil_divide(vectors, MOST_VECTORS));
   plan.vectors = static_cast<int>(ceil_divide(vectors, plan.tiles));
   plan.tile = plan.vectors * vector;
   plan.abreast = THREADS / plan.vectors;
-  plan.items = (plan.channels_last ? op.cells() : op.grid_h * op.channels) * plan.tiles;
+  const int64_t items = (plan.channels_last ? op.cells() : op.grid_h * op.channels) * plan.tiles;
   const int64_t places =  // of the largest item
       op.batch * ceil_divide(op.height, op.grid_h) * (plan.channels_last ? ceil_divide(op.width, op.grid_w) : 1);
-  const int64_t rounds = ceil_divide(plan.items * places, int64_t{BLOCKS} * plan.abreast * loads_at_once(vector));
+  const int64_t rounds = ceil_divide(items * places, int64_t{BLOCKS} * plan.abreast * loads_at_once(vector));
   const int64_t loads = std::clamp<int64_t>(rounds, 1, MOST_LOADS / loads_at_once(vector)) * loads_at_once(vector);
   plan.places = static_cast<int>(loads) * plan.abreast;
-  plan.chunks = ceil_divide(places, plan.places);
+  const int64_t chunks = ceil_divide(places, plan.places);
+  if (items * chunks > INT_MAX)
+    throw std::runtime_error("jaa_ext: batch norm on a GPU takes no grid as large as this");
+  plan.items = static_cast<uint32_t>(items);
+  plan.chunks = static_cast<uint32_t>(chunks);
   return plan;
 }
 
 // Calls body(op, plan, value of the element type, length of its vectors). The first image lies densely.
 template <typename Body>
 void dispatch_plan(RegionBatchNorm op, const std::vector<Image>& images, const Body& body) {
-  if (std::max(op.height, op.width) > INT_MAX)
-    throw std::runtime_error("jaa_ext: an image has more than 2^31 rows or columns");
+  if (std::max({op.batch, op.channels, op.height * op.grid_h, op.width * op.grid_w}) > INT_MAX) {
+    throw std::runtime_error("jaa_ext: batch norm on a GPU takes batches, channels and sides times cells up to 2^31");
+  }
   Plan plan{};
   plan.channels_last = op.channels > 1 && images[0].stride.c == 1;
   const auto rows_join = [&](const Image& image) { return image.stride.y == op.width * image.stride.x; };
-  if (!plan.channels_last && op.cells() == 1 && std::all_of(images.begin(), images.end(), rows_join)) {
+  if (!plan.channels_last && op.cells() == 1 && op.height * op.width <= INT_MAX &&
+      std::all_of(images.begin(), images.end(), rows_join)) {
     op.width *= op.height;
     op.height = 1;
   }
-  plan.lanes = plan.channels_last ? op.channels : op.width;
+  plan.lanes = static_cast<int>(plan.channels_last ? op.channels : op.width);
   dispatch(op.scalar, [&](auto zero) {
     constexpr int V = VECTOR_BYTES / sizeof(zero);
     if (fit_vectors(plan, V, images)) {
