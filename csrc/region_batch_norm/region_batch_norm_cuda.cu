@@ -246,7 +246,7 @@ __device__ typename Compute<T>::type shift_of(const Piece& piece, const Image& i
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS, 4) moments_kernel(RegionBatchNorm op, Plan plan, Image input,
+__global__ void moments_kernel(RegionBatchNorm op, Plan plan, Image input,
                                Partial<typename Compute<T>::type>* partials) {
   using C = typename Compute<T>::type;
   __shared__ C shifts[V * MOST_VECTORS];
@@ -288,7 +288,7 @@ __device__ Affine<C> affine_of(const RegionBatchNormParameters& parameters, cons
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS, 4) normalise_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters, Image input,
+__global__ void normalise_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters, Image input,
                                  Image output) {
   using C = typename Compute<T>::type;
   __shared__ Affine<C> affines[V * MOST_VECTORS];
@@ -313,7 +313,7 @@ __device__ C gradient_before_relu(const RegionBatchNorm& op, const Affine<C>& af
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS, 3) gradient_sums_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+__global__ void gradient_sums_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
                                      Image grad_output, Image input, Partial<typename Compute<T>::type>* partials) {
   using C = typename Compute<T>::type;
   __shared__ Affine<C> affines[V * MOST_VECTORS];
@@ -341,7 +341,7 @@ struct Loss {
 };
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS, 3) gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
+__global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormParameters parameters,
                                 const typename Compute<T>::type* grad_weight,
                                 const typename Compute<T>::type* grad_bias, Image grad_output, Image input,
                                 Image grad_input) {
