@@ -67,13 +67,11 @@ Tensor side_by_side(const Tensor& input) {
   return input.stride(1) == 1 || input.stride(3) == 1 ? input : input.contiguous();
 }
 
-// Memory on the device of `like`, held by `workspace`.
-[[maybe_unused]] Allocate allocate_in(Tensor& workspace, const Tensor& like) {
-  return [&](int64_t bytes) {
-    workspace = at::empty({bytes}, like.options().dtype(at::kByte));
-    return workspace.data_ptr();
-  };
+#ifdef JAA_EXT_CUDA
+Tensor workspace_for(const RegionBatchNorm& op, const std::vector<Image>& images, const Tensor& input) {
+  return at::empty({region_batch_norm_workspace_cuda(op, images)}, input.options().dtype(at::kByte));
 }
+#endif
 
 Tensor computable(const optional<Tensor>& tensor, at::ScalarType type) {
   return tensor ? tensor->to(type).contiguous() : Tensor();
@@ -102,8 +100,8 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<T
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    Tensor workspace;
-    region_batch_norm_forward_cuda(op, parameters, image(source), image(output), allocate_in(workspace, input),
+    const Tensor workspace = training ? workspace_for(op, {image(output), image(source)}, input) : Tensor();
+    region_batch_norm_forward_cuda(op, parameters, image(source), image(output), data_or_null(workspace),
                                    c10::cuda::getCurrentCUDAStream());
   } else
 #endif
@@ -139,10 +137,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    Tensor workspace;
+    const Tensor workspace = workspace_for(op, {image(grad), image(source), grad_image}, input);
     region_batch_norm_backward_cuda(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                    grad_bias.data_ptr(), allocate_in(workspace, input),
-                                    c10::cuda::getCurrentCUDAStream());
+                                    grad_bias.data_ptr(), workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
   } else
 #endif
     region_batch_norm_backward_cpu(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <vector>
 
 #include "../common/cuda_stream.h"
 #include "../common/image.h"
@@ -45,13 +45,13 @@ void region_batch_norm_backward_cpu(const RegionBatchNorm& op, const RegionBatch
                                     Image grad_output, Image input, Image grad_input, void* grad_weight,
                                     void* grad_bias, const Parallel& parallel, int64_t threads);
 
-// Gives memory on the device that stays until the launcher has returned.
-using Allocate = std::function<void*(int64_t bytes)>;
-
+// Bytes that the launchers need as workspace; images are {output, input}, or {grad_output, input, grad_input}. The
+// forward pass outside training needs none.
+int64_t region_batch_norm_workspace_cuda(const RegionBatchNorm& op, const std::vector<Image>& images);
 void region_batch_norm_forward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
-                                    Image input, Image output, const Allocate& allocate, CudaStream stream);
+                                    Image input, Image output, void* workspace, CudaStream stream);
 void region_batch_norm_backward_cuda(const RegionBatchNorm& op, const RegionBatchNormParameters& parameters,
                                      Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                     void* grad_bias, const Allocate& allocate, CudaStream stream);
+                                     void* grad_bias, void* workspace, CudaStream stream);
 
 }  // namespace jaa_ext

@@ -498,21 +498,24 @@ void dispatch_plan(RegionBatchNorm op, const std::vector<Image>& images, const B
   });
 }
 
-template <typename C>
-Partial<C>* partials_of(const RegionBatchNorm& op, const Plan& plan, const Allocate& allocate) {
-  return static_cast<Partial<C>*>(allocate(plan.slots() * op.parameters() * int64_t{sizeof(Partial<C>)}));
-}
-
 }  // namespace
 
+int64_t region_batch_norm_workspace_cuda(const RegionBatchNorm& given, const std::vector<Image>& images) {
+  int64_t bytes = 0;
+  dispatch_plan(given, images, [&](const RegionBatchNorm& op, const Plan& plan, auto zero, auto) {
+    bytes = plan.slots() * op.parameters() * int64_t{sizeof(Partial<typename Compute<decltype(zero)>::type>)};
+  });
+  return bytes;
+}
+
 void region_batch_norm_forward_cuda(const RegionBatchNorm& given, const RegionBatchNormParameters& parameters,
-                                    Image input, Image output, const Allocate& allocate, CudaStream stream) {
+                                    Image input, Image output, void* workspace, CudaStream stream) {
   dispatch_plan(given, {output, input}, [&](const RegionBatchNorm& op, const Plan& plan, auto zero, auto vector) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
     constexpr int V = decltype(vector)::value;
     if (op.training) {
-      Partial<C>* const partials = partials_of<C>(op, plan, allocate);
+      auto* const partials = static_cast<Partial<C>*>(workspace);
       launch(&moments_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, input, partials);
       launch(&merge_moments_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,
              plan.slots(), static_cast<C*>(parameters.mean), static_cast<C*>(parameters.var));
@@ -523,13 +526,13 @@ void region_batch_norm_forward_cuda(const RegionBatchNorm& given, const RegionBa
 
 void region_batch_norm_backward_cuda(const RegionBatchNorm& given, const RegionBatchNormParameters& parameters,
                                      Image grad_output, Image input, Image grad_input, void* grad_weight,
-                                     void* grad_bias, const Allocate& allocate, CudaStream stream) {
+                                     void* grad_bias, void* workspace, CudaStream stream) {
   const auto run = [&](const RegionBatchNorm& op, const Plan& plan, auto zero, auto vector) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
     constexpr int V = decltype(vector)::value;
     C *const weight = static_cast<C*>(grad_weight), *const bias = static_cast<C*>(grad_bias);
-    Partial<C>* const partials = partials_of<C>(op, plan, allocate);
+    auto* const partials = static_cast<Partial<C>*>(workspace);
     launch(&gradient_sums_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, grad_output, input,
            partials);
     launch(&merge_gradients_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,

@@ -27,13 +27,11 @@ const char* message_of(const Call& call) {
 
 using Workspace = std::unique_ptr<unsigned char[]>;
 
-// Full of numbers that are none.
-Allocate allocate_in(Workspace& memory) {
-  return [&](int64_t bytes) {
-    memory.reset(new unsigned char[bytes]);
-    std::memset(memory.get(), 0xff, bytes);
-    return memory.get();
-  };
+// Full of what is no number.
+Workspace new_workspace(int64_t bytes) {
+  Workspace workspace(new unsigned char[bytes]);
+  std::memset(workspace.get(), 0xff, bytes);
+  return workspace;
 }
 
 }  // namespace
@@ -66,8 +64,8 @@ const char* region_conv2d_backward_weight(const RegionConv2d* op, const Image* g
 const char* region_batch_norm_forward(const RegionBatchNorm* op, const RegionBatchNormParameters* parameters,
                                       const Image* input, const Image* output) {
   return message_of([&] {
-    Workspace memory;
-    region_batch_norm_forward_cuda(*op, *parameters, *input, *output, allocate_in(memory), nullptr);
+    const Workspace workspace = new_workspace(region_batch_norm_workspace_cuda(*op, {*output, *input}));
+    region_batch_norm_forward_cuda(*op, *parameters, *input, *output, workspace.get(), nullptr);
   });
 }
 
@@ -75,9 +73,10 @@ const char* region_batch_norm_backward(const RegionBatchNorm* op, const RegionBa
                                        const Image* grad_output, const Image* input, const Image* grad_input,
                                        void* grad_weight, void* grad_bias) {
   return message_of([&] {
-    Workspace memory;
+    const Workspace workspace =
+        new_workspace(region_batch_norm_workspace_cuda(*op, {*grad_output, *input, *grad_input}));
     region_batch_norm_backward_cuda(*op, *parameters, *grad_output, *input, *grad_input, grad_weight, grad_bias,
-                                    allocate_in(memory), nullptr);
+                                    workspace.get(), nullptr);
   });
 }
 

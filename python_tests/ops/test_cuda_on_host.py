@@ -262,46 +262,111 @@ def region_batch_norm(
     return [output, grad_input, grad_weight, grad_bias] + ([mean, var] if training else [])
 
 
+def check_region_batch_norm(
+    library: ctypes.CDLL,
+    *,
+    batch: int = 3,
+    channels: int = 5,
+    size: tuple[int, int] = (13, 11),
+    grid: tuple[int, int] = (2, 3),
+    dtype: torch.dtype = torch.float64,
+    layout: torch.memory_format = torch.contiguous_format,
+    training: bool = True,
+    affine: bool = True,
+    relu: bool = True,
+    side_by_side: int = 0,
+) -> None:
+    """The input is cut out of an image with `side_by_side` more channels before and behind."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    whole = draw(batch, channels + 2 * side_by_side, *size) + 0.5  # means are not near 0
+    whole = whole.to(dtype).contiguous(memory_format=layout)
+    input = whole[:, side_by_side : side_by_side + channels]
+    compute = compute_type(input)
+    parameters = [draw(*grid, channels).to(compute) for _ in range(3)]
+    parameters.append(torch.rand(*grid, channels, generator=generator).to(compute) + 0.1)
+    mean, var = (t.double() for t in parameters[2:])
+    leaves = [input, *parameters[:2]] if affine else [input]
+    exact = [t.double().requires_grad_() for t in leaves]
+    given = [*exact[1:], mean, var] if affine else [None, None, mean, var]
+    options = dict(grid=grid, training=training, eps=1e-3, momentum=1.0)
+    expected = reference.region_batch_norm(exact[0], *given, **options)
+    grad = draw(*input.shape).to(dtype).contiguous(memory_format=layout)
+    if relu:
+        # Where ReLU bends, rounding decides whether the gradient passes.
+        grad = torch.where(expected.abs() > 1e-3, grad, 0)
+        expected = expected.relu()
+    wanted = [expected, *torch.autograd.grad(expected, exact, grad.double())]
+    own = parameters if affine else [None, None, *parameters[2:]]
+    actual = in_every_order(
+        library, lambda: region_batch_norm(library, input, own, grad, grid, training, relu)
+    )
+    for one, other in zip(actual, wanted, strict=False):
+        assert_close(one, other, TOLERANCE[dtype])
+    if training:
+        assert_close(actual[4], mean, TOLERANCE[compute])
+        assert_close(actual[5], var, TOLERANCE[compute])
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_region_batch_norm(
     library: ctypes.CDLL, dtype: torch.dtype, layout: torch.memory_format, training: bool
 ) -> None:
+    options = dict(dtype=dtype, layout=layout, training=training)
+    check_region_batch_norm(library, **options, grid=(1, 1))
+    check_region_batch_norm(library, **options, channels=8, size=(13, 24))  # cells end within vectors
+    check_region_batch_norm(library, **options, grid=(7, 2), affine=False, relu=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(channels=1, size=(6, 160), grid=(2, 3)),  # wider than a block
+        dict(channels=3, size=(33, 32), grid=(1, 1)),  # rows that join, and several blocks one after another
+        dict(channels=8, size=(40, 48), grid=(1, 2)),
+        dict(channels=8, size=(5, 4), grid=(5, 4)),  # cells of a pixel
+        dict(channels=20, batch=9, size=(12, 40), grid=(1, 1)),
+        dict(channels=33, batch=8, size=(12, 8), grid=(2, 2), relu=False),
+        dict(channels=272, batch=2, size=(2, 3), grid=(1, 2)),  # more channels than a block has
+        dict(channels=16, side_by_side=8, size=(8, 16)),
+        dict(channels=16, side_by_side=1, size=(8, 16)),  # not on a vector's border
+        dict(channels=8, batch=9, size=(1, 1), grid=(1, 1)),
+    ],
+    ids=str,
+)
+def test_region_batch_norm_shapes(
+    library: ctypes.CDLL, case: dict, layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    check_region_batch_norm(library, **case, layout=layout, dtype=dtype)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_region_batch_norm_far_from_zero(library: ctypes.CDLL, layout: torch.memory_format) -> None:
+    """A mean of ten thousand deviations, and an outlier where sums begin, cost the variance no digits."""
     generator = torch.Generator().manual_seed(0)
-    for grid, affine, relu in (((1, 1), True, True), ((2, 3), True, True), ((7, 2), False, False)):
+    values = torch.randn(9, 8, 24, 24, generator=generator) + 1e4
+    values[0, :, 0, 0] = 0
+    input = values.contiguous(memory_format=layout)
+    nothing: list[Tensor | None] = [None] * 4
+    *_, mean, var = region_batch_norm(library, input, nothing, input, (1, 1), True, False)
+    exact = input.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(mean.double().view(8), exact.mean(1), rtol=1e-7, atol=0)
+    torch.testing.assert_close(var.double().view(8), exact.var(1), rtol=1e-6, atol=0)
 
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        input = (draw(3, 5, 13, 11) + 0.5).to(dtype).contiguous(memory_format=layout)  # means are not near 0
-        compute = compute_type(input)
-        parameters = [draw(*grid, 5).to(compute) for _ in range(3)]
-        parameters.append(torch.rand(*grid, 5, generator=generator).to(compute) + 0.1)
-        mean, var = (t.double() for t in parameters[2:])
-        leaves = [input, *parameters[:2]] if affine else [input]
-        exact = [t.double().requires_grad_() for t in leaves]
-        given = [*exact[1:], mean, var] if affine else [None, None, mean, var]
-        options = dict(grid=grid, training=training, eps=1e-3, momentum=1.0)
-        expected = reference.region_batch_norm(exact[0], *given, **options)
-        grad = draw(*input.shape).to(dtype).contiguous(memory_format=layout)
-        if relu:
-            # Where ReLU bends, rounding decides whether the gradient passes.
-            grad = torch.where(expected.abs() > 1e-3, grad, 0)
-            expected = expected.relu()
-        wanted = [expected, *torch.autograd.grad(expected, exact, grad.double())]
-        own = parameters if affine else [None, None, *parameters[2:]]
-        actual = in_every_order(
-            library,
-            lambda input=input, own=own, grad=grad, grid=grid, relu=relu: region_batch_norm(
-                library, input, own, grad, grid, training, relu
-            ),
-        )
-        for one, other in zip(actual, wanted, strict=False):
-            assert_close(one, other, TOLERANCE[dtype])
-        if training:
-            assert_close(actual[4], mean, TOLERANCE[compute])
-            assert_close(actual[5], var, TOLERANCE[compute])
+def test_region_batch_norm_of_constants(library: ctypes.CDLL) -> None:
+    input = torch.full((4, 2, 16, 16), 0.1)
+    nothing: list[Tensor | None] = [None] * 4
+    output, *_, mean, var = region_batch_norm(library, input, nothing, input, (2, 2), True, False)
+    assert torch.equal(mean, torch.full_like(mean, 0.1)) and output.count_nonzero() == 0
+    assert var.count_nonzero() == 0
 
 
 def test_region_batch_norm_without_values(library: ctypes.CDLL) -> None:
