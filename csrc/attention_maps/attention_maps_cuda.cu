@@ -3,6 +3,7 @@
 
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
+#include "../common/vector.h"
 #include "attention_maps.h"
 
 namespace jaa_ext {
@@ -15,10 +16,11 @@ struct RuleTable {
   double dy[MOST_AUS];
 };
 
-template <typename T>
+// A thread writes V pixels at once.
+template <typename T, int V>
 __global__ void attention_maps_kernel(AttentionMaps op, RuleTable rules, int first_au, int aus) {
   using C = typename Compute<T>::type;
-  const int side = static_cast<int>(op.map_size);
+  const int64_t side = op.map_size;
   for (int64_t index = blockIdx.x; index < op.batch * aus; index += gridDim.x) {
     const int64_t n = index / aus;
     const int au = static_cast<int>(index % aus);
@@ -26,17 +28,25 @@ __global__ void attention_maps_kernel(AttentionMaps op, RuleTable rules, int fir
     const Roi<C> second = roi_of<T>(op, n, rules.second[au], rules.dy[au]);
     const bool finite = first.is_finite() && second.is_finite();
     T* map = static_cast<T*>(op.maps) + (n * op.aus + first_au + au) * side * side;
-    for (int place = threadIdx.x; place < side * side; place += blockDim.x) {
-      const int row = place / side, column = place % side;
-      C value = 0;
-      const auto draw = [&](const Roi<C>& roi) {
-        if (!finite || !roi.contains(row, column)) return;
-        const C weight = roi.weight(row, column);
-        value = weight > value ? weight : value;
-      };
-      draw(first);
-      draw(second);
-      map[place] = narrow<T>(value);
+    for (int64_t place = threadIdx.x * V; place < side * side; place += blockDim.x * V) {
+      int row = static_cast<int>(place / side), column = static_cast<int>(place % side);
+      Vector<T, V> pixels;
+      for (int v = 0; v < V; ++v) {
+        C value = 0;
+        const auto draw = [&](const Roi<C>& roi) {
+          if (!finite || !roi.contains(row, column)) return;
+          const C weight = roi.weight(row, column);
+          value = weight > value ? weight : value;
+        };
+        draw(first);
+        draw(second);
+        pixels.lanes[v] = narrow<T>(value);
+        if (++column == side) {
+          column = 0;
+          ++row;
+        }
+      }
+      *reinterpret_cast<Vector<T, V>*>(map + place) = pixels;
     }
   }
 }
@@ -54,7 +64,11 @@ void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, CudaStre
     }
     dispatch(op.scalar, [&](auto zero) {
       using T = decltype(zero);
-      launch(&attention_maps_kernel<T>, op.batch * aus, 256, stream, op, table, static_cast<int>(begin), aus);
+      constexpr int V = VECTOR_BYTES / sizeof(T);
+      const bool fits =
+          op.map_size * op.map_size % V == 0 && reinterpret_cast<uintptr_t>(op.maps) % VECTOR_BYTES == 0;
+      const auto kernel = fits ? &attention_maps_kernel<T, V> : &attention_maps_kernel<T, 1>;
+      launch(kernel, op.batch * aus, 256, stream, op, table, static_cast<int>(begin), aus);
     });
   }
 }

@@ -9,6 +9,7 @@
 
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
+#include "../common/vector.h"
 #include "../common/warp_sum.cuh"
 #include "region_batch_norm.h"
 
@@ -16,7 +17,6 @@ namespace jaa_ext {
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int VECTOR_BYTES = 16;
 constexpr int MOST_VECTORS = 64;  // side by side in a block
 constexpr int BLOCKS = 2048;      // about four rounds of a GPU with 132 multiprocessors
 constexpr int MOST_LOADS = 64;    // of a thread: sums in float stay short
@@ -127,11 +127,6 @@ __device__ void fill(Entry* table, const Piece& piece, const EntryOf& entry_of) 
   for (int lane = threadIdx.x; lane < piece.lanes; lane += THREADS) table[lane] = entry_of(lane);
   __syncthreads();
 }
-
-template <typename T, int V>
-struct alignas(V * sizeof(T)) Vector {
-  T lanes[V];
-};
 
 // Runs body(vectors of the first INPUTS images, place in the last one) on each vector of this thread's lanes.
 template <typename T, int V, int INPUTS, int IMAGES, typename Body>

@@ -27,9 +27,9 @@ struct SoftmaxDiceLoss {
 
 // What is summed over the valid labels of one AU.
 struct AuSums {
-  double softmax = 0, dice = 0;     // of Eq. 6 and Eq. 7
-  double overlap = 0, squares = 0;  // p p_hat and p^2 + p_hat^2, for batch_dice
-  int64_t labels = 0;
+  double softmax, dice;     // of Eq. 6 and Eq. 7
+  double overlap, squares;  // p p_hat and p^2 + p_hat^2, for batch_dice
+  int64_t labels;
 
   JAA_EXT_INLINE AuSums& operator+=(const AuSums& other) {
     softmax += other.softmax;
@@ -53,7 +53,8 @@ void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, vo
 void softmax_dice_loss_backward_cuda(const SoftmaxDiceLoss& op, const void* grad_softmax, const void* grad_dice,
                                      void* grad_logits, CudaStream stream);
 
-JAA_EXT_INLINE double dice_ratio(double overlap, double squares, double smooth) {
+template <typename C>
+JAA_EXT_INLINE C dice_ratio(C overlap, C squares, C smooth) {
   return 1 - (2 * overlap + smooth) / (squares + smooth);
 }
 

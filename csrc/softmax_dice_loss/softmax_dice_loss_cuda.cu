@@ -1,5 +1,8 @@
-// One block for the whole loss: N x A is small, and so one launch is all that a call costs. Each warp takes every
-// WARPS-th AU and sums over its samples in a fixed order: no atomics.
+// One block for the whole loss: N x A is small, and so one launch is all that a call costs. A thread keeps to one AU
+// and takes samples at equal distances, which neighbouring threads read side by side; what they sum is added up as a
+// tree: no atomics. A label is worked out in the compute type, since most GPUs are slow in double.
+#include <algorithm>
+
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
 #include "softmax_dice_loss.h"
@@ -7,18 +10,35 @@
 namespace jaa_ext {
 namespace {
 
-constexpr int WARP = 32, WARPS = 16;
+constexpr int THREADS = 512;
+constexpr int LABELS_AT_ONCE = 4;  // of a thread, read before the first one is worked out
 
-// One label and its prediction, in the compute type C.
+// The AUs that the block treats at a time, and a thread's part in them.
+struct Tile {
+  int64_t first_au;
+  int aus, abreast;  // AUs, and samples taken at once
+  int au, sample;    // of this thread
+  bool takes_part;
+
+  __device__ Tile(const SoftmaxDiceLoss& op, int64_t first_au) : first_au(first_au) {
+    aus = op.aus - first_au < THREADS ? static_cast<int>(op.aus - first_au) : THREADS;
+    abreast = THREADS / aus;
+    au = threadIdx.x % aus;
+    sample = threadIdx.x / aus;
+    takes_part = sample < abreast;
+  }
+};
+
+// One label and the difference of its logits.
 template <typename C>
 struct Label {
-  bool valid, wrong;
-  C p, p_hat, cross_entropy;
+  bool valid;
+  C p, margin;
 };
 
 template <typename T, typename C = typename Compute<T>::type>
-__device__ inline Label<C> label_of(const SoftmaxDiceLoss& op, int64_t n, int64_t au) {
-  Label<C> label{};
+__device__ Label<C> label_of(const SoftmaxDiceLoss& op, int64_t n, int64_t au) {
+  Label<C> label;
   const int64_t place = n * op.aus + au;
   if (op.target_is_probability) {
     label.p = static_cast<const C*>(op.target)[place];
@@ -28,121 +48,139 @@ __device__ inline Label<C> label_of(const SoftmaxDiceLoss& op, int64_t n, int64_
     label.p = static_cast<C>(value);
     label.valid = value != op.ignore_index;
   }
-  if (!label.valid) return label;
-  label.wrong = !(label.p >= 0 && label.p <= 1);
-  if (label.wrong) label.p = static_cast<C>(NAN);
+  if (!(label.p >= 0 && label.p <= 1)) label.p = static_cast<C>(NAN);
   const T* logits = static_cast<const T*>(op.logits) + n * op.logits_stride_n + au * op.logits_stride_au;
-  const C margin = widen(logits[op.logits_stride_class]) - widen(logits[0]);
-  // The softmax of two classes from their margin, without overflow: exp is of a number that is not positive.
-  const C small = exp(margin < 0 ? margin : -margin), log_sum = log1p(small);
-  label.p_hat = (margin < 0 ? small : C(1)) / (1 + small);
-  const C log_present = (margin < 0 ? margin : C(0)) - log_sum, log_absent = (margin < 0 ? C(0) : -margin) - log_sum;
-  label.cross_entropy = -(label.p * log_present + (1 - label.p) * log_absent);
+  label.margin = widen(logits[op.logits_stride_class]) - widen(logits[0]);
   return label;
 }
 
-template <typename C>
-__device__ inline void add(AuSums& sums, const Label<C>& label, double smooth) {
-  const double p = label.p, p_hat = label.p_hat;
-  sums.softmax += label.cross_entropy;
-  sums.dice += dice_ratio(p * p_hat, p * p + p_hat * p_hat, smooth);
-  sums.overlap += p * p_hat;
-  sums.squares += p * p + p_hat * p_hat;
-  sums.labels += 1;
-}
-
-// Gradient with respect to the margin logits[1] - logits[0] of a valid label. The two incoming gradients are
-// already divided by the number of AUs with labels and multiplied by this AU's weight.
-template <typename C>
-__device__ inline double margin_gradient(const SoftmaxDiceLoss& op, const Label<C>& label, const AuSums& sums,
-                                         double grad_softmax, double grad_dice) {
-  const double p = label.p, p_hat = label.p_hat, labels = static_cast<double>(sums.labels);
-  const double overlap = op.batch_dice ? sums.overlap : p * p_hat;
-  const double squares = (op.batch_dice ? sums.squares : p * p + p_hat * p_hat) + op.smooth;
-  const double dice_by_p_hat = -2 * (p * squares - (2 * overlap + op.smooth) * p_hat) / (squares * squares);
-  const double dice = dice_by_p_hat * p_hat * (1 - p_hat) / (op.batch_dice ? 1 : labels);
-  return grad_softmax * (p_hat - p) / labels + grad_dice * dice;
-}
-
-// The sum over a warp's lanes, in every lane.
-template <typename V>
-__device__ V warp_sum(V value) {
-  for (int distance = WARP / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
-  return value;
-}
-
-template <typename T>
-__device__ AuSums sum_over_samples(const SoftmaxDiceLoss& op, int64_t au, int lane) {
-  using C = typename Compute<T>::type;
-  AuSums sums;
-  for (int64_t n = lane; n < op.samples; n += WARP) {
-    const Label<C> label = label_of<T>(op, n, au);
-    if (label.valid) add(sums, label, op.smooth);
+// Runs body(n, label) on this thread's labels.
+template <typename T, typename Body>
+__device__ void for_each_label(const SoftmaxDiceLoss& op, const Tile& tile, const Body& body) {
+  if (!tile.takes_part) return;
+  for (int64_t first = tile.sample; first < op.samples; first += LABELS_AT_ONCE * tile.abreast) {
+    Label<typename Compute<T>::type> labels[LABELS_AT_ONCE];
+    for (int k = 0; k < LABELS_AT_ONCE; ++k) {
+      const int64_t n = first + k * tile.abreast;
+      if (n < op.samples) labels[k] = label_of<T>(op, n, tile.first_au + tile.au);
+    }
+    for (int k = 0; k < LABELS_AT_ONCE; ++k) {
+      const int64_t n = first + k * tile.abreast;
+      if (n < op.samples) body(n, labels[k]);
+    }
   }
-  sums.softmax = warp_sum(sums.softmax);
-  sums.dice = warp_sum(sums.dice);
-  sums.overlap = warp_sum(sums.overlap);
-  sums.squares = warp_sum(sums.squares);
-  sums.labels = warp_sum(static_cast<long long>(sums.labels));
-  return sums;
+}
+
+// The softmax of two classes from their margin, without overflow: exp is of a number that is not positive.
+template <typename C>
+struct Prediction {
+  C small, p_hat;
+
+  __device__ explicit Prediction(C margin) : small(exp(margin < 0 ? margin : -margin)) {
+    p_hat = (margin < 0 ? small : C(1)) / (1 + small);
+  }
+};
+
+// Leaves in `sums` those of the tile's AUs. WITH_LOSSES: of all terms, else of what gradients need.
+template <typename T, bool WITH_LOSSES>
+__device__ void sum_over_samples(const SoftmaxDiceLoss& op, const Tile& tile, AuSums (&sums)[THREADS]) {
+  using C = typename Compute<T>::type;
+  C softmax = 0, dice = 0, overlap = 0, squares = 0;
+  int labels = 0;
+  for_each_label<T>(op, tile, [&](int64_t, const Label<C>& label) {
+    if (!label.valid) return;
+    ++labels;
+    if (!WITH_LOSSES && !op.batch_dice) return;
+    const Prediction<C> prediction(label.margin);
+    const C p = label.p, p_hat = prediction.p_hat, square = p * p + p_hat * p_hat;
+    overlap += p * p_hat;
+    squares += square;
+    if (!WITH_LOSSES) return;
+    // -(p log(p_hat) + (1 - p) log(1 - p_hat))
+    softmax += log1p(prediction.small) + (label.margin < 0 ? p : 1 - p) * std::fabs(label.margin);
+    dice += dice_ratio(p * p_hat, square, static_cast<C>(op.smooth));
+  });
+  __syncthreads();  // the last tile's sums have been read
+  AuSums& own = sums[threadIdx.x];
+  own = {softmax, dice, overlap, squares, labels};
+  for (int rows = tile.abreast, half; rows > 1; rows = half) {
+    __syncthreads();
+    half = (rows + 1) / 2;
+    if (tile.sample + half < rows) own += sums[threadIdx.x + half * tile.aus];
+  }
+  __syncthreads();
 }
 
 template <typename T>
 __global__ void forward_kernel(SoftmaxDiceLoss op, T* softmax, T* dice) {
   using C = typename Compute<T>::type;
-  __shared__ double softmax_of[WARPS], dice_of[WARPS];
-  __shared__ int aus_of[WARPS];
-  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  __shared__ AuSums sums[THREADS];
+  __shared__ double softmax_of[THREADS], dice_of[THREADS];
   double softmax_sum = 0, dice_sum = 0;
-  int aus = 0;
-  for (int64_t au = warp; au < op.aus; au += WARPS) {
-    const AuSums sums = sum_over_samples<T>(op, au, lane);
-    au_loss<C>(op, au, sums, softmax_sum, dice_sum);
-    aus += sums.labels > 0;
+  int64_t aus = 0;
+  for (int64_t first_au = 0; first_au < op.aus; first_au += THREADS) {
+    const Tile tile(op, first_au);
+    sum_over_samples<T, true>(op, tile, sums);
+    const int self = threadIdx.x;
+    if (self < tile.aus) {
+      softmax_of[self] = dice_of[self] = 0;
+      au_loss<C>(op, first_au + self, sums[self], softmax_of[self], dice_of[self]);
+    }
+    __syncthreads();
+    for (int au = 0; au < tile.aus; ++au) {
+      softmax_sum += softmax_of[au];
+      dice_sum += dice_of[au];
+      aus += sums[au].labels > 0;
+    }
   }
-  if (lane == 0) {
-    softmax_of[warp] = softmax_sum;
-    dice_of[warp] = dice_sum;
-    aus_of[warp] = aus;
-  }
-  __syncthreads();
   if (threadIdx.x != 0) return;
-  for (int other = 1; other < WARPS; ++other) {
-    softmax_sum += softmax_of[other];
-    dice_sum += dice_of[other];
-    aus += aus_of[other];
-  }
   if (aus == 0) aus = 1;
-  *softmax = narrow<T>(static_cast<C>(softmax_sum / aus));
-  *dice = narrow<T>(static_cast<C>(dice_sum / aus));
+  *softmax = narrow<T>(static_cast<C>(softmax_sum / static_cast<double>(aus)));
+  *dice = narrow<T>(static_cast<C>(dice_sum / static_cast<double>(aus)));
 }
+
+// Gradient with respect to the margin of a valid label, of the losses of its AU alone.
+template <typename C>
+struct MarginGradient {
+  C softmax, dice;
+
+  __device__ MarginGradient(const SoftmaxDiceLoss& op, const Label<C>& label, const AuSums& sums) {
+    const C p = label.p, p_hat = Prediction<C>(label.margin).p_hat, labels = static_cast<C>(sums.labels);
+    const C overlap = op.batch_dice ? static_cast<C>(sums.overlap) : p * p_hat;
+    const C squares =
+        (op.batch_dice ? static_cast<C>(sums.squares) : p * p + p_hat * p_hat) + static_cast<C>(op.smooth);
+    const C by_p_hat = -2 * (p - (2 * overlap + static_cast<C>(op.smooth)) / squares * p_hat) / squares;
+    softmax = (p_hat - p) / labels;
+    dice = by_p_hat * p_hat * (1 - p_hat) / (op.batch_dice ? C(1) : labels);
+  }
+};
 
 template <typename T>
 __global__ void backward_kernel(SoftmaxDiceLoss op, const T* grad_softmax, const T* grad_dice, T* grad_logits) {
   using C = typename Compute<T>::type;
-  __shared__ int aus_of[WARPS];
-  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  int aus = 0;
-  for (int64_t au = warp; au < op.aus; au += WARPS) {
-    int labels = 0;
-    for (int64_t n = lane; n < op.samples; n += WARP) labels += label_of<T>(op, n, au).valid;
-    aus += warp_sum(labels) > 0;
+  __shared__ AuSums sums[THREADS];
+  int64_t aus = 0;
+  for (int64_t first_au = 0; first_au < op.aus; first_au += THREADS) {
+    const Tile tile(op, first_au);
+    sum_over_samples<T, false>(op, tile, sums);
+    for (int au = 0; au < tile.aus; ++au) aus += sums[au].labels > 0;
   }
-  if (lane == 0) aus_of[warp] = aus;
-  __syncthreads();
-  aus = 0;
-  for (int other = 0; other < WARPS; ++other) aus += aus_of[other];
-  const double softmax = static_cast<double>(widen(*grad_softmax)) / aus;
-  const double dice = static_cast<double>(widen(*grad_dice)) / aus;
-  for (int64_t au = warp; au < op.aus; au += WARPS) {
-    const AuSums sums = sum_over_samples<T>(op, au, lane);
-    const double weight = weight_of<C>(op, au);
-    for (int64_t n = lane; n < op.samples; n += WARP) {
-      const Label<C> label = label_of<T>(op, n, au);
-      const double gradient = label.valid ? margin_gradient(op, label, sums, weight * softmax, weight * dice) : 0.0;
-      grad_logits[(2 * n) * op.aus + au] = narrow<T>(static_cast<C>(-gradient));
-      grad_logits[(2 * n + 1) * op.aus + au] = narrow<T>(static_cast<C>(gradient));
-    }
+  for (int64_t first_au = 0; first_au < op.aus; first_au += THREADS) {
+    const Tile tile(op, first_au);
+    if (op.aus > THREADS) sum_over_samples<T, false>(op, tile, sums);
+    const AuSums& of_au = sums[tile.au];
+    const int64_t au = first_au + tile.au;
+    const C weight = static_cast<C>(weight_of<C>(op, au)) / static_cast<C>(aus);
+    const C softmax = weight * widen(*grad_softmax), dice = weight * widen(*grad_dice);
+    for_each_label<T>(op, tile, [&](int64_t n, const Label<C>& label) {
+      C gradient = 0;
+      if (label.valid) {
+        const MarginGradient<C> margin(op, label, of_au);
+        gradient = softmax * margin.softmax + dice * margin.dice;
+      }
+      grad_logits[2 * n * op.aus + au] = narrow<T>(-gradient);
+      grad_logits[(2 * n + 1) * op.aus + au] = narrow<T>(gradient);
+    });
   }
 }
 
@@ -151,7 +189,7 @@ __global__ void backward_kernel(SoftmaxDiceLoss op, const T* grad_softmax, const
 void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice, CudaStream stream) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
-    launch(&forward_kernel<T>, 1, WARP * WARPS, stream, op, static_cast<T*>(softmax), static_cast<T*>(dice));
+    launch(&forward_kernel<T>, 1, THREADS, stream, op, static_cast<T*>(softmax), static_cast<T*>(dice));
   });
 }
 
@@ -159,7 +197,7 @@ void softmax_dice_loss_backward_cuda(const SoftmaxDiceLoss& op, const void* grad
                                      void* grad_logits, CudaStream stream) {
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
-    launch(&backward_kernel<T>, 1, WARP * WARPS, stream, op, static_cast<const T*>(grad_softmax),
+    launch(&backward_kernel<T>, 1, THREADS, stream, op, static_cast<const T*>(grad_softmax),
            static_cast<const T*>(grad_dice), static_cast<T*>(grad_logits));
   });
 }

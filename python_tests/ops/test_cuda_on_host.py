@@ -274,17 +274,18 @@ def check_region_batch_norm(
     training: bool = True,
     affine: bool = True,
     relu: bool = True,
-    side_by_side: int = 0,
+    margin: tuple[int, int] = (0, 0),
 ) -> None:
-    """The input is cut out of an image with `side_by_side` more channels before and behind."""
+    """The input is cut out of an image that has so many more channels and columns on each side."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    whole = draw(batch, channels + 2 * side_by_side, *size) + 0.5  # means are not near 0
+    (height, width), (before, left) = size, margin
+    whole = draw(batch, channels + 2 * before, height, width + 2 * left) + 0.5  # means are not near 0
     whole = whole.to(dtype).contiguous(memory_format=layout)
-    input = whole[:, side_by_side : side_by_side + channels]
+    input = whole[:, before : before + channels, :, left : left + width]
     compute = compute_type(input)
     parameters = [draw(*grid, channels).to(compute) for _ in range(3)]
     parameters.append(torch.rand(*grid, channels, generator=generator).to(compute) + 0.1)
@@ -335,8 +336,9 @@ def test_region_batch_norm(
         dict(channels=20, batch=9, size=(12, 40), grid=(1, 1)),
         dict(channels=33, batch=8, size=(12, 8), grid=(2, 2), relu=False),
         dict(channels=272, batch=2, size=(2, 3), grid=(1, 2)),  # more channels than a block has
-        dict(channels=16, side_by_side=8, size=(8, 16)),
-        dict(channels=16, side_by_side=1, size=(8, 16)),  # not on a vector's border
+        dict(channels=16, margin=(8, 0), size=(8, 16)),
+        dict(channels=16, margin=(1, 0), size=(8, 16)),  # not on a vector's border
+        dict(channels=8, margin=(0, 8), size=(8, 16), grid=(1, 1)),  # rows that do not join
         dict(channels=8, batch=9, size=(1, 1), grid=(1, 1)),
     ],
     ids=str,
@@ -347,18 +349,23 @@ def test_region_batch_norm_shapes(
     check_region_batch_norm(library, **case, layout=layout, dtype=dtype)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_region_batch_norm_far_from_zero(library: ctypes.CDLL, layout: torch.memory_format) -> None:
+def test_region_batch_norm_far_from_zero(
+    library: ctypes.CDLL, layout: torch.memory_format, dtype: torch.dtype, tolerance: float
+) -> None:
     """A mean of ten thousand deviations, and an outlier where sums begin, cost the variance no digits."""
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(9, 8, 24, 24, generator=generator) + 1e4
+    values = torch.randn(9, 8, 4, 160, generator=torch.Generator().manual_seed(0), dtype=dtype) + 1e4
     values[0, :, 0, 0] = 0
     input = values.contiguous(memory_format=layout)
     nothing: list[Tensor | None] = [None] * 4
-    *_, mean, var = region_batch_norm(library, input, nothing, input, (1, 1), True, False)
-    exact = input.double().transpose(0, 1).flatten(1)
-    torch.testing.assert_close(mean.double().view(8), exact.mean(1), rtol=1e-7, atol=0)
-    torch.testing.assert_close(var.double().view(8), exact.var(1), rtol=1e-6, atol=0)
+    *_, mean, var = region_batch_norm(library, input, nothing, input, (1, 3), True, False)
+    exact_mean, exact_var = (torch.zeros(1, 3, 8, dtype=torch.float64) for _ in range(2))
+    reference.region_batch_norm(
+        input.double(), None, None, exact_mean, exact_var, grid=(1, 3), training=True, momentum=1.0
+    )
+    torch.testing.assert_close(mean.double(), exact_mean, rtol=4 * torch.finfo(dtype).eps, atol=0)
+    torch.testing.assert_close(var.double(), exact_var, rtol=tolerance, atol=0)
 
 
 def test_region_batch_norm_of_constants(library: ctypes.CDLL) -> None:
