@@ -21,7 +21,7 @@ export PYTHONPATH=$work/site
 repository=$PWD
 cd "$work"  # from the root the source tree would be imported
 "$python" -c "from jaa_ext import _C; assert _C.__file__.startswith('$work'), _C.__file__"
-# The kernels of test_cuda_on_host.py run under sanitizers there; test_speed.py would time the sanitizers.
-"$python" -m pytest -q -p no:cacheprovider --rootdir "$repository" -c "$repository/pyproject.toml" \
-  "$repository/python_tests/ops" --ignore "$repository/python_tests/ops/test_cuda_on_host.py" \
-  --ignore "$repository/python_tests/ops/test_speed.py" "$@"
+# The CUDA kernels run under sanitizers in test_cuda_harness.py; test_speed.py would time the sanitizers.
+tests=$repository/python_tests/ops
+"$python" -m pytest -q -p no:cacheprovider --rootdir "$repository" -c "$repository/pyproject.toml" "$tests" \
+  --ignore "$tests/test_cuda_on_host.py" --ignore "$tests/test_cuda_harness.py" --ignore "$tests/test_speed.py" "$@"

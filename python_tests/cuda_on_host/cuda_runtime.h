@@ -82,8 +82,7 @@ template <typename V>
 V shuffle(unsigned mask, V value, int source, int line) {
   static_assert(sizeof(V) == 4 || sizeof(V) == 8, "CUDA shuffles values of 4 or 8 bytes");
   const Lanes<V> values = gather(mask, value, line);
-  if (source < 0 || source >= WARP || (mask >> source & 1) == 0)
-    fail(line, "a shuffle reads a lane outside its mask");
+  if (source < 0 || source >= WARP || (mask >> source & 1) == 0) fail(line, "a shuffle reads outside its mask");
   return values[source];
 }
 

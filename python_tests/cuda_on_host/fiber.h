@@ -30,7 +30,7 @@ class Fiber {
 #ifdef __x86_64__
   void* stack_pointer_ = nullptr;
 #else
-  ucontext_t context_;
+  ucontext_t context_ = {};
 #endif
   void* sanitizer_ = nullptr;
 };

@@ -53,6 +53,8 @@ bool unfinished = false;  // the last launch failed
 
 std::string at_line(int line, const std::string& what) { return "line " + std::to_string(line) + ": " + what; }
 
+[[noreturn]] void throw_at(int line, const std::string& what) { throw std::runtime_error(at_line(line, what)); }
+
 int in_order(int place) { return backwards ? threads - 1 - place : place; }
 
 void set_current(int index) {
@@ -98,73 +100,62 @@ Fiber* new_fiber(int index) {
   return &fibers[index];
 }
 
-void synchronise(const std::vector<int>& group, void* at) {
-  std::vector<Fiber*> members;
-  for (const int index : group) members.push_back(thread[index].fiber);
-  Fiber::synchronise(members, at);
-}
-
 void synchronise_everything() {
+  if (!Fiber::sanitizes_threads()) return;
   std::vector<Fiber*> all = {&scheduler};
   for (Fiber& fiber : fibers) all.push_back(&fiber);
   Fiber::synchronise(all, &fibers);
 }
 
-// Of each warp's lanes all those in the mask must be at one instruction.
-void meet_in_warps() {
-  for (int first = 0; first < threads; first += WARP) {
-    unsigned met = 0;
-    for (int lane = 0; lane < WARP && first + lane < threads; ++lane) {
-      const Thread& self = thread[first + lane];
-      if (self.state != State::in_warp || (met >> lane & 1) != 0) continue;
-      std::vector<int> group;
-      for (int partner = 0; partner < WARP; ++partner) {
-        if ((self.mask >> partner & 1) == 0) continue;
-        const int index = first + partner;
-        const Thread& other = thread[index];
-        if (index >= threads || other.state != State::in_warp || other.line != self.line || other.mask != self.mask) {
-          throw std::runtime_error(
-              at_line(self.line, "lane " + std::to_string(partner) + " is missing from an instruction of its warp"));
-        }
-        std::copy_n(other.given, other.words, gathered[index]);
-        group.push_back(index);
+// Of a warp, all lanes in the mask of one that waits must wait at the same instruction.
+void meet_in_warp(int first) {
+  static std::vector<Fiber*> group;
+  unsigned met = 0;
+  for (int lane = 0; lane < WARP && first + lane < threads; ++lane) {
+    const Thread& self = thread[first + lane];
+    if (self.state != State::in_warp || (met >> lane & 1) != 0) continue;
+    if ((self.mask >> lane & 1) == 0) throw_at(self.line, "lane " + std::to_string(lane) + " is not in its own mask");
+    group.clear();
+    for (int partner = 0; partner < WARP; ++partner) {
+      if ((self.mask >> partner & 1) == 0) continue;
+      const int index = first + partner;
+      const Thread& other = thread[index];
+      if (index >= threads || other.state != State::in_warp || other.line != self.line || other.mask != self.mask) {
+        throw_at(self.line, "lane " + std::to_string(partner) + " is missing from an instruction of its warp");
       }
-      if ((self.mask >> lane & 1) == 0) {
-        throw std::runtime_error(at_line(self.line, "lane " + std::to_string(lane) + " is not in its own mask"));
-      }
-      if (self.words == 0) synchronise(group, &thread[group[0]]);
-      met |= self.mask;
+      std::copy_n(other.given, other.words, gathered[index]);
+      group.push_back(other.fiber);
     }
+    met |= self.mask;
+    if (self.words == 0) Fiber::synchronise(group, &thread[first + lane]);
   }
 }
 
-void meet_at_barrier(const std::vector<int>& waiting) {
-  for (const int index : waiting) {
-    if (thread[index].line != thread[waiting[0]].line) {
-      throw std::runtime_error(at_line(thread[index].line, "threads wait at different barriers"));
-    }
+void meet_at_barrier(const Thread& first) {
+  std::vector<Fiber*> block;
+  for (int index = 0; index < threads; ++index) {
+    const Thread& other = thread[index];
+    if (other.state != State::at_barrier) throw_at(first.line, "some threads never reach a barrier");
+    if (other.line != first.line) throw_at(first.line, "threads wait at different barriers");
+    block.push_back(other.fiber);
   }
-  if (static_cast<int>(waiting.size()) < threads) {
-    throw std::runtime_error(at_line(thread[waiting[0]].line, "some threads never reach a barrier"));
-  }
-  synchronise(waiting, &threads);
+  Fiber::synchronise(block, &threads);
 }
 
 // The state of the threads that go on; `ended` once all have.
 State meet() {
   bool in_warps = false;
-  std::vector<int> waiting;
-  for (int place = 0; place < threads; ++place) {
-    const int index = in_order(place);
+  const Thread* at_barrier = nullptr;
+  for (int index = 0; index < threads; ++index) {
     in_warps |= thread[index].state == State::in_warp;
-    if (thread[index].state == State::at_barrier) waiting.push_back(index);
+    if (thread[index].state == State::at_barrier) at_barrier = &thread[index];
   }
   if (in_warps) {
-    meet_in_warps();
+    for (int first = 0; first < threads; first += WARP) meet_in_warp(first);
     return State::in_warp;
   }
-  if (waiting.empty()) return State::ended;
-  meet_at_barrier(waiting);
+  if (at_barrier == nullptr) return State::ended;
+  meet_at_barrier(*at_barrier);
   return State::at_barrier;
 }
 
@@ -181,35 +172,46 @@ void run_block() {
   }
 }
 
-// Shared memory of a fixed size is this library's thread_local memory.
-void forget_static_shared_memory() {
+struct Memory {
+  unsigned char* begin;
+  size_t bytes;
+};
+
+// Shared memory of a size known to the compiler is this library's thread_local memory.
+Memory static_shared_memory() {
   static thread_local unsigned char inside;
-  const auto fill = [](dl_phdr_info* library, size_t, void* address) {
-    for (int i = 0; i < library->dlpi_phnum; ++i) {
-      if (library->dlpi_phdr[i].p_type != PT_TLS) continue;
+  Memory memory = {&inside, 0};
+  const auto find = [](dl_phdr_info* library, size_t, void* result) {
+    auto& memory = *static_cast<Memory*>(result);
+    auto* const begin = static_cast<unsigned char*>(library->dlpi_tls_data);
+    for (int i = 0; begin != nullptr && i < library->dlpi_phnum; ++i) {
       const size_t bytes = library->dlpi_phdr[i].p_memsz;
-      auto* const begin = static_cast<unsigned char*>(library->dlpi_tls_data);
-      if (begin == nullptr || address < begin || address >= begin + bytes) continue;
-      std::memset(begin, 0xff, bytes);
+      if (library->dlpi_phdr[i].p_type != PT_TLS || memory.begin < begin || memory.begin >= begin + bytes) continue;
+      memory = {begin, bytes};
       return 1;
     }
     return 0;
   };
-  dl_iterate_phdr(fill, &inside);
+  dl_iterate_phdr(find, &memory);
+  return memory;
 }
 
-int most_shared_bytes() {
+int shared_bytes_of_multiprocessor() {
   switch (compute_capability) {
     case 75:
       return 64 << 10;
     case 80:
-      return 163 << 10;
+      return 164 << 10;
     case 86:
     case 89:
-      return 99 << 10;
+      return 100 << 10;
     default:
-      return 227 << 10;
+      return 228 << 10;
   }
+}
+
+int most_shared_bytes() {  // of a block; from 8.0 on a part is reserved
+  return shared_bytes_of_multiprocessor() - (compute_capability < 80 ? 0 : 1 << 10);
 }
 
 }  // namespace
@@ -232,13 +234,14 @@ void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
     __asan_unpoison_memory_region(stacks(), MOST_THREADS * STACK_BYTES);
   }
   unfinished = true;
+  const Memory statics = static_shared_memory();
   blockDim.x = static_cast<unsigned>(threads);
   gridDim.x = static_cast<unsigned>(std::min(blocks, most_blocks));
   for (unsigned place = 0; place < gridDim.x; ++place) {
     blockIdx.x = backwards ? gridDim.x - 1 - place : place;
     synchronise_everything();
     std::memset(shared, 0xff, shared_bytes);  // not numbers
-    forget_static_shared_memory();
+    std::memset(statics.begin, 0xff, statics.bytes);
     synchronise_everything();
     run_block();
   }
@@ -286,7 +289,7 @@ void check_capability(int least, int line) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   using namespace cuda_on_host;
   *value = attribute == cudaDevAttrMultiProcessorCount                ? multiprocessors
-           : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? 228 << 10
+           : attribute == cudaDevAttrMaxSharedMemoryPerMultiprocessor ? shared_bytes_of_multiprocessor()
            : attribute == cudaDevAttrComputeCapabilityMajor           ? compute_capability / 10
                                                                       : compute_capability % 10;
   return cudaSuccess;

@@ -36,7 +36,7 @@ struct Matrices {  // BFloat16 and Half: m16n8k16
     return jaa_ext::widen(T{static_cast<uint16_t>(half == 0 ? packed : packed >> 16)});
   }
   static Fragments fragments(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    Fragments result;
+    Fragments result = {};
     for (int i = 0; i < 8; ++i) result.a[i] = number(a[i / 2], i % 2);
     for (int i = 0; i < 4; ++i) result.b[i] = number(b[i / 2], i % 2);
     return result;
@@ -57,7 +57,7 @@ struct Matrices<float> {  // TensorFloat-32: m16n8k8
   static constexpr int K = 8;
   static float number(uint32_t bits) { return jaa_ext::detail::bit_cast<float>(bits & 0xffffe000); }
   static Fragments fragments(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    Fragments result;
+    Fragments result = {};
     for (int i = 0; i < 4; ++i) result.a[i] = number(a[i]);
     for (int i = 0; i < 2; ++i) result.b[i] = number(b[i]);
     return result;
@@ -120,8 +120,8 @@ void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[
   cuda_on_host::check_capability(std::is_same_v<T, Half> ? 75 : 80, line);
   const auto lanes = cuda_on_host::gather(cuda_on_host::WHOLE_WARP, Matrices::fragments(a, b), line);
   const int lane = cuda_on_host::lane();
-  for (int i = 0; i < 4;
-       ++i) {  // row = groupID for c0, c1 and groupID + 8 for c2, c3; col = threadID_in_group * 2 + (i & 1)
+  // row = groupID for c0, c1 and groupID + 8 for c2, c3; col = threadID_in_group * 2 + (i & 1)
+  for (int i = 0; i < 4; ++i) {
     const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
     double sum = sums[i];
     for (int k = 0; k < Matrices::K; ++k) {

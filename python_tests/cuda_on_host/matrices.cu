@@ -1,5 +1,4 @@
-// A product of small matrices by one warp and two of the same sum with the matrix instructions: what they are tested
-// with, here and on a GPU.
+// A product of small matrices by one warp: what the matrix instructions are tested with, on the CPU or a GPU.
 #include "common/launch.cuh"
 #include "common/warp.cuh"
 

@@ -1,4 +1,4 @@
-// A reversal of 64 values by one block, right or with one mistake: what running on the CPU must find. And shuffles.
+// A reversal of 64 values by one block, right or with one mistake that running on the CPU must find; and shuffles.
 #include "common/launch.cuh"
 #include "common/warp.cuh"
 

@@ -1,4 +1,4 @@
-"""What runs the CUDA kernels on the CPU: it finds mistakes, knows the instructions, and sanitizers see it."""
+"""Running CUDA kernels on the CPU: planted mistakes are found, instructions are right, the kernels are clean."""
 
 import ctypes
 import os
@@ -78,7 +78,7 @@ def test_shuffles(library: ctypes.CDLL, lanes: int) -> None:
         return [result]
 
     if lanes < 32:
-        with pytest.raises(RuntimeError, match="a shuffle reads a lane outside its mask"):
+        with pytest.raises(RuntimeError, match="a shuffle reads outside its mask"):
             shuffled()
         return
     (result,) = in_every_order(library, shuffled)
@@ -179,8 +179,7 @@ def with_thread_sanitizer(tmp_path_factory: pytest.TempPathFactory) -> Python:
     options = {"TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1"}
     folder = tmp_path_factory.mktemp("thread")
     command, environment = sanitized_python(folder, "libtsan.so", options, "-fsanitize=thread")
-    # Address randomisation can put things where ThreadSanitizer wants its own; where it cannot be switched
-    # off (some containers), that is left to luck.
+    # Highly random addresses keep ThreadSanitizer from starting; some containers insist on them.
     fixed_addresses = ["setarch", "-R"]
     try:
         subprocess.run([*fixed_addresses, "true"], check=True, capture_output=True)
