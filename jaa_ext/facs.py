@@ -110,5 +110,6 @@ def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
 
 def eye_distance(landmarks: Tensor) -> Tensor:
     """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
-    left, right = (landmarks[..., list(eye), :].mean(-2) for eye in (LEFT_EYE, RIGHT_EYE))
+    # Slices: an index list would be copied to the GPU, which a CUDA graph cannot hold.
+    left, right = (landmarks[..., eye[0] : eye[-1] + 1, :].mean(-2) for eye in (LEFT_EYE, RIGHT_EYE))
     return (right - left).square().sum(-1).sqrt()

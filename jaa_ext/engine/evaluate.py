@@ -14,7 +14,7 @@ from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.device import resolve_device
 from jaa_ext.engine.metrics import Metrics, Scores
-from jaa_ext.engine.runtime import ignore_interrupts
+from jaa_ext.engine.runtime import ignore_interrupts, reading_workers
 from jaa_ext.facs import NUM_LANDMARKS
 from jaa_ext.models import JAANet, JAANetConfig
 
@@ -25,7 +25,7 @@ def evaluate(
     *,
     batch_size: int = 16,
     device: torch.device | str | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     predictions: Path | None = None,
 ) -> Scores:
     """Score a model on the central crops of a data set, in float32.
@@ -35,7 +35,7 @@ def evaluate(
         dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
         batch_size: faces at a time.
         device: see `jaa_ext.device.resolve_device`; None for where the model is.
-        workers: processes that read images; 0 reads in this one.
+        workers: processes that read images; 0 reads in this one. None: see `Recipe.workers`.
         predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
             up to the first slash), each AU's label (-1 missing) and probability, the predicted landmarks in
             pixels of the crop, and the model's note.
@@ -55,7 +55,7 @@ def evaluate(
         Crops(dataset, model.config.image_size, train=False),
         batch_size,
         sampler=[(0, i) for i in range(len(dataset))],
-        num_workers=workers,
+        num_workers=reading_workers(workers, device),
         worker_init_fn=ignore_interrupts,
     )
     metrics = Metrics(dataset.aus, note=getattr(model, "note", ""))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator, model_validator
 
 from jaa_ext import facs
 from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
@@ -205,6 +205,15 @@ class Step(_Section):
     """lambda1 in this step, in place of `loss.align`."""
 
 
+class TrainerSection(_Section):
+    """How the iterations are run; the results are the same."""
+
+    cuda_graph: bool = False
+    """Whether a GPU replays the training step as one CUDA graph: faster where launching its kernels takes
+    longer than running them (small batches, fast GPUs). The first iterations of each step of the recipe, and
+    batches that are not full, run kernel by kernel."""
+
+
 class Recipe(_Section):
     """A training run. Equal recipes on the same machine give the same bits."""
 
@@ -213,14 +222,26 @@ class Recipe(_Section):
     model: Model
     data: Data
     batch_size: Count
-    workers: Whole = 0
-    """Processes that read the training images; 0 reads in the training process."""
+    workers: Whole | None = None
+    """Processes that read the training images; 0 reads in the training process. None: with a GPU one for each
+    processor, up to 16; else 0."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    trainer: TrainerSection = TrainerSection()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, description="a list of steps")]
     checkpoint_every: Count = 500
     """Iterations (optimizer steps) between two checkpoints; the end of an epoch has one too."""
+
+    @field_validator("trainer")
+    @classmethod
+    def _capturable(cls, trainer: TrainerSection, info: ValidationInfo) -> TrainerSection:
+        if trainer.cuda_graph and info.data.get("precision") == "16-mixed":
+            raise ValueError(
+                'cuda_graph=true needs precision "32-true" or "bf16-mixed", got "16-mixed", whose loss scale the '
+                "host adapts in every iteration"
+            )
+        return trainer
 
     @property
     def epochs(self) -> int:

@@ -26,6 +26,13 @@ def make_fabric(device: str, precision: Any) -> Fabric:
     )
 
 
+def reading_workers(workers: int | None, device: torch.device) -> int:
+    """Processes that read images. None: with a GPU one for each processor, up to 16; else 0."""
+    if workers is not None:
+        return workers
+    return min(16, os.cpu_count() or 1) if device.type == "cuda" else 0
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next tensors; does nothing where it is not glibc.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
+from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
 from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.recipe import Recipe, Step
@@ -28,6 +31,7 @@ from jaa_ext.engine.runtime import (
     interruptible,
     keep_freed_memory,
     make_fabric,
+    reading_workers,
 )
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.models import JAANet, JAAOutput, save_model
@@ -103,6 +107,17 @@ class _Stage:
     """The model, set up by Fabric."""
     optimizer: Any
     criterion: JointLoss
+    run: Callable[[Tensor, Tensor, Tensor], _Iteration] = field(init=False)
+    """An iteration by a batch's images, labels and landmarks."""
+
+
+class _Iteration(NamedTuple):
+    """What an iteration leaves on the device."""
+
+    names: tuple[str, ...]
+    losses: Tensor
+    """(terms,) by the names."""
+    output: JAAOutput
 
 
 class Trainer:
@@ -119,6 +134,8 @@ class Trainer:
                 raise ValueError(f"the model has AUs {list(config.aus)}, but the data has {list(data.aus)}")
 
         self.fabric = make_fabric(device, recipe.precision)
+        if recipe.trainer.cuda_graph:
+            require_cuda(self.fabric.device)
         torch.manual_seed(recipe.seed)
         self.model = JAANet(config)
         self.model.note = recipe.data.note
@@ -130,11 +147,12 @@ class Trainer:
             self._trained(step)  # a step that does not fit is found before the first one has run
 
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed)
+        workers = reading_workers(recipe.workers, self.fabric.device)
         loader: DataLoader[Any] = DataLoader(
             Crops(self.train_set, config.image_size, train=True, seed=recipe.seed),
             batch_sampler=self.batches,
-            num_workers=recipe.workers,
-            persistent_workers=recipe.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=self.fabric.device.type == "cuda",
             worker_init_fn=ignore_interrupts,
             generator=torch.Generator(),
@@ -192,9 +210,13 @@ class Trainer:
         for name, child in self.model.named_children():
             child.requires_grad_(name in trained)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(parameters, lr=step.lr, **self.recipe.optimizer.model_dump())
+        # The rate lies on the device, where a CUDA graph reads it anew in every iteration.
+        lr = torch.tensor(step.lr, device=self.fabric.device)
+        optimizer = torch.optim.SGD(parameters, lr=lr, fused=True, **self.recipe.optimizer.model_dump())
         if self._optimizer_state is not None and (self.epoch > first or self.batch > 0):
-            optimizer.load_state_dict(self._optimizer_state)
+            # Its momentum alone: the rest is the recipe's, and may be another optimizer's in older checkpoints.
+            settings = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": self._optimizer_state["state"], "param_groups": settings})
         self._optimizer_state = None
         loss = self.recipe.loss
         if step.align is not None:
@@ -202,6 +224,9 @@ class Trainer:
         criterion = JointLoss(loss, self.weight).to(self.fabric.device)
         module, stepper = self.fabric.setup(self.model, optimizer)
         stage = _Stage(step, first, trained, module, stepper, criterion)
+        stage.run = partial(self._iterate, stage)
+        if self.recipe.trainer.cuda_graph:
+            stage.run = GraphedStep(stage.run, self.recipe.batch_size, self.fabric.device)
         while self.epoch < first + step.epochs:
             speed = self._train_one_epoch(stage)
             self._end_epoch(stage, speed)
@@ -216,11 +241,14 @@ class Trainer:
         name = f"{stage.step.name} {self.epoch + 1}/{self.recipe.epochs}"
         task = self.bar.add_task(name, total=per_epoch, completed=self.batch, text="")
         images, speed, start = 0, 0.0, time.perf_counter()
-        for batch in self.loader:
-            done = (self.epoch - stage.first) * per_epoch + self.batch
+        batches = iter(self.loader)
+        following = next(batches, None)
+        while (batch := following) is not None:
             for group in stage.optimizer.param_groups:
-                group["lr"] = learning_rate(stage.step, done, per_epoch)
-            losses = self._train_one_batch(stage, batch)
+                group["lr"].fill_(self._learning_rate(stage, self.batch))
+            iteration = self._train_one_batch(stage, batch)
+            following = next(batches, None)  # while a GPU computes
+            losses = self._losses(stage, batch, iteration)
             self.iteration += 1
             self.batch += 1
             self.sums = {key: self.sums.get(key, 0.0) + value for key, value in losses.items()}
@@ -239,30 +267,45 @@ class Trainer:
         self.bar.remove_task(task)
         return speed
 
-    def _train_one_batch(self, stage: _Stage, batch: dict[str, Any]) -> dict[str, float]:
-        image = normalize(batch["image"]).contiguous(memory_format=torch.channels_last)
+    def _train_one_batch(self, stage: _Stage, batch: dict[str, Any]) -> _Iteration:
+        return stage.run(batch["image"], batch["labels"], batch["landmarks"])
+
+    def _iterate(self, stage: _Stage, image: Tensor, labels: Tensor, landmarks: Tensor) -> _Iteration:
+        """The whole iteration on the device: the host reads nothing, and a CUDA graph can hold it."""
+        image = normalize(image).contiguous(memory_format=torch.channels_last)
         output = stage.module(image)
-        losses = stage.criterion(output, batch["labels"], batch["landmarks"])
+        losses = stage.criterion(output, labels, landmarks)
+        total = losses["total"].detach()
         self.fabric.backward(losses["total"])
-        # Read once the backward pass is under way, so that a GPU need not wait for it, but before the step.
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        # Makes the fused optimizer leave out the step if the loss is not finite (0 times it is not 0 then), of
+        # which `_losses` tells.
+        stage.optimizer.optimizer.found_inf = (0 * total).ne(0).float()
+        stage.optimizer.step()
+        stage.optimizer.zero_grad()
+        constants = {name: None if x is None else x.detach() for name, x in vars(output).items()}
+        return _Iteration(tuple(losses), torch.stack(list(losses.values())).detach(), JAAOutput(**constants))
+
+    def _losses(self, stage: _Stage, batch: dict[str, Any], iteration: _Iteration) -> dict[str, float]:
+        """The losses of an iteration, once it is over."""
+        values = dict(zip(iteration.names, iteration.losses.tolist(), strict=True))
         if not all(map(math.isfinite, values.values())):
             raise NonFiniteLoss(
                 f'the loss is not finite at iteration {self.iteration + 1} (step "{stage.step.name}", epoch '
-                f"{self.epoch + 1}): {_listed(values)}; samples {', '.join(_broken(stage, output, batch))}"
+                f"{self.epoch + 1}): {_listed(values)}; "
+                f"samples {', '.join(_broken(stage, iteration.output, batch))}"
             )
-        stage.optimizer.step()
-        stage.optimizer.zero_grad()
         return values
 
     def _end_epoch(self, stage: _Stage, speed: float) -> None:
-        batch_size, workers = self.recipe.batch_size, self.recipe.workers
-        predictions = self.out / "predictions.csv"
         scores = evaluate(
-            self.model, self.test_set, batch_size=batch_size, workers=workers, predictions=predictions
+            self.model,
+            self.test_set,
+            batch_size=self.recipe.batch_size,
+            workers=self.recipe.workers,
+            predictions=self.out / "predictions.csv",
         )
         losses = {name: value / self.batch for name, value in self.sums.items()}
-        lr = stage.optimizer.param_groups[0]["lr"]
+        lr = self._learning_rate(stage, self.batch - 1)
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         entry = {"epoch": self.epoch, "step": stage.step.name, "lr": lr, "losses": losses}
         self.history.append({**entry, "scores": scores.to_dict()})
@@ -276,6 +319,11 @@ class Trainer:
             markup=False,
             highlight=False,
         )
+
+    def _learning_rate(self, stage: _Stage, batch: int) -> float:
+        """That of a batch of the epoch under way."""
+        per_epoch = len(self.batches)
+        return learning_rate(stage.step, (self.epoch - stage.first) * per_epoch + batch, per_epoch)
 
     def _trained(self, step: Step) -> set[str]:
         """Names of the modules that a step trains; the model's variant may lack some that the step names."""

@@ -404,7 +404,7 @@ def test_the_rate_reaches_the_optimizer(tmp_path: Path, monkeypatch: pytest.Monk
 
     def spy(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
         values = whole(self, stage, batch)
-        seen.append(stage.optimizer.optimizer.param_groups[0]["lr"])
+        seen.append(float(stage.optimizer.optimizer.param_groups[0]["lr"]))
         return values
 
     monkeypatch.setattr(Trainer, "_train_one_batch", spy)
