@@ -138,6 +138,8 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     text.write_text("no image")
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(RECIPE.replace("lr: 0.01", "lr: fast"))
+    graphed = tmp_path / "graphed.yaml"
+    graphed.write_text(RECIPE + "trainer: {cuda_graph: true}\n")
     for arguments, sentence in {
         ("predict", text, "--weights", weights): "notes.png: is damaged, or not an image",
         ("predict", tmp_path / "missing.jpg", "--weights", weights): "missing.jpg: there is no such file",
@@ -147,6 +149,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("train", wrong): 'wrong.yaml: steps.0.lr: should be a number above 0, got "fast"',
         ("train", recipe, "--device", "tpu"): 'device must be "auto", "cpu", "cuda" or "cuda:<number>"',
         ("predict", photo, "--weights", weights, "--device", "tpu"): "device must be",
+        ("train", graphed, "--device", "cpu"): "trainer.cuda_graph=true needs a CUDA device, got cpu",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
     }.items():

@@ -16,10 +16,10 @@ allocate what they keep, and the optimizer makes its momentum, none of which can
 
 
 class GraphedStep(Generic[Result]):
-    """A step of training that is recorded with the first full batch after `WARM_UP` others, and then replayed.
+    """A step of training, recorded when `WARM_UP` full batches have gone through it, then replayed for others.
 
-    Every batch trains the model once, as `step` would: recording runs no kernel, and the batches before it are
-    ordinary iterations. Batches that are not full go through `step`.
+    Every batch trains the model once, as `step` would: recording runs no kernel, and the batches before it
+    are ordinary iterations. So are those that are not full.
 
     Args:
         step: of tensors on the GPU. It does the same whatever their values, changes the model and the
@@ -31,8 +31,8 @@ class GraphedStep(Generic[Result]):
 
     def __init__(self, step: Callable[..., Result], batch_size: int, device: torch.device) -> None:
         self.step, self.batch_size, self.device = step, batch_size, device
-        # Gradients are accumulated on the stream that a parameter was first used on: so one for warming up and
-        # recording, which must not depend on work outside.
+        # One for warming up and recording: autograd adds a gradient on the stream that its parameter was first
+        # used on, and what is recorded must not wait for another one.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.warm_up = WARM_UP
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -63,7 +63,7 @@ class GraphedStep(Generic[Result]):
         return result
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
-        self.inputs = tuple(torch.empty_like(given) for given in inputs)
+        self.inputs = tuple(given.clone() for given in inputs)
         self.graph = torch.cuda.CUDAGraph()
         # Other threads may go on: the data loader's pins memory.
         with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from jaa_ext import facs
 from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
@@ -238,8 +247,8 @@ class Recipe(_Section):
     def _capturable(cls, trainer: TrainerSection, info: ValidationInfo) -> TrainerSection:
         if trainer.cuda_graph and info.data.get("precision") == "16-mixed":
             raise ValueError(
-                'cuda_graph=true needs precision "32-true" or "bf16-mixed", got "16-mixed", whose loss scale the '
-                "host adapts in every iteration"
+                'cuda_graph=true needs precision "32-true" or "bf16-mixed", got "16-mixed", whose loss scale '
+                "the host adapts in every iteration"
             )
         return trainer
 

@@ -23,6 +23,7 @@ from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
 from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
+from jaa_ext.engine.precision import CastAtOnce
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.run import Log, open_run
 from jaa_ext.engine.runtime import (
@@ -214,7 +215,7 @@ class Trainer:
         lr = torch.tensor(step.lr, device=self.fabric.device)
         optimizer = torch.optim.SGD(parameters, lr=lr, fused=True, **self.recipe.optimizer.model_dump())
         if self._optimizer_state is not None and (self.epoch > first or self.batch > 0):
-            # Its momentum alone: the rest is the recipe's, and may be another optimizer's in older checkpoints.
+            # Its momentum alone: the settings are the recipe's, and older checkpoints have others.
             settings = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": self._optimizer_state["state"], "param_groups": settings})
         self._optimizer_state = None
@@ -222,7 +223,7 @@ class Trainer:
         if step.align is not None:
             loss = loss.model_copy(update={"align": step.align})
         criterion = JointLoss(loss, self.weight).to(self.fabric.device)
-        module, stepper = self.fabric.setup(self.model, optimizer)
+        module, stepper = self.fabric.setup(CastAtOnce(self.model), optimizer)
         stage = _Stage(step, first, trained, module, stepper, criterion)
         stage.run = partial(self._iterate, stage)
         if self.recipe.trainer.cuda_graph:
@@ -277,8 +278,8 @@ class Trainer:
         losses = stage.criterion(output, labels, landmarks)
         total = losses["total"].detach()
         self.fabric.backward(losses["total"])
-        # Makes the fused optimizer leave out the step if the loss is not finite (0 times it is not 0 then), of
-        # which `_losses` tells.
+        # Makes the fused optimizer leave out the step if the loss is not finite (0 times it is not 0 then),
+        # of which `_losses` tells.
         stage.optimizer.optimizer.found_inf = (0 * total).ne(0).float()
         stage.optimizer.step()
         stage.optimizer.zero_grad()

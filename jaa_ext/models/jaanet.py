@@ -361,14 +361,24 @@ class Attended(NamedTuple):
 class AdaptiveAttention(nn.Module):
     """Adaptive attention learning (paper, section 3.3): maps from landmarks, refined, and local features.
 
+    Padding removal is C(S(x, (m + 6) / m), m / (m + 6)) of (N, C, m, m): a bilinear zoom S to side m + 6,
+    then the crop C of its centre.
+
     Shape:
         pool2 (N, 8c, l/4, l/4), landmarks (N, 49, 2) -> `Attended`.
     """
+
+    without_padding: Tensor
+    enlargement: Tensor
 
     def __init__(self, config: JAANetConfig) -> None:
         super().__init__()
         self.config = config
         aus, c, side = len(config.aus), config.width, config.map_size // 8
+        if config.padding_removal:
+            size = config.map_size
+            self.register_buffer("without_padding", _zoom_matrix(size, size + 6)[3:-3], persistent=False)
+            self.register_buffer("enlargement", _zoom_matrix(size, size + 8), persistent=False)
         self.refinement = AttentionRefinement(aus, c) if config.refinement else None
         self.local_features = LocalFeatures(8 * c, c, aus)
         # Grouped convolutions of one point are the AUs' own linear layers, 20c * side^2 -> 8c -> 2.
@@ -388,7 +398,9 @@ class AdaptiveAttention(nn.Module):
         if self.refinement is not None:
             refined_maps = self.refinement(initial_maps)
             maps = scale_gradient(refined_maps, config.gradient_enhancement)
-        local = self.local_features(remove_padding(pool2) if config.padding_removal else pool2, maps)
+        if config.padding_removal:
+            pool2 = _zoom(pool2, self.without_padding)
+        local = self.local_features(pool2, maps)
 
         local_logits = None
         if self.local_head is not None:
@@ -403,8 +415,8 @@ class AdaptiveAttention(nn.Module):
         """The initial maps of side l/4 + 8 and the target maps of side l/4."""
         side = self.config.map_size
         if self.config.padding_removal:
-            target = remove_padding(self._draw_at(landmarks, side))
-            return _zoom(target, side + 8), target
+            target = _zoom(self._draw_at(landmarks, side), self.without_padding)
+            return _zoom(target, self.enlargement), target
         initial = self._draw_at(landmarks, side + 8)
         if self.config.target_maps == "drawn":
             return initial, self._draw_at(landmarks, side)
@@ -421,16 +433,24 @@ class AdaptiveAttention(nn.Module):
         )
 
 
-def remove_padding(x: Tensor) -> Tensor:
-    """C(S(x, (m + 6) / m), m / (m + 6)): zoom (N, C, m, m) to side m + 6, then crop its centre (section 3.3).
+def _zoom_matrix(size: int, side: int) -> Tensor:
+    """(side, size) float64: bilinear interpolation between pixel centres (``align_corners=False``) along an
+    axis."""
+    eye = torch.eye(size, dtype=torch.float64)
+    return F.interpolate(eye.unsqueeze(0), size=side, mode="linear")[0].T.contiguous()
 
-    S is read as bilinear interpolation between pixel centres (``align_corners=False``).
+
+def _zoom(x: Tensor, matrix: Tensor) -> Tensor:
+    """(N, C, m, m) to (N, C, n, n), channels_last, by an (n, m) matrix along both axes.
+
+    `F.interpolate` has no deterministic gradient on GPUs but by many small steps in float32.
     """
-    return _zoom(x, x.shape[-1] + 6)[..., 3:-3, 3:-3]
-
-
-def _zoom(x: Tensor, side: int) -> Tensor:
-    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+    batch, channels, size, _ = x.shape
+    with torch.autocast(x.device.type, enabled=False):
+        matrix = matrix.to(x.dtype)
+        rows = matrix @ x.permute(0, 2, 3, 1).reshape(batch, size, size * channels)
+        both = matrix @ rows.view(-1, size, channels)
+    return both.view(batch, len(matrix), len(matrix), channels).permute(0, 3, 1, 2)
 
 
 def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:

@@ -126,6 +126,12 @@ def test_a_written_recipe_reads_back_equal(tmp_path: Path) -> None:
             "optimizer: {momentum: 0}\nloss:",
             "mine.yaml: optimizer: nesterov needs a momentum above 0",
         ),
+        (
+            "batch_size: 4",
+            "batch_size: 4\nprecision: 16-mixed\ntrainer: {cuda_graph: true}",
+            'mine.yaml: trainer: cuda_graph=true needs precision "32-true" or "bf16-mixed", got "16-mixed"',
+        ),
+        ("batch_size: 4", "batch_size: 4\ntrainer: {graph: true}", 'the nearest known one is "cuda_graph"'),
         ("name: tiny", "name: [", "mine.yaml: not YAML: "),
     ],
 )  # fmt: skip
