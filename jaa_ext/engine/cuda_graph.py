@@ -16,7 +16,7 @@ allocate what they keep, and the optimizer makes its momentum, none of which can
 
 
 class GraphedStep(Generic[Result]):
-    """A step of training, recorded when `WARM_UP` full batches have gone through it, then replayed for others.
+    """A step of training, recorded when `WARM_UP` full batches have gone through it, replayed from then on.
 
     Every batch trains the model once, as `step` would: recording runs no kernel, and the batches before it
     are ordinary iterations. So are those that are not full.
@@ -31,8 +31,8 @@ class GraphedStep(Generic[Result]):
 
     def __init__(self, step: Callable[..., Result], batch_size: int, device: torch.device) -> None:
         self.step, self.batch_size, self.device = step, batch_size, device
-        # One for warming up and recording: autograd adds a gradient on the stream that its parameter was first
-        # used on, and what is recorded must not wait for another one.
+        # One for warming up and recording: autograd adds a gradient on the stream that its parameter was
+        # first used on, and what is recorded must not wait for another one.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.warm_up = WARM_UP
         self.graph: torch.cuda.CUDAGraph | None = None
