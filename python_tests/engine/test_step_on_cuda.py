@@ -17,18 +17,13 @@ import torch
 FAKE_CUDA = Path(__file__).parent / "fake_cuda"
 TORCH = Path(torch.__file__).parent
 
-PRESETS = ["released", "paper", "journal"]
-PRECISIONS = ["32-true", "bf16-mixed"]
+WANTED = [f"{name}:{kind}" for name in ("released", "paper", "journal") for kind in ("32-true", "bf16-mixed")]
 
 # What a CUDA graph cannot hold: the host waits for a value or a size, or makes a tensor that is copied.
 HOST = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique", "aten.lift_fresh"}
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """For LD_PRELOAD."""
-    if torch.backends.cuda.is_built():
-        return ""
+def compiled_device(tmp_path_factory: pytest.TempPathFactory) -> str:
     compiler = shutil.which("g++") or pytest.skip("there is no g++ to compile a CUDA device without a GPU")
     path = tmp_path_factory.mktemp("fake_cuda") / "device.so"
     options = ["-std=c++20", "-shared", "-fPIC", "-I", TORCH / "include", f"-Wl,-rpath,{TORCH / 'lib'}"]
@@ -37,14 +32,22 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module", params=[(p, q) for p in PRESETS for q in PRECISIONS], ids="-".join)
-def calls(request: pytest.FixtureRequest, device: str) -> list[dict[str, Any]]:
-    """The operations of an iteration, see fake_cuda/trace.py."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LD_PRELOAD": device}
-    command = [sys.executable, FAKE_CUDA / "trace.py", *request.param]
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """See fake_cuda/trace.py."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    if not torch.backends.cuda.is_built():
+        environment["LD_PRELOAD"] = compiled_device(tmp_path_factory)
+    command = [sys.executable, FAKE_CUDA / "trace.py", *WANTED]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(params=WANTED)
+def calls(request: pytest.FixtureRequest, traces: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The operations of an iteration."""
+    return traces[request.param]
 
 
 def test_the_host_is_not_needed(calls: list[dict[str, Any]]) -> None:
@@ -84,8 +87,7 @@ def test_features_are_channels_last(calls: list[dict[str, Any]]) -> None:
 
 
 def test_dtypes(calls: list[dict[str, Any]], request: pytest.FixtureRequest) -> None:
-    half = request.node.callspec.params["calls"][1] == "bf16-mixed"
-    low = "bfloat16" if half else "float32"
+    low = "bfloat16" if request.node.callspec.params["calls"].endswith("bf16-mixed") else "float32"
     dtypes: dict[str, set[tuple[str, ...]]] = {}
     for call in calls:
         if call["name"].startswith(("jaa_ext", "aten.convolution")):

@@ -1,6 +1,6 @@
-"""Runs an iteration of training on tensors of a GPU without data, and prints each operation as JSON.
+"""Runs iterations of training on tensors of a GPU without data, and prints their operations as JSON.
 
-trace.py recipe precision, with device.cpp, compiled, in LD_PRELOAD where torch is without CUDA.
+trace.py recipe:precision ..., with device.cpp, compiled, in LD_PRELOAD where torch is without CUDA.
 """
 
 import json
@@ -68,11 +68,7 @@ def describe(tensor):
     }
 
 
-def main(name, precision):
-    if not torch.cuda.is_available():
-        torch.cuda.amp.common.amp_definitely_not_available = lambda: False
-        torch.cuda.is_bf16_supported = lambda *_: True
-    _library.DEVICES = frozenset({*_library.DEVICES, "cuda"})  # their fakes are traced
+def trace(name, precision):
     recipe = load_recipe(name)
     config = recipe.model.config()
     plugin = MixedPrecision(precision, "cuda") if precision == "bf16-mixed" else Precision()
@@ -100,11 +96,15 @@ def main(name, precision):
         landmarks = torch.empty(batch, 49, 2, device="cuda")
         with Trace():
             Trainer._iterate(trainer, stage, image, labels, landmarks)  # makes the momentum
-        with Trace() as trace:
+        with Trace() as traced:
             Trainer._iterate(trainer, stage, image, labels, landmarks)
-    print(json.dumps(trace.calls))
+    return traced.calls
 
 
+if not torch.cuda.is_available():
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    torch.cuda.is_bf16_supported = lambda *_: True
+_library.DEVICES = frozenset({*_library.DEVICES, "cuda"})  # their fakes are traced
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    main(*sys.argv[1:])
+    print(json.dumps({wanted: trace(*wanted.split(":")) for wanted in sys.argv[1:]}))
