@@ -64,7 +64,7 @@ def test_growth(case: Case, device: str, comparison: Comparison) -> None:
 def prepare(what: str, network: Network, device: str) -> Callable[[], Any]:
     """A call at one size; the region convolution is that of the first block's 8 x 8 grid."""
     if what != "region_conv2d":
-        model = prepared(networks(replace(network, batch=2))[0], what).to(device)
+        model = prepared(networks(network.network)[0], what).to(device)
         batch = Batch.draw(network).to(device, torch.channels_last)
         return Step(model, batch, what, torch.float32)
 

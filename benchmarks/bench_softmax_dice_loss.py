@@ -19,7 +19,7 @@ class Case:
         return f"{self.samples} samples, {self.aus} AUs"
 
 
-CASES = [Case(16), Case(1024)]
+CASES = {"cpu": [Case(16), Case(1024)], "cuda": [Case(64), Case(1024)]}
 SMOKE_CASE = Case(5, aus=3)
 
 

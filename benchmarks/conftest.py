@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import time
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-import roofline
 import torch
-from comparison import Comparison
+from comparison import DTYPE, Comparison
 from pytest_benchmark.fixture import BenchmarkFixture
+from roofline import allow_tf32, measure
 
 from jaa_ext import _library
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
+PRECISIONS = {"cpu": ["float32", "bfloat16"], "cuda": ["float32", "TF32", "bfloat16"]}
 ROUNDS = 20
 SMOKE_ROUNDS = 2
 LOAD_AT_START = os.getloadavg()[0]
+STARTED = time.monotonic()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rounds", type=int, help="how often each formulation is timed (default 20, of whole networks 7)"
     )
+    group.addoption("--seconds", type=float, help="start no benchmark later than this after the beginning")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,22 +47,45 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--smoke"):
         torch.set_num_threads(1)  # tiny sizes, and perhaps a busy machine
     # float32 means float32, and cuDNN may search for its quickest algorithm.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    allow_tf32(False)
     torch.backends.cudnn.benchmark = True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a benchmark its ``case``s: its module's CASES, or with --smoke its SMOKE_CASE alone."""
-    if "case" in metafunc.fixturenames:
-        smoke = metafunc.config.getoption("--smoke")
-        cases = [metafunc.module.SMOKE_CASE] if smoke else metafunc.module.CASES
-        metafunc.parametrize("case", cases, ids=str)
+    """Give a benchmark its devices, cases and precisions, those that it asks for.
+
+    Cases are its module's CASES, a list, or lists by device; with --smoke SMOKE_CASE alone.
+    """
+    if "case" not in metafunc.fixturenames:
+        return
+    smoke, module = metafunc.config.getoption("--smoke"), metafunc.module
+    with_precision = "precision" in metafunc.fixturenames
+    names = ("device", "precision", "case") if with_precision else ("device", "case")
+    chosen = []
+    for device in DEVICES:
+        listed = module.CASES if isinstance(module.CASES, list) else module.CASES.get(device, [])
+        for case in [module.SMOKE_CASE] if smoke else listed:
+            for precision in PRECISIONS[device] if with_precision else [""]:
+                chosen.append((device, precision, case) if with_precision else (device, case))
+    metafunc.parametrize(names, chosen, ids=["-".join(map(str, values)) for values in chosen])
 
 
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    return request.param
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seconds = item.config.getoption("--seconds")
+    if seconds is not None and time.monotonic() - STARTED > seconds:
+        pytest.skip(f"not begun within --seconds {seconds:g}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A benchmark that does not fit this GPU's memory is skipped."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        pytest.skip(str(error).splitlines()[0])
+    finally:
+        if "cuda" in DEVICES:
+            torch.cuda.empty_cache()
 
 
 @pytest.fixture(params=[False, True], ids=["forward", "forward+backward"])
@@ -63,23 +93,33 @@ def backward(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    return request.param
+@pytest.fixture
+def dtype(precision: str) -> torch.dtype:
+    return DTYPE[precision]
 
 
 @pytest.fixture
-def comparison(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: str) -> Comparison:
+def comparison(
+    request: pytest.FixtureRequest, benchmark: BenchmarkFixture, device: str
+) -> Iterator[Comparison]:
     """The rounds are those of the command line, or ROUNDS of the module, or the default."""
+
+    def asked(name: str, default: Any) -> Any:
+        return request.getfixturevalue(name) if name in request.fixturenames else default
+
     smoke = request.config.getoption("--smoke")
     rounds = request.config.getoption("--rounds") or getattr(request.module, "ROUNDS", ROUNDS)
-    return Comparison(
+    precision = asked("precision", "float32")
+    allow_tf32(precision == "TF32")
+    yield Comparison(
         benchmark,
         device=device,
-        backward="backward" in request.fixturenames and request.getfixturevalue("backward"),
+        backward=asked("backward", False),
+        precision=precision,
         rounds=SMOKE_ROUNDS if smoke else rounds,
         smoke=smoke,
     )
+    allow_tf32(False)
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -90,23 +130,35 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         "cpu": cpu.get("brand_raw", cpu.get("arch", "")),
         "cpu_count": cpu.get("count"),
         "cpu_level": _C.build_info()["cpu_level"],
-        "gpu": torch.cuda.get_device_name() if "cuda" in DEVICES else None,
+        **gpu_facts(),
         "load_at_start": round(LOAD_AT_START, 2),
         "system": machine_info["system"],
         "python": machine_info["python_version"],
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "compiler": _C.build_info()["compiler"],
-        "roofline": {device: roofline.measure(device, _C.build_info()["cpu_level"]) for device in DEVICES},
+        "roofline": {device: measure(device, _C.build_info()["cpu_level"]) for device in DEVICES},
     }
     machine_info.clear()
     machine_info.update(facts)
+
+
+def gpu_facts() -> dict[str, str | None]:
+    if "cuda" not in DEVICES:
+        return {"gpu": None}
+    driver = "unknown"
+    if shutil.which("nvidia-smi"):
+        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+        driver = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    return {"gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda}
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:
     """Keep the file small: no single samples of pytest-benchmark's own timing, no repeated options."""
     commit = output_json["commit_info"]
     output_json["commit_info"] = {key: commit[key] for key in ("id", "time", "dirty")}
+    if "JAA_EXT_COMMIT" in os.environ:  # of a copy without its repository
+        output_json["commit_info"]["id"] = os.environ["JAA_EXT_COMMIT"]
     for entry in output_json["benchmarks"]:
         entry["stats"].pop("data", None)
         for key in ("options", "params", "param", "group"):

@@ -3,6 +3,8 @@
 The multiply-add peak is the better of a loop over registers, compiled here for the widest instruction set of
 the processor and run on all threads, and of a large matrix product (which knows matrix units, and is all
 there is without a compiler or on a GPU). The bandwidth is that of copying a tensor many times the last cache.
+A GPU has a peak for each precision: float32 without matrix units, TF32 and bfloat16 with them. Matrices are
+random: zeros take less power, and a GPU then runs faster than it ever does in earnest.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from comparison import DTYPE, DeviceClock, seconds_a_call
 
 LOOP = r"""
 #ifdef __x86_64__
@@ -59,18 +61,23 @@ LOOPS = {
 
 
 def measure(device: str, cpu_level: str) -> dict[str, Any]:
-    """GFLOP/s by dtype with how they were found, and GB/s read plus written by a copy."""
+    """GFLOP/s by precision with how they were found, and GB/s read plus written by a copy."""
     result: dict[str, Any] = {}
     loops = compiled_loops() if device == "cpu" else None
-    for dtype in (torch.float32, torch.bfloat16):
-        name = str(dtype).removeprefix("torch.")
-        found = {"matrix product": matmul_gflops(dtype, device)}
+    for name in ("float32", "bfloat16") if device == "cpu" else ("float32", "TF32", "bfloat16"):
+        found = {"matrix product": matmul_gflops(name, device)}
         if loops is not None and cpu_level in LOOPS[name]:
             loop = LOOPS[name][cpu_level]
             found[f"{loop} loop"] = loop_gflops(loops, loop)
         how = max(found, key=lambda key: found[key])
         result[name] = {"gflops": round(found[how]), "by": how}
     return {**result, "copy_gb_per_s": round(copy_gb_per_s(device), 1)}
+
+
+def allow_tf32(allow: bool) -> None:
+    """Whether float32 convolutions and matrix products on a GPU may multiply in TensorFloat-32."""
+    torch.backends.cudnn.allow_tf32 = allow
+    torch.backends.cuda.matmul.allow_tf32 = allow
 
 
 def compiled_loops() -> ctypes.CDLL | None:
@@ -99,11 +106,14 @@ def loop_gflops(loops: ctypes.CDLL, name: str) -> float:
         return threads * steps * OPERATIONS_A_STEP[name] / shortest(run) / 1e9
 
 
-def matmul_gflops(dtype: torch.dtype, device: str) -> float:
+def matmul_gflops(precision: str, device: str) -> float:
     side = 2048 if device == "cpu" else 8192
-    a = torch.rand(side, side, device=device).to(dtype)
+    a = torch.randn(side, side, device=device).to(DTYPE[precision])
     out = torch.empty_like(a)
-    return 2 * side**3 / shortest(lambda: torch.mm(a, a, out=out), device) / 1e9
+    allow_tf32(precision == "TF32")
+    seconds = shortest(lambda: torch.mm(a, a, out=out), device)
+    allow_tf32(False)
+    return 2 * side**3 / seconds / 1e9
 
 
 def copy_gb_per_s(device: str) -> float:
@@ -114,11 +124,7 @@ def copy_gb_per_s(device: str) -> float:
 
 def shortest(function: Callable[[], Any], device: str = "cpu") -> float:
     """Seconds of the shortest of five calls after one to warm up."""
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+    if device == "cuda":
+        clock = DeviceClock()
+        return min([clock.seconds(function, 100e-6) for _ in range(6)][1:])
+    return min([seconds_a_call(function, 1) for _ in range(6)][1:])
