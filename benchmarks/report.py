@@ -1,8 +1,8 @@
 """Tables and plots of benchmark results: ``python benchmarks/report.py benchmarks/results/*.json``.
 
 Prints Markdown tables, and draws one plot for each op beside the file, ``<file>-<op>.png``. With ``--readme
-FILE`` the tables of the first result also replace what stands between two lines of that file:
-``<!-- benchmarks: begin -->`` and ``<!-- benchmarks: end -->``.
+FILE`` the tables of each result also replace what stands between two lines of that file:
+``<!-- benchmarks <name>: begin -->`` and ``<!-- benchmarks <name>: end -->``, for a result ``<name>.json``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from comparison import DTYPE
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -26,10 +27,12 @@ OURS = "jaa_ext"
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {
     OURS: "#D55E00",
+    "jaa_ext, CUDA graph": "#8C3D00",
     "cell loop": "#0072B2",
     "grouped convolution": "#009E73",
     "unfold + bmm": "#CC79A7",
     "torch.compile": "#F0E442",
+    "torch.compile, CUDA graph": "#A39A00",
     "ordinary convolution": "#999999",
     "eager reference": "#56B4E9",
     "nested Python loops": "#E69F00",
@@ -46,7 +49,6 @@ AXES = {  # name, power of the number of multiplications
     "width": ("unit width c (channels)", 2),
     "image_size": ("image side (pixels)", 2),
 }
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 Run = dict[str, Any]
 """What `Comparison.run` left in ``extra_info``."""
@@ -55,58 +57,67 @@ Run = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="files of pytest --benchmark-json")
-    parser.add_argument("--readme", type=Path, help="file that gets the tables of the first result")
+    parser.add_argument("--readme", type=Path, help="file that gets the tables")
     arguments = parser.parse_args()
-    reports = []
     for path in arguments.files:
         result = json.loads(path.read_text(encoding="utf-8"))
-        runs = [benchmark["extra_info"] for benchmark in result["benchmarks"] if benchmark["extra_info"]]
-        reports.append(report(runs, result["machine_info"]))
-        print(f"## {path.stem}\n\n{reports[-1]}")
-        plot_all(runs, machine_line(result["machine_info"]), path)
-    if arguments.readme is not None:
-        replace_tables(arguments.readme, reports[0])
+        text = report(result)
+        print(f"## {path.stem}\n\n{text}")
+        plot_all(runs_of(result), machine_line(result), path)
+        if arguments.readme is not None:
+            replace_tables(arguments.readme, path.stem, text)
 
 
-def report(runs: list[Run], machine: dict[str, Any]) -> str:
-    """Machine, tables and how cost grows, in Markdown."""
-    parts = [machine_line(machine), *roofline_lines(machine)]
+def runs_of(result: dict[str, Any]) -> list[Run]:
+    return [benchmark["extra_info"] for benchmark in result["benchmarks"] if benchmark["extra_info"]]
+
+
+def report(result: dict[str, Any]) -> str:
+    """Machine, tables and how cost grows, in Markdown, from a file of pytest --benchmark-json."""
+    runs, roofs = runs_of(result), result["machine_info"].get("roofline", {})
+    devices = {run["device"] for run in runs}
+    parts = [
+        machine_line(result),
+        *(roof_line(name, roof) for name, roof in roofs.items() if name in devices),
+    ]
     growth = [run for run in runs if run["op"] == "growth"]
     for title, panel in panels(run for run in runs if run["op"] != "growth").items():
-        roof = machine.get("roofline", {}).get(panel[0]["device"])
-        parts.append(f"**{title}**\n\n{table(panel, roof)}")
+        parts.append(f"**{title}**\n\n{table(panel, roofs.get(panel[0]['device']))}")
     if growth:
         parts.append(f"**How time grows** (ms)\n\n{growth_table(growth)}")
     return "\n\n".join(parts) + "\n"
 
 
-def replace_tables(path: Path, text: str) -> None:
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        sys.exit(f"{path} must have the lines {BEGIN} and {END}, in this order")
+def replace_tables(path: Path, name: str, text: str) -> None:
+    begin, end = (f"<!-- benchmarks {name}: {word} -->" for word in ("begin", "end"))
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{path} must have the lines {begin} and {end}, in this order")
     path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
-def machine_line(machine: dict[str, Any]) -> str:
-    """The machine in words, without the facts that it lacks."""
+def machine_line(result: dict[str, Any]) -> str:
+    """The machine and what ran on it in words, without the facts that are not known."""
+    machine = result["machine_info"]
     facts = [
         machine["gpu"],
+        f"driver {machine['driver']}" if "driver" in machine else "",
+        f"CUDA {machine['cuda']}" if "cuda" in machine else "",
         f"{machine['cpu']} ({machine['cpu_level']})",
         f"{machine['torch_threads']} threads",
         f"torch {machine['torch']}",
+        f"commit {result['commit_info']['id'][:12]}",
         f"load {machine['load_at_start']} at the start",
     ]
     return ", ".join(fact for fact in facts if fact)
 
 
-def roofline_lines(machine: dict[str, Any]) -> list[str]:
-    return [
-        f"Peak of {device}: float32 {roof['float32']['gflops']} GFLOP/s ({roof['float32']['by']}), "
-        f"bfloat16 {roof['bfloat16']['gflops']} GFLOP/s ({roof['bfloat16']['by']}), "
-        f"copy {roof['copy_gb_per_s']} GB/s (read and written)."
-        for device, roof in machine.get("roofline", {}).items()
+def roof_line(device: str, roof: dict[str, Any]) -> str:
+    peaks = [
+        f"{name} {peak['gflops']} GFLOP/s ({peak['by']})" for name, peak in roof.items() if name in DTYPE
     ]
+    return f"Peak of {device}: {', '.join(peaks)}, copy {roof['copy_gb_per_s']} GB/s (read and written)."
 
 
 def panels(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -129,11 +140,14 @@ def columns(run: Run) -> dict[str, dict[str, Any]]:
 def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
     """Median milliseconds ± half the distance of the quartiles, in parentheses how many times ours.
 
-    "of the limit" is the time that the machine needs at least, over ours; "matched" names the largest error.
+    "of the limit" is the time that the machine needs at least, over ours; "launched" the time including the
+    launching of kernels, of ours and of the quickest other; "matched" names the largest error.
     """
     names = list(columns(runs[0]))
     limits = roof is not None and "operations" in runs[0]
-    header = ["ms (times ours)", *names, *(["ours of the limit"] if limits else []), "matched"]
+    launched = "launched_ms" in runs[0]["formulations"][0]
+    header = ["ms (times ours)", *names, *(["ours of the limit"] if limits else [])]
+    header += [*(["launched"] if launched else []), "matched"]
     rows = [header, ["---", *["---:"] * (len(header) - 2), "---"]]
     for run in runs:
         formulations = columns(run)
@@ -146,6 +160,9 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
             cells.append(" ".join(part for part in (with_spread(formulation), ratio, detail) if part))
         if limits:
             cells.append(share_of_limit(run, ours, roof))
+        if launched:
+            mine, theirs = (min(f["launched_ms"] for f in group) for group in split_ours(run))
+            cells.append(f"{significant(mine, 3)}, {significant(theirs, 3)} ({theirs / mine:.2f}x)")
         missed = [f["name"] for f in run["formulations"] if not f["matched"]]
         error = max(f["relative_error"] for f in run["formulations"])
         cells.append(f"no: {', '.join(missed)}" if missed else f"yes ({error:.0e})")
@@ -153,12 +170,23 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
     return markdown(rows)
 
 
+def split_ours(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Formulations of the project, and others of the same computation."""
+    ours = [f for f in run["formulations"] if f["name"].startswith(OURS)]
+    others = [f for f in run["formulations"] if f not in ours]
+    return ours, [f for f in others if not f["name"].startswith("ordinary convolution")]
+
+
 def share_of_limit(run: Run, ms: float, roof: dict[str, Any]) -> str:
-    """Of the multiply-add peak or of the copy bandwidth, whichever asks for more time."""
+    least, which = limit(run, roof)
+    return f"{significant(100 * least / ms, 2)} % of {which}"
+
+
+def limit(run: Run, roof: dict[str, Any]) -> tuple[float, str]:
+    """The least ms by the multiply-add peak or by the copy bandwidth, whichever asks for more time."""
     arithmetic = run["operations"] / roof[run["dtype"]]["gflops"] / 1e6
     memory = run["bytes"] / roof["copy_gb_per_s"] / 1e6
-    which = "peak" if arithmetic >= memory else "bandwidth"
-    return f"{significant(100 * max(arithmetic, memory) / ms, 2)} % of {which}"
+    return max((arithmetic, "peak"), (memory, "bandwidth"))
 
 
 def growth_table(runs: list[Run]) -> str:
