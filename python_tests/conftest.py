@@ -7,7 +7,7 @@ import torch
 
 from jaa_ext import _library
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,9 +18,12 @@ def pytest_configure(config: pytest.Config) -> None:
             "`python -m pytest` from the repository's root, which imports the source tree",
             returncode=2,
         )
+    # float32 means float32: TensorFloat-32, which convolutions use by default, keeps three digits.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=DEVICES, scope="session")
 def device(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -39,6 +39,13 @@ def refused_alike() -> Callable[..., None]:
     return check
 
 
+@pytest.fixture
+def opcheck() -> Callable[..., Any]:
+    """`torch.library.opcheck`."""
+    pytest.importorskip("expecttest")  # which torch's own testing tools import
+    return torch.library.opcheck
+
+
 @pytest.fixture(params=LEVELS)
 def at_level(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Runs code that may import these tests in a process of its own, with an instruction set forced.

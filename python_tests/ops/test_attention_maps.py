@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -119,10 +120,10 @@ def test_far_outside_the_crop(device: str) -> None:
     seed=st.integers(0, 1000),
 )
 def test_drawn_sizes(
-    image_size: int, map_size: int, roi_ratio: float, decay: float, batch: int, seed: int
+    device: str, image_size: int, map_size: int, roi_ratio: float, decay: float, batch: int, seed: int
 ) -> None:
     options = dict(image_size=image_size, map_size=map_size, roi_ratio=roi_ratio, decay=decay)
-    landmarks = random_landmarks(batch, torch.float64, seed) * image_size / 176
+    landmarks = (random_landmarks(batch, torch.float64, seed) * image_size / 176).to(device)
     maps = attention_maps(landmarks, ALL_AUS, **options)
     torch.testing.assert_close(
         maps, reference.attention_maps(landmarks, ALL_AUS, **options), rtol=0, atol=1e-12
@@ -154,9 +155,9 @@ def test_autocast_does_not_touch_it(device: str) -> None:
     assert maps.dtype == torch.float32 and torch.equal(maps, expected)
 
 
-def test_opcheck_compile_export(device: str) -> None:
+def test_opcheck_compile_export(device: str, opcheck: Callable[..., Any]) -> None:
     landmarks = random_landmarks().to(device)
-    torch.library.opcheck(
+    opcheck(
         torch.ops.jaa_ext.attention_maps.default,
         (landmarks.requires_grad_(), [31, 37, 4, 5], [0.0, -0.5], 176, 52, 0.14, 0.56),
     )

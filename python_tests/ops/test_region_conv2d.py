@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -45,12 +46,12 @@ def assert_matches_reference(
 ) -> Tensor:
     """Output and all gradients against the float64 reference; returns the output."""
     tensors = [t.detach().requires_grad_() for t in (input, weight, bias) if t is not None]
-    exact = [t.detach().double().requires_grad_() for t in tensors]
+    exact = [t.detach().cpu().double().requires_grad_() for t in tensors]
     output = region_conv2d(*tensors, border=border)
     expected = reference.region_conv2d(*exact, border=border)
     grad = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     output.backward(grad)
-    expected.backward(grad.double())
+    expected.backward(grad.cpu().double())
     assert output.dtype == input.dtype and output.device == input.device
     assert_close(output, expected, tolerance)
     for tensor, other in zip(tensors, exact, strict=True):
@@ -62,7 +63,7 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
     assert actual.shape == expected.shape
     if expected.numel():
         scale = expected.abs().max().clamp_min(1e-30)
-        assert ((actual.double() - expected).abs().max() / scale).item() <= tolerance
+        assert ((actual.double().cpu() - expected.cpu()).abs().max() / scale).item() <= tolerance
 
 
 @pytest.mark.parametrize("border", ["cell", "image"])
@@ -106,10 +107,12 @@ def test_channel_counts(
 
 @pytest.mark.parametrize("out_channels", [8, 16, 19])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_row_lengths(dtype: torch.dtype, out_channels: int) -> None:
+def test_row_lengths(dtype: torch.dtype, out_channels: int, device: str) -> None:
     """Rows are cut into pieces held in registers: every remainder once."""
     for width in range(1, 50):
-        case = random_case(size=(3, width), grid=(1, 1), out_channels=out_channels, dtype=dtype)
+        case = random_case(
+            size=(3, width), grid=(1, 1), out_channels=out_channels, dtype=dtype, device=device
+        )
         assert_matches_reference(*case, "cell", TOLERANCE[dtype])
 
 
@@ -157,7 +160,7 @@ def test_expanded_gradient(device: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_drawn_shapes(data: st.DataObject) -> None:
+def test_drawn_shapes(device: str, data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
@@ -170,6 +173,7 @@ def test_drawn_shapes(data: st.DataObject) -> None:
         grid=(draw(1, size[0]), draw(1, size[1])),
         kernel=(2 * draw(0, 3) + 1, 2 * draw(0, 3) + 1),
         seed=draw(0, 1000),
+        device=device,
     )
     assert_matches_reference(*case, data.draw(st.sampled_from(["cell", "image"])), 1e-13)
 
@@ -211,13 +215,13 @@ def test_same_bits_whatever_the_threads() -> None:
 
 
 @pytest.mark.parametrize("border", ["cell", "image"])
-def test_opcheck(border: str, device: str) -> None:
+def test_opcheck(border: str, device: str, opcheck: Callable[..., Any]) -> None:
     input, weight, bias = random_case(size=(6, 8), grid=(2, 2), device=device)
-    torch.library.opcheck(
+    opcheck(
         torch.ops.jaa_ext.region_conv2d.default,
         (input.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), border),
     )
-    torch.library.opcheck(
+    opcheck(
         torch.ops.jaa_ext.region_conv2d_backward.default,
         (torch.randn(2, 19, 6, 8).to(input), input.detach(), weight.detach(), border, [True, False, True]),
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -133,8 +134,8 @@ def test_gradcheck(dice: str, weighted: bool, device: str) -> None:
     dice=st.sampled_from(["sample", "batch"]),
     missing=st.sampled_from([-1, 9]),
 )
-def test_drawn_shapes(samples: int, aus: int, seed: int, dice: str, missing: int) -> None:
-    logits, target, weight = random_case(samples, aus, seed=seed)
+def test_drawn_shapes(device: str, samples: int, aus: int, seed: int, dice: str, missing: int) -> None:
+    logits, target, weight = random_case(samples, aus, seed=seed, device=device)
     target[target == -1] = missing
     options = dict(dice=dice, ignore_index=missing)
     logits.requires_grad_()
@@ -257,14 +258,12 @@ def test_autocast_computes_in_float32(device: str) -> None:
 
 
 @pytest.mark.parametrize("dice", ["sample", "batch"])
-def test_opcheck(dice: str, device: str) -> None:
+def test_opcheck(dice: str, device: str, opcheck: Callable[..., Any]) -> None:
     logits, target, weight = random_case(device=device)
     arguments = (target, weight, 1.0, dice, -1)
-    torch.library.opcheck(torch.ops.jaa_ext.softmax_dice_loss.default, (logits.requires_grad_(), *arguments))
+    opcheck(torch.ops.jaa_ext.softmax_dice_loss.default, (logits.requires_grad_(), *arguments))
     one = torch.ones((), dtype=torch.float64, device=device)
-    torch.library.opcheck(
-        torch.ops.jaa_ext.softmax_dice_loss_backward.default, (one, one, logits.detach(), *arguments)
-    )
+    opcheck(torch.ops.jaa_ext.softmax_dice_loss_backward.default, (one, one, logits.detach(), *arguments))
 
 
 def test_compile_and_export(device: str) -> None:
