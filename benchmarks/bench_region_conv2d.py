@@ -65,10 +65,11 @@ SMOKE_CASE = Case(5, 3, 8, 2, batch=2)
 def test_region_conv2d(
     case: Case, precision: str, dtype: torch.dtype, backward: bool, device: str, comparison: Comparison
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_(backward)
+        values = torch.randn(shape, generator=generator, device=device)
+        return values.to(dtype).requires_grad_(backward)
 
     def lay_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
         return tensor.detach().contiguous(memory_format=layout).requires_grad_(backward)

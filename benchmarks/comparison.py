@@ -79,6 +79,7 @@ class Comparison:
         self.rounds = rounds
         self.smoke = smoke
         self.formulations: list[Formulation] = []
+        self.grads: dict[Function, list[Tensor]] = {}
         self.exact_results: dict[Function, list[Tensor]] = {}
 
     def add(
@@ -101,8 +102,11 @@ class Comparison:
         if tolerance is None:
             tolerance = TOLERANCE[self.precision]
         outputs = flatten(function(*tensors)) if self.backward else []
-        generator = torch.Generator().manual_seed(1)
-        grads = [torch.empty_like(o).copy_(torch.randn(o.shape, generator=generator)) for o in outputs]
+        if exact not in self.grads:
+            generator = torch.Generator(self.device).manual_seed(1)
+            draw = partial(torch.randn, generator=generator, device=self.device)
+            self.grads[exact] = [draw(output.shape) for output in outputs]
+        grads = [torch.empty_like(o).copy_(g) for o, g in zip(outputs, self.grads[exact], strict=True)]
         call = bind(function, tensors, grads)
 
         def error() -> float:

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ def main() -> int:
         chosen = [stage for stage in together if stage in (arguments.stages or STAGES)]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda stage: run_stage(stage, machine, deadline), chosen))
-            paths = write_summary(machine, arguments.out)  # after each: an aborted call leaves something
-    print(*paths, sep="\n")
-    return 0 if all(stage["status"] == "ok" for stage in read_stages().values()) else 1
+        if chosen:  # not only in the end: an aborted call leaves something
+            complete = write_summary(machine, arguments.out)
+    return 0 if complete and all(stage["status"] == "ok" for stage in read_stages().values()) else 1
 
 
 def results() -> Path:
@@ -217,7 +218,16 @@ def sanitize_with(tool: str, name: str, clock: Clock) -> str:
     log.unlink(missing_ok=True)
     tests = [ROOT / "python_tests" / "ops" / f"test_{op}.py" for op in OPS]
     options = ["--tool", name, "--kernel-name", "kns=jaa_ext", "--target-processes", "application-only"]
-    options += ["--print-limit", "20", "--error-exitcode", "9", "--log-file", log]
+    options += [
+        "--report-api-errors",
+        "no",
+        "--print-limit",
+        "20",
+        "--error-exitcode",
+        "9",
+        "--log-file",
+        log,
+    ]
     # Without the caching allocator every tensor is an allocation of its own, whose bounds are then known.
     environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     command = [tool, *options, *pytest_command(*tests, "-k", f"cuda and ({SANITIZED})")]
@@ -326,15 +336,23 @@ STAGES: dict[str, tuple[float, Callable[[Clock, dict[str, str]], dict[str, Any]]
 # The summary
 
 
-def write_summary(machine: dict[str, str], out: Path) -> list[Path]:
+def write_summary(machine: dict[str, str], out: Path) -> bool:
+    """Whether all of it could be written."""
     stages = read_stages()
-    result = merge_benchmarks(machine)
-    result["verification"] = {"machine": machine, "stages": stages}
     name = re.sub(r"[^a-z0-9]+", "-", machine["gpu"].lower()).strip("-")
-    paths = [out / f"{name}.json", out / f"{name}.md"]
-    paths[0].write_text(json.dumps(result, indent=1), encoding="utf-8")
-    paths[1].write_text(summary(machine, stages, result), encoding="utf-8")
-    return paths
+    try:
+        result = merge_benchmarks(machine)
+        result["verification"] = {"machine": machine, "stages": stages}
+        for path, text in (
+            (out / f"{name}.json", json.dumps(result, indent=1)),
+            (out / f"{name}.md", summary(machine, stages, result)),
+        ):
+            path.write_text(text, encoding="utf-8")
+            print(path, flush=True)
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
 
 
 def read_stages() -> dict[str, dict[str, Any]]:
@@ -378,7 +396,7 @@ def summary(machine: dict[str, str], stages: dict[str, dict[str, Any]], result: 
         parts += ["## Tests", in_words(stages["test"]), left_out]
     if "sanitize" in stages:
         verdicts = stages["sanitize"].get("verdicts", {})
-        parts += ["## compute-sanitizer", *(f"- {name}: {verdict}" for name, verdict in verdicts.items())]
+        parts += ["## compute-sanitizer", "\n".join(f"- {tool}: {said}" for tool, said in verdicts.items())]
     if result["benchmarks"]:
         sys.path.insert(0, str(ROOT / "benchmarks"))
         import report
@@ -396,7 +414,7 @@ def in_words(found: dict[str, Any]) -> str:
     failed, skipped = found.get("failed", {}), found.get("skipped", {})
     lines = [
         f"{found.get('passed', 0)} passed ({found.get('on_gpu', 0)} of them on the GPU), "
-        f"{len(failed)} failed, {sum(skipped.values())} skipped.",
+        f"{len(failed)} failed, tests and whole files skipped: {sum(skipped.values())}.",
         "",
         *(f"- failed: `{test}`: {reason}" for test, reason in list(failed.items())[:40]),
         *(f"- skipped, {count}: {reason}" for reason, count in sorted(skipped.items())),

@@ -64,8 +64,8 @@ def log(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = text.removeprefix("Skipped: ")
     elif report.failed:
         lines = str(report.longrepr).splitlines()
-        reason = next((line[4:] for line in lines if line.startswith("E   ")), lines[-1] if lines else "")
-    line = json.dumps({"test": report.nodeid, "outcome": report.outcome, "reason": reason[:300]})
+        reason = next((line[1:] for line in lines if line.startswith("E   ")), lines[-1] if lines else "")
+    line = json.dumps({"test": report.nodeid, "outcome": report.outcome, "reason": reason.strip()[:300]})
     if "JAA_EXT_OUTCOMES" in os.environ:
         with Path(os.environ["JAA_EXT_OUTCOMES"]).open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-PAGE_FAULTS = """
+from jaa_ext.engine import runtime
+
+PAGE_FAULTS = f"""
 import resource, sys, torch
-from jaa_ext.engine.runtime import keep_freed_memory
+from {runtime.__name__} import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
