@@ -335,7 +335,7 @@ def test_region_batch_norm(
         dict(channels=8, size=(5, 4), grid=(5, 4)),  # cells of a pixel
         dict(channels=20, batch=9, size=(12, 40), grid=(1, 1)),
         dict(channels=33, batch=8, size=(12, 8), grid=(2, 2), relu=False),
-        dict(channels=272, batch=2, size=(2, 3), grid=(1, 2)),  # more channels than a block has
+        dict(channels=67, batch=2, size=(2, 3), grid=(1, 2)),  # more channels than a block has
         dict(channels=16, margin=(8, 0), size=(8, 16)),
         dict(channels=16, margin=(1, 0), size=(8, 16)),  # not on a vector's border
         dict(channels=8, margin=(0, 8), size=(8, 16), grid=(1, 1)),  # rows that do not join
