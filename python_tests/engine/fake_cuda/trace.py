@@ -36,7 +36,7 @@ class Trace(TorchDispatchMode):
         # torch has no fake of the fused optimizer.
         fused = func.overloadpacket is torch.ops.aten._fused_sgd_
         outputs = None if fused else func(*args, **(kwargs or {}))
-        if func in CONVOLUTIONS and not torch.backends.cuda.is_built():
+        if func in CONVOLUTIONS and not torch.cuda.is_available():
             outputs = tree_map_only(Tensor, as_cudnn, outputs)
         made = [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
         given = {t.untyped_storage()._cdata for t in inputs}
@@ -54,7 +54,7 @@ class Trace(TorchDispatchMode):
 
 
 def as_cudnn(tensor):
-    """cuDNN's convolutions keep channels_last; the fakes of a torch without it do not."""
+    """cuDNN keeps channels_last (torch: cudnn_conv_suggest_memory_format); fakes without a GPU do not."""
     return torch.empty_like(tensor, memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
