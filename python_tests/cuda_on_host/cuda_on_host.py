@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,23 @@ SANITIZED_SCHEDULES = ["as one block"]
 
 
 def build(folder: Path, *sanitizers: str) -> Path:
-    """The shared library of the kernels, in `folder`. What runs them is compiled without the sanitizers."""
+    """The shared library of the kernels, in `folder`; what runs them (*.cpp) knows no sanitizers."""
     compiler = shutil.which("g++") or pytest.skip("there is no g++ to compile the CUDA kernels for the CPU")
     options = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-DJAA_EXT_HOST_CUDA", "-I", SOURCES, "-I", CSRC]
-    objects = []
-    for source in (SOURCES / "host.cpp", SOURCES / "fiber.cpp"):
-        objects.append(folder / f"{source.stem}.o")
-        subprocess.run([compiler, *options, "-O2", "-c", source, "-o", objects[-1]], check=True)
-    kernels = [SOURCES / "entry_points.cpp", *sorted(SOURCES.glob("*.cu")), *sorted(CSRC.glob("*/*_cuda.cu"))]
-    options += ["-O1", *(["-g", *sanitizers] if sanitizers else [])]
+
+    def compile(source: Path) -> Path:
+        chosen = (
+            ["-O2"] if source.suffix == ".cpp" else ["-O1", *(["-g1", *sanitizers] if sanitizers else [])]
+        )
+        result = folder / f"{source.name}.o"
+        subprocess.run([compiler, *options, *chosen, "-c", "-x", "c++", source, "-o", result], check=True)
+        return result
+
+    sources = sorted([*CSRC.glob("*/*_cuda.cu"), *SOURCES.glob("*.cu"), *SOURCES.glob("*.cpp")])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile, sources))
     library = folder / "kernels.so"
-    command = [compiler, *options, "-shared", "-x", "c++", *kernels, "-x", "none", *objects, "-o", library]
-    subprocess.run(command, check=True)
+    subprocess.run([compiler, "-shared", *sanitizers, *objects, "-o", library], check=True)
     return library
 
 
