@@ -188,11 +188,14 @@ class Function : public torch::autograd::Function<Function> {
     context->saved_data["eps"] = eps;
     context->saved_data["relu"] = relu;
     context->mark_non_differentiable({mean, var});
+    context->set_materialize_grads(false);  // zeros for these two
     return {output, mean, var};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
+    torch::autograd::variable_list result(9);
+    if (!grads[0].defined()) return result;
     const auto saved = context->get_saved_variables();
     const bool affine = saved[1].defined();
     const auto parameter = [&](int k) { return affine ? optional<Tensor>(saved[k]) : std::nullopt; };
@@ -202,7 +205,6 @@ class Function : public torch::autograd::Function<Function> {
     auto [grad_input, grad_weight, grad_bias] =
         call_backward(grads[0], saved[0], parameter(1), parameter(2), saved[3], saved[4], data["grid"].toIntVector(),
                       data["training"].toBool(), data["eps"].toDouble(), data["relu"].toBool(), mask);
-    torch::autograd::variable_list result(9);
     if (mask[0]) result[0] = grad_input;
     if (mask[1]) result[1] = grad_weight;
     if (mask[2]) result[2] = grad_bias;

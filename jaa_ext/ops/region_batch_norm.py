@@ -73,8 +73,8 @@ def region_batch_norm(
         input, weight, bias, running_mean, running_var, grid, training, eps, relu
     )
     if training and running_mean is not None and running_var is not None:
-        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        running_var.lerp_(var.to(running_var.dtype), momentum)
+        batch = [mean.to(running_mean.dtype), var.to(running_var.dtype)]
+        torch._foreach_lerp_([running_mean, running_var], batch, momentum)
     return output
 
 
