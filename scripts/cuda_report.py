@@ -1,9 +1,9 @@
-"""Registers, spills, shared memory and occupancy of every CUDA kernel, as the compiler tells them; needs no GPU.
+"""Registers, spills, shared memory and occupancy of every CUDA kernel, as compiled; needs no GPU.
 
     python scripts/cuda_report.py > benchmarks/results/cuda-compile.md
 
-Compiles csrc/*/*_cuda.cu for sm_80 and sm_90, and for sm_100 from the PTX of compute_90, as the driver does with the
-PTX that is part of a build. CUDA_HOME names the toolkit.
+Compiles csrc/*/*_cuda.cu for sm_80 and sm_90, and for sm_100 from the PTX of compute_90, as the driver does
+with the PTX that is part of a build. CUDA_HOME names the toolkit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ compute capabilities, as the constants below)."""
 REGISTERS, WARPS, BLOCKS = 65536, 64, 32
 """Of a multiprocessor, for each of these targets."""
 LAUNCHES: dict[str, tuple[int, int]] = {}
-"""Threads and bytes of run-time shared memory of a block, where `launch.cuh` is asked for others than 256 (or the
-launch bounds) and 0: by a part of the kernel's name, the largest of JAA-Net's layers."""
+"""Threads and bytes of run-time shared memory of a block, where `launch.cuh` is asked for others than 256 (or
+the launch bounds) and 0: by a part of the kernel's name, the largest of JAA-Net's layers."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def main() -> None:
     print("# CUDA kernels as compiled\n")
     print(
         f"By `scripts/cuda_report.py`, {re.search('V[0-9.]+', told)[0]} of nvcc; a cell lists "
-        f"{', '.join(TARGETS)}, the last from the PTX of {TARGETS['sm_100']}. Occupancy follows from registers, "
-        "threads and shared memory, in percent of the warps that fit a multiprocessor.\n"
+        f"{', '.join(TARGETS)}, the last from the PTX of {TARGETS['sm_100']}. Occupancy follows from "
+        "registers, threads and shared memory, in percent of the warps that fit a multiprocessor.\n"
     )
     for source in sources:
         print(f"## {source.parent.name}\n")
