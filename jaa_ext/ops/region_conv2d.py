@@ -29,7 +29,9 @@ def region_conv2d(
 
     Returns:
         (N, out_channels, H, W). All tensors share one dtype out of float64, float32, float16 and bfloat16;
-        half types accumulate in float32. Under autocast all three are cast to its dtype.
+        half types accumulate in float32. Under autocast all three are cast to its dtype. On a GPU float32
+        factors are rounded to TensorFloat-32 where ``torch.backends.cudnn.allow_tf32`` lets convolutions do
+        so, which is PyTorch's default.
 
     Raises:
         ValueError: shapes, devices or border that do not fit.
