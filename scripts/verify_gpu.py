@@ -28,7 +28,7 @@ TOTAL_SECONDS = 500
 """For all stages of a call together."""
 PROCESSES = 8
 """That run tests at once, where pytest-xdist is there."""
-LEFT_OUT = ("ops/test_cuda_on_host.py", "ops/test_speed.py")
+LEFT_OUT = ("ops/test_cuda_on_host.py", "ops/test_cuda_harness.py", "ops/test_speed.py")
 """Tests of the CPU alone: the kernels' own code run there, and speed, for which the machine must be idle."""
 OPS = ("region_conv2d", "region_batch_norm", "attention_maps", "softmax_dice_loss")
 SANITIZED = (
