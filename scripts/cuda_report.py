@@ -25,7 +25,13 @@ SHARED_BYTES = {"sm_80": 164 << 10, "sm_90": 228 << 10, "sm_100": 228 << 10}
 compute capabilities, as the constants below)."""
 REGISTERS, WARPS, BLOCKS = 65536, 64, 32
 """Of a multiprocessor, for each of these targets."""
-LAUNCHES: dict[str, tuple[int, int]] = {}
+LAUNCHES = {
+    "convolve_kernel<Exact": (96, 57_200),
+    "convolve_kernel<MatrixUnits": (192, 57_200),
+    "weight_gradient_kernel<Exact": (192, 98_048),
+    "weight_gradient_kernel<MatrixUnits<float": (192, 98_048),
+    "weight_gradient_kernel<MatrixUnits": (192, 82_544),
+}
 """Threads and bytes of run-time shared memory of a block, where `launch.cuh` is asked for others than 256 (or
 the launch bounds) and 0: by a part of the kernel's name, the largest of JAA-Net's layers."""
 
