@@ -22,6 +22,7 @@ namespace {
 constexpr int WARP = 32, TILE = 16;  // positions of a warp
 constexpr int MOST_ROWS = 11;        // of a tile: what the sums of a warp leave room for in registers
 constexpr int MOST_POSITIONS = 48;   // of a block
+constexpr int WARPS_ABREAST = 12;    // on a multiprocessor, three on each of its quarters: 168 registers a thread
 constexpr int CHUNK_BYTES = 64;      // of a position that convolve_kernel keeps in shared memory
 
 struct Area {
@@ -217,7 +218,7 @@ template <int N>
 struct Exact {
   using Element = float;
   static constexpr int BLOCKS = N;
-  static constexpr int STEP = 4;
+  static constexpr int STEP = 2;
   static constexpr int MOST_WARPS = 3;
   static constexpr bool ROUND = false;
   static constexpr int WEIGHT_PADDING = 16;
@@ -245,10 +246,10 @@ struct Exact {
   };
 
   struct Pixels {
-    struct alignas(16) Four {
+    struct alignas(4 * STEP) Channels {
       float values[STEP];
     };
-    Four values[2];
+    Channels values[2];
   };
 
   struct Reader {
@@ -259,7 +260,7 @@ struct Exact {
         : from{window + at(lane / 4), window + at(lane / 4 + 8)} {}
     __device__ void load(Pixels& pixels, int offset) const {
       for (int k = 0; k < 2; ++k) {
-        pixels.values[k] = *reinterpret_cast<const typename Pixels::Four*>(from[k] + offset);
+        pixels.values[k] = *reinterpret_cast<const typename Pixels::Channels*>(from[k] + offset);
       }
     }
   };
@@ -320,7 +321,7 @@ struct Convolution {
 };
 
 template <typename Math>
-__global__ void __launch_bounds__(Math::MOST_WARPS* WARP, 2)
+__global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::MOST_WARPS)
     convolve_kernel(Convolution launch, Image source, const typename Math::Element* __restrict__ packed,
                     const typename Math::Element* bias, Image target) {
   using T = typename Math::Element;
