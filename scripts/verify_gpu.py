@@ -443,7 +443,7 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def ratios(report: Any, runs: list[Run], roof: dict[str, Any]) -> list[list[str]]:
-    """What issue 4 asks for, what was measured, and whether it holds."""
+    """What the project asks of itself on a data-centre GPU, what was measured, and whether it holds."""
     rows: list[list[str]] = []
 
     def add(what: str, asked: float, values: list[float], mean: Callable[[list[float]], float]) -> None:
