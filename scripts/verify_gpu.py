@@ -294,11 +294,15 @@ class Clock:
         return self.end - time.monotonic()
 
     def run(
-        self, name: str, command: Iterable[str | Path], environment: dict[str, str], folder: Path = WORK
+        self,
+        name: str,
+        command: Iterable[str | Path],
+        environment: dict[str, str],
+        folder: Path | None = None,
     ) -> str:
         """Run a command, its output in results/<name>.log, and say "ok" or what became of it.
 
-        From the work folder: the repository's root has a jaa_ext without kernels.
+        In the work folder, unless told: the repository's root has a jaa_ext without kernels.
         """
         if self.left() < 1:
             return "not begun: no time was left"
@@ -312,7 +316,7 @@ class Clock:
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
                 [str(part) for part in command],
-                cwd=folder,
+                cwd=folder or WORK,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

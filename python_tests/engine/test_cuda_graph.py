@@ -107,14 +107,6 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
     return Graph
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({**RECIPE, **changes})
 
