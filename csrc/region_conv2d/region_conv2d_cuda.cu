@@ -1,11 +1,11 @@
-// Launches: the kernels of region_conv2d_cuda_kernel.cuh for 3x3 filters; plain ones, a thread an element, for other
-// filters, float64, and bfloat16 on GPUs without matrix units for it. Nowhere atomics.
+// Launches: the kernels of region_conv2d_cuda_{convolve,weight}.cuh for 3x3 filters; plain ones, a thread an element,
+// for other filters, float64, and bfloat16 on GPUs without matrix units for it. Nowhere atomics.
 #include <algorithm>
 
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
 #include "region_conv2d.h"
-#include "region_conv2d_cuda_kernel.cuh"
+#include "region_conv2d_cuda_weight.cuh"
 
 namespace jaa_ext {
 namespace {
