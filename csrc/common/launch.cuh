@@ -13,6 +13,8 @@ namespace jaa_ext {
 constexpr int64_t MAX_BLOCKS = 1 << 20;       // kernels loop over what is left
 constexpr int PLAIN_SHARED_BYTES = 48 << 10;  // shared memory of a block beyond this must be asked for
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string("jaa_ext: ") + what + ": " + cudaGetErrorString(error));
@@ -58,7 +60,7 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStre
 template <typename... Parameters, typename... Arguments>
 void launch_elements(void (*kernel)(Parameters...), int64_t elements, cudaStream_t stream, Arguments... arguments) {
   constexpr int THREADS = 256;
-  launch(kernel, (elements + THREADS - 1) / THREADS, THREADS, stream, arguments...);
+  launch(kernel, ceil_div(elements, THREADS), THREADS, stream, arguments...);
 }
 
 }  // namespace jaa_ext

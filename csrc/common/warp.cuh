@@ -1,5 +1,5 @@
-// Shared memory of a size chosen at launch, asynchronous copies and the matrix instructions of a warp, each behind a
-// function that also has a definition on the CPU (python_tests/cuda_on_host/instructions.h).
+// Sums and matrix instructions of a warp, shared memory of a size chosen at launch, and asynchronous copies, each
+// behind a function that also has a definition on the CPU (python_tests/cuda_on_host/instructions.h).
 //
 // The matrix instructions want a compute capability (matrices_from); kernels that call them are launched on such GPUs
 // alone, and trap elsewhere. All 32 lanes call them together. g = lane / 4 and q = lane % 4 below.
@@ -115,6 +115,15 @@ __device__ inline void multiply_add<Half>(float (&sums)[4], const uint32_t (&a)[
 #endif  // JAA_EXT_HOST_CUDA
 
 namespace jaa_ext {
+
+constexpr int WARP = 32;
+
+// The sum over the lanes, in every lane; all 32 call it together.
+template <typename V>
+__device__ inline V warp_sum(V value) {
+  for (int distance = WARP / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
 
 // The compute capability, as launch.cuh gives it, from which there are matrix instructions for a type; for f32 those
 // of TensorFloat-32.

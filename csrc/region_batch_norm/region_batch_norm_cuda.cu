@@ -188,8 +188,8 @@ void region_batch_norm_forward_cuda(const RegionBatchNorm& given, const RegionBa
     if (op.training) {
       auto* const partials = static_cast<Partial<C>*>(workspace);
       launch(&moments_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, input, partials);
-      launch(&merge_moments_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,
-             plan.slots(), static_cast<C*>(parameters.mean), static_cast<C*>(parameters.var));
+      launch(&merge_moments_kernel<C>, ceil_div(op.parameters(), KEYS), THREADS, stream, op, partials, plan.slots(),
+             static_cast<C*>(parameters.mean), static_cast<C*>(parameters.var));
     }
     launch(&normalise_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, input, output);
   });
@@ -206,8 +206,8 @@ void region_batch_norm_backward_cuda(const RegionBatchNorm& given, const RegionB
     auto* const partials = static_cast<Partial<C>*>(workspace);
     launch(&gradient_sums_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, grad_output, input,
            partials);
-    launch(&merge_gradients_kernel<C>, ceil_divide(op.parameters(), KEYS), THREADS, stream, op, partials,
-           plan.slots(), parameters, weight, bias);
+    launch(&merge_gradients_kernel<C>, ceil_div(op.parameters(), KEYS), THREADS, stream, op, partials, plan.slots(),
+           parameters, weight, bias);
     if (grad_input.data == nullptr) return;
     launch(&gradient_kernel<T, V>, plan.blocks(), THREADS, stream, op, plan, parameters, weight, bias, grad_output,
            input, grad_input);

@@ -12,7 +12,7 @@
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
 #include "../common/vector.h"
-#include "../common/warp_sum.cuh"
+#include "../common/warp.cuh"
 #include "region_batch_norm.h"
 
 namespace jaa_ext {
@@ -52,22 +52,20 @@ bool fit_vectors(const Plan& plan, int vector, const std::vector<Image>& images)
          });
 }
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // By sizes alone, so that the bits are the same on every GPU.
 Plan cut(const RegionBatchNorm& op, Plan plan, int vector) {
-  const int64_t vectors = ceil_divide(plan.lanes, vector);
-  plan.tiles = static_cast<uint32_t>(ceil_divide(vectors, MOST_VECTORS));
-  plan.vectors = static_cast<int>(ceil_divide(vectors, plan.tiles));
+  const int64_t vectors = ceil_div(plan.lanes, vector);
+  plan.tiles = static_cast<uint32_t>(ceil_div(vectors, MOST_VECTORS));
+  plan.vectors = static_cast<int>(ceil_div(vectors, plan.tiles));
   plan.tile = plan.vectors * vector;
   plan.abreast = THREADS / plan.vectors;
   const int64_t items = (plan.channels_last ? op.cells() : op.grid_h * op.channels) * plan.tiles;
   const int64_t places =  // of the largest item
-      op.batch * ceil_divide(op.height, op.grid_h) * (plan.channels_last ? ceil_divide(op.width, op.grid_w) : 1);
-  const int64_t rounds = ceil_divide(items * places, int64_t{BLOCKS} * plan.abreast * loads_at_once(vector));
+      op.batch * ceil_div(op.height, op.grid_h) * (plan.channels_last ? ceil_div(op.width, op.grid_w) : 1);
+  const int64_t rounds = ceil_div(items * places, int64_t{BLOCKS} * plan.abreast * loads_at_once(vector));
   const int64_t loads = std::clamp<int64_t>(rounds, 1, MOST_LOADS / loads_at_once(vector)) * loads_at_once(vector);
   plan.places = static_cast<int>(loads) * plan.abreast;
-  const int64_t chunks = ceil_divide(places, plan.places);
+  const int64_t chunks = ceil_div(places, plan.places);
   if (items * chunks > INT_MAX)
     throw std::runtime_error("jaa_ext: batch norm on a GPU takes no grid as large as this");
   plan.items = static_cast<uint32_t>(items);

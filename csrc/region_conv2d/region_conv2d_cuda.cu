@@ -33,24 +33,6 @@ __device__ Position position(int64_t element, int64_t channels, int64_t height, 
   return at;
 }
 
-// The cell that a row or column lies in: the inverse of floor(cell * size / cells).
-__device__ int64_t cell_of(int64_t place, int64_t size, int64_t cells) { return ((place + 1) * cells - 1) / size; }
-
-struct Rect {
-  int64_t y0, y1, x0, x1;
-
-  __device__ bool contains(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
-};
-
-__device__ Rect cell_rect(const RegionConv2d& op, int64_t i, int64_t j) {
-  return {i * op.height / op.grid_h, (i + 1) * op.height / op.grid_h, j * op.width / op.grid_w,
-          (j + 1) * op.width / op.grid_w};
-}
-
-__device__ Rect readable(const RegionConv2d& op, int64_t i, int64_t j) {
-  return op.image_border ? Rect{0, op.height, 0, op.width} : cell_rect(op, i, j);
-}
-
 template <typename T>
 __device__ T* at(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x) {
   return static_cast<T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
@@ -66,9 +48,9 @@ __global__ void forward_kernel(RegionConv2d op, Image input, const T* weight, co
   const int64_t elements = op.batch * op.out_channels * op.height * op.width;
   for (int64_t element = first_element(); element < elements; element += element_step()) {
     const Position out = position(element, op.out_channels, op.height, op.width, output.stride.c == 1);
-    const int64_t i = cell_of(out.y, op.height, op.grid_h), j = cell_of(out.x, op.width, op.grid_w);
+    const int i = part_of(out.y, op.height, op.grid_h), j = part_of(out.x, op.width, op.grid_w);
     const int64_t filter = (i * op.grid_w + j) * op.out_channels + out.c, taps = op.kernel_h * op.kernel_w;
-    const Rect clip = readable(op, i, j);
+    const Area clip = readable_area(op, i, j);
     C sum = bias == nullptr ? C(0) : widen(bias[filter]);
     for (int64_t tap = 0; tap < taps; ++tap) {
       const int64_t y = out.y + tap / op.kernel_w - op.kernel_h / 2, x = out.x + tap % op.kernel_w - op.kernel_w / 2;
@@ -93,8 +75,8 @@ __global__ void backward_input_kernel(RegionConv2d op, Image grad_output, const 
       // The output that reads this input at this tap; its cell's weights count.
       const int64_t y = in.y + op.kernel_h / 2 - tap / op.kernel_w, x = in.x + op.kernel_w / 2 - tap % op.kernel_w;
       if (y < 0 || y >= op.height || x < 0 || x >= op.width) continue;
-      const int64_t i = cell_of(y, op.height, op.grid_h), j = cell_of(x, op.width, op.grid_w);
-      if (!readable(op, i, j).contains(in.y, in.x)) continue;
+      const int i = part_of(y, op.height, op.grid_h), j = part_of(x, op.width, op.grid_w);
+      if (!readable_area(op, i, j).contains(in.y, in.x)) continue;
       const T* w = weight + ((i * op.grid_w + j) * op.out_channels * op.in_channels + in.c) * taps + tap;
       const T* grad = at<T>(grad_output, in.n, 0, y, x);
       for (int64_t o = 0; o < op.out_channels; ++o) {
@@ -119,8 +101,9 @@ __global__ void backward_weight_kernel(RegionConv2d op, Image grad_output, Image
     const int64_t o = is_bias ? k - op.cell_weights() : k / (op.in_channels * taps);
     const int64_t c = is_bias ? 0 : k / taps % op.in_channels, tap = k % taps;
     const int64_t shift_y = tap / op.kernel_w - op.kernel_h / 2, shift_x = tap % op.kernel_w - op.kernel_w / 2;
-    const Rect area = cell_rect(op, cell / op.grid_w, cell % op.grid_w);
-    const Rect clip = readable(op, cell / op.grid_w, cell % op.grid_w);
+    const int i = static_cast<int>(cell / op.grid_w), j = static_cast<int>(cell % op.grid_w);
+    const Area area = cell_area(op, i, j);
+    const Area clip = readable_area(op, i, j);
     C sum = 0;
     for (int64_t n = chunk * op.batch / chunks; n < (chunk + 1) * op.batch / chunks; ++n) {
       for (int64_t y = area.y0; y < area.y1; ++y) {
@@ -154,8 +137,6 @@ __global__ void sum_chunks_kernel(RegionConv2d op, const typename Compute<T>::ty
     }
   }
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 enum class Arithmetic { plain, exact, matrix_units };
 

@@ -39,15 +39,13 @@ struct MatrixUnits {
     uint32_t values[3][N][2];
 
     __device__ void load(const T* packed, int lane) {
-      struct alignas(8) Words2 {
-        uint32_t words[2];
-      };
-      const Words2* const pairs = reinterpret_cast<const Words2*>(packed);
+      using Pair = Vector<uint32_t, 2>;
+      const Pair* const pairs = reinterpret_cast<const Pair*>(packed);
       for (int row = 0; row < 3; ++row) {
         for (int n = 0; n < N; ++n) {
-          const Words2 pair = pairs[(row * N + n) * WARP + lane];
-          values[row][n][0] = pair.words[0];
-          values[row][n][1] = pair.words[1];
+          const Pair pair = pairs[(row * N + n) * WARP + lane];
+          values[row][n][0] = pair.lanes[0];
+          values[row][n][1] = pair.lanes[1];
         }
       }
     }
@@ -96,17 +94,15 @@ struct Exact {
   static constexpr bool ROUND = false;
   static constexpr int WEIGHT_PADDING = 16;
 
-  struct alignas(8 * N) Vector {
-    float values[2 * N];
-  };
+  using Filters = Vector<float, 2 * N>;  // of a lane's output channels
 
   struct Weights {
-    Vector values[3][STEP];
+    Filters values[3][STEP];
 
     __device__ void load(const float* packed, int lane) {
       for (int row = 0; row < 3; ++row) {
         for (int c = 0; c < STEP; ++c) {
-          values[row][c] = reinterpret_cast<const Vector*>(packed)[(row * STEP + c) * 4 + lane % 4];
+          values[row][c] = reinterpret_cast<const Filters*>(packed)[(row * STEP + c) * 4 + lane % 4];
         }
       }
     }
@@ -119,10 +115,7 @@ struct Exact {
   };
 
   struct Pixels {
-    struct alignas(4 * STEP) Channels {
-      float values[STEP];
-    };
-    Channels values[2];
+    Vector<float, STEP> values[2];
   };
 
   struct Reader {
@@ -133,7 +126,7 @@ struct Exact {
         : from{window + at(lane / 4), window + at(lane / 4 + 8)} {}
     __device__ void load(Pixels& pixels, int offset) const {
       for (int k = 0; k < 2; ++k) {
-        pixels.values[k] = *reinterpret_cast<const typename Pixels::Channels*>(from[k] + offset);
+        pixels.values[k] = *reinterpret_cast<const Vector<float, STEP>*>(from[k] + offset);
       }
     }
   };
@@ -143,7 +136,7 @@ struct Exact {
     for (int c = 0; c < STEP; ++c) {
 #pragma unroll
       for (int k = 0; k < 4 * N; ++k) {
-        sums[k / 4][k % 4] += pixels.values[k % 4 / 2].values[c] * weights.values[row][c].values[k / 4 * 2 + k % 2];
+        sums[k / 4][k % 4] += pixels.values[k % 4 / 2].lanes[c] * weights.values[row][c].lanes[k / 4 * 2 + k % 2];
       }
     }
   }
@@ -233,7 +226,7 @@ __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::
     float sums[MOST_ROWS][N][4] = {};
     for (int cells = 0; cells < (i1 - i0 + 1) * (j1 - j0 + 1); ++cells) {
       const int i = i0 + cells / (j1 - j0 + 1), j = j0 + cells % (j1 - j0 + 1);
-      Area readable = op.image_border && !launch.gathers ? image_area(op) : cell_area(op, i, j);
+      Area readable = launch.gathers ? cell_area(op, i, j) : readable_area(op, i, j);
       if (readable.x1 > area.x1 + 1) readable.x1 = area.x1 + 1;
       for (int channel = 0; channel < in_channels; channel += CHUNK) {
         const int chunk = in_channels - channel < CHUNK ? in_channels - channel : CHUNK;
@@ -287,19 +280,18 @@ __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::
 #pragma unroll
       for (int row = 0; row < MOST_ROWS; ++row) {
         if (row >= area.rows()) break;
-        struct alignas(2 * N * sizeof(T)) Neighbours {
-          T values[2 * N];
-        } results;
+        using Neighbours = Vector<T, 2 * N>;
+        Neighbours results;
 #pragma unroll
         for (int k = 0; k < 2 * N; ++k) {
-          results.values[k] = narrow<T>(sums[row][k / 2][2 * half + k % 2] + biases[k]);
+          results.lanes[k] = narrow<T>(sums[row][k / 2][2 * half + k % 2] + biases[k]);
         }
         if (launch.wide_stores) {
           *reinterpret_cast<Neighbours*>(to + row * target.stride.y) = results;
         } else {
 #pragma unroll
           for (int k = 0; k < 2 * N; ++k) {
-            if (out + k < out_channels) to[row * target.stride.y + k * target.stride.c] = results.values[k];
+            if (out + k < out_channels) to[row * target.stride.y + k * target.stride.c] = results.lanes[k];
           }
         }
       }

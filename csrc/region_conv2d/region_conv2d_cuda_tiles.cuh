@@ -1,21 +1,23 @@
 // How cells are cut into tiles for thread blocks, and a tile's window of an image in shared memory.
 #pragma once
 
+#include "../common/vector.h"
 #include "../common/warp.cuh"
 #include "region_conv2d.h"
 
 namespace jaa_ext {
 namespace {
 
-constexpr int WARP = 32, TILE = 16;  // positions of a warp
-constexpr int MOST_ROWS = 11;        // of a tile: what the sums of a warp leave room for in registers
-constexpr int MOST_POSITIONS = 48;   // of a block
+constexpr int TILE = 16;            // positions of a warp
+constexpr int MOST_ROWS = 11;       // of a tile: what the sums of a warp leave room for in registers
+constexpr int MOST_POSITIONS = 48;  // of a block
 
 struct Area {
   int y0, y1, x0, x1;
 
   JAA_EXT_INLINE int rows() const { return y1 - y0; }
   JAA_EXT_INLINE int columns() const { return x1 - x0; }
+  JAA_EXT_INLINE bool contains(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
 };
 
 JAA_EXT_INLINE int begin_of(int64_t part, int64_t size, int64_t parts) {
@@ -30,6 +32,11 @@ JAA_EXT_INLINE Area cell_area(const RegionConv2d& op, int i, int j) {
 }
 JAA_EXT_INLINE Area image_area(const RegionConv2d& op) {
   return {0, static_cast<int>(op.height), 0, static_cast<int>(op.width)};
+}
+
+// What the outputs of a cell may read.
+JAA_EXT_INLINE Area readable_area(const RegionConv2d& op, int i, int j) {
+  return op.image_border ? image_area(op) : cell_area(op, i, j);
 }
 
 // How a cell is cut into tiles: the same for all cells, sized for the largest.
@@ -98,9 +105,7 @@ __device__ void for_each_unit(const Window& window, unsigned char* shared, const
   }
 }
 
-struct alignas(16) Bytes16 {
-  uint32_t words[4];
-};
+using Bytes16 = Vector<uint32_t, 4>;
 
 // Fills the window with `channels` channels, and zeros up to `bytes` a position. In vectors of 16 bytes where the
 // image allows. Ends with every thread's own part in place: a barrier must follow.

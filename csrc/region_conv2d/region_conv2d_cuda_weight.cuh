@@ -89,9 +89,7 @@ struct WeightSums<Exact<N>> {
   static __device__ void add(const unsigned char* input, const Window& window, const Position& input_at,
                              const unsigned char* grad, const Window& grads, const Position& grad_at, int rows,
                              int lane, float (&sums)[3][3][N][4]) {
-    struct alignas(8) Pair {
-      float values[2];
-    };
+    using Pair = Vector<float, 2>;
     Pair gradients[3][N] = {};
     const unsigned char* const from = input + input_at(0) + lane / 4 * 4;
     const unsigned char* const grad_from = grad + grad_at(0) + lane % 4 * 8;
@@ -115,7 +113,7 @@ struct WeightSums<Exact<N>> {
           if (row < k || row - k >= rows) continue;
 #pragma unroll
           for (int i = 0; i < 4 * N; ++i) {
-            sums[k][column][i / 4][i % 4] += pixels[i % 4 / 2] * gradients[k][i / 4].values[i % 2];
+            sums[k][column][i / 4][i % 4] += pixels[i % 4 / 2] * gradients[k][i / 4].lanes[i % 2];
           }
         }
       }
@@ -169,7 +167,8 @@ __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
     const int64_t in_set = block % launch.in_sets, out_set = block / launch.in_sets % launch.out_sets;
     const int64_t cell = block / sets % cells, chunk = block / sets / cells;
     const int first_in = static_cast<int>(in_set) * in_channels, first_out = static_cast<int>(out_set) * out_channels;
-    const Area cell_there = cell_area(op, static_cast<int>(cell / op.grid_w), static_cast<int>(cell % op.grid_w));
+    const int cell_i = static_cast<int>(cell / op.grid_w), cell_j = static_cast<int>(cell % op.grid_w);
+    const Area cell_there = cell_area(op, cell_i, cell_j);
     const auto channels_of = [](int64_t all, int first, int most) {
       return all - first < most ? static_cast<int>(all) - first : most;
     };
@@ -181,7 +180,7 @@ __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
       const int64_t n0 = tiling.first_image(tile);
       const Window window = launch.input(area.rows()), grads = launch.grad(area.rows());
       unsigned char* const shared_grads = shared + window.bytes();
-      Area readable = op.image_border ? image_area(op) : cell_there;
+      Area readable = readable_area(op, cell_i, cell_j);
       if (readable.x1 > area.x1 + 1) readable.x1 = area.x1 + 1;
       __syncthreads();  // the last tile has been used
       load_window<T, Math::ROUND>(window, shared, input, n0, op.batch, area.y0 - 1, area.x0 - 1, readable, first_in,

@@ -23,7 +23,7 @@ enum Mistake {
   GLOBAL_OVERRUN
 };
 
-constexpr int COUNT = 64, WARP = 32, AT_ONCE = 4;
+constexpr int COUNT = 64, AT_ONCE = 4;
 
 __global__ void reverse_kernel(int mistake, const int* input, int* output) {
   JAA_EXT_SHARED_MEMORY(memory);
