@@ -1,0 +1,83 @@
+"""What the readers of released data sets hand to `prepare`: sequences of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = -1
+"""The label of an AU that is not coded in a frame."""
+
+
+class Frame(NamedTuple):
+    """A frame as it was released, not aligned yet."""
+
+    number: int
+    """In the release's own counting; unique in its sequence."""
+    image: Path | NDArray[np.uint8]
+    """An image file, or the decoded picture of a video, (H, W, 3) RGB."""
+    landmarks: NDArray[Any] | None
+    """(49, 2) x, y in pixels of the image, counted from 0; None where none come with the data."""
+    labels: tuple[int, ...]
+    """1 present, 0 absent, -1 missing, in the order of `Release.aus`."""
+
+
+class Skipped(NamedTuple):
+    """A frame that is left out."""
+
+    number: int
+    reason: str
+    """A few words, the same for every frame left out for this reason: the report counts by it."""
+
+
+class Sequence(Protocol):
+    """Frames that are read together, one after the other: a video or a folder. Can be pickled."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its release, and usable as a relative path, such as "F001/T1"."""
+
+    @property
+    def subject(self) -> str:
+        """Who is seen: no subject may be in two folds."""
+
+    @property
+    def task(self) -> str:
+        """What the subject did, as the release calls it; empty where it says nothing."""
+
+    @property
+    def fold(self) -> str:
+        """The part of the data set that the sequence belongs to, such as "1" or "validation"; may be empty."""
+
+    @property
+    def length(self) -> int:
+        """Frames in it, for the progress bar; an estimate will do."""
+
+    def read(self) -> Iterator[Frame | Skipped]:
+        """The frames in order.
+
+        Raises:
+            ReleaseError: a file that does not look as released.
+        """
+
+
+@dataclass(frozen=True)
+class Release:
+    """A data set as its reader found it."""
+
+    name: str
+    """Such as "BP4D"."""
+    aus: tuple[int, ...]
+    """AU numbers, in the order of the labels."""
+    sequences: tuple[Sequence, ...]
+    expected: int | None = None
+    """Frames that the papers keep of the whole data set, where that is known."""
+
+
+class ReleaseError(ValueError):
+    """Files that do not look as the release has them: the message names file and line, wanted and got."""
