@@ -29,10 +29,12 @@ class AURule:
     Args:
         points: the two landmark indices (0..48), one for each side of the face.
         dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
+        number: the AU's number, by which a data set knows it; None for a rule that no labels are read for.
     """
 
     points: tuple[int, int]
     dy: float = 0.0
+    number: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.points) != 2 or not all(0 <= p < NUM_LANDMARKS for p in self.points):
@@ -106,6 +108,24 @@ def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
     if missing:
         raise ValueError(f"no rule for AU {missing[0]}: known are {sorted(AU_RULES)}, or give a facs.AURule")
     return tuple(au if isinstance(au, AURule) else AU_RULES[au] for au in aus)
+
+
+def au_number(au: int | AURule) -> int | None:
+    """The number of an AU given by it or as a rule; None for a rule without one."""
+    return au.number if isinstance(au, AURule) else au
+
+
+def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
+    """The numbers by which data sets know the AUs.
+
+    Raises:
+        ValueError: a rule without a number.
+    """
+    numbers = [(au, au_number(au)) for au in aus]
+    for au, number in numbers:
+        if number is None:
+            raise ValueError(f"{au} has no number, by which its labels could be found: give AURule(number=...)")
+    return tuple(number for _, number in numbers if number is not None)
 
 
 def eye_distance(landmarks: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ class Crops(Dataset[dict[str, Any]]):
     that neither the order of the samples nor the number of workers matters.
 
     Args:
-        dataset: images of side ``round(size * 200 / 176)``, the papers' proportion.
+        dataset: images of side ``round(size * 200 / 176)``, the papers' proportion, or of side ``size``: then
+            flips alone vary them.
         size: side l of the crops in pixels.
         train: random crops and flips instead of central crops.
         seed: of the random crops; at least 0.
@@ -85,11 +86,12 @@ class Crops(Dataset[dict[str, Any]]):
         epoch, i = index
         sample = self.dataset[i]
         image, landmarks = sample.image, sample.landmarks
-        side = aligned_size(self.size)
-        if image.shape != (side, side, 3):
+        side = image.shape[0]
+        if image.shape != (side, side, 3) or side not in (self.size, aligned_size(self.size)):
+            wanted = aligned_size(self.size)
             raise ValueError(
-                f"Crops: crops of {self.size} pixels want images of shape {(side, side, 3)}, "
-                f"got {image.shape} for sample {sample.id}"
+                f"Crops: crops of {self.size} pixels want images of shape {(wanted, wanted, 3)}, or of that size "
+                f"themselves, got {image.shape} for sample {sample.id}"
             )
         spare = side - self.size
         left = top = spare // 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -40,7 +41,7 @@ class Sequence(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique in its release, and usable as a relative path, such as "F001/T1"."""
+        """Unique in its release, and usable as a relative path: the subject, or more behind it as in "F001/T1"."""
 
     @property
     def subject(self) -> str:
@@ -77,6 +78,44 @@ class Release:
     sequences: tuple[Sequence, ...]
     expected: int | None = None
     """Frames that the papers keep of the whole data set, where that is known."""
+    source: str = ""
+    """The files that it was read from; a preparation that was begun goes on with the same source alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """A sequence of n image files whose landmarks and labels are at hand."""
+
+    name: str
+    subject: str
+    task: str
+    fold: str
+    numbers: tuple[int, ...]
+    images: tuple[Path, ...]
+    landmarks: NDArray[np.float64]
+    """(n, 49, 2) x, y in pixels of the image, counted from 0; all NaN where a frame has none."""
+    labels: NDArray[np.int8]
+    """(n, A) 1 present, 0 absent, -1 missing."""
+
+    @property
+    def length(self) -> int:
+        return len(self.images)
+
+    def read(self) -> Iterator[Frame | Skipped]:
+        for number, image, points, labels in zip(
+            self.numbers, self.images, self.landmarks, self.labels.tolist(), strict=True
+        ):
+            yield Frame(number, image, None if np.isnan(points).all() else points, tuple(labels))
+
+
+def numbers_in_names(images: Iterable[PurePath]) -> tuple[int, ...] | None:
+    """The last whole number in each file's name: 12 of "SN001_0012.png".
+
+    None where a name has none, or two have the same.
+    """
+    found = [re.findall(r"[0-9]+", image.stem) for image in images]
+    numbers = tuple(int(digits[-1]) for digits in found if digits and len(digits[-1]) < 19)
+    return numbers if len(set(numbers)) == len(found) else None
 
 
 class ReleaseError(ValueError):

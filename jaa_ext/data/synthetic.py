@@ -43,6 +43,8 @@ class SyntheticFaces:
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
         aus: AU numbers of the labels, of the 15 in `facs.AU_RULES`; all 15 are drawn whatever is asked for.
+        co_occurrence: factor of `LOADINGS`, at least 0: 0 draws AUs independently of each other; each AU keeps
+            at least a twentieth of its variance to itself.
 
     Raises:
         ValueError: arguments out of range, repeated subjects, unknown AUs.
@@ -56,21 +58,23 @@ class SyntheticFaces:
         seed: int = 0,
         size: int = 200,
         aus: Sequence[int] = facs.BP4D_AUS,
+        co_occurrence: float = 1.0,
     ) -> None:
         if not subjects or len(set(subjects)) != len(subjects) or min(subjects) < 0:
             raise ValueError(
                 f"SyntheticFaces: subjects must be distinct ids of at least 0, got {list(subjects)[:50]}"
             )
-        if samples_per_subject < 1 or seed < 0 or size < 48:
+        if samples_per_subject < 1 or seed < 0 or size < 48 or not co_occurrence >= 0:
             raise ValueError(
-                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0 and size >= 48, "
-                f"got {samples_per_subject}, {seed} and {size}"
+                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0, size >= 48 and co_occurrence >= 0, "
+                f"got {samples_per_subject}, {seed}, {size} and {co_occurrence:g}"
             )
         self.aus: tuple[int, ...] = tuple(aus)
         if not self.aus or not set(self.aus) <= set(RATES):
             raise ValueError(f"SyntheticFaces: aus must be some of {sorted(RATES)}, got {list(aus)}")
         self.subjects: tuple[str, ...] = tuple(f"S{s:03d}" for s in subjects)
         self.samples_per_subject, self.seed, self.size = samples_per_subject, seed, size
+        self.co_occurrence = co_occurrence
         self._ids = tuple(int(s) for s in subjects)
         self._columns = [AUS.index(au) for au in self.aus]
         self._people: dict[int, Person] = {}
@@ -126,6 +130,7 @@ class SyntheticFaces:
                 (self.samples_per_subject, len(LOADINGS) + len(AUS))
             )
             loadings = np.array([[latent.get(au, 0.0) for au in AUS] for latent in LOADINGS.values()])
+            loadings *= np.minimum(self.co_occurrence, np.sqrt(0.95 / (loadings**2).sum(0)))
             own = np.sqrt(1 - (loadings**2).sum(0))
             latent, noise = normal[:, : len(LOADINGS)], normal[:, len(LOADINGS) :]
             quantile = np.array([NormalDist().inv_cdf(RATES[au]) for au in AUS])

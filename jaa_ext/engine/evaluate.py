@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.device import resolve_device
-from jaa_ext.engine.metrics import Metrics, Scores
+from jaa_ext.engine.bootstrap import bootstrap_intervals
+from jaa_ext.engine.metrics import Metrics, Scores, score
 from jaa_ext.engine.runtime import ignore_interrupts, reading_workers
-from jaa_ext.facs import NUM_LANDMARKS
-from jaa_ext.models import JAANet, JAANetConfig
+from jaa_ext.facs import au_numbers
+from jaa_ext.models import JAANet
 
 
 def evaluate(
@@ -27,6 +26,9 @@ def evaluate(
     device: torch.device | str | None = None,
     workers: int | None = None,
     predictions: Path | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    figures: Path | None = None,
 ) -> Scores:
     """Score a model on the central crops of a data set, in float32.
 
@@ -39,16 +41,22 @@ def evaluate(
         predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
             up to the first slash), each AU's label (-1 missing) and probability, the predicted landmarks in
             pixels of the crop, and the model's note.
+        bootstrap: resamples of the subjects that give the scores' 95 % intervals, see `bootstrap_intervals`;
+            0 leaves them out.
+        seed: of the resamples.
+        figures: a folder to write figures into, see `jaa_ext.engine.figures.write_figures`.
 
     Raises:
-        ValueError: no face, the data set has other AUs than the model, or a device that is not there.
+        ValueError: no face, the data set has other AUs than the model, a device that is not there, or a
+            negative number of resamples.
     """
     if len(dataset) == 0:
         raise ValueError("evaluate: the data set is empty")
-    if tuple(dataset.aus) != tuple(model.config.aus):
-        raise ValueError(
-            f"evaluate: the model has AUs {list(model.config.aus)}, but the data set has {list(dataset.aus)}"
-        )
+    if bootstrap < 0:
+        raise ValueError(f"evaluate: bootstrap must be a number of resamples, or 0 for none, got {bootstrap}")
+    aus = au_numbers(model.config.aus)
+    if tuple(dataset.aus) != aus:
+        raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
     device = resolve_device(device) if device is not None else next(model.parameters()).device
     fused = model.to(device).eval().fuse()
     loader: DataLoader[Any] = DataLoader(
@@ -58,45 +66,22 @@ def evaluate(
         num_workers=reading_workers(workers, device),
         worker_init_fn=ignore_interrupts,
     )
-    metrics = Metrics(dataset.aus, note=getattr(model, "note", ""))
-    rows: list[list[Any]] = []
+    metrics = Metrics(aus, note=getattr(model, "note", ""))
     with torch.inference_mode():
         for batch in loader:
             image = normalize(batch["image"].to(device)).contiguous(memory_format=torch.channels_last)
             output = fused(image)
             probabilities = None if output.logits is None else output.probabilities.cpu()
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
-            metrics.update(probabilities, batch["labels"], landmarks, batch["landmarks"])
-            if predictions is not None:
-                rows += _rows(batch, probabilities, landmarks)
+            metrics.update(probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"])
+    said = metrics.predictions()
+    scores = score(said)
+    if bootstrap:
+        scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
     if predictions is not None:
-        _write_predictions(predictions, rows, model.config, metrics.note)
-    return metrics.result()
+        said.to_csv(predictions)
+    if figures is not None:
+        from jaa_ext.engine.figures import write_figures
 
-
-def _rows(batch: dict[str, Any], probabilities: Tensor | None, landmarks: Tensor | None) -> list[list[Any]]:
-    rows = []
-    for i, name in enumerate(batch["id"]):
-        row = [name, name.split("/")[0]]
-        if probabilities is not None:
-            for label, probability in zip(
-                batch["labels"][i].tolist(), probabilities[i].tolist(), strict=True
-            ):
-                row += [label, f"{probability:.6f}"]
-        if landmarks is not None:
-            row += [f"{value:.3f}" for value in landmarks[i].flatten().tolist()]
-        rows.append(row)
-    return rows
-
-
-def _write_predictions(path: Path, rows: list[list[Any]], config: JAANetConfig, note: str) -> None:
-    """A model without AUs or without landmarks has no columns for them."""
-    header = ["id", "subject"]
-    if config.au_detection:
-        header += [column for au in config.aus for column in (f"AU{au}", f"AU{au}_probability")]
-    if config.alignment:
-        header += [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*header, "note"])
-        writer.writerows([*row, note] for row in rows)
+        write_figures(figures, said, scores)
+    return scores

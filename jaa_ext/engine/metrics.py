@@ -1,4 +1,4 @@
-"""Scores of the field: F1 and accuracy of each AU, mean error and failure rate of the landmarks."""
+"""Scores of the field: how well AUs are detected and landmarks found, over a whole test set."""
 
 from __future__ import annotations
 
@@ -6,55 +6,141 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torchmetrics.classification import MultilabelAccuracy, MultilabelF1Score
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    multilabel_accuracy,
+    multilabel_f1_score,
+    multilabel_precision,
+    multilabel_recall,
+)
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import eye_distance
+from jaa_ext.facs import NUM_LANDMARKS
 
 FAILURE = 10.0
 """A face fails when its landmarks' mean error exceeds this percentage of the inter-ocular distance."""
+THRESHOLD = 0.5
+"""An AU is said to be present where its probability exceeds this."""
 
 PerAU = tuple[float | None, ...]
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+OF_EACH_AU = ("f1", "accuracy", "precision", "recall", "auc")
+OF_ALL_AUS = ("accuracy_total", "abaw_score")
+OF_LANDMARKS = ("mean_error", "failure_rate")
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals of scores by resampling the subjects, in the units of `Scores`.
+
+    See `bootstrap_intervals`. None for a score that is None itself, or in every resample.
+    """
+
+    resamples: int
+    seed: int
+    f1: tuple[Interval | None, ...] | None
+    accuracy: tuple[Interval | None, ...] | None
+    precision: tuple[Interval | None, ...] | None
+    recall: tuple[Interval | None, ...] | None
+    auc: tuple[Interval | None, ...] | None
+    f1_mean: Interval | None
+    accuracy_mean: Interval | None
+    precision_mean: Interval | None
+    recall_mean: Interval | None
+    auc_mean: Interval | None
+    accuracy_total: Interval | None
+    abaw_score: Interval | None
+    mean_error: Interval | None
+    failure_rate: Interval | None
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores over the frames of a test set, pooled (ECCV 2018, section 4.1).
 
-    None stands for what a model does not predict, and for an AU that has no valid label in the test set.
-    An AU without any positive label has F1 0, and it counts in the mean.
+    A frame whose label of an AU is missing (-1) takes no part in that AU's scores, and does in the others'.
+    Of the other frames of the AU, TP are labelled and said to be present, FN only labelled, FP only said, TN
+    neither. An AU is said to be present where its probability exceeds 0.5; one that is not a number is 0.
+
+    - F1 = 2 TP / (2 TP + FP + FN), precision = TP / (TP + FP), recall = TP / (TP + FN). Where that is 0 / 0
+      it is 0, as in torchmetrics: an AU without any positive label has F1 and recall 0, whatever is said.
+    - Accuracy = (TP + TN) / (TP + TN + FP + FN).
+    - AUC, the area under the ROC curve, needs no threshold: of all pairs of a positive and a negative frame,
+      the share in which the positive has the higher probability, ties counting half. None where an AU lacks
+      positives or negatives.
+
+    An AU without any valid label has no score: None. Means are over the AUs that have the score, zeros of the
+    0 / 0 cases included; None where no AU has it. What a model does not predict is None too, and so is what
+    an older file does not hold.
     """
 
     aus: tuple[int, ...]
     f1: PerAU | None
-    """Of each AU, 0..1, at threshold 0.5, missing labels left out."""
+    """Of each AU, 0..1."""
     accuracy: PerAU | None
-    """Of each AU, 0..1, likewise."""
+    """Of each AU, 0..1."""
     f1_mean: float | None
     """Over the AUs."""
     accuracy_mean: float | None
+    """Over the AUs, each counting the same whatever its number of valid labels."""
     mean_error: float | None
     """Distance of the landmarks in percent of the inter-ocular distance, mean over landmarks and faces."""
     failure_rate: float | None
     """Percentage of faces whose mean error exceeds 10 %."""
     note: str = ""
     """The model's, on what its scores are worth."""
+    precision: PerAU | None = None
+    """Of each AU, 0..1."""
+    recall: PerAU | None = None
+    """Of each AU, 0..1."""
+    auc: PerAU | None = None
+    """Of each AU, 0..1."""
+    precision_mean: float | None = None
+    recall_mean: float | None = None
+    auc_mean: float | None = None
+    accuracy_total: float | None = None
+    """Accuracy over all valid labels of all AUs at once, as ABAW counts it."""
+    positives: tuple[int, ...] | None = None
+    """Frames of each AU whose label is 1."""
+    valid: tuple[int, ...] | None = None
+    """Frames of each AU whose label is not missing."""
+    subjects: int | None = None
+    """How many the test set has."""
+    intervals: Intervals | None = None
+    """Where they were asked for and the test set has at least two subjects."""
+
+    @property
+    def abaw_score(self) -> float | None:
+        """0.5 F1 (mean over AUs) + 0.5 accuracy (over all labels), as ABAW 2021 ranked: 0..1."""
+        if self.f1_mean is None or self.accuracy_total is None:
+            return None
+        return 0.5 * self.f1_mean + 0.5 * self.accuracy_total
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists; `from_dict` reads them back."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        """Plain numbers, lists and a dict of the intervals; `from_dict` reads them back."""
+        return {**_lists(asdict(self)), "abaw_score": self.abaw_score}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Scores:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**fields)
+        """Scores from what `to_dict` gave, now or in an older version, which lacked some."""
+        read = {key: _tuples(value) for key, value in values.items() if key != "abaw_score"}
+        if read.get("intervals") is not None:
+            read["intervals"] = Intervals(**{key: _tuples(v) for key, v in values["intervals"].items()})
+        return cls(**read)
 
     def summary(self) -> dict[str, float]:
         """The four means in percent, without those that the model lacks."""
@@ -67,20 +153,42 @@ class Scores:
         }
         return {name: value for name, value in values.items() if value is not None}
 
+    def of(self, name: str, au: int | None = None) -> tuple[float | None, Interval | None]:
+        """A score and its interval.
+
+        Args:
+            name: of the field, or "abaw_score".
+            au: place of the AU, for a score of each AU.
+        """
+        value, interval = getattr(self, name), getattr(self.intervals, name, None)
+        if au is not None:
+            value, interval = (None if v is None else v[au] for v in (value, interval))
+        return value, interval
+
     def to_json(self, path: Path) -> None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
     def to_csv(self, path: Path) -> None:
-        """One row an AU, then the row "mean", which has the landmarks' scores too."""
+        """One row an AU, then the row "mean", which has the scores of all AUs and of the landmarks too.
+
+        The columns of the intervals, such as f1_low and f1_high, are empty where there are none.
+        """
+        scores = (*OF_EACH_AU, *OF_ALL_AUS, *OF_LANDMARKS)
+        columns = [column for name in scores for column in (name, f"{name}_low", f"{name}_high")]
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["au", "f1", "accuracy", "mean_error", "failure_rate", "note"])
-            for au, f1, accuracy in self._per_au():
-                rows.writerow([au, f1, accuracy, None, None, self.note])
-            rows.writerow(
-                ["mean", self.f1_mean, self.accuracy_mean, self.mean_error, self.failure_rate, self.note]
-            )
+            rows = csv.DictWriter(file, ["au", *columns, "positives", "valid", "note"])
+            rows.writeheader()
+            row: dict[str, Any]
+            for i, au in enumerate(self._scored_aus()):
+                row = {"au": au, "positives": self.of("positives", i)[0], "valid": self.of("valid", i)[0]}
+                for name in OF_EACH_AU:
+                    row |= _cells(name, *self.of(name, i))
+                rows.writerow({**row, "note": self.note})
+            row = {"au": "mean"}
+            for name in scores:
+                row |= _cells(name, *self.of(f"{name}_mean" if name in OF_EACH_AU else name))
+            rows.writerow({**row, "note": self.note})
 
     def show(self, console: Console) -> None:
         """Print the table and the note."""
@@ -89,21 +197,105 @@ class Scores:
             console.print(self.note, style="bold", soft_wrap=True)
 
     def table(self) -> Table:
-        """For the terminal, in percent."""
-        table = Table()
-        for name in ("AU", "F1 %", "accuracy %", "mean error %", "failures %"):
+        """For the terminal, in percent, intervals in brackets."""
+        # Five scores with their intervals on a second line fit into 80 columns.
+        table = Table(box=box.SIMPLE_HEAD, padding=0, caption_style="", caption_justify="left")
+        ends = 0 if self.intervals is None else len("(12.3-45.6)")
+        for name in ("AU", "present %"):
             table.add_column(name, justify="right")
-        for au, f1, accuracy in self._per_au():
-            table.add_row(str(au), _percent(f1), _percent(accuracy), "", "")
-        table.add_section()
-        error, failures = (_percent(v, 1) for v in (self.mean_error, self.failure_rate))
-        table.add_row("mean", _percent(self.f1_mean), _percent(self.accuracy_mean), error, failures)
+        for name in ("F1 %", "accuracy %", "precision %", "recall %", "AUC %"):
+            table.add_column(name, justify="right", min_width=ends)
+        for i, au in enumerate(self._scored_aus()):
+            positives, valid = self.of("positives", i)[0], self.of("valid", i)[0]
+            present = _percent(positives / valid if positives is not None and valid else None)
+            table.add_row(str(au), present, *(_percent(*self.of(name, i)) for name in OF_EACH_AU))
+        if self._scored_aus():
+            table.add_section()
+            table.add_row("mean", "", *(_percent(*self.of(f"{name}_mean")) for name in OF_EACH_AU))
+        table.caption = "\n".join(self._captions())
         return table
 
-    def _per_au(self) -> list[tuple[int, float | None, float | None]]:
-        if self.f1 is None or self.accuracy is None:
-            return []
-        return list(zip(self.aus, self.f1, self.accuracy, strict=True))
+    def _captions(self) -> list[str]:
+        lines = [
+            f"{name}: {_percent(*self.of(score), factor, digits)}{unit}"
+            for name, score, factor, digits, unit in (
+                ("accuracy over all labels", "accuracy_total", 100, 1, " %"),
+                ("ABAW score", "abaw_score", 1, 3, ""),
+                ("mean error", "mean_error", 1, 1, " %"),
+                ("failures", "failure_rate", 1, 1, " %"),
+            )
+            if self.of(score)[0] is not None
+        ]
+        if about := self.about_intervals():
+            lines.append(about)
+        return lines
+
+    def about_intervals(self) -> str:
+        """What the intervals are, or why there are none; empty where nobody asked."""
+        if self.intervals is not None:
+            return f"95 % intervals: {self.intervals.resamples} resamples of {self.subjects} subjects"
+        if self.subjects == 1:
+            return "no intervals: the faces are all of one subject"
+        return ""
+
+    def _scored_aus(self) -> tuple[int, ...]:
+        return () if self.f1 is None else self.aus
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N faces, and the truth. None for what it does not predict."""
+
+    aus: tuple[int, ...]
+    labels: NDArray[np.int64]
+    """(N, A) of 1, 0 and -1 for missing."""
+    probabilities: NDArray[np.float32] | None
+    """(N, A)."""
+    landmarks: NDArray[np.float32] | None
+    """(N, 49, 2) in pixels of the crop."""
+    errors: NDArray[np.float64] | None
+    """(N,) mean error of the landmarks, see `normalized_error`."""
+    ids: tuple[str, ...] | None = None
+    """Of the N faces; None where they are not known."""
+    note: str = ""
+    """The model's."""
+
+    @cached_property
+    def subjects(self) -> tuple[str, ...] | None:
+        """Of each face: its id up to the first slash."""
+        return None if self.ids is None else tuple(name.split("/")[0] for name in self.ids)
+
+    @cached_property
+    def known_probabilities(self) -> NDArray[np.float32] | None:
+        """(N, A), 0 for a probability that is not a number."""
+        return None if self.probabilities is None else np.nan_to_num(self.probabilities, nan=0.0)
+
+    def to_csv(self, path: Path) -> None:
+        """One row a face: id, subject, each AU's label and probability, the landmarks, and the note.
+
+        A model without AUs or without landmarks has no columns for them.
+
+        Raises:
+            ValueError: ids that are not known.
+        """
+        if self.ids is None or self.subjects is None:
+            raise ValueError(f"predictions without ids cannot be written to {path}")
+        header = ["id", "subject"]
+        if self.probabilities is not None:
+            header += [column for au in self.aus for column in (f"AU{au}", f"AU{au}_probability")]
+        if self.landmarks is not None:
+            header += [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*header, "note"])
+            for i, (name, subject) in enumerate(zip(self.ids, self.subjects, strict=True)):
+                row: list[Any] = [name, subject]
+                if self.probabilities is not None:
+                    pairs = zip(self.labels[i].tolist(), self.probabilities[i].tolist(), strict=True)
+                    row += [cell for label, p in pairs for cell in (label, f"{p:.6f}")]
+                if self.landmarks is not None:
+                    row += [f"{value:.3f}" for value in self.landmarks[i].ravel().tolist()]
+                writer.writerow([*row, self.note])
 
 
 class Metrics:
@@ -116,17 +308,19 @@ class Metrics:
 
     def __init__(self, aus: Sequence[int], *, note: str = "") -> None:
         self.aus, self.note = tuple(aus), note
-        labels = len(self.aus)
-        # Its validation refuses a single label.
-        options: dict[str, Any] = {"average": "none", "ignore_index": -1, "validate_args": labels > 1}
-        self._f1 = MultilabelF1Score(labels, **options)
-        self._accuracy = MultilabelAccuracy(labels, **options)
-        self._valid = torch.zeros(labels, dtype=torch.int64)
-        self._predicts_aus = False
+        self._labels: list[Tensor] = []
+        self._probabilities: list[Tensor] = []
+        self._landmarks: list[Tensor] = []
         self._errors: list[Tensor] = []
+        self._ids: list[str] = []
 
     def update(
-        self, probabilities: Tensor | None, labels: Tensor, landmarks: Tensor | None, target: Tensor
+        self,
+        probabilities: Tensor | None,
+        labels: Tensor,
+        landmarks: Tensor | None,
+        target: Tensor,
+        ids: Sequence[str] = (),
     ) -> None:
         """Add a batch of N faces; None for what the model does not predict.
 
@@ -135,38 +329,56 @@ class Metrics:
             labels: (N, A) of 1, 0 and -1 for missing.
             landmarks: (N, 49, 2) predicted, in pixels.
             target: (N, 49, 2) true ones.
+            ids: of the N faces, such as "S003/00017": up to the first slash, the subject.
         """
+        self._labels.append(labels.long().cpu())
+        self._ids += ids
         if probabilities is not None:
-            p, labels = probabilities.float().cpu(), labels.cpu()
-            self._f1.update(p, labels)
-            self._accuracy.update(p, labels)
-            self._valid += (labels >= 0).sum(0)
-            self._predicts_aus = True
+            self._probabilities.append(probabilities.float().cpu())
         if landmarks is not None:
+            self._landmarks.append(landmarks.float().cpu())
             self._errors.append(normalized_error(landmarks.float(), target).double().cpu())
 
-    def result(self) -> Scores:
-        """The scores of everything added so far."""
-        f1 = self._of_each_au(self._f1.compute()) if self._predicts_aus else None
-        accuracy = self._of_each_au(self._accuracy.compute()) if self._predicts_aus else None
-        error = torch.cat(self._errors) if self._errors else None
-        return Scores(
-            aus=self.aus,
-            f1=f1,
-            accuracy=accuracy,
-            f1_mean=_mean(f1),
-            accuracy_mean=_mean(accuracy),
-            mean_error=None if error is None else error.mean().item(),
-            # Not "error > FAILURE": landmarks that are not a number have failed too.
-            failure_rate=None if error is None else 100 * (~(error <= FAILURE)).double().mean().item(),
-            note=self.note,
+    def predictions(self) -> Predictions:
+        """Everything added so far."""
+        labels = torch.cat(self._labels) if self._labels else torch.empty(0, len(self.aus), dtype=torch.int64)
+        probabilities, landmarks, errors = (
+            torch.cat(parts).numpy() if parts else None
+            for parts in (self._probabilities, self._landmarks, self._errors)
         )
+        ids = tuple(self._ids) if len(self._ids) == len(labels) else None
+        return Predictions(self.aus, labels.numpy(), probabilities, landmarks, errors, ids, self.note)
 
-    def _of_each_au(self, values: Tensor) -> PerAU:
-        valid = (self._valid > 0).tolist()
-        return tuple(
-            value if any_ else None for value, any_ in zip(values.view(-1).tolist(), valid, strict=True)
-        )
+    def result(self) -> Scores:
+        """The scores of everything added so far, without intervals."""
+        return score(self.predictions())
+
+
+def score(predictions: Predictions) -> Scores:
+    """The scores of predictions, without intervals (see `bootstrap_intervals`)."""
+    per_au: dict[str, PerAU] = {}
+    total, positives, valid = None, None, None
+    if predictions.known_probabilities is not None:
+        labels = torch.from_numpy(predictions.labels)
+        probabilities = torch.from_numpy(predictions.known_probabilities)
+        per_au, total = _au_scores(probabilities, labels)
+        positives = tuple((labels == 1).sum(0).tolist())
+        valid = tuple((labels >= 0).sum(0).tolist())
+    of_aus: dict[str, Any] = {name: per_au.get(name) for name in OF_EACH_AU}
+    of_aus |= {f"{name}_mean": _mean(per_au.get(name)) for name in OF_EACH_AU}
+    errors, subjects = predictions.errors, predictions.subjects
+    return Scores(
+        aus=predictions.aus,
+        **of_aus,
+        accuracy_total=total,
+        positives=positives,
+        valid=valid,
+        mean_error=None if errors is None else float(errors.mean()),
+        # Not "errors > FAILURE": landmarks that are not a number have failed too.
+        failure_rate=None if errors is None else float(100 * (~(errors <= FAILURE)).mean()),
+        subjects=None if subjects is None else len(set(subjects)),
+        note=predictions.note,
+    )
 
 
 def normalized_error(landmarks: Tensor, target: Tensor) -> Tensor:
@@ -175,10 +387,67 @@ def normalized_error(landmarks: Tensor, target: Tensor) -> Tensor:
     return 100 * error / eye_distance(target)
 
 
+def _au_scores(probabilities: Tensor, labels: Tensor) -> tuple[dict[str, PerAU], float | None]:
+    """The scores of each AU by their names, and the accuracy over all labels."""
+    known = labels >= 0
+    said = (probabilities > THRESHOLD).long()
+    # Its validation refuses a single label.
+    options: dict[str, Any] = {"average": "none", "ignore_index": -1, "validate_args": labels.shape[1] > 1}
+    per_au = {
+        name: tuple(
+            value if any_ else None
+            for value, any_ in zip(
+                function(said, labels, labels.shape[1], **options).view(-1).tolist(),
+                known.any(0).tolist(),
+                strict=True,
+            )
+        )
+        for name, function in (
+            ("f1", multilabel_f1_score),
+            ("accuracy", multilabel_accuracy),
+            ("precision", multilabel_precision),
+            ("recall", multilabel_recall),
+        )
+    }
+    per_au["auc"] = tuple(
+        _auc(probabilities[known[:, i], i], labels[known[:, i], i]) for i in range(labels.shape[1])
+    )
+    total = (said == labels)[known].double().mean().item() if known.any() else None
+    return per_au, total
+
+
+def _auc(probabilities: Tensor, labels: Tensor) -> float | None:
+    positives = int(labels.sum())
+    return float(binary_auroc(probabilities, labels)) if 0 < positives < len(labels) else None
+
+
 def _mean(values: PerAU | None) -> float | None:
     known = [value for value in values or () if value is not None]
     return sum(known) / len(known) if known else None
 
 
-def _percent(value: float | None, factor: float = 100) -> str:
-    return "-" if value is None else f"{factor * value:.1f}"
+def _percent(
+    value: float | None, interval: Interval | None = None, factor: float = 100, digits: int = 1
+) -> str:
+    if value is None:
+        return "-"
+    text = f"{factor * value:.{digits}f}"
+    if interval is None:
+        return text
+    low, high = (f"{factor * end:.{digits}f}" for end in interval)
+    return f"{text} ({low}-{high})"
+
+
+def _cells(name: str, value: float | None, interval: Interval | None) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(v) for key, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     create_model,
@@ -24,14 +24,11 @@ from pydantic import (
 )
 
 from jaa_ext import facs
-from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
-from jaa_ext.models import JAANetConfig
+from jaa_ext.engine.datasets import DATA_SECTIONS, Count, Data, Section, Whole
+from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 
-DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
-"""The note of weights that were trained on `SyntheticFaces`."""
-
-Module = Literal["region_learning", "alignment", "global_features", "attention", "au_head"]
-"""The parts of JAANet that a step can train or keep fixed."""
+Module = Literal["region_learning", "alignment", "global_features", "attention", "graph", "au_head"]
+"""The parts of a model that a step can train or keep fixed."""
 
 
 class RecipeError(ValueError):
@@ -41,26 +38,13 @@ class RecipeError(ValueError):
 def load_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe from a YAML file, or a built-in one by its name (see `builtin_recipes`).
 
+    A recipe may name another one as its ``base``, and then holds what differs from it: keys of sections one by
+    one, lists and data sections of another name whole.
+
     Raises:
         RecipeError: no such recipe, no YAML, or keys or values that are wrong.
     """
-    path = Path(recipe)
-    name, text = path.name, ""
-    if str(recipe) in builtin_recipes():
-        name = f"{recipe}.yaml"
-        text = (resources.files("jaa_ext") / "recipes" / name).read_text()
-    elif path.is_file():
-        text = path.read_text()
-    else:
-        raise RecipeError(
-            f"{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin_recipes())}"
-        )
-    try:
-        values = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{name}: should be keys and values, got {_shown(values)}")
+    name, values = _read(recipe)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -80,26 +64,37 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a numb
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 Decay = Annotated[float, Field(gt=0, le=1, description="a number above 0 and up to 1")]
-Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
-Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+def _au(value: Any) -> int | facs.AURule:
+    if isinstance(value, facs.AURule) or type(value) is int:
+        return value
+    match value:
+        case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy"}:
+            return facs.AURule((a, b), float(rest.get("dy", 0)), number)
+    raise ValueError(f"should be an AU number, or a rule with number, points and dy, got {_shown(value)}")
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """A preset of `JAANetConfig` and the fields that differ from it, by their names there."""
 
-    preset: Literal["released", "paper", "journal"] = "released"
-    aus: Annotated[tuple[int, ...], Field(strict=False, min_length=1, description="a list of AU numbers")] = (
-        facs.BP4D_AUS
-    )
+    preset: Literal["released", "paper", "journal", "graph"] = "released"
+    """"graph" is that of `JAAGraphNetConfig`."""
+    aus: Annotated[
+        tuple[Annotated[Any, PlainValidator(_au)], ...],
+        Field(strict=False, min_length=1, description="a list of AU numbers"),
+    ] = facs.BP4D_AUS
+    """Numbers of AUs with a rule in `facs.AU_RULES`, or rules of one's own:
+    ``{number: 20, points: [31, 37], dy: 0.1}``, see `facs.AURule`."""
 
     def config(self) -> JAANetConfig:
         """The configuration that the section stands for."""
+        kind = JAAGraphNetConfig if self.preset == "graph" else JAANetConfig
         fields = self.model_dump(include=self.model_fields_set - {"preset", "aus"})
-        config: JAANetConfig = getattr(JAANetConfig, self.preset)(self.aus, **fields)
+        for name in fields:
+            if name not in kind.__dataclass_fields__:
+                raise ValueError(f'{name} needs preset "graph", got "{self.preset}"')
+        config: JAANetConfig = getattr(kind, self.preset)(self.aus, **fields)
         return config
 
     @model_validator(mode="after")
@@ -109,11 +104,11 @@ class ModelSection(_Section):
 
 
 def _model_section() -> type[ModelSection]:
-    """With every field of `JAANetConfig`; unset ones keep the preset's value."""
-    hints = get_type_hints(JAANetConfig)
+    """With every field of a config; unset ones keep the preset's value."""
+    hints = get_type_hints(JAAGraphNetConfig)
     fields: dict[str, Any] = {
         field.name: (hints[field.name], None)
-        for field in dataclasses.fields(JAANetConfig)
+        for field in dataclasses.fields(JAAGraphNetConfig)
         if field.name != "aus"
     }
     return create_model("Model", __base__=ModelSection, **fields)
@@ -125,39 +120,7 @@ else:
     Model = _model_section()
 
 
-class Data(_Section):
-    """The built-in drawn faces; test subjects are none of the training subjects."""
-
-    name: Literal["synthetic"] = "synthetic"
-    train_subjects: Count
-    test_subjects: Count
-    samples_per_subject: Count
-    seed: Whole = 0
-    """Of the drawn faces; the recipe's own seed leaves them as they are."""
-
-    @property
-    def note(self) -> str:
-        """What weights trained on this data are worth; empty if there is nothing to say."""
-        return DEMONSTRATION
-
-    def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
-        """The training and the test set for a model."""
-        aus = [au for au in config.aus if isinstance(au, int)]
-
-        def faces(subjects: range) -> SyntheticFaces:
-            return SyntheticFaces(
-                subjects=subjects,
-                samples_per_subject=self.samples_per_subject,
-                seed=self.seed,
-                size=aligned_size(config.image_size),
-                aus=aus,
-            )
-
-        last = self.train_subjects + self.test_subjects
-        return faces(range(self.train_subjects)), faces(range(self.train_subjects, last))
-
-
-class Loss(_Section):
+class Loss(Section):
     """Factors of `criterion.JointLoss`; 0 leaves a term out."""
 
     align: NotNegative = 0.5
@@ -177,7 +140,7 @@ class Loss(_Section):
     """AUs weigh by their rarity in the training set, w_i of Eq. 6; otherwise all alike."""
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """Stochastic gradient descent."""
 
     momentum: Share = 0.9
@@ -191,7 +154,7 @@ class Optimizer(_Section):
         return self
 
 
-class Step(_Section):
+class Step(Section):
     """A stretch of training with its own learning rate and modules; momentum starts anew with each step."""
 
     name: str
@@ -214,7 +177,7 @@ class Step(_Section):
     """lambda1 in this step, in place of `loss.align`."""
 
 
-class TrainerSection(_Section):
+class TrainerSection(Section):
     """How the iterations are run; the results are the same."""
 
     cuda_graph: bool = False
@@ -223,12 +186,14 @@ class TrainerSection(_Section):
     batches that are not full, run kernel by kernel."""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A training run. Equal recipes on the same machine give the same bits."""
 
     name: str
     seed: Whole = 0
     model: Model
+    init: str | None = None
+    """A model file whose weights training starts from, see `models.transfer_weights`."""
     data: Data
     batch_size: Count
     workers: Whole | None = None
@@ -260,6 +225,49 @@ class Recipe(_Section):
     def to_yaml(self) -> str:
         """What `load_recipe` reads back as an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+
+
+def _read(recipe: str | Path, above: tuple[str, ...] = ()) -> tuple[str, dict[Hashable, Any]]:
+    """A recipe's name for messages and its values, laid over those of its base; `above` are based on it."""
+    path = Path(recipe)
+    name, text = path.name, ""
+    if str(recipe) in builtin_recipes():
+        name = f"{recipe}.yaml"
+        text = (resources.files("jaa_ext") / "recipes" / name).read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        raise RecipeError(
+            f"{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin_recipes())}"
+        )
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{name}: should be keys and values, got {_shown(values)}")
+    base = values.pop("base", None)
+    if base is None:
+        return name, values
+    if str(base) in above or not isinstance(base, str):
+        raise RecipeError(f"{name}: base: should be another recipe, got {_shown(base)}")
+    beside = path.parent / base  # a file's base is looked for where the file lies
+    return name, _over(_read(beside if beside.is_file() else base, (*above, base))[1], values)
+
+
+def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashable, Any]:
+    """`values` laid over those of a base, section by section."""
+    merged = {**base, **values}
+    for key, value in values.items():
+        former = base.get(key)
+        # Sections of other names, such as data, have other keys.
+        if (
+            isinstance(value, dict)
+            and isinstance(former, dict)
+            and value.get("name") in (None, former.get("name"))
+        ):
+            merged[key] = _over(former, value)
+    return merged
 
 
 def difference(former: Recipe, recipe: Recipe) -> str:
@@ -319,7 +327,7 @@ def _sentence(problem: Any) -> str:
     """A problem that pydantic found, as `key.path: what was wanted, what was got`."""
     *parents, key = problem["loc"]
     kind, context = problem["type"], problem.get("ctx", {})
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) for part in problem["loc"] if problem["loc"][:2] != ("data", part))
     known = _section(parents).model_fields
     if kind == "extra_forbidden":
         nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0)[0]
@@ -338,7 +346,9 @@ def _section(path: list[int | str]) -> type[BaseModel]:
     """The section that a path of keys and list positions leads to."""
     section: type[BaseModel] = Recipe
     for part in path:
-        if isinstance(part, str) and part in section.model_fields:
+        if path[0] == "data" and part in DATA_SECTIONS:
+            section = DATA_SECTIONS[str(part)]
+        elif isinstance(part, str) and part in section.model_fields:
             section = _section_of(section.model_fields[part].annotation) or section
     return section
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from jaa_ext import facs
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
@@ -35,7 +36,14 @@ from jaa_ext.engine.runtime import (
     reading_workers,
 )
 from jaa_ext.engine.schedule import Batches, learning_rate
-from jaa_ext.models import JAANet, JAAOutput, save_model
+from jaa_ext.models import (
+    JAAGraphNet,
+    JAAOutput,
+    build_model,
+    load_model,
+    save_model,
+    transfer_weights,
+)
 from jaa_ext.nn import au_weights
 
 MEAN_SHAPE_FACES = 256
@@ -131,17 +139,25 @@ class Trainer:
         self.recipe, self.out = recipe, out
         self.train_set, self.test_set = datasets
         for data in datasets:
-            if tuple(data.aus) != tuple(config.aus):
+            if tuple(data.aus) != facs.au_numbers(config.aus):
                 raise ValueError(f"the model has AUs {list(config.aus)}, but the data has {list(data.aus)}")
+        shared = sorted(set(self.train_set.subjects) & set(self.test_set.subjects))
+        if shared:
+            raise ValueError(
+                f"subjects of the test set must be none of the training set's, got {', '.join(shared[:5])} in both"
+            )
 
         self.fabric = make_fabric(device, recipe.precision)
         if recipe.trainer.cuda_graph:
             require_cuda(self.fabric.device)
         torch.manual_seed(recipe.seed)
-        self.model = JAANet(config)
+        self.model = build_model(config)
         self.model.note = recipe.data.note
         if config.alignment:
             self.model.set_mean_shape(_mean_shape(self.train_set, config.image_size))
+        if isinstance(self.model, JAAGraphNet):
+            self.model.set_labels(self.train_set.label_matrix())
+        self.transfer = None if recipe.init is None else transfer_weights(self.model, load_model(recipe.init))
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(self.fabric.device)
         for step in recipe.steps:
@@ -181,6 +197,8 @@ class Trainer:
             bar as self.bar,
         ):
             if self.iteration == 0:
+                if self.transfer is not None:
+                    bar.console.print(f"{self.recipe.init}: {self.transfer}", soft_wrap=True, markup=False)
                 self._save({})
             first = 0
             for step in self.recipe.steps:

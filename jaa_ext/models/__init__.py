@@ -1,6 +1,21 @@
-"""The models, and how they are kept in files."""
+"""The models, how they are kept in files, and how they start from other weights."""
 
-from jaa_ext.models.files import load_model, save_model
+from jaa_ext.models.authors import import_weights
+from jaa_ext.models.files import build_model, load_model, save_model
+from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
 from jaa_ext.models.jaanet import JAANet, JAANetConfig, JAAOutput
+from jaa_ext.models.transfer import Transfer, transfer_weights
 
-__all__ = ["JAANet", "JAANetConfig", "JAAOutput", "load_model", "save_model"]
+__all__ = [
+    "JAAGraphNet",
+    "JAAGraphNetConfig",
+    "JAANet",
+    "JAANetConfig",
+    "JAAOutput",
+    "Transfer",
+    "build_model",
+    "import_weights",
+    "load_model",
+    "save_model",
+    "transfer_weights",
+]

@@ -13,13 +13,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jaa_ext.atomic import replacing
+from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
 from jaa_ext.models.jaanet import JAANet, JAANetConfig
 
-MODELS: dict[str, tuple[type[JAANet], type[JAANetConfig]]] = {"JAANet": (JAANet, JAANetConfig)}
+MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {
+    "JAANet": (JAANet, JAANetConfig),
+    "JAAGraphNet": (JAAGraphNet, JAAGraphNetConfig),
+}
 """Model and config class of each name that a file may give."""
 
 KEY = "jaa_ext"
 """The metadata entry: JSON with model (its class), config and note."""
+
+
+def build_model(config: JAANetConfig) -> JAANet:
+    """The model of a config, with fresh weights."""
+    model = next(model for model, config_class in MODELS.values() if config_class is type(config))
+    return model(config)
 
 
 def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -> None:

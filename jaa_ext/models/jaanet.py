@@ -134,8 +134,10 @@ class JAANetConfig:
         for au in self.aus:
             if not isinstance(au, int | facs.AURule):
                 raise ValueError(f"JAANetConfig: aus must be AU numbers or facs.AURule, got {au!r}")
-            if isinstance(au, int) and self.aus.count(au) > 1:
-                raise ValueError(f"JAANetConfig: aus has AU {au} more than once")
+        numbers = [facs.au_number(au) for au in self.aus]
+        for number in numbers:
+            if number is not None and numbers.count(number) > 1:
+                raise ValueError(f"JAANetConfig: aus has AU {number} more than once")
         if self.image_size < 64 or self.image_size % 16:
             raise ValueError(
                 f"JAANetConfig: image_size must be a multiple of 16 and at least 64, got {self.image_size}"
@@ -239,10 +241,14 @@ class JAANet(nn.Module):
         self.alignment = Alignment(channels, c, side, config.embedding_size) if config.alignment else None
         self.global_features = FeatureStack(channels, c) if config.global_features else None
         self.attention = AdaptiveAttention(config) if config.attention else None
-        parts = config.alignment + config.global_features + config.attention
+        stacked = 20 * c * side * side
         self.au_head = (
             nn.Sequential(
-                nn.Linear(parts * 20 * c * side * side, config.embedding_size),
+                nn.Linear(
+                    (config.alignment + config.global_features) * stacked
+                    + config.attention * self._local_size(stacked),
+                    config.embedding_size,
+                ),
                 nn.Linear(config.embedding_size, 2 * len(config.aus)),
                 nn.Unflatten(1, (2, len(config.aus))),
             )
@@ -262,14 +268,22 @@ class JAANet(nn.Module):
             features.append(self.global_features(pool2))
         if self.attention is not None:
             attended = self.attention(pool2, output.landmarks)
-            features.append(attended.features)
+            features.append(self._join(attended.local))
             output.initial_maps = attended.initial_maps
             output.target_maps = attended.target_maps
             output.refined_maps = attended.refined_maps
             output.local_logits = attended.local_logits
         if self.au_head is not None:
-            output.logits = self.au_head(torch.cat(features, 1).flatten(1))
+            output.logits = self.au_head(torch.cat([part.flatten(1) for part in features], 1))
         return output
+
+    def _join(self, local: Tensor) -> Tensor:
+        """The AUs' local features (N, A, 20c, side, side) as one, for the AU head."""
+        return local.sum(1) if self.config.assemble == "sum" else local.mean(1)
+
+    def _local_size(self, stacked: int) -> int:
+        """Numbers of a face that `_join` gives; one AU's local features have `stacked`."""
+        return stacked
 
     @torch.no_grad()
     def fuse(self) -> JAANet:
@@ -350,8 +364,8 @@ class Alignment(nn.Module):
 class Attended(NamedTuple):
     """What `AdaptiveAttention` returns; the maps as in `JAAOutput`."""
 
-    features: Tensor
-    """(N, 20c, side, side), the assembled local features."""
+    local: Tensor
+    """(N, A, 20c, side, side), the local features of each AU; detached where they learn from a local loss."""
     initial_maps: Tensor
     target_maps: Tensor
     refined_maps: Tensor | None
@@ -406,10 +420,9 @@ class AdaptiveAttention(nn.Module):
         if self.local_head is not None:
             points = local.flatten(2).flatten(1).unsqueeze(2)
             local_logits = self.local_head(points).view(-1, len(config.aus), 2).transpose(1, 2)
-        assembled = local.sum(1) if config.assemble == "sum" else local.mean(1)
         if config.local_loss:
-            assembled = assembled.detach()
-        return Attended(assembled, initial_maps, target_maps, refined_maps, local_logits)
+            local = local.detach()
+        return Attended(local, initial_maps, target_maps, refined_maps, local_logits)
 
     def _draw(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         """The initial maps of side l/4 + 8 and the target maps of side l/4."""

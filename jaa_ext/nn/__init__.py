@@ -1,6 +1,7 @@
 """Layers and losses of joint AU detection and face alignment, for use in any model."""
 
 from jaa_ext.nn.attention import AttentionRefinement, FeatureStack, GroupedSequential, LocalFeatures
+from jaa_ext.nn.graph import AUGraph, au_adjacency, conditional_probabilities
 from jaa_ext.nn.losses import (
     AlignmentLoss,
     AttentionLoss,
@@ -17,6 +18,7 @@ from jaa_ext.nn.region import (
 )
 
 __all__ = [
+    "AUGraph",
     "AlignmentLoss",
     "AttentionLoss",
     "AttentionRefinement",
@@ -29,6 +31,8 @@ __all__ = [
     "RegionConv2d",
     "RegionLayer",
     "SoftmaxDiceLoss",
+    "au_adjacency",
     "au_weights",
+    "conditional_probabilities",
     "scale_gradient",
 ]

@@ -147,7 +147,8 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
         raise ValueError(f"au_weights: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}")
     occurrences, valid = (labels == 1).sum(0), (labels != -1).sum(0)
     for i in (occurrences == 0).nonzero().flatten().tolist():
-        name = f"the AU at index {i}" if aus is None or isinstance(aus[i], facs.AURule) else f"AU {aus[i]}"
+        number = None if aus is None else facs.au_number(aus[i])
+        name = f"the AU at index {i}" if number is None else f"AU {number}"
         warnings.warn(f"{name} never occurs in the labels: it is weighted as if it did once", stacklevel=2)
     inverse_rates = valid.clamp_min(1).double() / occurrences.clamp_min(1)
     weights: Tensor = len(inverse_rates) * inverse_rates / inverse_rates.sum()

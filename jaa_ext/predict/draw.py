@@ -307,7 +307,7 @@ def _draw_bars(
         if present:
             axes.text(mark, y, "\N{CHECK MARK}", **text)
         axes.text(number, y, _au_label(au, i), **text)
-        axes.text(name, y, "" if isinstance(au, facs.AURule) else facs.AU_NAMES.get(au, ""), **text)
+        axes.text(name, y, facs.AU_NAMES.get(facs.au_number(au) or 0, ""), **text)
         axes.add_patch(Rectangle((bar, y - 0.33 * line), bar_width, 0.66 * line, color=PALE, lw=0))
         colour = ORANGE if present else BLUE
         axes.add_patch(
@@ -326,7 +326,8 @@ def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.flo
 
 
 def _au_label(au: int | facs.AURule, place: int) -> str:
-    return f"rule {place}" if isinstance(au, facs.AURule) else f"AU {au}"
+    number = facs.au_number(au)
+    return f"rule {place}" if number is None else f"AU {number}"
 
 
 def _column(entries: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:

@@ -72,5 +72,6 @@ def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
 
 
 def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
-    """``AU01`` for AU 1; a rule of one's own, which has no number, is ``AUrule3`` at place 3, from 0."""
-    return [f"AUrule{i}" if isinstance(au, facs.AURule) else f"AU{au:02d}" for i, au in enumerate(aus)]
+    """``AU01`` for AU 1; a rule of one's own without a number is ``AUrule3`` at place 3, from 0."""
+    numbers = map(facs.au_number, aus)
+    return [f"AUrule{i}" if number is None else f"AU{number:02d}" for i, number in enumerate(numbers)]

@@ -1,0 +1,221 @@
+"""BP4D as it is released: one CSV of AU codes, one file of landmarks and one folder of images a task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+from jaa_ext.data.layout import (
+    SEARCH_DEPTH,
+    estimate_lines,
+    find_folders,
+    frame_numbers,
+    read_lines,
+    require,
+    whole_number,
+)
+from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
+
+BP4D_FOLDS: dict[str, tuple[str, ...]] = {
+    fold: tuple(subjects.split())
+    for fold, subjects in {
+        "1": "F001 F002 F008 F009 F010 F016 F018 F023 M001 M004 M007 M008 M012 M014",
+        "2": "F003 F005 F011 F013 F020 F022 M002 M005 M010 M011 M013 M016 M017 M018",
+        "3": "F004 F006 F007 F012 F014 F015 F017 F019 F021 M003 M006 M009 M015",
+    }.items()
+}
+"""The subjects of each fold in the papers' three-fold protocol."""
+
+BP4D_DROPPED: dict[str, frozenset[int]] = {
+    "F017/T3": frame_numbers("198-201 203-206 209-263 265-267 269-332 335"),
+    "F021/T3": frame_numbers("223-227"),
+    "F023/T6": frame_numbers("1002-1031"),
+    "M003/T5": frame_numbers("844-845"),
+    "M003/T7": frame_numbers("1386-1461"),
+    "M009/T4": frame_numbers("749-753 755-760"),
+    "M010/T6": frame_numbers("942-957"),
+}
+"""The 271 coded frames that the papers' lists leave out, by "subject/task"."""
+
+BP4D_FRAMES = 146_576
+"""Frames that the papers' lists keep: 50,601, 50,166 and 45,809 in the three folds."""
+
+
+def read_bp4d(source: Path) -> Release:
+    """Find the tasks of BP4D: 41 subjects with 8 each, as many of them as have a CSV.
+
+    Searched for in `source` and up to two levels below it: ``AUCoding/AU_OCC/F001_T1.csv`` (the frame number,
+    then one column an AU: 0, 1, or 9 for not coded), ``2DFeatures/F001_T1.mat`` and ``F001/T1/2440.jpg`` with
+    or without leading zeros, in any folder such as ``Sequences(2D+3D)``; the shallowest is taken.
+
+    The landmarks have no frame numbers, only one entry a frame of the task's video. Our reading: where a task
+    has as many images as entries, the entries belong to the images in the order of their numbers; where it
+    has not (only some images were kept), entry k, from 0, belongs to frame k. The points count from 1 in the
+    file, from 0 here.
+
+    Raises:
+        ReleaseError: folders or files that are missing, or a subject that is not BP4D's.
+        ImportError: h5py is not installed.
+    """
+    source = Path(source)
+    require("h5py", "the landmarks of BP4D")
+    labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
+    folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
+    roots = _image_roots(source)
+    tasks = []
+    for path in sorted(labels.glob("*.csv")):
+        match = re.fullmatch(r"([FM]\d+)_(T\d+)", path.stem)
+        if match is None:
+            continue
+        subject, task = match.groups()
+        if subject not in folds:
+            raise ReleaseError(f"{path}: wanted one of the 41 subjects of BP4D, got {subject}")
+        points = landmarks / f"{path.stem}.mat"
+        if not points.is_file():
+            raise ReleaseError(f"{points}: wanted the landmarks of {path}, got no such file")
+        images = next((folder for root in roots if (folder := root / subject / task).is_dir()), None)
+        if images is None:
+            raise ReleaseError(
+                f"{source}: wanted the folder {subject}/{task} with the images of {path} in it or up to "
+                f"{SEARCH_DEPTH} levels below, got none"
+            )
+        tasks.append(BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images))
+    if not tasks:
+        raise ReleaseError(f"{labels}: wanted AU codes in files such as F001_T1.csv, got none")
+    return Release("BP4D", facs.BP4D_AUS, tuple(tasks), BP4D_FRAMES)
+
+
+@dataclass(frozen=True)
+class BP4DTask:
+    """One task of one subject, a `Sequence`: the frames whose AUs were coded."""
+
+    name: str
+    subject: str
+    task: str
+    fold: str
+    labels: Path
+    landmarks: Path
+    images: Path
+
+    @property
+    def length(self) -> int:
+        return max(estimate_lines(self.labels) - 1, 0)
+
+    def read(self) -> Iterator[Frame | Skipped]:
+        """The coded frames in the order of the CSV; see `Sequence.read`."""
+        import h5py
+
+        images = _images(self.images)
+        dropped = BP4D_DROPPED.get(self.name, frozenset())
+        try:
+            file = h5py.File(self.landmarks, "r")
+        except OSError:
+            raise ReleaseError(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another") from None
+        with file:
+            entries = _entries(file, self.landmarks)
+            in_order = len(images) == len(entries)
+            entry_of = {
+                number: k for k, number in enumerate(sorted(images) if in_order else range(len(entries)))
+            }
+            for number, labels in _codes(self.labels):
+                if number in dropped:
+                    yield Skipped(number, "left out by the papers' lists")
+                elif number not in images:
+                    yield Skipped(number, "no image")
+                elif number not in entry_of:
+                    yield Skipped(number, "no landmarks")
+                else:
+                    landmarks = _points(file, entries, entry_of[number], self.landmarks)
+                    if landmarks is None:
+                        yield Skipped(number, "empty landmarks")
+                    else:
+                        yield Frame(number, images[number], landmarks, labels)
+
+
+def _image_roots(source: Path) -> list[Path]:
+    """The folders with a subject's folder in them, the shallowest first."""
+    subjects = {subject for fold in BP4D_FOLDS.values() for subject in fold}
+    roots, level = [], [source]
+    for _ in range(SEARCH_DEPTH + 1):
+        below = []
+        for folder in level:
+            children = [child for child in sorted(folder.iterdir()) if child.is_dir()]
+            if any(child.name in subjects for child in children):
+                roots.append(folder)
+            below += [child for child in children if child.name not in subjects]
+        level = below
+    return roots
+
+
+def _images(folder: Path) -> dict[int, Path]:
+    """The image of each frame number."""
+    images: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ".jpg" and path.stem.isdecimal():
+            other = images.setdefault(int(path.stem), path)
+            if other is not path:
+                raise ReleaseError(
+                    f"{folder}: wanted one image of frame {int(path.stem)}, got {other.name} and {path.name}"
+                )
+    return images
+
+
+def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Frame number and labels of each line of a CSV."""
+    header, *lines = read_lines(path) or [""]
+    columns = {name.strip(): column for column, name in enumerate(header.split(",")) if column}
+    absent = [au for au in facs.BP4D_AUS if str(au) not in columns]
+    if absent:
+        raise ReleaseError(f"{path}, line 1: wanted a column for each AU, got none for AU {absent[0]}")
+    codes = {"0": 0, "1": 1, "9": MISSING}
+    seen: set[int] = set()
+    for line, text in enumerate(lines, start=2):
+        cells = [cell.strip() for cell in text.split(",")]
+        number = whole_number(cells[0], path, line, "a frame number")
+        if number in seen:
+            raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
+        seen.add(number)
+        labels = []
+        for au in facs.BP4D_AUS:
+            code = cells[columns[str(au)]] if columns[str(au)] < len(cells) else ""
+            if code not in codes:
+                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {code!r}")
+            labels.append(codes[code])
+        yield number, tuple(labels)
+
+
+def _entries(file: Any, path: Path) -> Any:
+    """The references of ``fit/pred``, one a frame of the video."""
+    import h5py
+
+    entries = file.get("fit/pred")
+    if not isinstance(entries, h5py.Dataset):
+        raise ReleaseError(f"{path}: wanted the key fit/pred with one reference a frame, got none")
+    if h5py.check_ref_dtype(entries.dtype) is not h5py.Reference:
+        raise ReleaseError(f"{path}, key fit/pred: wanted one reference a frame, got {entries.dtype}")
+    return entries[()].ravel()
+
+
+def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float64] | None:
+    """(49, 2) landmarks counted from 0; None where the tracker found no face."""
+    reference = entries[index]
+    if not reference:
+        return None
+    dataset = file[reference]
+    # In place of an empty array MATLAB writes the list of its dimensions, and says so in an attribute.
+    if dataset.attrs.get("MATLAB_empty", 0) or dataset.ndim < 2 or 0 in dataset.shape:
+        return None
+    if dataset.shape != (2, facs.NUM_LANDMARKS):
+        raise ReleaseError(
+            f"{path}, key fit/pred, entry {index}: wanted 2 x {facs.NUM_LANDMARKS} numbers, "
+            f"got shape {dataset.shape}"
+        )
+    points = np.asarray(dataset[()], np.float64).T - 1
+    return points if np.isfinite(points).all() else None

@@ -1,0 +1,198 @@
+"""DISFA as it is released: a video, one file of intensities an AU and one file of landmarks a frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, require, whole_number
+from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
+from jaa_ext.data.video import VideoError, read_frames
+
+DISFA_FOLDS: dict[str, tuple[str, ...]] = {
+    fold: tuple(subjects.split())
+    for fold, subjects in {
+        "1": "SN001 SN002 SN009 SN010 SN016 SN026 SN027 SN030 SN032",
+        "2": "SN006 SN011 SN012 SN013 SN018 SN021 SN024 SN028 SN031",
+        "3": "SN003 SN004 SN005 SN007 SN008 SN017 SN023 SN025 SN029",
+    }.items()
+}
+"""The subjects of each fold in the papers' three-fold protocol."""
+
+DISFA_EXCLUDED: dict[str, frozenset[int]] = {
+    "SN001": frame_numbers("398-420 3190-3243"),
+    "SN002": frame_numbers("800-826"),
+    "SN004": frame_numbers("4541-4555"),
+    "SN006": frame_numbers("1349-1405"),
+    "SN009": frame_numbers("1736-1808 1851-1885"),
+    "SN011": frame_numbers("4529-4533 4830-4845"),
+    "SN021": frame_numbers("574-616 985-1164 1190-1205 1305-1338 1665-1710 1862-2477 2554-4657 4710-4722"),
+    "SN023": frame_numbers("1021-1049 3378-3557 3584-3668 4547-4621 4741-4772 4825-4845"),
+    "SN025": frame_numbers("4596-4662 4816-4835"),
+    "SN027": frame_numbers("3461-3494 4738-4785"),
+    "SN028": frame_numbers("1875-1885 4571-4690"),
+    "SN029": frame_numbers("4090-4543"),
+    "SN030": frame_numbers("939-962 1406-1422 2100-2132 2893-2955"),
+}
+"""The frames of each subject, counted from 1, that the papers' lists leave out."""
+
+DISFA_FRAMES = 126_144
+"""Frames that the papers' lists keep: 43,173, 40,344 and 42,627 in the three folds."""
+
+DISFA_PRESENT = 2
+"""The lowest intensity, of 0..5, at which an AU counts as present."""
+
+
+def read_disfa(source: Path) -> Release:
+    """Find the videos of DISFA: 27 subjects, as many of them as have a folder of labels.
+
+    Searched for in `source` and up to two levels below it: ``ActionUnit_Labels/SN001/SN001_au1.txt`` (lines
+    ``frame,intensity``, frames counted from 1), ``Videos_LeftCamera/LeftVideoSN001_comp.avi`` and
+    ``Landmark_Points/SN001/tmp_frame_lm/SN001_0000_lm.mat`` (key ``pts``, 66 points); the file 0000 is frame
+    1's. Files called ``l00000_lm.mat`` are read alike, but count from 1 where one has the number of the last
+    labelled frame and none the number 0. The points are taken as they are, in pixels of the video.
+
+    Raises:
+        ReleaseError: folders or files that are missing, or a subject that is not DISFA's.
+        ImportError: scipy is not installed.
+    """
+    source = Path(source)
+    require("scipy", "the landmarks of DISFA")
+    labels, videos, landmarks = (
+        find_folders(source, name)[0]
+        for name in ("ActionUnit_Labels", "Videos_LeftCamera", "Landmark_Points")
+    )
+    folds = {subject: fold for fold, subjects in DISFA_FOLDS.items() for subject in subjects}
+    found = []
+    for folder in sorted(labels.glob("SN*")):
+        subject = folder.name
+        if subject not in folds:
+            raise ReleaseError(f"{folder}: wanted one of the 27 subjects of DISFA, got {subject}")
+        video = videos / f"LeftVideo{subject}_comp.avi"
+        points = landmarks / subject / "tmp_frame_lm"
+        needed = {video: video.is_file(), points: points.is_dir()} | {
+            path: path.is_file() for path in _label_files(folder).values()
+        }
+        for path, there in needed.items():
+            if not there:
+                raise ReleaseError(f"{path}: wanted it for subject {subject}, got no such file or folder")
+        found.append(DISFAVideo(subject, folds[subject], folder, video, points))
+    if not found:
+        raise ReleaseError(f"{labels}: wanted one folder a subject, such as SN001, got none")
+    return Release("DISFA", facs.DISFA_AUS, tuple(found), DISFA_FRAMES)
+
+
+@dataclass(frozen=True)
+class DISFAVideo:
+    """The video of one subject, a `Sequence`."""
+
+    subject: str
+    fold: str
+    labels: Path
+    video: Path
+    landmarks: Path
+
+    @property
+    def name(self) -> str:
+        return self.subject
+
+    @property
+    def task(self) -> str:
+        """Empty: everybody watches the same film."""
+        return ""
+
+    @property
+    def length(self) -> int:
+        return estimate_lines(next(iter(_label_files(self.labels).values())))
+
+    def read(self) -> Iterator[Frame | Skipped]:
+        """The frames of the video in order, counted from 1; see `Sequence.read`."""
+        intensities = [_intensities(path) for path in _label_files(self.labels).values()]
+        last = max((max(frames, default=0) for frames in intensities), default=0)
+        landmarks = _landmark_files(self.landmarks, self.subject, last)
+        excluded = DISFA_EXCLUDED.get(self.subject, frozenset())
+        pictures = read_frames(self.video)
+        for number in count(1):
+            try:
+                picture = next(pictures, None)
+            except VideoError as error:
+                raise ReleaseError(str(error)) from None
+            if picture is None and number > last:
+                return
+            if number in excluded:
+                yield Skipped(number, "left out by the papers' lists")
+            elif picture is None:
+                yield Skipped(number, "no picture: the video ends before the labels")
+            elif not all(number in frames for frames in intensities):
+                yield Skipped(number, "no label")
+            elif number not in landmarks:
+                yield Skipped(number, "no landmarks")
+            elif (points := _points(landmarks[number])) is None:
+                yield Skipped(number, "landmarks that are not finite")
+            else:
+                labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
+                yield Frame(number, picture, points, labels)
+
+
+def _label_files(folder: Path) -> dict[int, Path]:
+    """The file of each AU, in the order of `facs.DISFA_AUS`."""
+    return {au: folder / f"{folder.name}_au{au}.txt" for au in facs.DISFA_AUS}
+
+
+def _intensities(path: Path) -> dict[int, int]:
+    """The intensity of an AU in each frame."""
+    intensities: dict[int, int] = {}
+    for line, text in enumerate(read_lines(path), start=1):
+        cells = text.split(",")
+        if len(cells) != 2:
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {text.strip()!r}")
+        number = whole_number(cells[0], path, line, "a frame number")
+        intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
+        if not 0 <= intensity <= 5:
+            raise ReleaseError(f"{path}, line {line}: wanted an intensity of 0..5, got {intensity}")
+        if number < 1 or number in intensities:
+            raise ReleaseError(
+                f"{path}, line {line}: wanted each frame once, counted from 1, got frame {number}"
+            )
+        intensities[number] = intensity
+    return intensities
+
+
+def _landmark_files(folder: Path, subject: str, last: int) -> dict[int, Path]:
+    """The file of each frame; `last` is the last labelled frame."""
+    own, plain = {}, {}
+    for path in sorted(folder.iterdir()):
+        if match := re.fullmatch(rf"{subject}_(\d+)_lm\.mat", path.name):
+            own[int(match[1])] = path
+        elif match := re.fullmatch(r"l(\d+)_lm\.mat", path.name):
+            plain[int(match[1])] = path
+    # Counted from 0 the file of the last frame is numbered last - 1, so one numbered last gives it away.
+    first = 1 if last in plain and 0 not in plain else 0
+    files = {number + 1 - first: path for number, path in plain.items()}
+    return files | {number + 1: path for number, path in own.items()}
+
+
+def _points(path: Path) -> NDArray[np.float64] | None:
+    """(49, 2) landmarks; None where some are not finite."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        points = np.asarray(loadmat(path, variable_names=["pts"])["pts"], np.float64)
+    except KeyError:
+        raise ReleaseError(f"{path}: wanted the key pts, got a file without it") from None
+    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError):
+        raise ReleaseError(
+            f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"
+        ) from None
+    if points.shape != (66, 2):
+        raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape}")
+    points = points[list(facs.DISFA66_TO_49)]
+    return points if np.isfinite(points).all() else None

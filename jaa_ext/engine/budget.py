@@ -1,0 +1,65 @@
+"""Recipes made small, to see them run from end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaa_ext.engine.datasets import Synthetic
+from jaa_ext.engine.recipe import Recipe
+
+BudgetName = Literal["tiny", "small"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a shrunken schedule puts in place of a recipe's."""
+
+    image_size: int
+    width: int
+    subjects: tuple[int, int]
+    """Drawn people that train and that test."""
+    samples_per_subject: int
+    batch_size: int
+    epochs: float
+    """Share of each step's epochs; at least one is left."""
+    lr: float
+    """Factor of the learning rates."""
+
+
+BUDGETS: dict[BudgetName, Budget] = {
+    "tiny": Budget(
+        image_size=64, width=1, subjects=(4, 2), samples_per_subject=4, batch_size=8, epochs=0.1, lr=1
+    ),
+    "small": Budget(
+        image_size=64, width=4, subjects=(40, 20), samples_per_subject=30, batch_size=16, epochs=1, lr=4
+    ),
+}
+"""tiny: seconds, for tests. small: minutes on two cores; its rate is higher since it has few iterations."""
+
+
+def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
+    """A recipe of the same experiment, on a smaller network, fewer faces and epochs.
+
+    Prepared data must have been prepared at a size that suits the smaller network; drawn faces are.
+    """
+    small = BUDGETS[budget]
+    data = recipe.data
+    if isinstance(data, Synthetic):
+        train, test = small.subjects
+        sizes = {
+            "train_subjects": train,
+            "test_subjects": test,
+            "samples_per_subject": small.samples_per_subject,
+        }
+        data = data.model_copy(update=sizes)
+    steps = tuple(
+        step.model_copy(
+            update={"epochs": max(1, round(small.epochs * step.epochs)), "lr": small.lr * step.lr}
+        )
+        for step in recipe.steps
+    )
+    model = recipe.model.model_copy(update={"image_size": small.image_size, "width": small.width})
+    return recipe.model_copy(
+        update={"model": model, "data": data, "batch_size": small.batch_size, "steps": steps}
+    )

@@ -1,0 +1,170 @@
+"""The data section of a recipe: which faces train a model and which test it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from jaa_ext import facs
+from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
+from jaa_ext.models import JAANetConfig
+
+DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
+"""The note of weights that were trained on `SyntheticFaces`."""
+
+TEST_FOLDS = ("validation", "test")
+"""Folds of these names are for testing only; where there is none, every fold is tested by training on the rest."""
+
+Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
+Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+
+
+class Section(BaseModel):
+    """Keys and values of a recipe; unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Synthetic(Section):
+    """The built-in drawn faces; test subjects are none of the training subjects."""
+
+    name: Annotated[Literal["synthetic"], Field(description='"synthetic" or "prepared"')] = "synthetic"
+    train_subjects: Count
+    test_subjects: Count
+    samples_per_subject: Count
+    seed: Whole = 0
+    """Of the drawn faces; the recipe's own seed leaves them as they are."""
+    co_occurrence: Annotated[float, Field(ge=0, description="a number of at least 0")] = 1.0
+    """See `SyntheticFaces`."""
+    test_fold: Literal["1", "2", "3"] | None = None
+    """The third of all subjects that is tested; None: the last `test_subjects`."""
+
+    @property
+    def note(self) -> str:
+        """What weights trained on this data are worth; empty if there is nothing to say."""
+        return DEMONSTRATION
+
+    @property
+    def title(self) -> str:
+        """In words, for headings."""
+        return "drawn faces"
+
+    def folds(self) -> tuple[str, ...]:
+        """What `test_fold` can be."""
+        return ("1", "2", "3")
+
+    def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
+        """The training and the test set for a model."""
+        subjects = range(self.train_subjects + self.test_subjects)
+        first, last = self.train_subjects, len(subjects)
+        if self.test_fold is not None:
+            first, last = (
+                round(len(subjects) * k / 3) for k in (int(self.test_fold) - 1, int(self.test_fold))
+            )
+
+        def faces(chosen: list[int]) -> SyntheticFaces:
+            return SyntheticFaces(
+                subjects=chosen,
+                samples_per_subject=self.samples_per_subject,
+                seed=self.seed,
+                size=aligned_size(config.image_size),
+                aus=facs.au_numbers(config.aus),
+                co_occurrence=self.co_occurrence,
+            )
+
+        return faces([*subjects[:first], *subjects[last:]]), faces(list(subjects[first:last]))
+
+
+class Prepared(Section):
+    """A data set that `jaa prepare` made ready."""
+
+    name: Literal["prepared"]
+    folder: str | None = None
+    """Of `jaa prepare`; None: `--data` names it."""
+    test_fold: str | None = None
+    """The fold that is tested; its subjects are none of those trained on. None: the only one there is."""
+
+    @property
+    def note(self) -> str:
+        return ""
+
+    @property
+    def title(self) -> str:
+        return str(self._folder())
+
+    def folds(self) -> tuple[str, ...]:
+        """What `test_fold` can be."""
+        from jaa_ext.data.prepared import read_folds
+
+        folds = read_folds(self._folder())
+        return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds
+
+    def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
+        """The training and the test set for a model.
+
+        Raises:
+            ValueError: no folder or fold is chosen, or the folder has no such fold or not these AUs.
+        """
+        from jaa_ext.data.prepared import read_folds
+
+        folder, folds = self._folder(), self.folds()
+        test = self.test_fold or (folds[0] if len(folds) == 1 else None)
+        if test not in folds:
+            got = "no test fold is chosen" if test is None else f'there is no fold "{test}" to test'
+            raise ValueError(f"{folder}: {got}, wanted one of {', '.join(folds)}")
+        train = [fold for fold in read_folds(folder) if fold != test and fold not in TEST_FOLDS]
+        if not train:
+            raise ValueError(f'{folder}: has the fold "{test}" alone, and nothing else to train on')
+        return self.faces(config, train), self.faces(config, [test])
+
+    def faces(self, config: JAANetConfig, folds: list[str] | None = None) -> FaceDataset:
+        """The faces of some folds, or of all, with the AUs of a model."""
+        from jaa_ext.data.prepared import PreparedFaces
+
+        return PreparedFaces(self._folder(), aus=facs.au_numbers(config.aus), folds=folds)
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise ValueError(
+                "the recipe leaves open where its data lies: give --data with a folder of `jaa prepare`, "
+                "or --data synthetic for drawn faces"
+            )
+        return Path(self.folder)
+
+
+def _name(data: Any) -> str:
+    """Which of the sections is meant."""
+    name = data.get("name", "synthetic") if isinstance(data, dict) else getattr(data, "name", "synthetic")
+    return name if name == "prepared" else "synthetic"
+
+
+Data = Annotated[
+    Annotated[Synthetic, Tag("synthetic")] | Annotated[Prepared, Tag("prepared")], Discriminator(_name)
+]
+
+DATA_SECTIONS: dict[str, type[Section]] = {"synthetic": Synthetic, "prepared": Prepared}
+
+STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
+"""Drawn faces in place of a data set: as many subjects as BP4D."""
+
+
+def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | None) -> Synthetic | Prepared:
+    """What a command's `--data` and `--fold` make of a recipe's data: a folder, or "synthetic" for drawn faces.
+
+    Raises:
+        ValueError: a fold of the drawn faces that is not 1, 2 or 3.
+    """
+    chosen = default
+    if data == "synthetic":
+        chosen = default if isinstance(default, Synthetic) else STAND_IN
+    elif data is not None:
+        chosen = Prepared(name="prepared", folder=data)
+    if fold is None:
+        return chosen
+    if isinstance(chosen, Synthetic) and fold not in chosen.folds():
+        raise ValueError(
+            f'there is no fold "{fold}" of the drawn faces, wanted one of {", ".join(chosen.folds())}'
+        )
+    return chosen.model_copy(update={"test_fold": fold})

@@ -1,0 +1,113 @@
+"""Starting a model from another one's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jaa_ext import facs
+from jaa_ext.models.jaanet import JAANet, JAANetConfig
+
+BRANCHES = ("attention.refinement.", "attention.local_features.")
+"""Modules with a branch for each AU, whose tensors hold the AUs' rows one after the other."""
+OF_THESE_AUS = ("attention.local_head.", "au_head.", "graph.")
+"""Modules that are of use for exactly the AUs they were trained for."""
+
+
+class Transfer(NamedTuple):
+    """What a model took over."""
+
+    branches: tuple[tuple[int | facs.AURule, int | facs.AURule | None], ...]
+    """Each AU of the model and the other's AU whose branch it took, or None."""
+    fresh: tuple[str, ...]
+    """Modules that kept the weights they had, wholly or in part."""
+
+    def __str__(self) -> str:
+        taken = ", ".join(
+            f"{_name(au)} from {_name(source)}" for au, source in self.branches if source not in (None, au)
+        )
+        return f"{'with ' + taken + '; ' if taken else ''}fresh: {', '.join(self.fresh) or 'nothing'}"
+
+
+@torch.no_grad()
+def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
+    """Give a model the weights of another, such as one for DISFA those of one for BP4D (ECCV 2018, section 4.1).
+
+    Region learning, alignment and global features are taken whole. The refinement and local features of an AU are
+    those of the same AU, or else of the first one with the same centres; an AU without either keeps its own.
+    The AU head, the local heads of the journal version and the graph are taken only where both models have the
+    same AUs and the same module.
+
+    Returns:
+        What was taken.
+
+    Raises:
+        ValueError: models of different sizes or region layers.
+    """
+    for field in ("image_size", "width", "region", "embedding_size"):
+        want, got = getattr(model.config, field), getattr(source.config, field)
+        if want != got:
+            raise ValueError(
+                f"transfer_weights: {field} must be alike, the model has {want}, the other {got}"
+            )
+    places = branch_places(model.config.aus, source.config.aus)
+    tensors, theirs = model.state_dict(), source.state_dict()
+
+    def fits(module: str) -> bool:
+        return model.config.aus == source.config.aus and all(
+            key in theirs and theirs[key].shape == tensor.shape
+            for key, tensor in tensors.items()
+            if key.startswith(module)
+        )
+
+    left_out = tuple(module for module in OF_THESE_AUS if not fits(module))
+    fresh = []
+    for key, tensor in tensors.items():
+        taken = key in theirs and not key.startswith(left_out)
+        if taken and key.startswith(BRANCHES):
+            _copy_branches(tensor, theirs[key], places, source.config)
+            taken = None not in places
+        elif taken:
+            tensor.copy_(theirs[key])
+        if not taken:
+            parts = key.split(".")
+            fresh.append(".".join(parts[: 2 if parts[0] == "attention" else 1]))
+    sources = (None if i is None else source.config.aus[i] for i in places)
+    branches = tuple(zip(model.config.aus, sources, strict=True)) if model.config.attention else ()
+    return Transfer(branches, tuple(dict.fromkeys(fresh)))
+
+
+def branch_places(
+    aus: Sequence[int | facs.AURule], source: Sequence[int | facs.AURule]
+) -> tuple[int | None, ...]:
+    """For each AU the place in `source` of the same AU, or else of the first one with the same centres."""
+
+    def centres(au: int | facs.AURule) -> tuple[tuple[int, int], float]:
+        (rule,) = facs.rules([au])
+        return rule.points, rule.dy
+
+    def place(au: int | facs.AURule) -> int | None:
+        if au in source:
+            return source.index(au)
+        return next((i for i, other in enumerate(source) if centres(other) == centres(au)), None)
+
+    return tuple(map(place, aus))
+
+
+def _copy_branches(
+    tensor: Tensor, source: Tensor, places: Sequence[int | None], config: JAANetConfig
+) -> None:
+    if tensor.dim() == 0:  # the number of batches seen, one for all branches
+        tensor.copy_(source)
+        return
+    theirs = source.chunk(len(config.aus))
+    for rows, place in zip(tensor.chunk(len(places)), places, strict=True):
+        if place is not None:
+            rows.copy_(theirs[place])
+
+
+def _name(au: int | facs.AURule | None) -> str:
+    return f"AU {au}" if isinstance(au, int) else str(au)
