@@ -6,10 +6,15 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+
+from jaa_ext import cli_prepare
+
+if TYPE_CHECKING:
+    from jaa_ext.engine import Recipe
 
 app = typer.Typer(
     help="Joint facial action unit detection and face alignment.",
@@ -20,10 +25,34 @@ app = typer.Typer(
 )
 console = Console()
 
+app.add_typer(cli_prepare.app, name="prepare")
+
+
 Device = Annotated[
     str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(help="A YAML file, or a built-in recipe such as demo, paper, released or journal."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help='A folder of `jaa prepare`, or "synthetic" for drawn faces; in place of the recipe\'s.'
+    ),
+]
+Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested.")]
+Folds = Annotated[str | None, typer.Option(help="Folds to test, with commas between; all if not given.")]
+Init = Annotated[
+    Path | None, typer.Option(help="A model file to start from, such as one for BP4D to train for DISFA.")
+]
+Shrunk = Annotated[
+    Literal["tiny", "small"] | None,
+    typer.Option(help="A smaller network on fewer drawn faces: tiny takes seconds, small minutes a run."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the runs in the folder.")]
+Seed = Annotated[int | None, typer.Option(help="In place of the recipe's.")]
 
 
 def main() -> None:
@@ -56,19 +85,21 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or a built-in recipe: demo, released, paper, journal.")
-    ],
+    recipe: RecipeName,
     out: Out,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
-    seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    data: Data = None,
+    fold: Fold = None,
+    init: Init = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Train a model by a recipe."""
-    from jaa_ext.engine import load_recipe
     from jaa_ext.engine import train as run
 
-    scores = run(load_recipe(recipe), out, resume=resume, seed=seed, device=device, console=console)
+    chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
+    scores = run(chosen, out, resume=resume, device=device, console=console)
     scores.show(console)
     _say_where(
         {
@@ -84,38 +115,153 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, *.safetensors.")],
-    recipe: Annotated[
-        str, typer.Option(help="The recipe whose test set is used: a YAML file or a built-in one.")
-    ],
     out: Out,
+    recipe: Annotated[
+        str | None, typer.Option(help="The recipe whose test set is used, if --data names no folder.")
+    ] = None,
+    data: Data = None,
+    fold: Annotated[
+        str | None, typer.Option(help='The fold that is tested; "all" for every face of the folder.')
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples of the subjects, for 95 % intervals; 0 leaves them out.")
+    ] = 1000,
     device: Device = "auto",
 ) -> None:
-    """Score a model on the test set of a recipe."""
+    """Score a model: F1, accuracy, precision, recall, AUC, landmarks; with intervals, a figure for each
+    AU."""
     from jaa_ext.engine import evaluate as run
-    from jaa_ext.engine import load_recipe
+    from jaa_ext.engine.datasets import test_faces
+    from jaa_ext.engine.recipe import load_recipe
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
     keep_freed_memory()
-    chosen, network = load_recipe(recipe), load_model(model)
-    _, test_set = chosen.data.build(network.config)
+    network = load_model(model)
+    chosen = None if recipe is None else load_recipe(recipe)
+    faces = test_faces(None if chosen is None else chosen.data, data, fold, network.config)
     scores = run(
         network,
-        test_set,
-        batch_size=chosen.batch_size,
+        faces,
+        batch_size=16 if chosen is None else chosen.batch_size,
         device=device,
-        workers=chosen.workers,
+        workers=None if chosen is None else chosen.workers,
         predictions=out / "predictions.csv",
+        bootstrap=bootstrap,
+        figures=out / "figures",
     )
     scores.to_json(out / "metrics.json")
     scores.to_csv(out / "metrics.csv")
     scores.show(console)
+    console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     _say_where(
         {
             out / "metrics.json": "the scores (metrics.csv likewise)",
+            out / "figures": "scores.png, and a figure for each AU",
             out / "predictions.csv": "labels, probabilities and landmarks of each face",
         }
     )
+
+
+@app.command()
+def crossval(
+    recipe: RecipeName,
+    out: Out,
+    data: Data = None,
+    folds: Folds = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help='Model file to start each fold from; "{fold}" in it stands for the fold.'),
+    ] = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Train and test a recipe on each fold of its data, and print the papers' tables."""
+    from jaa_ext.engine.crossval import cross_validate
+
+    chosen = _recipe(recipe, data, budget, seed)
+    result = cross_validate(
+        chosen,
+        out,
+        folds=_listed(folds),
+        init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
+        resume=resume,
+        device=device,
+        console=console,
+    )
+    result.table().show(console)
+    _say_where(
+        {
+            out / "crossval.md": "the table (crossval.csv likewise)",
+            out / "crossval.json": "the scores of every fold, after its last and its best epoch",
+            **{out / f"fold-{fold.fold}": f"the run that tests fold {fold.fold}" for fold in result.folds},
+        }
+    )
+
+
+@app.command()
+def ablate(
+    out: Out,
+    study: Annotated[
+        Literal["eccv", "abaw"],
+        typer.Option(help='"eccv": Tables 3 and 4 of ECCV 2018; "abaw": Table 1 of ABAW 2021.'),
+    ] = "eccv",
+    data: Data = None,
+    folds: Folds = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Train and test every system that a paper compares, and print its tables."""
+    from jaa_ext.engine.ablate import ablate as run
+
+    comparison = run(
+        study,
+        out,
+        lambda name: _recipe(name, data, budget, seed),
+        folds=_listed(folds),
+        resume=resume,
+        device=device,
+        console=console,
+    )
+    tables = comparison.tables()
+    for table in tables.values():
+        table.show(console)
+    _say_where(
+        {
+            **{out / f"{name}.md": f"{table.title} ({name}.csv likewise)" for name, table in tables.items()},
+            out / "ablation.json": "the scores of every system and fold",
+            **{out / name: "its runs" for name in comparison.results},
+        }
+    )
+
+
+@app.command()
+def import_weights(
+    folder: Annotated[Path, typer.Argument(help="Folder of the authors' checkpoints, <module>_<epoch>.pth.")],
+    out: Annotated[Path, typer.Option(help="The model file to write, *.safetensors.")],
+    epoch: Annotated[
+        int | None, typer.Option(help="Which epoch; may be left out if there is one only.")
+    ] = None,
+) -> None:
+    """Turn the JAA-Net authors' published checkpoints into a model file (they are for non-commercial use)."""
+    from jaa_ext.models import import_weights as run
+    from jaa_ext.models import save_model
+
+    model = run(folder, epoch)
+    save_model(model, out)
+    config = model.config
+    console.print(
+        f"{'IJCV (v2)' if config.local_loss else 'ECCV (v1)'} checkpoint of {len(config.aus)} AUs, images of "
+        f"{config.image_size} pixels. {model.note}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    _say_where({out: "the model"})
 
 
 @app.command()
@@ -184,6 +330,34 @@ def info() -> None:
         rows["CPU"] = f"{compiled['cpu_level']} in use, {threads} threads"
     for name, value in rows.items():
         console.print(f"{name:10}{value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _recipe(
+    name: str,
+    data: str | None,
+    budget: Literal["tiny", "small"] | None,
+    seed: int | None,
+    *,
+    fold: str | None = None,
+    init: Path | None = None,
+) -> Recipe:
+    """A recipe with what the command's options put in place of its values."""
+    from jaa_ext.engine.budget import shrink
+    from jaa_ext.engine.datasets import choose_data
+    from jaa_ext.engine.recipe import load_recipe
+
+    recipe = load_recipe(name)
+    update: dict[str, Any] = {"data": choose_data(recipe.data, data, fold)}
+    if seed is not None:
+        update["seed"] = seed
+    if init is not None:
+        update["init"] = str(init)
+    recipe = recipe.model_copy(update=update)
+    return recipe if budget is None else shrink(recipe, budget)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
 def _say_where(files: dict[Path, str]) -> None:

@@ -124,7 +124,9 @@ def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
     numbers = [(au, au_number(au)) for au in aus]
     for au, number in numbers:
         if number is None:
-            raise ValueError(f"{au} has no number, by which its labels could be found: give AURule(number=...)")
+            raise ValueError(
+                f"{au} has no number, by which its labels could be found: give AURule(number=...)"
+            )
     return tuple(number for _, number in numbers if number is not None)
 
 

@@ -9,6 +9,9 @@ from jaa_ext.data.faces import (
     flip,
     normalize,
 )
+from jaa_ext.data.prepare import prepare
+from jaa_ext.data.prepared import PreparedFaces
+from jaa_ext.data.release import Release, ReleaseError
 from jaa_ext.data.synthetic import SyntheticFaces
 from jaa_ext.facs import eye_distance
 
@@ -16,10 +19,14 @@ __all__ = [
     "Crops",
     "FaceDataset",
     "FaceSample",
+    "PreparedFaces",
+    "Release",
+    "ReleaseError",
     "SyntheticFaces",
     "align_face",
     "aligned_size",
     "eye_distance",
     "flip",
     "normalize",
+    "prepare",
 ]

@@ -48,7 +48,8 @@ def read_affwild2(source: Path, images: Path | None = None) -> Release:
             if path.stem in videos:
                 raise ReleaseError(f"{path}: wanted each video once, got {videos[path.stem].labels} as well")
             videos[path.stem] = video
-    return Release("Aff-Wild2", facs.AFFWILD2_AUS, tuple(videos.values()))
+    read_from = f"{labels.resolve()}, {images.resolve()}"
+    return Release("Aff-Wild2", facs.AFFWILD2_AUS, tuple(videos.values()), source=read_from)
 
 
 @dataclass(frozen=True)

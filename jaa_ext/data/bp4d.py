@@ -89,7 +89,7 @@ def read_bp4d(source: Path) -> Release:
         tasks.append(BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images))
     if not tasks:
         raise ReleaseError(f"{labels}: wanted AU codes in files such as F001_T1.csv, got none")
-    return Release("BP4D", facs.BP4D_AUS, tuple(tasks), BP4D_FRAMES)
+    return Release("BP4D", facs.BP4D_AUS, tuple(tasks), BP4D_FRAMES, str(source.resolve()))
 
 
 @dataclass(frozen=True)
@@ -217,5 +217,4 @@ def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float
             f"{path}, key fit/pred, entry {index}: wanted 2 x {facs.NUM_LANDMARKS} numbers, "
             f"got shape {dataset.shape}"
         )
-    points = np.asarray(dataset[()], np.float64).T - 1
-    return points if np.isfinite(points).all() else None
+    return np.asarray(dataset[()], np.float64).T - 1

@@ -86,7 +86,7 @@ def read_disfa(source: Path) -> Release:
         found.append(DISFAVideo(subject, folds[subject], folder, video, points))
     if not found:
         raise ReleaseError(f"{labels}: wanted one folder a subject, such as SN001, got none")
-    return Release("DISFA", facs.DISFA_AUS, tuple(found), DISFA_FRAMES)
+    return Release("DISFA", facs.DISFA_AUS, tuple(found), DISFA_FRAMES, str(source.resolve()))
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,9 @@ class DISFAVideo:
                 yield Skipped(number, "no label")
             elif number not in landmarks:
                 yield Skipped(number, "no landmarks")
-            elif (points := _points(landmarks[number])) is None:
-                yield Skipped(number, "landmarks that are not finite")
             else:
                 labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
-                yield Frame(number, picture, points, labels)
+                yield Frame(number, picture, _points(landmarks[number]), labels)
 
 
 def _label_files(folder: Path) -> dict[int, Path]:
@@ -179,8 +177,8 @@ def _landmark_files(folder: Path, subject: str, last: int) -> dict[int, Path]:
     return files | {number + 1: path for number, path in own.items()}
 
 
-def _points(path: Path) -> NDArray[np.float64] | None:
-    """(49, 2) landmarks; None where some are not finite."""
+def _points(path: Path) -> NDArray[np.float64]:
+    """(49, 2) landmarks."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -194,5 +192,4 @@ def _points(path: Path) -> NDArray[np.float64] | None:
         ) from None
     if points.shape != (66, 2):
         raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape}")
-    points = points[list(facs.DISFA66_TO_49)]
-    return points if np.isfinite(points).all() else None
+    return points[list(facs.DISFA66_TO_49)]

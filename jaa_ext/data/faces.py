@@ -90,8 +90,8 @@ class Crops(Dataset[dict[str, Any]]):
         if image.shape != (side, side, 3) or side not in (self.size, aligned_size(self.size)):
             wanted = aligned_size(self.size)
             raise ValueError(
-                f"Crops: crops of {self.size} pixels want images of shape {(wanted, wanted, 3)}, or of that size "
-                f"themselves, got {image.shape} for sample {sample.id}"
+                f"Crops: crops of {self.size} pixels want images of shape {(wanted, wanted, 3)}, or of that "
+                f"size themselves, got {image.shape} for sample {sample.id}"
             )
         spare = side - self.size
         left = top = spare // 2

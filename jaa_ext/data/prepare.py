@@ -3,14 +3,14 @@
 The folder that `prepare` writes, and `jaa_ext.data.PreparedFaces` reads:
 
 ``images/<sequence>/<frame>.png``
-    The aligned faces, lossless. The pictures of a release that is aligned already keep their bytes and ending.
+    The aligned faces, lossless. The pictures of a release that is aligned already keep bytes and ending.
 ``index.parquet`` or ``index.csv``
-    One row a face, in the order of the release, with the columns: ``subject``; ``task``, what the subject did;
-    ``frame``, the number in the release's own counting; ``fold``; ``path`` of the image, relative to the folder,
-    with slashes; ``eye_distance`` between the means of the eyes' six points (`facs.eye_distance`);
-    ``x_0`` to ``x_48`` and ``y_0`` to ``y_48``, the landmarks; one column an AU, ``AU01`` and so on: 1 present,
-    0 absent, null (in CSV: empty) missing. Lengths are float32 in pixels of the image in ``path``, whose pixel
-    centres are whole numbers from 0 on. ``task`` and ``fold`` are empty where the release has none.
+    One row a face, in the order of the release. ``subject``; ``task``, what the subject did; ``frame``, the
+    number in the release's own counting; ``fold``; ``path`` of the image, relative to the folder, with
+    slashes; ``eye_distance`` between the means of the eyes' six points (`facs.eye_distance`); the landmarks
+    ``x_0`` to ``x_48`` and ``y_0`` to ``y_48``; one column an AU, ``AU01`` and so on: 1 present, 0 absent,
+    null (in CSV: empty) missing. Lengths are float32 in pixels of the image in ``path``, whose pixel centres
+    are whole numbers from 0 on. ``task`` and ``fold`` are empty where the release has none.
 ``skipped.csv``
     The frames that are left out: ``sequence``, ``frame``, ``reason``.
 ``prepare.json``
@@ -23,23 +23,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
-import fcntl
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import threading
-import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Rows
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -47,12 +43,10 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from jaa_ext import facs
-from jaa_ext.atomic import replacing, sync
-from jaa_ext.data.faces import align_face
-from jaa_ext.data.images import ImageError, as_rgb, read_image
+from jaa_ext.atomic import replacing
+from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
 from jaa_ext.data.prepared import (
     FORMAT,
     IMAGES,
@@ -66,82 +60,8 @@ from jaa_ext.data.prepared import (
     require_table,
     sort_folds,
 )
-from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Sequence, Skipped
-
-
-class Face(Protocol):
-    """A face that a detector found."""
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """left, top, right, bottom in pixels of the image."""
-
-    @property
-    def landmarks(self) -> NDArray[np.float32]:
-        """(49, 2) x, y in pixels of the image."""
-
-    @property
-    def score(self) -> float:
-        """How clear the face is."""
-
-
-Detector = Callable[[NDArray[np.uint8]], Rows[Face]]
-"""From an RGB image, (H, W, 3) uint8, to its faces, such as `jaa_ext.predict.FaceDetector`."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a preparation kept and what it left out."""
-
-    name: str
-    """Of the data set."""
-    kept: int
-    """Frames in the index."""
-    expected: int | None
-    """Frames that the papers keep of the whole data set, where that is known."""
-    skipped: dict[str, int]
-    """Frames left out, by reason; the commonest first."""
-    aus: tuple[int, ...]
-    occurrence: tuple[float | None, ...]
-    """How often each AU is present among its valid labels, 0..1; None where it has none."""
-    valid: tuple[int, ...]
-    """Frames in which each AU is coded."""
-    subjects: int
-    folds: dict[str, int]
-    """Frames of each fold; empty where the release has no folds."""
-    image_size: int
-    """Side of the images in pixels."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists; `from_dict` reads them back."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Report:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**fields)
-
-    def show(self, console: Console) -> None:
-        """Print it."""
-        table = Table()
-        for heading in ("AU", "present %", "valid labels"):
-            table.add_column(heading, justify="right")
-        for au, rate, valid in zip(self.aus, self.occurrence, self.valid, strict=True):
-            table.add_row(str(au), "-" if rate is None else f"{100 * rate:.1f}", f"{valid:,}")
-        console.print(table)
-        for line in self.lines():
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    def lines(self) -> list[str]:
-        """The report without its table, as sentences."""
-        kept = f"{self.name}: {self.kept:,} frames of {self.subjects:,} subjects kept"
-        if self.expected is not None:
-            difference = self.kept - self.expected
-            kept += f"; the papers keep {self.expected:,}"
-            kept += f" ({difference:+,})" if difference else ", as many"
-        folds = ", ".join(f"{fold}: {frames:,}" for fold, frames in self.folds.items())
-        skipped = [f"  {frames:,} left out: {reason}" for reason, frames in self.skipped.items()]
-        return [kept, *([f"frames of each fold: {folds}"] if folds else []), *skipped]
+from jaa_ext.data.release import MISSING, Release, ReleaseError, Sequence
+from jaa_ext.data.report import Report
 
 
 def prepare(
@@ -157,9 +77,9 @@ def prepare(
 ) -> Report:
     """Align the faces of a released data set and tabulate them, see `jaa_ext.data.prepare`.
 
-    A frame that cannot be used is left out and listed with its reason. Interrupted, even killed, the same call
-    goes on at the sequences that are not done; on a finished folder it changes nothing. The folder's index is
-    the same bytes whatever the number of workers.
+    A frame that cannot be used is left out and listed with its reason. After Ctrl-C, or when it was killed,
+    the same call goes on at the sequences that are not done; on a finished folder it changes nothing. The
+    index has the same bytes whatever the number of workers.
 
     Args:
         release: what a reader of a data set returned.
@@ -176,8 +96,8 @@ def prepare(
 
     Raises:
         FolderError: the folder belongs to another call, or holds other files, or another process works in it.
-        ReleaseError: sequences that cannot be told apart, files that do not look as released, or no frame that
-            can be used.
+        ReleaseError: sequences that cannot be told apart, files that do not look as released, or no frame
+            that can be used.
         ValueError: size, table or workers out of range.
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
         RuntimeError: a worker was killed.
@@ -207,18 +127,11 @@ def prepare(
             _say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
             report = Report.from_dict(known["report"])
         else:
-            work = _Preparer(out, release.aus, size if align else None, detector)
+            work = Preparer(out, release.aus, size if align else None, detector)
             _work(work, release, workers, console)
             report = _merge(out, known, release, table)
     report.show(console)
     return report
-
-
-PARTS = "parts"
-
-
-class _Interrupted(Exception):
-    """The main process has told the workers to stop."""
 
 
 def _check(release: Release) -> None:
@@ -232,12 +145,11 @@ def _check(release: Release) -> None:
         name, subject = sequence.name, sequence.subject
         if not subject or "/" in subject:
             raise ReleaseError(
-                f"{release.name}: wanted a subject's name without a slash, got {subject!r} in sequence {name!r}"
+                f"{release.name}: wanted a subject without a slash, got {subject!r} in sequence {name!r}"
             )
         if name.split("/")[0] != subject:
             raise ReleaseError(
-                f"{release.name}: wanted a sequence's name to begin with its subject, {subject!r}, and a slash, "
-                f"got {name!r}"
+                f"{release.name}: wanted a sequence's name to begin with its subject, {subject!r}, got {name!r}"
             )
         if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name:
             raise ReleaseError(f"{release.name}: wanted a sequence's name that can be a path, got {name!r}")
@@ -250,6 +162,8 @@ def _check(release: Release) -> None:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Two processes must not write the same images. The lock goes with its process, however that ends."""
+    import fcntl  # Windows lacks it, where the rest of jaa_ext.data does without
+
     folder = os.open(out, os.O_RDONLY)
     try:
         try:
@@ -264,7 +178,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, Any]:
-    """prepare.json as it is, if it is of this call; as it is when it has just been written, if there was none."""
+    """prepare.json of this call, which is written if there is none."""
     sequences = [[s.name, s.subject, s.task, s.fold] for s in release.sequences]
     known = read_begun(out)
     if known is not None:
@@ -308,138 +222,7 @@ def _write_settings(out: Path, known: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
-# --- One sequence ------------------------------------------------------------------------------------------
-
-
-class _Face(NamedTuple):
-    number: int
-    path: str
-    """Of the image, relative to the folder."""
-    side: int
-    landmarks: NDArray[np.float32]
-    labels: tuple[int, ...]
-
-
-@dataclass
-class _Preparer:
-    """Aligns the faces of a sequence and writes its part. Can be pickled.
-
-    Args:
-        out: the folder.
-        aus: AU numbers of the labels.
-        size: side of the aligned images; None keeps the pictures as they are.
-        detector: see `prepare`.
-    """
-
-    out: Path
-    aus: tuple[int, ...]
-    size: int | None
-    detector: Callable[[], Detector] | None
-
-    def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
-        """`tick` is told of frames that are done."""
-        faces: list[_Face] = []
-        skipped: list[Skipped] = []
-        seen: set[int] = set()
-        ticked, length = 0, sequence.length
-        (self.out / IMAGES / sequence.name).mkdir(parents=True, exist_ok=True)
-        for frame in sequence.read():
-            if frame.number in seen:
-                done: _Face | Skipped = Skipped(frame.number, "its frame number came before")
-            else:
-                done = frame if isinstance(frame, Skipped) else self._prepare(frame, sequence.name)
-            seen.add(frame.number)
-            if isinstance(done, Skipped):
-                skipped.append(done)
-            else:
-                faces.append(done)
-            # The length may be an estimate, and the bar must not run past it.
-            if ticked < length:
-                tick(1)
-                ticked += 1
-        # All together, before the part vouches for them: one by one each would wait for the disk.
-        for face in faces:
-            sync(self.out / face.path)
-        with replacing(part_file(self.out, sequence)) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                number=np.array([face.number for face in faces], np.int64),
-                path=np.array([face.path for face in faces], np.str_),
-                side=np.array([face.side for face in faces], np.int64),
-                landmarks=np.array([f.landmarks for f in faces], np.float32).reshape(-1, facs.NUM_LANDMARKS, 2),
-                labels=np.array([face.labels for face in faces], np.int8).reshape(-1, len(self.aus)),
-                skipped=np.array([frame.number for frame in skipped], np.int64),
-                reason=np.array([frame.reason for frame in skipped], np.str_),
-            )
-        tick(length - ticked)
-
-    def _prepare(self, frame: Frame, sequence: str) -> _Face | Skipped:
-        if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
-            raise ReleaseError(
-                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
-                f"got {frame.labels}"
-            )
-        try:
-            image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
-        except (ImageError, ValueError, TypeError):
-            missing = isinstance(frame.image, Path) and not frame.image.exists()
-            return Skipped(frame.number, "the image is missing" if missing else "the image cannot be read")
-        if self.size is None and image.shape[0] != image.shape[1]:
-            return Skipped(frame.number, "the picture is not square")
-        landmarks = frame.landmarks
-        if landmarks is None and self._detect is not None:
-            face = max(self._detect(image), key=_area, default=None)
-            if face is None:
-                return Skipped(frame.number, "no face was found")
-            landmarks = face.landmarks
-        if landmarks is None:
-            return Skipped(frame.number, "no landmarks")
-        if landmarks.shape != (facs.NUM_LANDMARKS, 2):
-            return Skipped(frame.number, f"not {facs.NUM_LANDMARKS} landmarks")
-        if not np.isfinite(landmarks).all():
-            return Skipped(frame.number, "landmarks that are not finite")
-        stem = f"{IMAGES}/{sequence}/{frame.number}"
-        if self.size is None:
-            path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
-        else:
-            try:
-                image, points, _ = align_face(image, landmarks, size=self.size)
-            except (ValueError, cv2.error):
-                return Skipped(frame.number, "landmarks by which the face cannot be aligned")
-            path = self._write_png(image, stem)
-        return _Face(frame.number, path, image.shape[0], points, frame.labels)
-
-    def _keep(self, frame: Frame, image: NDArray[np.uint8], stem: str) -> str:
-        if not isinstance(frame.image, Path):
-            return self._write_png(image, stem)
-        path = stem + frame.image.suffix
-        shutil.copyfile(frame.image, self.out / path)
-        return path
-
-    def _write_png(self, image: NDArray[np.uint8], stem: str) -> str:
-        path = f"{stem}.png"
-        (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-        return path
-
-    @cached_property
-    def _detect(self) -> Detector | None:
-        return None if self.detector is None else self.detector()
-
-
-def part_file(out: Path, sequence: Sequence) -> Path:
-    """Where the rows of a sequence lie until all are done."""
-    return out / PARTS / f"{urllib.parse.quote(sequence.name, safe='')}.npz"
-
-
-def _area(face: Face) -> tuple[float, float]:
-    left, top, right, bottom = face.box
-    return (right - left) * (bottom - top), face.score
-
-
-# --- All sequences -----------------------------------------------------------------------------------------
-
-
-def _work(work: _Preparer, release: Release, workers: int | None, console: Console) -> None:
+def _work(work: Preparer, release: Release, workers: int | None, console: Console) -> None:
     """Prepare the sequences that have no part yet."""
     (work.out / PARTS).mkdir(exist_ok=True)
     lengths = {sequence.name: sequence.length for sequence in release.sequences}
@@ -451,49 +234,56 @@ def _work(work: _Preparer, release: Release, workers: int | None, console: Conso
     processes = min(len(todo), os.cpu_count() or 1 if workers is None else workers)
     try:
         with _bar(console) as bar:
-            left = sum(lengths[sequence.name] for sequence in todo)
-            frames = bar.add_task(release.name, total=total, completed=total - left)
+            before = total - sum(lengths[sequence.name] for sequence in todo)
+            frames = bar.add_task(release.name, total=total, completed=before)
             if processes:
-                _work_in_processes(work, todo, processes, lambda n: bar.update(frames, completed=total - left + n))
+                _work_in_processes(
+                    work, todo, processes, lambda done: bar.update(frames, completed=before + done)
+                )
             else:
                 for sequence in todo:
-                    work(sequence, lambda n: bar.advance(frames, n))
+                    work(sequence, lambda done: bar.advance(frames, done))
     except KeyboardInterrupt:
         _say(console, f"{work.out}: interrupted; the same command goes on")
         raise
 
 
 def _work_in_processes(
-    work: _Preparer, todo: list[Sequence], processes: int, show: Callable[[int], None]
+    work: Preparer, todo: list[Sequence], processes: int, show: Callable[[int], None]
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    counter, stop = context.Value("q", 0), context.Event()
-    with concurrent.futures.ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start_worker, initargs=(work, counter, stop)
-    ) as pool:
-        try:
-            with _interrupts_held():
-                waiting = {pool.submit(_work_in_worker, sequence) for sequence in todo}
-            while waiting:
-                finished, waiting = concurrent.futures.wait(
-                    waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in finished:
-                    future.result()
-                show(counter.value)
-        except BrokenProcessPool:
-            raise RuntimeError(
-                f"{work.out}: a worker died, killed perhaps for want of memory; the same command goes on, "
-                "with fewer workers if need be"
-            ) from None
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+    counter = context.Value("q", 0)
+    # Workers end when this end of the pipe is closed, as it is too when this process is killed: they would go
+    # on otherwise, and then wait for ever.
+    leash, holder = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_start_worker, initargs=(work, counter, leash)
+    )
+    try:
+        with _interrupts_held():
+            waiting = {pool.submit(_work_in_worker, sequence) for sequence in todo}
+        while waiting:
+            finished, waiting = concurrent.futures.wait(
+                waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for future in finished:
+                future.result()
+            show(counter.value)
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            f"{work.out}: a worker died, killed perhaps for want of memory; the same command goes on, "
+            "with fewer workers if need be"
+        ) from None
+    finally:
+        holder.close()
+        pool.shutdown(cancel_futures=True)
+        leash.close()
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that start meanwhile never see Ctrl-C, which goes to all of them; this one sees it afterwards."""
+    """Processes that start meanwhile never see Ctrl-C, which is sent to them too; this one sees it after."""
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -501,35 +291,29 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-_worker: tuple[_Preparer, Callable[[int], None]]
+_worker: tuple[Preparer, Callable[[int], None]]
 """What a worker process works with."""
 
 
-def _start_worker(work: _Preparer, counter: Any, stop: Any) -> None:
+def _start_worker(work: Preparer, counter: Any, leash: Connection) -> None:
     global _worker
 
     def tick(frames: int) -> None:
-        if stop.is_set():
-            raise _Interrupted
         with counter.get_lock():
             counter.value += frames
 
+    def end() -> None:
+        leash.poll(None)
+        os._exit(1)
+
     _worker = (work, tick)
     cv2.setNumThreads(1)
-    # A worker whose parent is killed would go on, and then wait for ever.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _work_in_worker(sequence: Sequence) -> None:
     work, tick = _worker
     work(sequence, tick)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _bar(console: Console) -> Progress:
@@ -549,45 +333,49 @@ def _say(console: Console, sentence: str) -> None:
     console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
-# --- The index ---------------------------------------------------------------------------------------------
-
-
 def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Report:
     """From the parts to the index; prepare.json comes last and declares the folder finished."""
-    parts = [dict(np.load(part_file(out, sequence))) for sequence in release.sequences]
-    size = known["settings"]["size"] or _commonest(np.concatenate([part["side"] for part in parts]))
+    parts = [Part.load(part_file(out, sequence)) for sequence in release.sequences]
+    size = known["settings"]["size"] or _commonest(np.concatenate([part.side for part in parts]))
     skipped: list[tuple[str, int, str]] = []
-    for sequence, part in zip(release.sequences, parts, strict=True):
-        left_out = zip(part["skipped"].tolist(), part["reason"].tolist(), strict=True)
-        skipped += [(sequence.name, number, reason) for number, reason in left_out]
-        other = part["side"] != size
-        for number, path in zip(part["number"][other].tolist(), part["path"][other].tolist(), strict=True):
-            skipped.append((sequence.name, number, "the picture has not the side of most pictures"))
+    for place, (sequence, part) in enumerate(zip(release.sequences, parts, strict=True)):
+        left_out = list(zip(part.skipped.tolist(), part.reason.tolist(), strict=True))
+        other = part.side != size
+        for number, path in zip(part.number[other].tolist(), part.path[other].tolist(), strict=True):
+            left_out.append((number, "the picture has not the side of most pictures"))
             (out / path).unlink(missing_ok=True)
-        for key in ("number", "path", "landmarks", "labels"):
-            part[key] = part[key][~other]
-    with replacing(out / "skipped.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["sequence", "frame", "reason"])
-        writer.writerows(skipped)
-
+        skipped += [(sequence.name, number, reason) for number, reason in left_out]
+        parts[place] = part._replace(
+            number=part.number[~other],
+            path=part.path[~other],
+            landmarks=part.landmarks[~other],
+            labels=part.labels[~other],
+        )
     report = _report(release, parts, Counter(reason for _, _, reason in skipped), size)
     if not report.kept:
-        # Nothing was made that would be worth going on with.
-        shutil.rmtree(out / PARTS)
-        shutil.rmtree(out / IMAGES)
+        # Nothing that would be worth going on with: the cure may be to put images where they belong.
+        for folder in (PARTS, IMAGES):
+            shutil.rmtree(out / folder)
         (out / SETTINGS).unlink()
-        (out / "skipped.csv").unlink()
-        reason, times = next(iter(report.skipped.items()), ("the sequences have no frames", 0))
         raise ReleaseError(
-            f"{release.name}: wanted frames that can be used, got none: {reason}"
-            + (f" in {times:,} of {len(skipped):,}" if times else "")
-            + (f", for example {skipped[0][0]}, frame {skipped[0][1]}" if skipped else "")
+            f"{release.name}: wanted frames that can be used, got none: {_why(skipped, report)}"
         )
+    with replacing(out / "skipped.csv") as file, file.open("w", encoding="utf-8", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["sequence", "frame", "reason"])
+        writer.writerows(skipped)
     _write_index(index_file(out, table), release, parts)
     _write_settings(out, known | {"image_size": size, "report": report.to_dict()})
     shutil.rmtree(out / PARTS)
     return report
+
+
+def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
+    if not skipped:
+        return "the sequences have no frames"
+    reason, times = next(iter(report.skipped.items()))
+    sequence, number = next((name, number) for name, number, given in skipped if given == reason)
+    return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {sequence}"
 
 
 def _commonest(sides: NDArray[np.int64]) -> int:
@@ -596,14 +384,15 @@ def _commonest(sides: NDArray[np.int64]) -> int:
     return int(values[counts == counts.max()].max()) if len(values) else 0
 
 
-def _report(
-    release: Release, parts: list[dict[str, NDArray[Any]]], skipped: Counter[str], size: int
-) -> Report:
-    labels = np.concatenate([part["labels"] for part in parts])
+def _report(release: Release, parts: list[Part], skipped: Counter[str], size: int) -> Report:
+    labels = np.concatenate([part.labels for part in parts])
     valid, present = (labels != MISSING).sum(0).tolist(), (labels == 1).sum(0).tolist()
     frames: Counter[str] = Counter()
+    subjects = set()
     for sequence, part in zip(release.sequences, parts, strict=True):
-        frames[sequence.fold] += len(part["number"])
+        if len(part.number):
+            frames[sequence.fold] += len(part.number)
+            subjects.add(sequence.subject)
     return Report(
         name=release.name,
         kept=len(labels),
@@ -612,28 +401,27 @@ def _report(
         aus=release.aus,
         occurrence=tuple(p / v if v else None for p, v in zip(present, valid, strict=True)),
         valid=tuple(valid),
-        subjects=len({s.subject for s, part in zip(release.sequences, parts, strict=True) if len(part["number"])}),
+        subjects=len(subjects),
         folds={fold: frames[fold] for fold in sort_folds(frames)},
         image_size=size,
     )
 
 
-def _write_index(path: Path, release: Release, parts: list[dict[str, NDArray[Any]]]) -> None:
+def _write_index(path: Path, release: Release, parts: list[Part]) -> None:
     import pandas as pd
 
     def repeated(field: str) -> list[str]:
         pairs = zip(release.sequences, parts, strict=True)
-        return [getattr(s, field) for s, part in pairs for _ in range(len(part["number"]))]
+        return [getattr(sequence, field) for sequence, part in pairs for _ in range(len(part.number))]
 
-    number, image, landmarks, labels = (
-        np.concatenate([part[key] for part in parts]) for key in ("number", "path", "landmarks", "labels")
-    )
+    landmarks = np.concatenate([part.landmarks for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
     columns: dict[str, Any] = {
         "subject": repeated("subject"),
         "task": repeated("task"),
-        "frame": number,
+        "frame": np.concatenate([part.number for part in parts]),
         "fold": repeated("fold"),
-        "path": image.tolist(),
+        "path": [path for part in parts for path in part.path.tolist()],
         "eye_distance": facs.eye_distance(torch.from_numpy(landmarks)).numpy(),
     }
     columns |= zip(LANDMARK_COLUMNS, landmarks.transpose(2, 1, 0).reshape(-1, len(landmarks)), strict=True)

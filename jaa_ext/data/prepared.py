@@ -173,7 +173,9 @@ def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
     """
     frames = Counter(subjects)
     if k < 2 or len(frames) < k:
-        raise ValueError(f"wanted at least 2 folds and a subject for each, got k={k} of {len(frames)} subjects")
+        raise ValueError(
+            f"wanted at least 2 folds and a subject for each, got k={k} of {len(frames)} subjects"
+        )
     sizes = dict.fromkeys((str(fold) for fold in range(1, k + 1)), 0)
     dealt = {}
     for subject in sorted(frames, key=lambda name: (-frames[name], name)):
@@ -246,7 +248,7 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {subject} is in folds {fold_of[subject]!r} and {fold!r}, wanted in one alone"
+                f"{where}: subject {subject} is in folds {fold_of[subject]!r} and {fold!r}, wanted in one"
             )
 
 
@@ -264,7 +266,9 @@ def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
 def _known(wanted: Collection[str], there: set[str], what: str, folder: Path) -> list[str]:
     unknown = [name for name in wanted if name not in there]
     if unknown:
-        raise FolderError(f"{folder}: has no {what} {unknown[0]!r}, only {', '.join(sort_folds(there)) or 'none'}")
+        raise FolderError(
+            f"{folder}: has no {what} {unknown[0]!r}, only {', '.join(sort_folds(there)) or 'none'}"
+        )
     return list(wanted)
 
 
@@ -293,4 +297,6 @@ def _read_index(folder: Path, known: dict[str, Any], columns: list[str]) -> Any:
         raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file") from None
     except (ValueError, OSError) as error:
         first = str(error).splitlines()[0]
-        raise FolderError(f"{path}: is damaged, wanted the columns that {SETTINGS} tells of ({first})") from None
+        raise FolderError(
+            f"{path}: is damaged, wanted the columns that {SETTINGS} tells of ({first})"
+        ) from None

@@ -41,7 +41,7 @@ class Sequence(Protocol):
 
     @property
     def name(self) -> str:
-        """Unique in its release, and usable as a relative path: the subject, or more behind it as in "F001/T1"."""
+        """Unique in its release, usable as a relative path: the subject, or more, such as "F001/T1"."""
 
     @property
     def subject(self) -> str:
@@ -53,7 +53,7 @@ class Sequence(Protocol):
 
     @property
     def fold(self) -> str:
-        """The part of the data set that the sequence belongs to, such as "1" or "validation"; may be empty."""
+        """The part of the data set that the sequence is in, such as "1" or "validation"; may be empty."""
 
     @property
     def length(self) -> int:

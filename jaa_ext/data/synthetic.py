@@ -43,8 +43,8 @@ class SyntheticFaces:
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
         aus: AU numbers of the labels, of the 15 in `facs.AU_RULES`; all 15 are drawn whatever is asked for.
-        co_occurrence: factor of `LOADINGS`, at least 0: 0 draws AUs independently of each other; each AU keeps
-            at least a twentieth of its variance to itself.
+        co_occurrence: factor of `LOADINGS`, at least 0: 0 draws AUs independently of each other; each AU
+            keeps at least a twentieth of its variance to itself.
 
     Raises:
         ValueError: arguments out of range, repeated subjects, unknown AUs.
@@ -66,7 +66,7 @@ class SyntheticFaces:
             )
         if samples_per_subject < 1 or seed < 0 or size < 48 or not co_occurrence >= 0:
             raise ValueError(
-                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0, size >= 48 and co_occurrence >= 0, "
+                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0, size >= 48, co_occurrence >= 0, "
                 f"got {samples_per_subject}, {seed}, {size} and {co_occurrence:g}"
             )
         self.aus: tuple[int, ...] = tuple(aus)

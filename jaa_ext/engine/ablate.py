@@ -93,7 +93,8 @@ class Comparison:
         one = next(iter(self.results.values()))
         folds = ", ".join(fold.fold for fold in one.folds)
         notes = [
-            f'"paper" is on {published_on}; ours is the mean over the test folds {folds}, after the last epoch.'
+            f'"paper" is on {published_on}; ours is the mean over the test folds {folds}, after the last '
+            "epoch."
         ]
         return (*notes, *([one.note] if one.note else []))
 

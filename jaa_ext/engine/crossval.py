@@ -71,8 +71,11 @@ class CrossValidation:
         return {"recipe": self.recipe, "data": self.data, "folds": folds}
 
     def table(self) -> ResultTable:
-        """F1 and accuracy in percent, in the layout of the papers' Tables 1 and 2: a row for each AU and their
-        mean, then landmarks; published figures, each fold, the folds' mean, and that of each fold's best epoch."""
+        """F1 and accuracy in percent, in the layout of the papers' Tables 1 and 2.
+
+        A row for each AU and their mean; the published figure, each fold, the folds' mean, and that of each
+        fold's best epoch.
+        """
         published = BY_AUS.get(self.aus)
         rows = []
         if self.folds[0].last.f1 is not None:
@@ -100,13 +103,13 @@ class CrossValidation:
     def _notes(self) -> list[str]:
         epochs = ", ".join(f"fold {fold.fold}: {fold.best_epoch}" for fold in self.folds)
         notes = [
-            'Folds and "mean" are after the last epoch. "best" is the mean over each fold\'s epoch of the highest '
-            f"mean F1 on the very faces it is tested on ({epochs}): better than on faces not looked at."
+            'Folds and "mean" are after the last epoch. "best" is the mean over each fold\'s epoch of the '
+            f"highest mean F1 on the very faces it is tested on ({epochs}): better than on other faces."
         ]
         if self.mean("mean_error") is not None:
             notes.append(
-                f"Landmarks, last epoch: mean error {percent(self.mean('mean_error'), 2)} % of the distance between "
-                f"the eyes, failures {percent(self.mean('failure_rate'), 2)} %."
+                f"Landmarks, last epoch: mean error {percent(self.mean('mean_error'), 2)} % of the distance "
+                f"between the eyes, failures {percent(self.mean('failure_rate'), 2)} %."
             )
         published = BY_AUS.get(self.aus)
         if published is not None:
@@ -115,7 +118,8 @@ class CrossValidation:
                 for others in (published.others_f1, published.others_accuracy)
             )
             notes.append(
-                f'"paper" is JAA-Net on {published.title}; means of others there: F1 {f1}; accuracy {accuracy}.'
+                f'"paper" is JAA-Net on {published.title}; means of others there: F1 {f1}; '
+                f"accuracy {accuracy}."
             )
         return [*notes, *([self.note] if self.note else [])]
 

@@ -15,7 +15,7 @@ DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use
 """The note of weights that were trained on `SyntheticFaces`."""
 
 TEST_FOLDS = ("validation", "test")
-"""Folds of these names are for testing only; where there is none, every fold is tested by training on the rest."""
+"""Folds of these names are for testing only; where there is none, each fold is tested, the rest train."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -151,7 +151,8 @@ STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=20
 
 
 def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | None) -> Synthetic | Prepared:
-    """What a command's `--data` and `--fold` make of a recipe's data: a folder, or "synthetic" for drawn faces.
+    """What a command's `--data` (a folder, or "synthetic" for drawn faces) and `--fold` make of a recipe's
+    data.
 
     Raises:
         ValueError: a fold of the drawn faces that is not 1, 2 or 3.
@@ -168,3 +169,18 @@ def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | Non
             f'there is no fold "{fold}" of the drawn faces, wanted one of {", ".join(chosen.folds())}'
         )
     return chosen.model_copy(update={"test_fold": fold})
+
+
+def test_faces(
+    default: Synthetic | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
+) -> FaceDataset:
+    """The faces that a model is scored on: see `choose_data`; fold "all" is every face of a prepared folder.
+
+    Raises:
+        ValueError: neither a recipe's data nor a folder, or see `choose_data` and `Prepared.build`.
+    """
+    if default is None and data in (None, "synthetic"):
+        raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
+    if fold == "all" and data not in (None, "synthetic"):
+        return Prepared(name="prepared", folder=data).faces(config)
+    return choose_data(default or STAND_IN, data, fold).build(config)[1]

@@ -95,8 +95,8 @@ def scores_figure(scores: Scores, path: str | os.PathLike[str]) -> None:
     ]
     bars = lower.bar(places[: len(shares)], shares, width=0.62, color=GREY)
     lower.bar_label(bars, ["" if np.isnan(s) else f"{s:.1f}" for s in shares], fontsize=9, padding=1)
-    for i in np.flatnonzero(np.isnan(shares)):
-        lower.text(places[i], 0, "no label", fontsize=9, ha="center", va="bottom", color=INK)
+    for place in places[: len(shares)][np.isnan(shares)]:
+        lower.text(place, 0, "no label", fontsize=9, ha="center", va="bottom", color=INK)
     lower.set(ylabel="occurrence\n(% of labels)", ylim=(0, 1.25 * np.nanmax([*shares, 1e-3])))
     lower.set_xticks(places, [*(f"AU {au}" for au in scores.aus), "mean"], fontsize=10)
     for axes in (upper, lower):
@@ -135,7 +135,7 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     probabilities = predictions.known_probabilities[labels >= 0, place]
     present = labels[labels >= 0] == 1
 
-    figure = Figure(figsize=(13, 5.2), dpi=110)
+    figure = Figure(figsize=(13, 5.0), dpi=110)
     roc, pr, histogram = figure.subplots(1, 3)
     if present.any() and not present.all():
         _draw_roc(roc, probabilities, present, *scores.of("auc", place))

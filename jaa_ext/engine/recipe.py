@@ -38,8 +38,8 @@ class RecipeError(ValueError):
 def load_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe from a YAML file, or a built-in one by its name (see `builtin_recipes`).
 
-    A recipe may name another one as its ``base``, and then holds what differs from it: keys of sections one by
-    one, lists and data sections of another name whole.
+    A recipe may name another one as its ``base``, and then holds what differs from it: keys of sections one
+    by one, lists and data sections of another name whole.
 
     Raises:
         RecipeError: no such recipe, no YAML, or keys or values that are wrong.
@@ -71,7 +71,7 @@ def _au(value: Any) -> int | facs.AURule:
         return value
     match value:
         case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy"}:
-            return facs.AURule((a, b), float(rest.get("dy", 0)), number)
+            return facs.AURule((a, b), float(str(rest.get("dy", 0))), number)
     raise ValueError(f"should be an AU number, or a rule with number, points and dy, got {_shown(value)}")
 
 

@@ -144,7 +144,8 @@ class Trainer:
         shared = sorted(set(self.train_set.subjects) & set(self.test_set.subjects))
         if shared:
             raise ValueError(
-                f"subjects of the test set must be none of the training set's, got {', '.join(shared[:5])} in both"
+                "subjects of the test set must be none of the training set's, "
+                f"got {', '.join(shared[:5])} in both"
             )
 
         self.fabric = make_fabric(device, recipe.precision)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.files import _check_tensors
+from jaa_ext.models.files import check_tensors
 from jaa_ext.models.jaanet import JAANet, JAANetConfig
 
 MODULES = (
@@ -36,12 +36,16 @@ PUBLISHED_AUS = {len(aus): aus for aus in (facs.DISFA_AUS, facs.GFT_AUS, facs.BP
 """The AUs in the order of the outputs, by their number: the files do not name them."""
 
 
-def import_weights(folder: str | os.PathLike[str], epoch: int) -> JAANet:
+def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> JAANet:
     """Read an epoch of the authors' checkpoints, of the ECCV or the IJCV version.
 
     The version, c and d follow from the tensors; so does l up to 16 pixels, and of two sizes it is the one
     published: 176 where features are 5 wide in the end, 112 where they are 3. 8 AUs are taken for those of
     DISFA, 10 for GFT's and 12 for BP4D's. Only tensors are read: code in a file is never run.
+
+    Args:
+        folder: of the files ``<module>_<epoch>.pth``.
+        epoch: which; None for the only one there.
 
     Returns:
         The model in eval mode, with the configuration `JAANetConfig.released` or `JAANetConfig.journal` and a
@@ -49,10 +53,18 @@ def import_weights(folder: str | os.PathLike[str], epoch: int) -> JAANet:
 
     Raises:
         FileNotFoundError: no such folder, or a file of the epoch is missing.
-        ValueError: a file that is no state dict, a tensor that is missing, unexpected or misshapen, another
-            number of AUs.
+        ValueError: no epoch is given and there is not exactly one, a file that is no state dict, a tensor
+            that is missing, unexpected or misshapen, another number of AUs.
     """
     folder = Path(folder)
+    if epoch is None:
+        epochs = find_epochs(folder)
+        if len(epochs) != 1:
+            raise ValueError(
+                f"{folder}: wanted the epoch to import, or exactly one there, got epochs "
+                f"{', '.join(map(str, epochs)) or 'none'}"
+            )
+        (epoch,) = epochs
     paths = {module: folder / f"{module}_{epoch}.pth" for module in MODULES}
     for path in paths.values():
         if not path.is_file():
@@ -66,7 +78,7 @@ def import_weights(folder: str | os.PathLike[str], epoch: int) -> JAANet:
     sources = {name: _source(name, tensor, len(config.aus)) for name, tensor in targets.items()}
     for module, path in paths.items():
         own = [source for source in sources.values() if source.module == module]
-        _check_tensors(path, {name: source.like for source in own for name in source.names}, states[module])
+        check_tensors(path, {name: source.like for source in own for name in source.names}, states[module])
     tensors = {
         name: _join([states[source.module][part] for part in source.names], targets[name])
         for name, source in sources.items()

@@ -80,10 +80,24 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     if KEY not in metadata:
         raise ValueError(f'{path}: not a model of jaa_ext (no "{KEY}" in the metadata)')
     model, note = _build(path, metadata[KEY])
-    _check_tensors(path, model.state_dict(), tensors)
+    check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
     model.note = note
     return model.eval()
+
+
+def check_tensors(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+    """Raise a ValueError that names file and tensor unless names and shapes are the same."""
+    for names, word in ((wanted.keys() - got.keys(), "missing"), (got.keys() - wanted.keys(), "unexpected")):
+        if names:
+            first = min(names)
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"{path}: {word} tensor {first!r}{more}")
+    for name, tensor in wanted.items():
+        if got[name].shape != tensor.shape:
+            raise ValueError(
+                f"{path}: tensor {name!r} must be {list(tensor.shape)}, got {list(got[name].shape)}"
+            )
 
 
 def _build(path: Path, text: str) -> tuple[JAANet, str]:
@@ -103,16 +117,3 @@ def _build(path: Path, text: str) -> tuple[JAANet, str]:
             return model_class(config_class.from_dict(config)), note
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _check_tensors(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
-    for names, word in ((wanted.keys() - got.keys(), "missing"), (got.keys() - wanted.keys(), "unexpected")):
-        if names:
-            first = min(names)
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ValueError(f"{path}: {word} tensor {first!r}{more}")
-    for name, tensor in wanted.items():
-        if got[name].shape != tensor.shape:
-            raise ValueError(
-                f"{path}: tensor {name!r} must be {list(tensor.shape)}, got {list(got[name].shape)}"
-            )

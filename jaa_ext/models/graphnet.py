@@ -1,7 +1,7 @@
 """JAA-Net with a graph over AUs.
 
-Zhang, Song, Zhang, Dong, Ding, Liu: Action Unit Detection with Joint Adaptive Attention and Graph Relation, ABAW
-2021. N is the batch, A the number of AUs, l the side of the input image, c the unit width.
+Zhang, Song, Zhang, Dong, Ding, Liu: Action Unit Detection with Joint Adaptive Attention and Graph Relation,
+ABAW 2021. N is the batch, A the number of AUs, l the side of the input image, c the unit width.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class JAAGraphNetConfig(JAANetConfig):
 
 
 class JAAGraphNet(JAANet):
-    """JAA-Net with a graph over AUs: their local features, flattened, are its nodes; what comes out, flattened,
-    enters the AU head beside the features of alignment and of the whole face.
+    """JAA-Net with a graph over AUs: their local features, flattened, are its nodes; what comes out,
+    flattened, enters the AU head beside the features of alignment and of the whole face.
 
     All modules but `graph` and `au_head` are those of the `JAANet` of the same config.
 

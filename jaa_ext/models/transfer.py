@@ -34,12 +34,13 @@ class Transfer(NamedTuple):
 
 @torch.no_grad()
 def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
-    """Give a model the weights of another, such as one for DISFA those of one for BP4D (ECCV 2018, section 4.1).
+    """Give a model the weights of another, such as one for DISFA those of one for BP4D (ECCV 2018, section
+    4.1).
 
-    Region learning, alignment and global features are taken whole. The refinement and local features of an AU are
-    those of the same AU, or else of the first one with the same centres; an AU without either keeps its own.
-    The AU head, the local heads of the journal version and the graph are taken only where both models have the
-    same AUs and the same module.
+    Region learning, alignment and global features are taken whole. The refinement and local features of an AU
+    are those of the same AU, or else of the first one with the same centres; an AU without either keeps its
+    own. The AU head, the local heads of the journal version and the graph are taken only where both models
+    have the same AUs and the same module; the AU head, besides, only where the same features enter it.
 
     Returns:
         What was taken.
@@ -53,17 +54,22 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
             raise ValueError(
                 f"transfer_weights: {field} must be alike, the model has {want}, the other {got}"
             )
-    places = branch_places(model.config.aus, source.config.aus)
+    aus, others = model.config.aus, source.config.aus
+    places: tuple[int | None, ...] = (None,) * len(aus)
+    if model.config.attention and source.config.attention:
+        places = branch_places(aus, others)
     tensors, theirs = model.state_dict(), source.state_dict()
 
     def fits(module: str) -> bool:
-        return model.config.aus == source.config.aus and all(
+        return list(map(_identity, aus)) == list(map(_identity, others)) and all(
             key in theirs and theirs[key].shape == tensor.shape
             for key, tensor in tensors.items()
             if key.startswith(module)
         )
 
     left_out = tuple(module for module in OF_THESE_AUS if not fits(module))
+    if "graph." in left_out or _children(model) != _children(source):
+        left_out = (*left_out, "au_head.")  # it may have the same shape by chance
     fresh = []
     for key, tensor in tensors.items():
         taken = key in theirs and not key.startswith(left_out)
@@ -75,23 +81,27 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
         if not taken:
             parts = key.split(".")
             fresh.append(".".join(parts[: 2 if parts[0] == "attention" else 1]))
-    sources = (None if i is None else source.config.aus[i] for i in places)
-    branches = tuple(zip(model.config.aus, sources, strict=True)) if model.config.attention else ()
+    sources = (None if i is None else others[i] for i in places)
+    branches = tuple(zip(aus, sources, strict=True)) if model.config.attention else ()
     return Transfer(branches, tuple(dict.fromkeys(fresh)))
 
 
 def branch_places(
     aus: Sequence[int | facs.AURule], source: Sequence[int | facs.AURule]
 ) -> tuple[int | None, ...]:
-    """For each AU the place in `source` of the same AU, or else of the first one with the same centres."""
+    """For each AU the place in `source` of the same AU, or else of the first one with the same centres.
+
+    AUs are the same that have the same number; rules without one, that are equal.
+    """
+    identities = list(map(_identity, source))
 
     def centres(au: int | facs.AURule) -> tuple[tuple[int, int], float]:
         (rule,) = facs.rules([au])
         return rule.points, rule.dy
 
     def place(au: int | facs.AURule) -> int | None:
-        if au in source:
-            return source.index(au)
+        if _identity(au) in identities:
+            return identities.index(_identity(au))
         return next((i for i, other in enumerate(source) if centres(other) == centres(au)), None)
 
     return tuple(map(place, aus))
@@ -107,6 +117,15 @@ def _copy_branches(
     for rows, place in zip(tensor.chunk(len(places)), places, strict=True):
         if place is not None:
             rows.copy_(theirs[place])
+
+
+def _identity(au: int | facs.AURule) -> int | facs.AURule:
+    number = facs.au_number(au)
+    return au if number is None else number
+
+
+def _children(model: JAANet) -> set[str]:
+    return {name for name, _ in model.named_children()}
 
 
 def _name(au: int | facs.AURule | None) -> str:

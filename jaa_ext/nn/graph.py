@@ -1,5 +1,5 @@
-"""Relations between AUs as a graph (Zhang et al.: Action Unit Detection with Joint Adaptive Attention and Graph
-Relation, ABAW 2021)."""
+"""Relations between AUs as a graph (Zhang et al.: Action Unit Detection with Joint Adaptive Attention and
+Graph Relation, ABAW 2021)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 class AUGraph(nn.Module):
     """Graph convolutions over AUs: ``Z' = relu(G Z W)`` a layer (Eq. 3).
 
-    G is the adjacency with each row divided by its sum: AU i takes the mean over the AUs that are likely where
-    it is present, itself among them, however many they are. The paper leaves G's normalisation open. Its
-    adjacency has a direction, which the symmetric normalisation of undirected graphs would mix up; its unit
-    diagonal makes added loops needless.
+    G is the adjacency with each row divided by its sum: AU i takes the mean over the AUs that are likely
+    where it is present, itself among them, however many they are. The paper leaves G's normalisation open.
+    Its adjacency has a direction, which the symmetric normalisation of undirected graphs would mix up; its
+    unit diagonal makes added loops needless.
 
     Args:
         in_features: features of each AU.
         widths: features of each AU after each layer, at least one.
-        adjacency: (A, A) of 0 and 1, row i the AUs that AU i listens to (see `au_adjacency`); or the number of
-            AUs, each of which then listens to itself alone until `set_adjacency`.
+        adjacency: (A, A) of 0 and 1, row i the AUs that AU i listens to (see `au_adjacency`); or the number
+            of AUs, each of which then listens to itself alone until `set_adjacency`.
 
     Shape:
         features (N, A, in_features) -> (N, A, widths[-1]).
@@ -62,14 +62,14 @@ class AUGraph(nn.Module):
         return features
 
     def extra_repr(self) -> str:
-        return f"edges={int(self.adjacency.sum()) - len(self.adjacency)}"
+        return "" if self.adjacency.is_meta else f"edges={int(self.adjacency.sum()) - len(self.adjacency)}"
 
 
 def au_adjacency(labels: Any, threshold: float) -> Tensor:
     """Which AUs are likely where another is present: [P(AU j present | AU i present) >= threshold] (Eq. 2).
 
-    Probabilities are taken over the frames in which both AUs have valid labels. The diagonal is 1, also for an
-    AU that never occurs.
+    Probabilities are taken over the frames in which both AUs have valid labels. The diagonal is 1, also for
+    an AU that never occurs.
 
     Args:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
@@ -79,12 +79,12 @@ def au_adjacency(labels: Any, threshold: float) -> Tensor:
         (A, A) float32 of 0 and 1.
 
     Raises:
-        ValueError: labels that are not (n, A), or a threshold out of range.
+        ValueError: labels that are not (n, A) or hold another value, or a threshold out of range.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"au_adjacency: threshold must be above 0 and up to 1, got {threshold:g}")
     present = conditional_probabilities(labels) >= threshold
-    return (present | torch.eye(len(present), dtype=torch.bool)).float()
+    return (present | torch.eye(len(present), dtype=torch.bool, device=present.device)).float()
 
 
 def conditional_probabilities(labels: Any) -> Tensor:
@@ -94,10 +94,16 @@ def conditional_probabilities(labels: Any) -> Tensor:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
 
     Raises:
-        ValueError: labels that are not (n, A).
+        ValueError: labels that are not (n, A) or hold another value.
     """
     labels = torch.as_tensor(labels)
     if labels.dim() != 2:
         raise ValueError(f"conditional_probabilities: labels must be (n, A), got {list(labels.shape)}")
+    unknown = labels[(labels != 0) & (labels != 1) & (labels != -1)]
+    if len(unknown):
+        raise ValueError(
+            f"conditional_probabilities: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}"
+        )
     present, valid = (labels == 1).double(), (labels != -1).double()
-    return (present.T @ present) / (present.T @ valid).clamp_min(1)
+    probabilities: Tensor = (present.T @ present) / (present.T @ valid).clamp_min(1)
+    return probabilities

@@ -42,6 +42,7 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
     made = releases.make_affwild2(tmp_path)
     release = read_affwild2(tmp_path)
     assert (release.name, release.aus, release.expected) == ("Aff-Wild2", facs.AFFWILD2_AUS, None)
+    assert release.source == f"{tmp_path / 'AU_Set'}, {tmp_path / 'cropped_aligned'}"
     assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
         ("30-30-1920x1080_left", "30-30-1920x1080_left", "", "train", 3),
         ("30-30-1920x1080_right", "30-30-1920x1080_right", "", "train", 3),

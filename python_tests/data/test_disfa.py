@@ -60,6 +60,7 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
     made = releases.make_disfa(tmp_path)
     release = read_disfa(tmp_path)
     assert (release.name, release.aus, release.expected) == ("DISFA", facs.DISFA_AUS, 126_144)
+    assert release.source == str(tmp_path)
     assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
         ("SN001", "SN001", "", "1", 3),
         ("SN003", "SN003", "", "3", 3),
@@ -103,14 +104,6 @@ def test_a_missing_landmark_file_is_skipped(releases, tmp_path):
     frames = read(tmp_path)
     assert frames.pop(1) == Skipped(1, "no landmarks")
     check(frames, {number: made[number] for number in (2, 3)})
-
-
-def test_landmarks_that_are_not_finite_are_skipped(releases, tmp_path):
-    releases.make_disfa(tmp_path, ["SN001"])
-    points = np.ones((66, 2))
-    points[40, 1] = np.nan
-    scipy.io.savemat(tmp_path / POINTS / "SN001_0002_lm.mat", {"pts": points})
-    assert read(tmp_path)[3] == Skipped(3, "landmarks that are not finite")
 
 
 def test_excluded_frames_are_skipped_and_the_video_goes_on(releases, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,8 @@ import torch
 from rich.console import Console
 
 from jaa_ext import facs
-from jaa_ext.data import SyntheticFaces
-from jaa_ext.engine import Metrics, Scores, evaluate
-from jaa_ext.models import JAANet, JAANetConfig
+from jaa_ext.engine import Metrics, Scores
+from jaa_ext.engine.metrics import Intervals
 
 PROBABILITIES = torch.tensor(
     [[0.9, 0.1, 0.2], [0.8, 0.6, 0.2], [0.2, 0.7, 0.9], [0.4, 0.3, 0.8], [0.7, 0.5, 0.1]]
@@ -59,6 +59,75 @@ def test_random_predictions_against_plain_counts() -> None:
         assert scores.f1 is not None and scores.accuracy is not None
         assert scores.f1[au] == pytest.approx(2 * hits / (2 * hits + wrong))
         assert scores.accuracy[au] == pytest.approx(1 - wrong / len(pairs))
+        assert scores.precision is not None and scores.recall is not None
+        assert scores.precision[au] == pytest.approx(hits / sum(said for said, _ in pairs))
+        assert scores.recall[au] == pytest.approx(hits / sum(true == 1 for _, true in pairs))
+
+
+def test_precision_recall_and_support_by_hand_with_missing_labels() -> None:
+    scores = score(PROBABILITIES, LABELS, (1, 6, 12))
+    assert scores.precision == (pytest.approx(2 / 3), 1, None)
+    assert scores.recall == (pytest.approx(2 / 3), 1, None)
+    assert (scores.positives, scores.valid) == ((3, 1, 0), (5, 3, 0))
+    assert (scores.precision_mean, scores.recall_mean) == pytest.approx((5 / 6, 5 / 6))
+
+
+def test_auc_by_hand() -> None:
+    # AU 1: positives 0.9, 0.2, 0.7 against negatives 0.8, 0.4: 3 of 6 pairs. AU 6: 0.7 against 0.1, 0.3.
+    scores = score(PROBABILITIES, LABELS, (1, 6, 12))
+    assert scores.auc == (pytest.approx(3 / 6), pytest.approx(1), None)
+    assert scores.auc_mean == pytest.approx(3 / 4)
+
+
+def test_auc_is_the_share_of_pairs_with_ties_counting_half() -> None:
+    generator = torch.Generator().manual_seed(2)
+    y = torch.randint(-1, 2, (150, 3), generator=generator)
+    p = (torch.rand(150, 3, generator=generator) * 8 + y.clamp(min=0)).floor() / 9  # many ties
+    scores = score(p, y, (1, 2, 4), batch=40)
+    for au in range(3):
+        positives = [p[i, au].item() for i in range(150) if y[i, au] == 1]
+        negatives = [p[i, au].item() for i in range(150) if y[i, au] == 0]
+        pairs = [(a > b) + 0.5 * (a == b) for a in positives for b in negatives]
+        assert any(pair == 0.5 for pair in pairs)
+        assert scores.auc is not None
+        assert scores.auc[au] == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+
+
+def test_accuracy_over_all_labels_is_not_the_mean_over_aus() -> None:
+    # 3 of 5 labels of AU 1 and 3 of 3 of AU 6 are right.
+    scores = score(PROBABILITIES, LABELS, (1, 6, 12))
+    assert scores.accuracy_mean == pytest.approx(0.8)
+    assert scores.accuracy_total == pytest.approx(6 / 8)
+    assert scores.abaw_score == pytest.approx(0.5 * (2 / 3 + 1) / 2 + 0.5 * 6 / 8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_zero_by_zero_is_zero_and_auc_does_not_exist() -> None:
+    # AU 1: no positive, none said. AU 2: positives, none said. AU 4: no negative. AU 6: no positive, all said.
+    p = torch.tensor([[0.1, 0.2, 0.9, 0.8], [0.3, 0.4, 0.2, 0.9]])
+    y = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0]])
+    scores = score(p, y, (1, 2, 4, 6))
+    assert scores.f1 == pytest.approx((0, 0, 2 / 3, 0))
+    assert scores.precision == (0, 0, 1, 0)
+    assert scores.recall == (0, 0, 0.5, 0)
+    assert scores.accuracy == (1, 0.5, 0.5, 0)
+    assert scores.auc == (None, 0, None, None)
+    assert (scores.precision_mean, scores.recall_mean, scores.auc_mean) == (0.25, 0.125, 0)
+
+
+def test_no_valid_label_at_all() -> None:
+    scores = score(torch.tensor([[0.9, 0.1]]), torch.tensor([[-1, -1]]), (1, 2))
+    assert scores.f1 == scores.accuracy == scores.precision == scores.recall == scores.auc == (None, None)
+    assert (scores.f1_mean, scores.accuracy_total, scores.abaw_score) == (None, None, None)
+    assert (scores.positives, scores.valid) == ((0, 0), (0, 0))
+
+
+def test_a_probability_without_a_number_counts_as_zero_and_hurts_no_other() -> None:
+    nan = float("nan")
+    p = torch.tensor([[nan, 0.4], [0.2, nan], [0.9, 0.3]])
+    y = torch.tensor([[1, 0], [0, 0], [1, 1]])
+    assert score(p, y, (1, 2)) == score(p.nan_to_num(0.0), y, (1, 2))
+    assert score(p, y, (1, 2)).recall == (0.5, 0)
 
 
 def test_frames_are_pooled_not_batches() -> None:
@@ -94,6 +163,33 @@ def test_a_face_fails_beyond_ten_percent_or_without_a_number() -> None:
     assert metrics.result().failure_rate == 50
 
 
+def test_subjects_are_what_stands_before_the_first_slash_of_the_ids() -> None:
+    metrics = Metrics((1,))
+    nowhere = torch.empty(0, facs.NUM_LANDMARKS, 2)
+    metrics.update(torch.rand(2, 1), torch.ones(2, 1), None, nowhere, ["F001/T1/2440", "F001/T2/1"])
+    metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere, ["F002/T1/2440"])
+    assert metrics.predictions().subjects == ("F001", "F001", "F002")
+    assert metrics.result().subjects == 2
+    metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere)  # without an id
+    assert metrics.predictions().subjects is None and metrics.result().subjects is None
+
+
+INTERVALS = Intervals(
+    resamples=200, seed=3,
+    f1=((0.2, 0.3125), None), accuracy=((0.7, 0.8), None), precision=((0.1, 0.2), None),
+    recall=((0.5, 0.625), None), auc=(None, None),
+    f1_mean=(0.1875, 0.3125), accuracy_mean=(0.7, 0.8), precision_mean=(0.1, 0.2), recall_mean=(0.5, 0.625),
+    auc_mean=None, accuracy_total=(0.5, 0.75), abaw_score=(0.375, 0.5), mean_error=(6.25, 6.75),
+    failure_rate=(10.0, 15.0),
+)  # fmt: skip
+SCORES = Scores(
+    aus=(1, 12), f1=(0.25, None), accuracy=(0.75, None), f1_mean=0.25, accuracy_mean=0.75, mean_error=6.5,
+    failure_rate=12.5, note="Not for real use.", precision=(0.125, None), recall=(0.5625, None),
+    auc=(None, None), precision_mean=0.125, recall_mean=0.5625, auc_mean=None, accuracy_total=0.625,
+    positives=(5, 0), valid=(20, 0), subjects=7, intervals=INTERVALS,
+)  # fmt: skip
+
+
 def test_files_and_table_say_the_same(tmp_path: Path) -> None:
     note = "Not for real use."
     scores = Scores((1, 12), (0.25, None), (0.75, None), 0.25, 0.75, 6.5, 12.5, note)
@@ -114,56 +210,81 @@ def test_files_and_table_say_the_same(tmp_path: Path) -> None:
     assert all(part in text for part in ("25.0", "75.0", "6.5", "12.5", "mean", note))
 
 
-def test_evaluate_is_what_the_model_says_of_central_crops(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    faces = SyntheticFaces(subjects=[3, 8], samples_per_subject=3, size=73, aus=(1, 12))
-    model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=2))
-    model.note = "Untrained."
-    scores = evaluate(model, faces, batch_size=4, predictions=tmp_path / "predictions.csv")
-    assert not model.training
-    assert scores.note == "Untrained."
-    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-    assert [r["id"] for r in rows] == [faces[i].id for i in range(6)]
-    assert [r["subject"] for r in rows] == ["S003"] * 3 + ["S008"] * 3
-    assert {r["note"] for r in rows} == {"Untrained."}
-    assert [[int(r["AU1"]), int(r["AU12"])] for r in rows] == faces.label_matrix().tolist()
+def test_files_hold_everything(tmp_path: Path) -> None:
+    SCORES.to_json(tmp_path / "metrics.json")
+    values = json.loads((tmp_path / "metrics.json").read_text())
+    assert values["abaw_score"] == 0.4375
+    assert values["intervals"]["f1"] == [[0.2, 0.3125], None]
+    assert Scores.from_dict(values) == SCORES
 
-    crop = torch.from_numpy(faces[4].image[4:68, 4:68].copy()).permute(2, 0, 1)[None].float()
-    with torch.no_grad():
-        output = model((crop / 255 - 0.5) / 0.5)
-    p = [float(rows[4]["AU1_probability"]), float(rows[4]["AU12_probability"])]
-    assert p == pytest.approx(output.logits.softmax(1)[0, 1].tolist(), abs=2e-6)
-    assert float(rows[4]["y48"]) == pytest.approx(output.landmarks[0, 48, 1].item(), abs=2e-3)
-
-    hits = {
-        au: [(float(r[f"AU{au}_probability"]) > 0.5) == (r[f"AU{au}"] == "1") for r in rows] for au in (1, 12)
-    }
-    assert scores.accuracy == pytest.approx(tuple(sum(hits[au]) / 6 for au in (1, 12)))
-
-
-def test_evaluate_variants_without_landmarks_or_aus(tmp_path: Path) -> None:
-    faces = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1,))
-    parts = {
-        "image_size": 64,
-        "width": 2,
-        "attention": False,
-        "refinement": False,
-        "gradient_enhancement": 1.0,
-    }
-    only_aus = evaluate(JAANet(JAANetConfig((1,), alignment=False, **parts)), faces)
-    assert (only_aus.mean_error, only_aus.failure_rate) == (None, None)
-    assert only_aus.accuracy_mean is not None
-    model = JAANet(JAANetConfig((1,), au_detection=False, global_features=False, **parts))
-    only_landmarks = evaluate(model, faces, predictions=tmp_path / "p.csv")
-    assert (only_landmarks.f1, only_landmarks.f1_mean) == (None, None)
-    assert only_landmarks.mean_error is not None
-    rows = list(csv.reader((tmp_path / "p.csv").open()))
-    assert rows[0][2:4] == ["x0", "y0"]
-    assert {len(row) for row in rows} == {2 + 98 + 1}
+    SCORES.to_csv(tmp_path / "metrics.csv")
+    au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
+    assert [au1[c] for c in ("f1", "f1_low", "f1_high", "recall_high")] == ["0.25", "0.2", "0.3125", "0.625"]
+    assert [au1[c] for c in ("auc", "auc_low", "positives", "valid", "accuracy_total")] == [
+        "",
+        "",
+        "5",
+        "20",
+        "",
+    ]
+    assert [au12[c] for c in ("au", "f1", "f1_low", "positives", "valid")] == ["12", "", "", "0", "0"]
+    assert [mean[c] for c in ("f1", "f1_low", "accuracy_total_high")] == ["0.25", "0.1875", "0.75"]
+    assert [mean[c] for c in ("abaw_score", "abaw_score_low", "mean_error_high")] == [
+        "0.4375",
+        "0.375",
+        "6.75",
+    ]
+    assert au1["note"] == mean["note"] == SCORES.note
 
 
-def test_evaluate_refuses_other_aus() -> None:
-    faces = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 2))
-    model = JAANet(JAANetConfig((2, 1), image_size=64, width=2))
-    with pytest.raises(ValueError, match=r"the model has AUs \[2, 1\], but the data set has \[1, 2\]"):
-        evaluate(model, faces)
+def shown(scores: Scores, width: int) -> str:
+    console = Console(width=width, record=True)
+    scores.show(console)
+    return console.export_text()
+
+
+def test_table_shows_intervals_in_brackets() -> None:
+    wide = shown(SCORES, 140)
+    row = next(line for line in wide.splitlines() if line.split()[:1] == ["1"])
+    assert row.split("1", 1)[1].split() == (
+        [
+            "25.0",
+            "25.0",
+            "(20.0-31.2)",
+            "75.0",
+            "(70.0-80.0)",
+            "12.5",
+            "(10.0-20.0)",
+            "56.2",
+            "(50.0-62.5)",
+            "-",
+        ]
+    )
+    assert "accuracy over all labels: 62.5 (50.0-75.0) %" in wide
+    assert "ABAW score: 0.438 (0.375-0.500)" in wide
+    assert "mean error: 6.5 (6.2-6.8) %" in wide and "failures: 12.5 (10.0-15.0) %" in wide
+    assert "200 resamples of 7 subjects" in wide
+
+
+def test_table_fits_into_a_narrow_terminal() -> None:
+    narrow = shown(SCORES, 80)
+    assert "…" not in narrow and max(map(len, narrow.splitlines())) <= 80
+    assert all(part in narrow for part in ("(20.0-31.2)", "(70.0-80.0)", "(10.0-20.0)", "(50.0-62.5)"))
+
+
+def test_a_single_subject_is_said() -> None:
+    assert "no intervals: the faces are all of one subject" in shown(
+        replace(SCORES, subjects=1, intervals=None), 80
+    )
+    assert "interval" not in shown(replace(SCORES, subjects=2, intervals=None), 80)
+
+
+def test_scores_of_an_older_version_are_read() -> None:
+    older = {
+        "aus": [1, 12], "f1": [0.25, None], "accuracy": [0.75, None], "f1_mean": 0.25, "accuracy_mean": 0.75,
+        "mean_error": 6.5, "failure_rate": 12.5, "note": "",
+    }  # fmt: skip
+    scores = Scores.from_dict(older)
+    assert (scores.f1, scores.mean_error) == ((0.25, None), 6.5)
+    assert (scores.precision, scores.auc_mean, scores.intervals, scores.abaw_score) == (None,) * 4
+    assert "25.0" in shown(scores, 80)

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from jaa_ext.data import FaceSample, SyntheticFaces
 from jaa_ext.engine import NonFiniteLoss, RunError, Scores, load_checkpoint, train
-from jaa_ext.engine.recipe import DEMONSTRATION, Recipe, Step
+from jaa_ext.engine.datasets import DEMONSTRATION
+from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.engine.trainer import Trainer
 from jaa_ext.models import load_model

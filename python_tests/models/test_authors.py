@@ -24,6 +24,16 @@ TENSORS = {  # of 12 AUs, first version
     "au_net": 4,
 }
 
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Cells are too small for more, and threads that wait for each other slow a busy machine down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # The authors' network, a module for each cell and each AU, with the names of their checkpoints.
 
 
@@ -183,7 +193,7 @@ class Network:
         with torch.no_grad():
             self.modules["align_net"].align_output[1].bias.copy_(self.face().flatten())
             # Fresh weights let landmarks and refined maps differ too little.
-            self.modules["align_net"].align_output[1].weight.mul_(5)
+            self.modules["align_net"].align_output[1].weight.mul_(10)
             for branch in self.modules["local_attention_refine"].local_aus_attention:
                 branch[9].weight.mul_(4)
         self.draw_norms()

@@ -1,0 +1,166 @@
+"""The command `jaa prepare`: released data sets made ready for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from jaa_ext.data import Release
+
+app = typer.Typer(
+    help="Align a released data set's faces and tabulate its labels. Interrupted, the same command goes on.",
+    no_args_is_help=True,
+)
+console = Console()
+
+
+Source = Annotated[Path, typer.Argument(help="Folder of the data set, as released.")]
+Out = Annotated[Path, typer.Option(help="Folder for the aligned faces and their index; made if need be.")]
+Size = Annotated[
+    int, typer.Option(help="Side of the aligned faces in pixels: round(200 / 176 * the model's image size).")
+]
+Alignment = Annotated[
+    Literal["similarity", "none"],
+    typer.Option(help='"similarity" turns, scales and moves each face into place; "none" keeps pictures.'),
+]
+Format = Annotated[Literal["parquet", "csv"], typer.Option(help="Format of the index.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes; as many as there are processors if not given.")
+]
+Images = Annotated[
+    Path | None, typer.Option(help="Folder of the images, where it is not beside the annotations.")
+]
+
+
+@app.command()
+def bp4d(
+    source: Source, out: Out, size: Size = 200, index: Format = "parquet", workers: Workers = None
+) -> None:
+    """BP4D: AUCoding/AU_OCC, 2DFeatures and the images."""
+    from jaa_ext.data.bp4d import read_bp4d
+
+    _prepare(read_bp4d(source), out, size, "similarity", index, workers)
+
+
+@app.command()
+def disfa(
+    source: Source, out: Out, size: Size = 200, index: Format = "parquet", workers: Workers = None
+) -> None:
+    """DISFA: ActionUnit_Labels, Landmark_Points and Videos_LeftCamera."""
+    from jaa_ext.data.disfa import read_disfa
+
+    _prepare(read_disfa(source), out, size, "similarity", index, workers)
+
+
+@app.command()
+def affwild2(
+    source: Source,
+    out: Out,
+    images: Images = None,
+    align: Alignment = "none",
+    size: Size = 200,
+    index: Format = "parquet",
+    workers: Workers = None,
+) -> None:
+    """Aff-Wild2 (ABAW 2021): Train_Set, Validation_Set and cropped_aligned; landmarks by dlib (`faces`)."""
+    from jaa_ext.data.affwild2 import read_affwild2
+
+    _prepare(read_affwild2(source, images), out, size, align, index, workers, detect=True)
+
+
+@app.command()
+def lists(
+    prefixes: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What the files' names begin with, such as list/BP4D_part1; each becomes a fold."
+        ),
+    ],
+    images: Annotated[Path, typer.Option(help="Folder that the paths in the lists start from.")],
+    landmarks: Annotated[
+        Literal["raw", "aligned"],
+        typer.Option(
+            help='_land.txt counts from 1 in original images ("raw") or from 0 in 200x200 ones ("aligned").'
+        ),
+    ],
+    out: Out,
+    aus: Annotated[
+        str | None, typer.Option(help="AU numbers of the columns of _AUoccur.txt, such as 1,2,4.")
+    ] = None,
+    size: Size = 200,
+    index: Format = "parquet",
+    workers: Workers = None,
+) -> None:
+    """The JAA-Net authors' lists: PREFIX_path.txt, _land.txt and _AUoccur.txt."""
+    from jaa_ext.data.lists import read_lists
+
+    numbers = None if aus is None else _numbers(aus)
+    release = read_lists(prefixes, images, landmarks=landmarks, aus=numbers)
+    align = "none" if landmarks == "aligned" else "similarity"
+    _prepare(release, out, size, align, index, workers)
+
+
+@app.command()
+def csv(
+    table: Annotated[
+        Path, typer.Argument(help="A CSV file with the columns image, subject and AU1, AU2, ...")
+    ],
+    out: Out,
+    images: Images = None,
+    align: Alignment = "similarity",
+    size: Size = 200,
+    index: Format = "parquet",
+    workers: Workers = None,
+) -> None:
+    """Your own images and labels; without landmarks dlib finds them (extra `faces`).
+
+    Columns: image, a path; subject; AU1, AU2, ..., 1 present, 0 absent, empty missing. If you have them:
+    task, frame, fold, and x_0 to x_48, y_0 to y_48, landmarks counted from 0.
+    """
+    from jaa_ext.data.table import read_table
+
+    _prepare(read_table(table, images=images), out, size, align, index, workers, detect=True)
+
+
+def _prepare(
+    release: Release,
+    out: Path,
+    size: int,
+    align: str,
+    index: Literal["parquet", "csv"],
+    workers: int | None,
+    *,
+    detect: bool = False,
+) -> None:
+    from jaa_ext.data import prepare
+    from jaa_ext.predict.detector import FaceDetector
+
+    prepare(
+        release,
+        out,
+        size=size,
+        align=align == "similarity",
+        detector=FaceDetector if detect else None,
+        table=index,
+        workers=workers,
+        console=console,
+    )
+    console.print("Results:")
+    for path, what in {
+        out / f"index.{index}": "a row for each face",
+        out / "images": "the faces",
+        out / "skipped.csv": "frames that are left out, and why",
+    }.items():
+        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Try next: jaa crossval paper --data {out} --out cv", soft_wrap=True, highlight=False)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f'--aus must be AU numbers with commas between, such as 1,2,4, got "{text}"')
+    return tuple(map(int, parts))

@@ -1,0 +1,201 @@
+"""Preparing one sequence of a data set: its faces aligned, its rows written as a part."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.parse
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+from jaa_ext.atomic import replacing, sync
+from jaa_ext.data.faces import align_face
+from jaa_ext.data.images import ImageError, as_rgb, read_image
+from jaa_ext.data.prepared import IMAGES
+from jaa_ext.data.release import MISSING, Frame, ReleaseError, Sequence, Skipped
+
+PARTS = "parts"
+"""Folder of the parts."""
+
+
+class Face(Protocol):
+    """A face that a detector found."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """left, top, right, bottom in pixels of the image."""
+
+    @property
+    def landmarks(self) -> NDArray[np.float32]:
+        """(49, 2) x, y in pixels of the image."""
+
+    @property
+    def score(self) -> float:
+        """How clear the face is."""
+
+
+Detector = Callable[[NDArray[np.uint8]], Rows[Face]]
+"""From an RGB image, (H, W, 3) uint8, to its faces, such as `jaa_ext.predict.FaceDetector`."""
+
+
+@dataclass
+class Preparer:
+    """Aligns the faces of a sequence and writes its part. Can be pickled.
+
+    Args:
+        out: the folder.
+        aus: AU numbers of the labels.
+        size: side of the aligned images; None keeps the pictures as they are.
+        detector: see `prepare`.
+    """
+
+    out: Path
+    aus: tuple[int, ...]
+    size: int | None
+    detector: Callable[[], Detector] | None
+
+    def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
+        """`tick` is told after each frame how many more are done."""
+        faces: list[_Face] = []
+        skipped: list[Skipped] = []
+        seen: set[int] = set()
+        ticked, length = 0, sequence.length
+        (self.out / IMAGES / sequence.name).mkdir(parents=True, exist_ok=True)
+        for frame in sequence.read():
+            done: _Face | Skipped
+            if frame.number in seen:
+                done = Skipped(frame.number, "its frame number came before")
+            else:
+                done = frame if isinstance(frame, Skipped) else self._prepare(frame, sequence.name)
+            seen.add(frame.number)
+            if isinstance(done, Skipped):
+                skipped.append(done)
+            else:
+                faces.append(done)
+            # The length may be an estimate, and the bar must not run past it.
+            step = int(ticked < length)
+            tick(step)
+            ticked += step
+        part = Part.of(faces, skipped, len(self.aus))
+        # All together, before the part vouches for them: one by one each would wait for the disk.
+        for path in part.path.tolist():
+            sync(self.out / path)
+        with replacing(part_file(self.out, sequence)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **part._asdict())
+        tick(length - ticked)
+
+    def _prepare(self, frame: Frame, sequence: str) -> _Face | Skipped:
+        if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
+            raise ReleaseError(
+                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
+                f"got {frame.labels}"
+            )
+        try:
+            image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
+        except (ImageError, ValueError, TypeError):
+            missing = isinstance(frame.image, Path) and not frame.image.exists()
+            return Skipped(frame.number, "the image is missing" if missing else "the image cannot be read")
+        if self.size is None and image.shape[0] != image.shape[1]:
+            return Skipped(frame.number, "the picture is not square")
+        landmarks = frame.landmarks
+        if landmarks is None and self._detect is not None:
+            face = max(self._detect(image), key=_area, default=None)
+            if face is None:
+                return Skipped(frame.number, "no face was found")
+            landmarks = face.landmarks
+        if landmarks is None:
+            return Skipped(frame.number, "no landmarks")
+        if landmarks.shape != (facs.NUM_LANDMARKS, 2):
+            return Skipped(frame.number, f"not {facs.NUM_LANDMARKS} landmarks")
+        # False for NaN too.
+        if not np.abs(landmarks).max() < np.finfo(np.float32).max:
+            return Skipped(frame.number, "landmarks that are not finite")
+        stem = f"{IMAGES}/{sequence}/{frame.number}"
+        if self.size is None:
+            path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
+        else:
+            try:
+                image, points, _ = align_face(image, landmarks, size=self.size)
+            except (ValueError, cv2.error):
+                return Skipped(frame.number, "landmarks by which the face cannot be aligned")
+            path = self._write_png(image, stem)
+        return _Face(frame.number, path, image.shape[0], points, frame.labels)
+
+    def _keep(self, frame: Frame, image: NDArray[np.uint8], stem: str) -> str:
+        if not isinstance(frame.image, Path):
+            return self._write_png(image, stem)
+        path = stem + frame.image.suffix
+        shutil.copyfile(frame.image, self.out / path)
+        return path
+
+    def _write_png(self, image: NDArray[np.uint8], stem: str) -> str:
+        path = f"{stem}.png"
+        (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        return path
+
+    @cached_property
+    def _detect(self) -> Detector | None:
+        return None if self.detector is None else self.detector()
+
+
+class Part(NamedTuple):
+    """The rows of a sequence: n frames kept, m left out."""
+
+    number: NDArray[np.int64]
+    """(n,)"""
+    path: NDArray[np.str_]
+    """(n,) images, relative to the folder."""
+    side: NDArray[np.int64]
+    """(n,) of the images in pixels."""
+    landmarks: NDArray[np.float32]
+    """(n, 49, 2) in pixels of the image."""
+    labels: NDArray[np.int8]
+    """(n, A)"""
+    skipped: NDArray[np.int64]
+    """(m,) their numbers."""
+    reason: NDArray[np.str_]
+    """(m,)"""
+
+    @classmethod
+    def of(cls, faces: list[_Face], skipped: list[Skipped], aus: int) -> Part:
+        landmarks = np.array([face.landmarks for face in faces], np.float32)
+        return cls(
+            number=np.array([face.number for face in faces], np.int64),
+            path=np.array([face.path for face in faces], np.str_),
+            side=np.array([face.side for face in faces], np.int64),
+            landmarks=landmarks.reshape(-1, facs.NUM_LANDMARKS, 2),
+            labels=np.array([face.labels for face in faces], np.int8).reshape(-1, aus),
+            skipped=np.array([frame.number for frame in skipped], np.int64),
+            reason=np.array([frame.reason for frame in skipped], np.str_),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Part:
+        with np.load(path) as arrays:
+            return cls(**arrays)
+
+
+def part_file(out: Path, sequence: Sequence) -> Path:
+    """Where the part of a sequence lies until all are done."""
+    return out / PARTS / f"{urllib.parse.quote(sequence.name, safe='')}.npz"
+
+
+class _Face(NamedTuple):
+    number: int
+    path: str
+    side: int
+    landmarks: NDArray[np.float32]
+    labels: tuple[int, ...]
+
+
+def _area(face: Face) -> tuple[float, float]:
+    left, top, right, bottom = face.box
+    return (right - left) * (bottom - top), face.score

@@ -1,0 +1,204 @@
+"""Anybody's own images and AU labels, listed in a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from jaa_ext import facs
+from jaa_ext.data.prepared import LANDMARK_COLUMNS
+from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
+
+LABELS = {"1": 1, "0": 0, "": MISSING, "-1": MISSING, "9": MISSING}
+
+
+def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None) -> Release:
+    """Read a CSV file with a header line and one line an image, separated by commas.
+
+    Columns, in any order:
+
+    - ``image``: its path, relative to `images`.
+    - ``subject``: who is seen; no subject may be in two folds.
+    - ``AU1`` or ``AU01`` and so on, of any number, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
+    - ``task`` (optional): what the subject did; images of one subject and task are a sequence.
+    - ``frame`` (optional): a whole number, different within a sequence. Without the column it is the last
+      whole number in the file's name; in a sequence where one lacks, or two are the same, the line's number.
+    - ``fold`` (optional): the part of the data set that the image belongs to.
+    - ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (optional, all or none): landmarks in pixels of the image,
+      counted from 0. An image without them needs a detector.
+
+    Args:
+        csv_file: UTF-8.
+        images: the folder that the images' paths are relative to; None for the folder of the CSV file.
+
+    Raises:
+        ReleaseError: columns that are unknown or lacking, or a line that does not fit them.
+    """
+    path = Path(csv_file)
+    folder = path.parent if images is None else Path(images)
+    if not folder.is_dir():
+        raise ReleaseError(f"{folder}: wanted the folder of the images, got no folder of that name")
+    rows = _rows(path)
+    columns = _columns(path, next(rows, (1, []))[1])
+    sequences: dict[tuple[str, str], _Lines] = {}
+    folds: dict[str, tuple[str, int]] = {}
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if len(row) != len(columns.names):
+            raise ReleaseError(
+                f"{where}: wanted {len(columns.names)} values, as in the header, got {len(row)}"
+            )
+        values = dict(zip(columns.names, (value.strip() for value in row), strict=True))
+        subject, task, fold = (values.get(name, "") for name in ("subject", "task", "fold"))
+        for name in ("image", "subject"):
+            if not values[name]:
+                raise ReleaseError(f"{where}: wanted a value in column {name!r}, got none")
+        if "/" in subject:
+            raise ReleaseError(f"{where}: wanted a subject without a slash, got {subject!r}")
+        former, first = folds.setdefault(subject, (fold, line))
+        if former != fold:
+            raise ReleaseError(
+                f"{where}: wanted subject {subject!r} in fold {former!r} as in line {first}, got {fold!r}"
+            )
+        sequence = sequences.setdefault((subject, task), _Lines())
+        sequence.lines.append(line)
+        sequence.images.append(folder / values["image"].replace("\\", "/"))
+        sequence.labels.append([_label(values[name], name, where) for name in columns.aus])
+        sequence.landmarks.append(
+            [values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [""] * len(LANDMARK_COLUMNS)
+        )
+        if "frame" in values:
+            sequence.number(values["frame"], where)
+    return Release(
+        name=path.stem,
+        aus=tuple(columns.aus.values()),
+        sequences=tuple(
+            sequence.files(path, subject, task, folds[subject][0])
+            for (subject, task), sequence in sequences.items()
+        ),
+        source=f"{path.resolve()} on {folder.resolve()}",
+    )
+
+
+@dataclass
+class _Columns:
+    names: list[str]
+    aus: dict[str, int]
+    """Columns of labels and their AU numbers."""
+    landmarks: bool
+
+
+@dataclass
+class _Lines:
+    """The lines of one sequence."""
+
+    lines: list[int] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    landmarks: list[list[str]] = field(default_factory=list)
+    labels: list[list[int]] = field(default_factory=list)
+    numbers: dict[int, str] = field(default_factory=dict)
+    """Where each frame number of the column was found; empty without the column."""
+
+    def number(self, text: str, where: str) -> None:
+        if not re.fullmatch(r"[0-9]{1,18}", text):
+            raise ReleaseError(
+                f"{where}: wanted a whole number of at least 0 in column 'frame', got {text!r}"
+            )
+        if int(text) in self.numbers:
+            raise ReleaseError(
+                f"{where}: wanted a frame number of its own, got {int(text)} as in {self.numbers[int(text)]}"
+            )
+        self.numbers[int(text)] = where
+
+    def files(self, path: Path, subject: str, task: str, fold: str) -> ImageFiles:
+        landmarks = [
+            _landmarks(texts, f"{path}, line {line}")
+            for line, texts in zip(self.lines, self.landmarks, strict=True)
+        ]
+        points = np.array(landmarks, np.float64).reshape(-1, 2, facs.NUM_LANDMARKS)
+        return ImageFiles(
+            name=f"{subject}/{task}" if task else subject,
+            subject=subject,
+            task=task,
+            fold=fold,
+            numbers=tuple(self.numbers) or numbers_in_names(self.images) or tuple(self.lines),
+            images=tuple(self.images),
+            landmarks=points.transpose(0, 2, 1),
+            labels=np.array(self.labels, np.int8),
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and values of each line that is not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+    except OSError as error:
+        raise ReleaseError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ReleaseError(f"{path}: wanted a text file, got bytes that are no UTF-8") from None
+    except csv.Error as error:
+        raise ReleaseError(
+            f"{path}, line {reader.line_num}: wanted comma-separated values ({error})"
+        ) from None
+
+
+def _columns(path: Path, header: list[str]) -> _Columns:
+    names = [name.strip() for name in header]
+    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]*)", name) for name in names}
+    aus = {name: int(match[1]) for name, match in numbers.items() if match}
+    known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
+    for name in names:
+        if name not in known and name not in aus:
+            candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
+            (nearest, *_) = difflib.get_close_matches(name.lower(), candidates, 1, 0) or ["image"]
+            raise ReleaseError(
+                f"{path}: column {name!r} is unknown; the nearest known one is {candidates[nearest]!r}"
+            )
+    if len(set(names)) < len(names) or len(set(aus.values())) < len(aus):
+        raise ReleaseError(f"{path}: wanted each column once, got {', '.join(names)}")
+    for name in ("image", "subject"):
+        if name not in names:
+            why = ": folds must not share subjects" if name == "subject" else ""
+            raise ReleaseError(
+                f"{path}: wanted a column {name!r}{why}, got {', '.join(names) or 'no header'}"
+            )
+    if not aus:
+        raise ReleaseError(f"{path}: wanted at least one column of labels such as 'AU12', got none")
+    lacking = [name for name in LANDMARK_COLUMNS if name not in names]
+    if lacking and len(lacking) < len(LANDMARK_COLUMNS):
+        raise ReleaseError(
+            f"{path}: wanted all columns x_0..x_48 and y_0..y_48 or none, got no {lacking[0]!r}"
+        )
+    return _Columns(names, aus, not lacking)
+
+
+def _label(text: str, column: str, where: str) -> int:
+    if text not in LABELS:
+        raise ReleaseError(
+            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {text!r}"
+        )
+    return LABELS[text]
+
+
+def _landmarks(texts: list[str], where: str) -> list[float]:
+    """98 numbers, all NaN where none is given."""
+    if not any(texts):
+        return [float("nan")] * len(texts)
+    numbers = []
+    for name, text in zip(LANDMARK_COLUMNS, texts, strict=True):
+        try:
+            numbers.append(float(text))
+        except ValueError:
+            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {text!r}") from None
+    return numbers

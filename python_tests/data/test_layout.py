@@ -1,0 +1,40 @@
+import pytest
+
+from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, whole_number
+from jaa_ext.data.release import ReleaseError
+
+
+def test_the_shallowest_folders_come_first_then_by_name(tmp_path):
+    for name in ("z/A/B", "b/c/A/B", "a/c/A/B", "a/c/d/A/B"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "A").mkdir()
+    (tmp_path / "A" / "B").write_text("a file")
+    expected = [tmp_path / name for name in ("z/A/B", "a/c/A/B", "b/c/A/B")]
+    assert find_folders(tmp_path, "A/B") == expected
+
+
+def test_folders_three_levels_down_are_not_found(tmp_path):
+    (tmp_path / "1/2/3/A").mkdir(parents=True)
+    with pytest.raises(ReleaseError, match=r"wanted the folder A in it or up to 2 levels below, got none"):
+        find_folders(tmp_path, "A")
+
+
+def test_lines_are_read_without_byte_order_mark_and_blank_end(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"\xef\xbb\xbfa,b\r\n\r\n1,2\r\n\r\n \r\n")
+    assert read_lines(path) == ["a,b", "", "1,2"]
+    assert estimate_lines(path) == 3
+    with pytest.raises(ReleaseError, match=r"none.txt: cannot be read \(No such file or directory\)"):
+        read_lines(tmp_path / "none.txt")
+
+
+def test_ranges_include_both_ends():
+    assert frame_numbers("198-201 335 7-7") == {7, 198, 199, 200, 201, 335}
+    assert frame_numbers("") == set()
+
+
+def test_what_is_no_whole_number_is_named(tmp_path):
+    assert whole_number(" 12 ", tmp_path, 1, "a frame number") == 12
+    with pytest.raises(ReleaseError) as error:
+        whole_number(" 1.5 ", tmp_path, 3, "a frame number")
+    assert str(error.value) == f"{tmp_path}, line 3: wanted a frame number, got '1.5'"
