@@ -126,6 +126,7 @@ def evaluate(
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resamples of the subjects, for 95 % intervals; 0 leaves them out.")
     ] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Score a model: F1, accuracy, precision, recall, AUC, landmarks; with intervals, a figure for each
@@ -148,6 +149,7 @@ def evaluate(
         workers=None if chosen is None else chosen.workers,
         predictions=out / "predictions.csv",
         bootstrap=bootstrap,
+        seed=seed,
         figures=out / "figures",
     )
     scores.to_json(out / "metrics.json")
@@ -191,10 +193,12 @@ def crossval(
         device=device,
         console=console,
     )
-    result.table().show(console)
+    tables = result.tables()
+    for table in tables.values():
+        table.show(console)
     _say_where(
         {
-            out / "crossval.md": "the table (crossval.csv likewise)",
+            **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
             out / "crossval.json": "the scores of every fold, after its last and its best epoch",
             **{out / f"fold-{fold.fold}": f"the run that tests fold {fold.fold}" for fold in result.folds},
         }

@@ -53,7 +53,7 @@ def disfa(
     """DISFA: ActionUnit_Labels, Landmark_Points and Videos_LeftCamera."""
     from jaa_ext.data.disfa import read_disfa
 
-    _prepare(read_disfa(source), out, size, "similarity", index, workers)
+    _prepare(read_disfa(source), out, size, "similarity", index, workers, recipe="paper-disfa")
 
 
 @app.command()
@@ -69,7 +69,7 @@ def affwild2(
     """Aff-Wild2 (ABAW 2021): Train_Set, Validation_Set and cropped_aligned; landmarks by dlib (`faces`)."""
     from jaa_ext.data.affwild2 import read_affwild2
 
-    _prepare(read_affwild2(source, images), out, size, align, index, workers, detect=True)
+    _prepare(read_affwild2(source, images), out, size, align, index, workers, detect=True, recipe="abaw-1")
 
 
 @app.command()
@@ -123,7 +123,7 @@ def csv(
     """
     from jaa_ext.data.table import read_table
 
-    _prepare(read_table(table, images=images), out, size, align, index, workers, detect=True)
+    _prepare(read_table(table, images=images), out, size, align, index, workers, detect=True, recipe="RECIPE")
 
 
 def _prepare(
@@ -135,6 +135,7 @@ def _prepare(
     workers: int | None,
     *,
     detect: bool = False,
+    recipe: str = "paper",
 ) -> None:
     from jaa_ext.data import prepare
     from jaa_ext.predict.detector import FaceDetector
@@ -156,7 +157,7 @@ def _prepare(
         out / "skipped.csv": "frames that are left out, and why",
     }.items():
         console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Try next: jaa crossval paper --data {out} --out cv", soft_wrap=True, highlight=False)
+    console.print(f"Try next: jaa crossval {recipe} --data {out} --out cv", soft_wrap=True, highlight=False)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -1,11 +1,15 @@
 """Every op test runs on the CPU and, where there is one, on the GPU."""
 
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from jaa_ext import _library
+from jaa_ext import _library, cli
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 
@@ -32,3 +36,30 @@ def device(request: pytest.FixtureRequest) -> str:
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the repository's root, other processes that a test starts would import the source tree."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def jaa(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; returns exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jaa", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def releases() -> ModuleType:
+    """Miniature releases of the licensed data sets: the module data/releases.py, which tests cannot import
+    under --import-mode=importlib."""
+    spec = importlib.util.spec_from_file_location("releases", Path(__file__).parent / "data" / "releases.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

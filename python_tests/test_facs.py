@@ -41,3 +41,28 @@ def test_rules_of_ones_own_are_kept() -> None:
     assert facs.rules([own, 12]) == (own, facs.AU_RULES[12])
     with pytest.raises(ValueError, match="no rule for AU 99: known are"):
         facs.rules([1, 99])
+
+
+def test_the_number_of_an_au() -> None:
+    own = facs.AURule((31, 37), 0.1, 20)
+    assert own.number == 20 and facs.AURule((31, 37), dy=0.1, number=20) == own
+    assert facs.AURule((31, 37), 0.1).number is None and facs.AURule((31, 37), 0.1) != own
+    assert [facs.au_number(au) for au in (12, 99, own, facs.AURule((3, 6)))] == [12, 99, 20, None]
+    assert facs.au_numbers((4, own, 1)) == (4, 20, 1) and facs.au_numbers(()) == ()
+    assert facs.au_numbers(facs.DISFA_AUS) == facs.DISFA_AUS
+    assert all(rule.number is None for rule in facs.AU_RULES.values())
+
+
+def test_a_rule_without_a_number_has_no_labels() -> None:
+    with pytest.raises(ValueError) as caught:
+        facs.au_numbers((1, facs.AURule((3, 6), dy=0.25)))
+    assert str(caught.value) == (
+        "AURule(points=(3, 6), dy=0.25, number=None) has no number, by which its labels could be found: "
+        "give AURule(number=...)"
+    )
+
+
+@pytest.mark.parametrize("points", [(3,), (3, 49), (-1, 3), (1, 2, 3)])
+def test_points_that_are_no_landmarks(points: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"points must be two landmark indices in 0\.\.48, got \("):
+        facs.AURule(points, number=1)  # type: ignore[arg-type]

@@ -128,8 +128,12 @@ def prepare(
             report = Report.from_dict(known["report"])
         else:
             work = Preparer(out, release.aus, size if align else None, detector)
-            _work(work, release, workers, console)
-            report = _merge(out, known, release, table)
+            try:
+                _work(work, release, workers, console)
+                report = _merge(out, known, release, table)
+            except KeyboardInterrupt:
+                _say(console, f"{out}: interrupted; the same command goes on")
+                raise
     report.show(console)
     return report
 
@@ -149,7 +153,7 @@ def _check(release: Release) -> None:
             )
         if name.split("/")[0] != subject:
             raise ReleaseError(
-                f"{release.name}: wanted a sequence's name to begin with its subject, {subject!r}, got {name!r}"
+                f"{release.name}: wanted a sequence's name to begin with subject {subject!r}, got {name!r}"
             )
         if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name:
             raise ReleaseError(f"{release.name}: wanted a sequence's name that can be a path, got {name!r}")
@@ -232,20 +236,16 @@ def _work(work: Preparer, release: Release, workers: int | None, console: Consol
         _say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
     total = sum(lengths.values())
     processes = min(len(todo), os.cpu_count() or 1 if workers is None else workers)
-    try:
-        with _bar(console) as bar:
-            before = total - sum(lengths[sequence.name] for sequence in todo)
-            frames = bar.add_task(release.name, total=total, completed=before)
-            if processes:
-                _work_in_processes(
-                    work, todo, processes, lambda done: bar.update(frames, completed=before + done)
-                )
-            else:
-                for sequence in todo:
-                    work(sequence, lambda done: bar.advance(frames, done))
-    except KeyboardInterrupt:
-        _say(console, f"{work.out}: interrupted; the same command goes on")
-        raise
+    with _bar(console) as bar:
+        before = total - sum(lengths[sequence.name] for sequence in todo)
+        frames = bar.add_task(release.name, total=total, completed=before)
+        if processes:
+            _work_in_processes(
+                work, todo, processes, lambda done: bar.update(frames, completed=before + done)
+            )
+        else:
+            for sequence in todo:
+                work(sequence, lambda done: bar.advance(frames, done))
 
 
 def _work_in_processes(

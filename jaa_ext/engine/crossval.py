@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
 from jaa_ext.engine.run import RunError, open_run
-from jaa_ext.engine.tables import ResultTable, mean, percent, percent_of_one
+from jaa_ext.engine.tables import ResultTable, mean, percent
 from jaa_ext.engine.trainer import train
 
 
@@ -53,10 +55,6 @@ class CrossValidation:
         """The mean over the folds of one of `Scores`' figures, such as "f1_mean"."""
         return mean([getattr(fold.best if best else fold.last, score) for fold in self.folds])
 
-    def mean_of_au(self, score: str, au: int, *, best: bool = False) -> float | None:
-        """The mean over the folds of an AU's "f1" or "accuracy"; None if no fold has a valid label of it."""
-        return mean([_of_au(fold.best if best else fold.last, score, au) for fold in self.folds])
-
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and text."""
         folds = [
@@ -70,56 +68,62 @@ class CrossValidation:
         ]
         return {"recipe": self.recipe, "data": self.data, "folds": folds}
 
-    def table(self) -> ResultTable:
-        """F1 and accuracy in percent, in the layout of the papers' Tables 1 and 2.
+    def tables(self) -> dict[str, ResultTable]:
+        """F1, accuracy and landmarks in percent, by the names of their files.
 
-        A row for each AU and their mean; the published figure, each fold, the folds' mean, and that of each
+        The first two in the layout of the papers' Tables 1 and 2, a row for each AU and one for their mean.
+        The columns: the published figure, each fold and their mean after the last epoch, and the mean of each
         fold's best epoch.
         """
         published = BY_AUS.get(self.aus)
-        rows = []
-        if self.folds[0].last.f1 is not None:
+        tables = {}
+        for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
+            if self.folds[0].last.f1 is None:
+                continue
+            rows = []
             for i, au in enumerate(self.aus):
-                cells = [f"{au}"]
-                for score in ("f1", "accuracy"):
-                    cells += ["" if published is None else percent(getattr(published, score)[i])]
-                    cells += [percent_of_one(_of_au(fold.last, score, au)) for fold in self.folds]
-                    cells += [percent_of_one(self.mean_of_au(score, au, best=best)) for best in (False, True)]
-                rows.append(tuple(cells))
-            cells = ["Avg"]
-            for score in ("f1_mean", "accuracy_mean"):
-                cells += ["" if published is None else percent(getattr(published, score))]
-                cells += [percent_of_one(getattr(fold.last, score)) for fold in self.folds]
-                cells += [percent_of_one(self.mean(score, best=best)) for best in (False, True)]
-            rows.append(tuple(cells))
-        header = ["AU"]
-        for word in ("F1", "Acc."):
-            header += [f"{word} paper", *(f"{word} fold {fold.fold}" for fold in self.folds)]
-            header += [f"{word} mean", f"{word} best"]
-        return ResultTable(
-            f"{self.recipe} on {self.data}, in percent", tuple(header), tuple(rows), tuple(self._notes())
-        )
+                of_au = partial(_of_au, score=score, place=i)
+                rows.append(self._row(str(au), None if published is None else of_au(published), of_au, 100))
+            mean_of = attrgetter(f"{score}_mean")
+            rows.append(self._row("Avg", None if published is None else mean_of(published), mean_of, 100))
+            tables[score] = self._table(word, rows)
+        if self.folds[0].last.mean_error is not None:
+            rows = [
+                self._row("mean error", None, attrgetter("mean_error"), 1),
+                self._row("failures", None, attrgetter("failure_rate"), 1),
+            ]
+            tables["landmarks"] = self._table("landmarks", rows)
+        return tables
 
-    def _notes(self) -> list[str]:
+    def _row(
+        self, name: str, paper: float | None, score: Callable[[Scores], float | None], factor: float
+    ) -> tuple[str, ...]:
+        last, best = [
+            [score(s) for s in runs] for runs in zip(*((f.last, f.best) for f in self.folds), strict=True)
+        ]
+        figures = (None if value is None else factor * value for value in (*last, mean(last), mean(best)))
+        return (name, percent(paper), *map(percent, figures))
+
+    def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
+        folds = (f"fold {fold.fold}" for fold in self.folds)
+        header = ("AU" if what != "landmarks" else "", "paper", *folds, "mean", "best")
+        title = f"{self.recipe} on {self.data}: {what} in percent"
+        return ResultTable(title, header, tuple(rows), tuple(self._notes(what)))
+
+    def _notes(self, what: str) -> list[str]:
         epochs = ", ".join(f"fold {fold.fold}: {fold.best_epoch}" for fold in self.folds)
         notes = [
-            'Folds and "mean" are after the last epoch. "best" is the mean over each fold\'s epoch of the '
-            f"highest mean F1 on the very faces it is tested on ({epochs}): better than on other faces."
+            '"fold" and "mean": after the last epoch. "best": after each fold\'s epoch of the highest mean '
+            f"F1 on the very faces it is tested on ({epochs}), so better than on other faces."
         ]
-        if self.mean("mean_error") is not None:
-            notes.append(
-                f"Landmarks, last epoch: mean error {percent(self.mean('mean_error'), 2)} % of the distance "
-                f"between the eyes, failures {percent(self.mean('failure_rate'), 2)} %."
-            )
         published = BY_AUS.get(self.aus)
-        if published is not None:
-            f1, accuracy = (
-                ", ".join(f"{name} {value:.1f}" for name, value in others.items())
-                for others in (published.others_f1, published.others_accuracy)
-            )
+        if published is not None and what != "landmarks":
+            others = published.others_f1 if what == "F1" else published.others_accuracy
+            listed = ", ".join(f"{name} {value:.1f}" for name, value in others.items())
+            notes.append(f'"paper": JAA-Net on {published.title}; means of others there: {listed}.')
+        if what == "landmarks":
             notes.append(
-                f'"paper" is JAA-Net on {published.title}; means of others there: F1 {f1}; '
-                f"accuracy {accuracy}."
+                "Mean error in percent of the distance between the eyes; a failure has more than 10 %."
             )
         return [*notes, *([self.note] if self.note else [])]
 
@@ -137,7 +141,7 @@ def cross_validate(
     """Train and test a recipe on each fold of its data: on all others, and on this one.
 
     Weights of AUs, the mean face and a graph come from each fold's training set alone. Writes into `out` a
-    folder for each fold, see `train`, and crossval.json, crossval.md and crossval.csv.
+    folder for each fold, see `train`, crossval.json, and f1, accuracy and landmarks as .md and .csv.
 
     Args:
         recipe: its data's `test_fold` is not looked at.
@@ -172,7 +176,8 @@ def cross_validate(
     result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
     with replacing(out / "crossval.json") as temporary:
         temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
-    result.table().write(out, "crossval")
+    for name, table in result.tables().items():
+        table.write(out, name)
     return result
 
 
@@ -196,6 +201,6 @@ def _quality(scores: Scores) -> float:
     return -scores.mean_error
 
 
-def _of_au(scores: Scores, score: str, au: int) -> float | None:
-    values = getattr(scores, score)
-    return None if values is None else values[scores.aus.index(au)]
+def _of_au(scores: Any, score: str, place: int) -> float | None:
+    value: float | None = getattr(scores, score)[place]
+    return value

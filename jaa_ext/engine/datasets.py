@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from jaa_ext import facs
-from jaa_ext.data import FaceDataset, SyntheticFaces, aligned_size
+from jaa_ext.data import FaceDataset, PreparedFaces, SyntheticFaces, aligned_size
+from jaa_ext.data.prepared import read_folds, subject_folds
 from jaa_ext.models import JAANetConfig
 
 DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
@@ -16,6 +18,9 @@ DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use
 
 TEST_FOLDS = ("validation", "test")
 """Folds of these names are for testing only; where there is none, each fold is tested, the rest train."""
+
+DEALT_FOLDS = ("1", "2", "3")
+"""The folds into which the subjects of a folder without folds are dealt, as many as the papers have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -30,7 +35,7 @@ class Section(BaseModel):
 class Synthetic(Section):
     """The built-in drawn faces; test subjects are none of the training subjects."""
 
-    name: Annotated[Literal["synthetic"], Field(description='"synthetic" or "prepared"')] = "synthetic"
+    name: Literal["synthetic"] = "synthetic"
     train_subjects: Count
     test_subjects: Count
     samples_per_subject: Count
@@ -63,6 +68,11 @@ class Synthetic(Section):
             first, last = (
                 round(len(subjects) * k / 3) for k in (int(self.test_fold) - 1, int(self.test_fold))
             )
+            if first == last:
+                raise ValueError(
+                    f"fold {self.test_fold} of the drawn faces is empty: wanted at least 3 subjects, "
+                    f"got {len(subjects)}"
+                )
 
         def faces(chosen: list[int]) -> SyntheticFaces:
             return SyntheticFaces(
@@ -78,7 +88,10 @@ class Synthetic(Section):
 
 
 class Prepared(Section):
-    """A data set that `jaa prepare` made ready."""
+    """A data set that `jaa prepare` made ready.
+
+    Where it has no folds of its own, its subjects are dealt into three of about as many frames each.
+    """
 
     name: Literal["prepared"]
     folder: str | None = None
@@ -96,10 +109,8 @@ class Prepared(Section):
 
     def folds(self) -> tuple[str, ...]:
         """What `test_fold` can be."""
-        from jaa_ext.data.prepared import read_folds
-
         folds = read_folds(self._folder())
-        return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds
+        return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
 
     def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
         """The training and the test set for a model.
@@ -107,23 +118,23 @@ class Prepared(Section):
         Raises:
             ValueError: no folder or fold is chosen, or the folder has no such fold or not these AUs.
         """
-        from jaa_ext.data.prepared import read_folds
-
-        folder, folds = self._folder(), self.folds()
-        test = self.test_fold or (folds[0] if len(folds) == 1 else None)
-        if test not in folds:
+        folder, choice = self._folder(), self.folds()
+        test = self.test_fold or (choice[0] if len(choice) == 1 else None)
+        if test not in choice:
             got = "no test fold is chosen" if test is None else f'there is no fold "{test}" to test'
-            raise ValueError(f"{folder}: {got}, wanted one of {', '.join(folds)}")
-        train = [fold for fold in read_folds(folder) if fold != test and fold not in TEST_FOLDS]
+            raise ValueError(f"{folder}: {got}, wanted one of {', '.join(choice)}")
+        faces = partial(PreparedFaces, folder, aus=facs.au_numbers(config.aus))
+        folds = read_folds(folder)
+        if not folds:
+            dealt = subject_folds(faces().frame_subjects, len(DEALT_FOLDS))
+            tested = [subject for subject, fold in dealt.items() if fold == test]
+            return faces(subjects=[subject for subject in dealt if subject not in tested]), faces(
+                subjects=tested
+            )
+        train = [fold for fold in folds if fold != test and fold not in TEST_FOLDS]
         if not train:
             raise ValueError(f'{folder}: has the fold "{test}" alone, and nothing else to train on')
-        return self.faces(config, train), self.faces(config, [test])
-
-    def faces(self, config: JAANetConfig, folds: list[str] | None = None) -> FaceDataset:
-        """The faces of some folds, or of all, with the AUs of a model."""
-        from jaa_ext.data.prepared import PreparedFaces
-
-        return PreparedFaces(self._folder(), aus=facs.au_numbers(config.aus), folds=folds)
+        return faces(folds=train), faces(folds=[test])
 
     def _folder(self) -> Path:
         if self.folder is None:
@@ -137,11 +148,13 @@ class Prepared(Section):
 def _name(data: Any) -> str:
     """Which of the sections is meant."""
     name = data.get("name", "synthetic") if isinstance(data, dict) else getattr(data, "name", "synthetic")
-    return name if name == "prepared" else "synthetic"
+    return str(name)
 
 
 Data = Annotated[
-    Annotated[Synthetic, Tag("synthetic")] | Annotated[Prepared, Tag("prepared")], Discriminator(_name)
+    Annotated[Synthetic, Tag("synthetic")] | Annotated[Prepared, Tag("prepared")],
+    Discriminator(_name),
+    Field(description='keys and values with the name "synthetic" or "prepared"'),
 ]
 
 DATA_SECTIONS: dict[str, type[Section]] = {"synthetic": Synthetic, "prepared": Prepared}
@@ -161,7 +174,8 @@ def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | Non
     if data == "synthetic":
         chosen = default if isinstance(default, Synthetic) else STAND_IN
     elif data is not None:
-        chosen = Prepared(name="prepared", folder=data)
+        former = default if isinstance(default, Prepared) else Prepared(name="prepared")
+        chosen = former.model_copy(update={"folder": data})
     if fold is None:
         return chosen
     if isinstance(chosen, Synthetic) and fold not in chosen.folds():
@@ -181,6 +195,6 @@ def test_faces(
     """
     if default is None and data in (None, "synthetic"):
         raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
-    if fold == "all" and data not in (None, "synthetic"):
-        return Prepared(name="prepared", folder=data).faces(config)
+    if fold == "all" and data is not None and data != "synthetic":
+        return PreparedFaces(data, aus=facs.au_numbers(config.aus))
     return choose_data(default or STAND_IN, data, fold).build(config)[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 from collections.abc import Hashable, Sequence
 from importlib import resources
@@ -71,7 +72,9 @@ def _au(value: Any) -> int | facs.AURule:
         return value
     match value:
         case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy"}:
-            return facs.AURule((a, b), float(str(rest.get("dy", 0))), number)
+            dy = rest.get("dy", 0.0)
+            if isinstance(dy, int | float) and math.isfinite(dy):
+                return facs.AURule((a, b), float(dy), number)
     raise ValueError(f"should be an AU number, or a rule with number, points and dy, got {_shown(value)}")
 
 
@@ -111,6 +114,9 @@ def _model_section() -> type[ModelSection]:
         for field in dataclasses.fields(JAAGraphNetConfig)
         if field.name != "aus"
     }
+    # YAML has lists, no tuples.
+    widths = Field(None, strict=False, description="a list of whole numbers")
+    fields["graph_widths"] = (hints["graph_widths"], widths)
     return create_model("Model", __base__=ModelSection, **fields)
 
 
@@ -227,19 +233,18 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(mode="json", exclude_unset=True), sort_keys=False)
 
 
-def _read(recipe: str | Path, above: tuple[str, ...] = ()) -> tuple[str, dict[Hashable, Any]]:
+def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, dict[Hashable, Any]]:
     """A recipe's name for messages and its values, laid over those of its base; `above` are based on it."""
     path = Path(recipe)
-    name, text = path.name, ""
-    if str(recipe) in builtin_recipes():
+    name, builtin = path.name, builtin_recipes()
+    if str(recipe) in builtin:
         name = f"{recipe}.yaml"
         text = (resources.files("jaa_ext") / "recipes" / name).read_text()
     elif path.is_file():
         text = path.read_text()
     else:
-        raise RecipeError(
-            f"{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin_recipes())}"
-        )
+        whose = f"{Path(above[-1]).name}: base: " if above else ""
+        raise RecipeError(f"{whose}{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin)}")
     try:
         values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -249,10 +254,11 @@ def _read(recipe: str | Path, above: tuple[str, ...] = ()) -> tuple[str, dict[Ha
     base = values.pop("base", None)
     if base is None:
         return name, values
-    if str(base) in above or not isinstance(base, str):
+    # A built-in one comes first, as in `load_recipe`; a file is looked for where the file that names it lies.
+    where = base if base in builtin else (path.parent / str(base)).resolve()
+    if where in above or not isinstance(base, str):
         raise RecipeError(f"{name}: base: should be another recipe, got {_shown(base)}")
-    beside = path.parent / base  # a file's base is looked for where the file lies
-    return name, _over(_read(beside if beside.is_file() else base, (*above, base))[1], values)
+    return name, _over(_read(where, (*above, recipe))[1], values)
 
 
 def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashable, Any]:
@@ -260,13 +266,11 @@ def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashab
     merged = {**base, **values}
     for key, value in values.items():
         former = base.get(key)
-        # Sections of other names, such as data, have other keys.
-        if (
-            isinstance(value, dict)
-            and isinstance(former, dict)
-            and value.get("name") in (None, former.get("name"))
-        ):
-            merged[key] = _over(former, value)
+        if isinstance(value, dict) and isinstance(former, dict):
+            # A data section of another name has other keys; without a name it is synthetic.
+            name = former.get("name", "synthetic")
+            if value.get("name", name) == name:
+                merged[key] = _over(former, value)
     return merged
 
 
@@ -335,7 +339,7 @@ def _sentence(problem: Any) -> str:
     if kind == "missing":
         return f"{path}: is missing"
     if kind == "value_error":
-        return f"{path}: {str(context['error']).removeprefix('JAANetConfig: ')}"
+        return f"{path}: {re.sub('^[A-Za-z]+Config: ', '', str(context['error']))}"
     field = known.get(key if isinstance(key, str) else parents[-1])
     wanted = field.description if field is not None else None
     wanted = wanted or context.get("expected") or _WANTED.get(kind) or problem["msg"]

@@ -156,9 +156,9 @@ class Trainer:
         self.model.note = recipe.data.note
         if config.alignment:
             self.model.set_mean_shape(_mean_shape(self.train_set, config.image_size))
-        if isinstance(self.model, JAAGraphNet):
-            self.model.set_labels(self.train_set.label_matrix())
         self.transfer = None if recipe.init is None else transfer_weights(self.model, load_model(recipe.init))
+        if isinstance(self.model, JAAGraphNet):  # after the transfer, whose graph is that of other labels
+            self.model.set_labels(self.train_set.label_matrix())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(self.fabric.device)
         for step in recipe.steps:

@@ -83,7 +83,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     check_tensors(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
     model.note = note
-    return model.eval()
+    return model.to(device).eval()
 
 
 def check_tensors(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:

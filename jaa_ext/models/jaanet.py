@@ -449,7 +449,8 @@ class AdaptiveAttention(nn.Module):
 def _zoom_matrix(size: int, side: int) -> Tensor:
     """(side, size) float64: bilinear interpolation between pixel centres (``align_corners=False``) along an
     axis."""
-    eye = torch.eye(size, dtype=torch.float64)
+    # On the CPU also where a model is built without storage: no file holds this matrix.
+    eye = torch.eye(size, dtype=torch.float64, device="cpu")
     return F.interpolate(eye.unsqueeze(0), size=side, mode="linear")[0].T.contiguous()
 
 

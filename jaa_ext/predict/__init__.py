@@ -3,8 +3,9 @@
 `jaa_ext.predict.draw` draws them; it is not imported here because it needs matplotlib.
 """
 
+from jaa_ext.data.images import ImageError, read_image
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
-from jaa_ext.predict.predictor import FacePrediction, ImageError, Predictor, read_image
+from jaa_ext.predict.predictor import FacePrediction, Predictor
 from jaa_ext.predict.tables import write_csv
 
 __all__ = [

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
-from jaa_ext.predict.predictor import FacePrediction, as_rgb
+from jaa_ext.data.images import as_rgb
+from jaa_ext.predict.predictor import FacePrediction
 
 ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
 INK, PALE = "#222222", "#E6E6E6"

@@ -13,9 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
-from jaa_ext.data.images import ImageError as ImageError
-from jaa_ext.data.images import as_rgb as as_rgb
-from jaa_ext.data.images import read_image as read_image
+from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.device import resolve_device
 from jaa_ext.models import JAANet
 from jaa_ext.predict.detector import DetectedFace, FaceDetector

@@ -92,6 +92,15 @@ def test_plain_landmark_names_count_from_0_or_1(releases, tmp_path, first):
     check(frames, {number: made["SN031"][number] for number in (1, 3, 4)})
 
 
+def test_plain_landmark_names_with_a_0_count_from_0_whatever_the_last_label(releases, tmp_path):
+    made = releases.make_disfa(tmp_path, ["SN001"], frames=4, plain_names=["SN001"])["SN001"]
+    for au in facs.DISFA_AUS:
+        edit(tmp_path / LABELS.format(au), 4, None)
+    frames = read(tmp_path)
+    assert frames.pop(4) == Skipped(4, "no label")
+    check(frames, {number: made[number] for number in (1, 2, 3)})
+
+
 def test_some_landmark_names_may_be_plain(releases, tmp_path):
     made = releases.make_disfa(tmp_path, ["SN001"])["SN001"]
     (tmp_path / POINTS / "SN001_0001_lm.mat").rename(tmp_path / POINTS / "l00001_lm.mat")

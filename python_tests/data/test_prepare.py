@@ -345,7 +345,7 @@ def test_other_sequences_on_the_folder_are_refused(tmp_path, photograph):
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, photograph):
-    with pytest.raises(FolderError, match="photos: wanted an empty folder, .* got other files"):
+    with pytest.raises(FolderError, match=r"photos: wanted an empty folder, .* got other files"):
         run(small(photograph), photograph.parent)
     assert [path.name for path in photograph.parent.iterdir()] == ["a.png"]
 
@@ -367,7 +367,7 @@ def test_one_process_at_a_time(tmp_path, photograph):
     [
         ({"name": "../F001", "subject": ".."}, r"name that can be a path, got '\.\./F001'"),
         ({"name": "F001//T1"}, "name that can be a path, got 'F001//T1'"),
-        ({"subject": "F0"}, "to begin with its subject, 'F0', got 'F001/T1'"),
+        ({"subject": "F0"}, "to begin with subject 'F0', got 'F001/T1'"),
         ({"subject": "F001/T1"}, "a subject without a slash, got 'F001/T1' in sequence 'F001/T1'"),
         ({"subject": ""}, "a subject without a slash, got ''"),
     ],

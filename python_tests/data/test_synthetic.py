@@ -1,7 +1,9 @@
 import hashlib
+import math
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces, align_face
-from jaa_ext.data.synthetic import RATES
+from jaa_ext.data.synthetic import LOADINGS, RATES
 
 ALL = tuple(RATES)
 STILL = [10, 19, 22, 25, 28]
@@ -83,6 +85,51 @@ def test_aus_co_occur():
         assert correlation[index[a], index[b]] > 0.1, (a, b)
     assert correlation[index[12], index[15]] < -0.1
     assert abs(correlation[index[2], index[23]]) < 0.05
+
+
+def both_present(a, b, correlation):
+    """P(x < a, y < b) for normal x and y of unit variance: x integrated, y given x."""
+    x = np.linspace(-8, a, 400)
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    given = (b - correlation * x) / math.sqrt(1 - correlation**2)
+    values = density * [(1 + math.erf(z / math.sqrt(2))) / 2 for z in given]
+    return float(((values[1:] + values[:-1]) / 2 * np.diff(x)).sum())
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 2.0, math.inf])
+def test_co_occurrence_multiplies_the_loadings(factor):
+    labels = SyntheticFaces(
+        subjects=range(100), samples_per_subject=200, aus=ALL, co_occurrence=factor
+    ).label_matrix()
+    normal, loadings = NormalDist(), {}
+    for au in ALL:
+        of_one = np.array([latent.get(au, 0.0) for latent in LOADINGS.values()])
+        largest = math.sqrt(0.95) / math.hypot(*of_one)  # a twentieth of the variance stays its own
+        loadings[au] = of_one * min(factor, largest)
+    far = 0
+    for i, a in enumerate(ALL):
+        for j, b in enumerate(ALL[:i]):
+            correlation = float(loadings[a] @ loadings[b])
+            want = both_present(normal.inv_cdf(RATES[a]), normal.inv_cdf(RATES[b]), correlation)
+            got = (labels[:, i] & labels[:, j]).mean()
+            assert abs(got - want) < 4.5 * (want * (1 - want) / len(labels)) ** 0.5 + 1e-4, (a, b)
+            far += abs(want - RATES[a] * RATES[b]) > 0.01
+    assert (far == 0) == (factor == 0)
+    for i, au in enumerate(ALL):
+        bound = 4.5 * (RATES[au] * (1 - RATES[au]) / len(labels)) ** 0.5
+        assert abs(labels[:, i].mean() - RATES[au]) < bound, f"AU {au}"
+
+
+def test_co_occurrence_changes_labels_alone():
+    def faces(**changes):
+        return SyntheticFaces(subjects=[6, 8], samples_per_subject=40, size=96, aus=ALL, **changes)
+
+    assert fingerprint(faces()) == fingerprint(faces(co_occurrence=1.0))
+    plain, strong = faces(co_occurrence=0.0), faces(co_occurrence=2.0)
+    assert (plain.label_matrix() != strong.label_matrix()).any()
+    np.testing.assert_array_equal(plain.draw(6, {12: 1.0}).image, strong.draw(6, {12: 1.0}).image)
+    for i in range(len(plain)):
+        np.testing.assert_array_equal(strong[i].labels, strong.label_matrix()[i])
 
 
 def test_landmarks_lie_in_the_image_and_in_the_order_of_the_scheme():
@@ -211,6 +258,8 @@ def test_subjects_are_different_people():
         ({"subjects": [-1]}, "distinct ids"),
         ({"samples_per_subject": 0}, "samples_per_subject >= 1"),
         ({"size": 20}, "size >= 48"),
+        ({"co_occurrence": -0.5}, "co_occurrence >= 0, got 2, 0, 200 and -0.5$"),
+        ({"co_occurrence": math.nan}, "co_occurrence >= 0, got 2, 0, 200 and nan$"),
         ({"aus": (1, 5)}, r"aus must be some of .*, got \[1, 5\]"),
     ],
 )

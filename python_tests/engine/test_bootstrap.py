@@ -25,6 +25,7 @@ def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions
     labels[subject != 1, 2] = np.minimum(labels[subject != 1, 2], 0)
     labels[subject == 0, 1] = -1
     probabilities = np.round(np.clip(random.random((n, 3)) + 0.3 * (labels == 1), 0, 1), 1)
+    labels[subject == 4], probabilities[subject == 4] = (1, 0, 0), 0.1  # present, but never said to be
     order = random.permutation(n)  # the frames of a subject need not lie together
     return Predictions(
         aus=(1, 2, 4),
@@ -61,7 +62,9 @@ def test_a_resample_is_scored_like_a_test_set(resamples: int) -> None:
     subject = np.array([int(name[1:3]) for name in predictions.ids or ()])
     sums = _SubjectSums(predictions, subject, 5, resamples)
     draws = np.random.default_rng(1).multinomial(5, [0.2] * 5, 40)
-    draws[0], draws[1] = 1, (5, 0, 0, 0, 0)  # all once; AU 2 without a valid label, AU 4 without a positive
+    draws[0] = 1
+    draws[1] = 5, 0, 0, 0, 0  # AU 2 without a valid label, AU 4 without a positive
+    draws[2] = 0, 0, 0, 0, 5  # nothing said
     got = sums.scores(draws.astype(float))
     assert set(got) == set(NAMES)
     for i, times in enumerate(draws):
@@ -69,6 +72,7 @@ def test_a_resample_is_scored_like_a_test_set(resamples: int) -> None:
         for name in NAMES:
             np.testing.assert_allclose(got[name][i], values(wanted, name), rtol=1e-5, err_msg=name)
     assert np.isnan(got["f1"][1, 1]) and np.isnan(got["auc"][1, 2]) and got["f1"][1, 2] == 0
+    assert (got["precision"][2] == 0).all()
 
 
 def test_intervals_are_percentiles_of_resamples_with_undefined_ones_left_out() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from jaa_ext import facs
-from jaa_ext.engine.recipe import RecipeError, builtin_recipes, difference, load_recipe
-from jaa_ext.models import JAANetConfig
+from jaa_ext.engine.ablate import parts_of
+from jaa_ext.engine.datasets import Prepared, Synthetic
+from jaa_ext.engine.recipe import Loss, RecipeError, builtin_recipes, difference, load_recipe
+from jaa_ext.models import JAAGraphNetConfig, JAANetConfig, build_model
 
 GOOD = """
 name: tiny
@@ -19,6 +24,82 @@ steps:
   - {name: all, epochs: 2, lr: 0.01}
   - {name: late, epochs: 1, lr: 1e-3, train: [alignment], align: 1}
 """
+
+BP4D, DISFA, AFFWILD2 = facs.BP4D_AUS, facs.DISFA_AUS, facs.AFFWILD2_AUS
+GLOBAL: dict[str, Any] = {
+    "attention": False, "refinement": False, "padding_removal": False, "gradient_enhancement": 1.0,
+}  # fmt: skip
+"""What a network without local features lacks."""
+MODELS: dict[str, JAANetConfig] = {
+    "r-net": JAANetConfig.paper(BP4D, region="R", alignment=False, **GLOBAL),
+    "hmr-net": JAANetConfig.paper(BP4D, alignment=False, **GLOBAL),
+    "hmr-net-d": JAANetConfig.paper(BP4D, alignment=False, **GLOBAL),
+    "hmr-net-dw": JAANetConfig.paper(BP4D, alignment=False, **GLOBAL),
+    "hmr-net-dwa": JAANetConfig.paper(BP4D, **GLOBAL),
+    "paper": JAANetConfig.paper(BP4D),
+    "no-ar": JAANetConfig.paper(BP4D, refinement=False, gradient_enhancement=1.0),
+    "no-be": JAANetConfig.paper(BP4D, gradient_enhancement=1.0),
+    "no-ga": JAANetConfig.paper(BP4D, decay=0.0),
+    "no-au": JAANetConfig.paper(BP4D, au_detection=False, global_features=False, **GLOBAL),
+    "released": JAANetConfig.released(BP4D),
+    "journal": JAANetConfig.journal(BP4D),
+    "paper-disfa": JAANetConfig.paper(DISFA),
+    "released-disfa": JAANetConfig.released(DISFA),
+    "journal-disfa": JAANetConfig.journal(DISFA),
+    "abaw-1": JAANetConfig.journal(AFFWILD2, image_size=112),
+    "abaw-2": JAAGraphNetConfig.graph(AFFWILD2),
+    "abaw-2-no-graph": JAANetConfig.journal(AFFWILD2, image_size=112),
+}
+"""Every published experiment."""
+
+Schedule = list[tuple[int, float, float | None, tuple[str, ...] | None]]
+"""Epochs, learning rate, lambda1 in place of the loss's and trained modules of each step."""
+
+
+def _three_steps(lr: float) -> Schedule:
+    return [
+        (8, lr, None, None),
+        (2, 0.001, 1, ("alignment", "au_head")),
+        (2, 0.001, 1, ("global_features", "attention")),
+    ]
+
+
+PAPER = {"align": 0.5, "attention": 1e-7, "attention_reduction": "sum"}
+RELEASED = {"align": 0.5, "attention": 2e-4, "attention_reduction": "mean"}
+JOURNAL = {"align": 0.5, "attention": 0, "local": 1}
+GRAPH = {"align": 0, "attention": 0, "local": 0}
+SECOND: Schedule = [(3, 0.01, None, ("graph", "au_head"))]
+TRAINING: dict[str, tuple[Schedule, dict[str, Any], int]] = {
+    **{name: (_three_steps(0.01), PAPER, 9) for name in ("hmr-net-dw", "hmr-net-dwa", "paper")},
+    **{name: (_three_steps(0.01), PAPER, 9) for name in ("no-ar", "no-be", "no-ga")},
+    "r-net": (_three_steps(0.01), {**PAPER, "dice": 0, "weighted": False}, 9),
+    "hmr-net": (_three_steps(0.01), {**PAPER, "dice": 0, "weighted": False}, 9),
+    "hmr-net-d": (_three_steps(0.01), {**PAPER, "weighted": False}, 9),
+    "no-au": ([(8, 0.01, None, None), (2, 0.001, 1, ("alignment",))], PAPER, 9),
+    "paper-disfa": (_three_steps(0.001), PAPER, 9),
+    "released": ([(12, 0.01, None, None)], RELEASED, 8),
+    "released-disfa": ([(12, 0.01, None, None)], RELEASED, 8),
+    "journal": ([(12, 0.01, None, None)], JOURNAL, 8),
+    "journal-disfa": ([(12, 0.01, None, None)], JOURNAL, 8),
+    "abaw-1": ([(4, 0.01, None, None)], JOURNAL, 8),
+    "abaw-2": (SECOND, GRAPH, 8),
+    "abaw-2-no-graph": (SECOND, GRAPH, 8),
+}
+"""Schedule, loss and batch size."""
+
+PARTS_OF = {
+    "r-net": "R S GF",
+    "hmr-net": "HMR S GF",
+    "hmr-net-d": "HMR S D GF",
+    "hmr-net-dw": "HMR S D W GF",
+    "hmr-net-dwa": "HMR S D W FA GF",
+    "paper": "HMR S D W FA GF LF AR BE GA",
+    "no-ar": "HMR S D W FA GF LF GA",
+    "no-be": "HMR S D W FA GF LF AR GA",
+    "no-ga": "HMR S D W FA GF LF AR BE UA",
+    "no-au": "HMR FA",
+}
+"""Table 3 of ECCV 2018, and alignment alone."""
 
 
 def problem(tmp_path: Path, old: str, new: str) -> str:
@@ -32,39 +113,56 @@ def problem(tmp_path: Path, old: str, new: str) -> str:
 
 
 def test_every_builtin_recipe_loads() -> None:
-    assert set(builtin_recipes()) >= {"demo", "released", "paper", "journal"}
+    assert set(builtin_recipes()) == {"demo", *MODELS}
     for name in builtin_recipes():
         assert load_recipe(name).name == name
 
 
-def test_paper_has_the_three_steps_of_its_text() -> None:
-    recipe = load_recipe("paper")
-    assert recipe.model.config() == JAANetConfig.paper(facs.BP4D_AUS)
-    assert (recipe.batch_size, recipe.epochs) == (9, 12)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_published_experiment(name: str) -> None:
+    """Its model, its losses and its schedule, to the last figure."""
+    recipe = load_recipe(name)
+    schedule, loss, batch_size = TRAINING[name]
+    assert recipe.model.config() == MODELS[name]
+    assert type(recipe.model.config()) is type(MODELS[name])
+    assert [(s.epochs, s.lr, s.align, s.train) for s in recipe.steps] == schedule
+    for step in recipe.steps:
+        assert (step.schedule, step.lr_decay, step.lr_decay_every, step.warmup) == ("step", 0.3, 2, 0)
+    assert recipe.loss == Loss(**loss)
     assert recipe.optimizer.model_dump() == {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
-    assert (recipe.loss.align, recipe.loss.attention, recipe.loss.attention_reduction) == (0.5, 1e-7, "sum")
-    assert [(s.epochs, s.lr, s.lr_decay, s.lr_decay_every, s.align) for s in recipe.steps] == [
-        (8, 0.01, 0.3, 2, None),
-        (2, 0.001, 0.3, 2, 1),
-        (2, 0.001, 0.3, 2, 1),
-    ]
-    assert [s.train for s in recipe.steps] == [
-        None,
-        ("alignment", "au_head"),
-        ("global_features", "attention"),
-    ]
+    assert recipe.batch_size == batch_size
+    assert recipe.data == Prepared(name="prepared")
+    assert recipe.init is None
 
 
-def test_released_and_journal_train_in_one_step() -> None:
-    released, journal = load_recipe("released"), load_recipe("journal")
-    assert released.model.config() == JAANetConfig.released(facs.BP4D_AUS)
-    assert (released.loss.attention, released.loss.attention_reduction) == (2e-4, "mean")
-    assert journal.model.config() == JAANetConfig.journal(facs.BP4D_AUS)
-    assert (journal.loss.attention, journal.loss.local) == (0, 1)
-    for recipe in (released, journal):
-        (step,) = recipe.steps
-        assert (step.epochs, step.lr, step.lr_decay, step.lr_decay_every) == (12, 0.01, 0.3, 2)
-        assert (recipe.batch_size, recipe.loss.align, step.train) == (8, 0.5, None)
+@pytest.mark.parametrize(("name", "parts"), PARTS_OF.items())
+def test_a_published_experiment_has_the_parts_of_its_row(name: str, parts: str) -> None:
+    assert parts_of(load_recipe(name)) == set(parts.split())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_published_model_gives_what_it_should(name: str) -> None:
+    config = load_recipe(name).model.config()
+    small = dataclasses.replace(config, image_size=64, width=1)
+    with torch.no_grad():
+        output = build_model(small).eval()(torch.zeros(1, 3, 64, 64))
+    given = {field for field, value in vars(output).items() if value is not None}
+    aus, landmarks = {"logits"}, {"landmarks"}
+    maps, refined = {"initial_maps", "target_maps"}, {"refined_maps"}
+    wanted = {
+        "r-net": aus,
+        "hmr-net": aus,
+        "hmr-net-d": aus,
+        "hmr-net-dw": aus,
+        "hmr-net-dwa": aus | landmarks,
+        "no-ar": aus | landmarks | maps,
+        "no-au": landmarks,
+    }.get(name, aus | landmarks | maps | refined)
+    if name.startswith(("journal", "abaw")):
+        wanted |= {"local_logits"}
+    assert given == wanted
+    if output.logits is not None:
+        assert output.logits.shape == (1, 2, len(config.aus))
 
 
 def test_model_fields_change_the_preset(tmp_path: Path) -> None:
@@ -110,13 +208,33 @@ def test_a_written_recipe_reads_back_equal(tmp_path: Path) -> None:
             "[alignment]",
             "[alinment]",
             "mine.yaml: steps.1.train.0: should be a list of modules out of region_learning, alignment, "
-            'global_features, attention, au_head, got "alinment"',
+            'global_features, attention, graph, au_head, got "alinment"',
         ),
         ("batch_size", "batchsize", 'batchsize: unknown key, the nearest known one is "batch_size"'),
         ("width: 2", "widht: 2", 'mine.yaml: model.widht: unknown key, the nearest known one is "width"'),
         ("width: 2", "width: wide", 'mine.yaml: model.width: should be a whole number, got "wide"'),
         ("width: 2", "region: XX", "mine.yaml: model.region: should be 'R' or 'HMR', got \"XX\""),
-        ("[1, 6, 12]", "[1, six]", 'mine.yaml: model.aus.1: should be a list of AU numbers, got "six"'),
+        (
+            "[1, 6, 12]",
+            "[1, six]",
+            "mine.yaml: model.aus.1: should be an AU number, or a rule with number, points and dy, got "
+            '"six"',
+        ),
+        ("[1, 6, 12]", "6", "mine.yaml: model.aus: should be a list of AU numbers, got 6"),
+        ("[1, 6, 12]", "[1, 6, 1]", "mine.yaml: model: aus has AU 1 more than once"),
+        ("[1, 6, 12]", "[1, 3]", "mine.yaml: model: no rule for AU 3: known are [1, 2, 4, "),
+        ("width: 2", "threshold: 0.4", 'mine.yaml: model: threshold needs preset "graph", got "released"'),
+        (
+            "width: 2",
+            "preset: graph, graph_widths: [8, none]",
+            'mine.yaml: model.graph_widths.1: should be a list of whole numbers, got "none"',
+        ),
+        (
+            "width: 2",
+            "preset: graph, attention: false, refinement: false, local_loss: false",
+            "mine.yaml: model: graph_widths needs attention=True, the local features",
+        ),
+        ("batch_size: 4", "batch_size: 4\ninit: 3", "mine.yaml: init: should be text, got 3"),
         ("width: 2", "width: 0", "mine.yaml: model: width must be at least 1, got 0"),
         ("width: 2", "alignment: false", "mine.yaml: model: attention=True needs alignment=True"),
         ("{attention: 1e-7}", "3", "mine.yaml: loss: should be keys and values, got 3"),
@@ -154,7 +272,9 @@ def test_a_file_without_keys(tmp_path: Path, text: str) -> None:
 
 
 def test_an_unknown_name_lists_the_builtin_ones() -> None:
-    with pytest.raises(RecipeError, match=r"papr: no such recipe; give a YAML file or one of demo, .*paper"):
+    with pytest.raises(
+        RecipeError, match=r"^papr: no such recipe; give a YAML file or one of .*demo, .*paper"
+    ):
         load_recipe("papr")
 
 
@@ -179,3 +299,196 @@ def test_difference_names_keys_and_values(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(yaml.safe_dump(changed))
     text = difference(load_recipe(tmp_path / "a.yaml"), load_recipe(tmp_path / "b.yaml"))
     assert text == "seed was 0, is 7; steps.0.lr was 0.01, is 0.02"
+
+
+def write(folder: Path, **texts: str) -> Path:
+    """Recipe files by their names; gives the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{next(iter(texts))}.yaml"
+
+
+def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
+    own = """
+    base: good.yaml
+    name: own
+    seed: 4
+    model: {width: 3}
+    loss: {attention: 0, dice: 2}
+    steps:
+      - {name: only, epochs: 5, lr: 0.5}
+    """
+    recipe = load_recipe(write(tmp_path, own=own, good=GOOD))
+    base = load_recipe(tmp_path / "good.yaml")
+    assert (recipe.name, recipe.seed, base.seed) == ("own", 4, 0)
+    assert recipe.model.config() == JAANetConfig.released((1, 6, 12), image_size=64, width=3)
+    assert (recipe.loss.attention, recipe.loss.dice, recipe.loss.align) == (0, 2, 0.5)
+    assert (recipe.data, recipe.batch_size) == (base.data, 4)
+    assert [(s.name, s.epochs, s.lr, s.align) for s in recipe.steps] == [("only", 5, 0.5, None)]
+
+
+def test_lists_are_replaced_and_not_joined(tmp_path: Path) -> None:
+    own = "base: good.yaml\nmodel: {aus: [4]}"
+    recipe = load_recipe(write(tmp_path, own=own, good=GOOD))
+    assert (recipe.name, recipe.model.aus) == ("tiny", (4,))
+    assert recipe.steps == load_recipe(tmp_path / "good.yaml").steps
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ("{test_subjects: 7}", Synthetic(train_subjects=3, test_subjects=7, samples_per_subject=4)),
+        (
+            "{name: synthetic, seed: 2}",
+            Synthetic(train_subjects=3, test_subjects=2, samples_per_subject=4, seed=2),
+        ),
+        ("{name: prepared, folder: faces}", Prepared(name="prepared", folder="faces")),
+    ],
+)
+def test_data_of_another_name_is_replaced_whole(tmp_path: Path, data: str, wanted: Any) -> None:
+    assert load_recipe(write(tmp_path, own=f"base: good.yaml\ndata: {data}", good=GOOD)).data == wanted
+
+
+def test_a_fold_of_the_base_s_prepared_data(tmp_path: Path) -> None:
+    own = write(tmp_path, own="base: paper\ndata: {folder: here, test_fold: '2'}")
+    assert load_recipe(own).data == Prepared(name="prepared", folder="here", test_fold="2")
+
+
+def test_a_base_has_a_base(tmp_path: Path) -> None:
+    top = write(
+        tmp_path,
+        top="base: middle.yaml\nname: top\nloss: {dice: 3}",
+        middle="base: good.yaml\nseed: 9\nloss: {dice: 2, smooth: 0.5}",
+        good=GOOD,
+    )
+    recipe = load_recipe(top)
+    assert (recipe.name, recipe.seed, recipe.batch_size) == ("top", 9, 4)
+    assert (recipe.loss.dice, recipe.loss.smooth, recipe.loss.attention) == (3, 0.5, 1e-7)
+
+
+def test_a_base_lies_beside_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "common", good=GOOD, middle="base: good.yaml\nseed: 5")
+    own = write(tmp_path / "mine", own="base: ../common/middle.yaml\nname: own", good="- wrong")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(own).seed == load_recipe("mine/own.yaml").seed == 5
+
+
+def test_a_builtin_recipe_comes_before_a_file_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("journal").write_text("- wrong")  # what abaw-1 is based on
+    assert load_recipe("abaw-2").model.config() == MODELS["abaw-2"]
+    Path("paper.yaml").write_text("base: paper\nseed: 3")
+    assert load_recipe("paper.yaml") == load_recipe("paper").model_copy(update={"seed": 3})
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"a": "base: a.yaml"},
+        {"a": "base: b.yaml", "b": "base: a.yaml"},
+        {"a": "base: b.yaml", "b": "base: c.yaml", "c": "base: ./b.yaml"},
+    ],
+)
+def test_bases_that_go_round_in_circles(tmp_path: Path, texts: dict[str, str]) -> None:
+    with pytest.raises(
+        RecipeError, match=r'^[abc]\.yaml: base: should be another recipe, got "(\./)?[ab]\.yaml"$'
+    ):
+        load_recipe(write(tmp_path, **texts))
+
+
+def test_two_files_of_one_name_are_no_circle(tmp_path: Path) -> None:
+    write(tmp_path, same=GOOD)
+    write(tmp_path / "in", same="base: ../same.yaml\nseed: 1")
+    recipe = load_recipe(write(tmp_path / "in" / "in", same="base: ../same.yaml\nloss: {dice: 2}"))
+    assert (recipe.seed, recipe.loss.dice, recipe.batch_size) == (1, 2, 4)
+
+
+def test_a_base_that_is_missing_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
+    top = write(tmp_path, top="base: middle.yaml", middle="base: papr")
+    with pytest.raises(
+        RecipeError, match=r"^middle\.yaml: base: \S*papr: no such recipe; give a YAML file or one of"
+    ):
+        load_recipe(top)
+
+
+@pytest.mark.parametrize("base", ["3", "[paper]", "{name: paper}", "true"])
+def test_a_base_that_is_no_name(tmp_path: Path, base: str) -> None:
+    with pytest.raises(RecipeError, match=r"^own\.yaml: base: should be another recipe, got "):
+        load_recipe(write(tmp_path, own=f"base: {base}"))
+
+
+def test_a_problem_over_a_base_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    own = write(tmp_path, own="base: good.yaml\nmodel: {widht: 3}", good=GOOD)
+    with pytest.raises(
+        RecipeError, match=r'^own\.yaml: model\.widht: unknown key, the nearest known one is "width"$'
+    ):
+        load_recipe(own)
+
+
+def test_a_recipe_with_a_base_is_written_whole(tmp_path: Path) -> None:
+    own = write(tmp_path, own="base: good.yaml\nmodel: {width: 3}\ninit: some.safetensors", good=GOOD)
+    recipe = load_recipe(own)
+    copy = write(tmp_path / "elsewhere", copy=recipe.to_yaml())
+    assert "base" not in yaml.safe_load(recipe.to_yaml())
+    assert load_recipe(copy) == recipe
+    assert recipe.init == "some.safetensors"
+
+
+RULES = "{number: 20, points: [31, 37], dy: 0.1}, 6, {number: 12, points: [0, 48]}"
+
+
+def test_rules_of_one_s_own(tmp_path: Path) -> None:
+    mine = write(tmp_path, mine=GOOD.replace("[1, 6, 12]", f"[{RULES}]"))
+    recipe = load_recipe(mine)
+    own, other = facs.AURule((31, 37), 0.1, 20), facs.AURule((0, 48), 0.0, 12)
+    assert recipe.model.config().aus == (own, 6, other)
+    assert all(isinstance(au.dy, float) for au in (own, other))
+    copy = write(tmp_path, copy=recipe.to_yaml())
+    assert load_recipe(copy) == recipe
+    assert load_recipe(copy).model.config().aus == (own, 6, other)
+    assert load_recipe(write(tmp_path, good=GOOD)) != recipe
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "{points: [31, 37]}",
+        "{number: 20}",
+        "{number: 20, points: [31]}",
+        "{number: 20, points: [31, 37, 38]}",
+        "{number: 20, points: [31, right]}",
+        "{number: lip, points: [31, 37]}",
+        "{number: 20, points: [31, 37], dx: 0.1}",
+        "{number: 20, points: [31, 37], dy: much}",
+        "{number: 20, points: [31, 37], dy: null}",
+        "{number: 20, points: [31, 37], dy: [1]}",
+        "{number: 20, points: [31, 37], dy: .nan}",
+        "true",
+        "1.0",
+        "null",
+        "[20, 31, 37]",
+    ],
+)
+def test_a_malformed_rule_is_one_sentence(tmp_path: Path, rule: str) -> None:
+    sentence = "mine.yaml: model.aus.1: should be an AU number, or a rule with number, points and dy, got "
+    text = problem(tmp_path, "[1, 6, 12]", f"[6, {rule}]")
+    assert text.startswith(sentence) and len(text) > len(sentence) and "\n" not in text
+
+
+def test_points_that_are_no_landmarks(tmp_path: Path) -> None:
+    text = problem(tmp_path, "[1, 6, 12]", "[{number: 20, points: [31, 49]}]")
+    assert text == (
+        "mine.yaml: model.aus.0: AURule: points must be two landmark indices in 0..48, got (31, 49)"
+    )
+
+
+def test_widths_of_the_graph_are_a_list(tmp_path: Path) -> None:
+    model = "preset: graph, graph_widths: [8, 4], threshold: 0.25"
+    recipe = load_recipe(write(tmp_path, mine=GOOD.replace("width: 2", model)))
+    assert recipe.model.config() == JAAGraphNetConfig.graph(
+        (1, 6, 12), image_size=64, graph_widths=(8, 4), threshold=0.25
+    )
+    assert load_recipe(write(tmp_path, copy=recipe.to_yaml())) == recipe

@@ -95,7 +95,7 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
 
 
 def test_saving_what_cannot_be_loaded(tmp_path):
-    with pytest.raises(TypeError, match=r"must be one of \['JAANet'\], got Linear"):
+    with pytest.raises(TypeError, match=r"must be one of \['JAAGraphNet', 'JAANet'\], got Linear"):
         save_model(torch.nn.Linear(1, 1), tmp_path / "x.safetensors")
 
 
@@ -126,7 +126,7 @@ def test_cut_off_file(saved):
         ({"jaa_ext": '{"model": "JAANet"}'}, "must be JSON with model, config and note.*config"),
         (
             {"jaa_ext": '{"model": "OtherNet", "config": {}, "note": ""}'},
-            r"unknown model 'OtherNet'; this version knows \['JAANet'\]",
+            r"unknown model 'OtherNet'; this version knows \['JAAGraphNet', 'JAANet'\]",
         ),
         (
             {"jaa_ext": '{"model": "JAANet", "config": {"aus": [1], "depth": 2}, "note": ""}'},

@@ -68,7 +68,12 @@ def features(n=2, aus=4, size=6, seed=1):
 def test_probabilities_by_hand():
     got = conditional_probabilities(LABELS)
     want = [
-        [1, 2 / 3, 0, 0],  # present in four frames; of the second AU three are known, of the others three each
+        [
+            1,
+            2 / 3,
+            0,
+            0,
+        ],  # present in four frames; of the second AU three are known, of the others three each
         [2 / 4, 1, 1 / 5, 0],
         [0, 1, 1, 0],
         [0, 0, 0, 0],
@@ -77,7 +82,7 @@ def test_probabilities_by_hand():
     assert torch.equal(got, torch.tensor(want, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("threshold", [0.05, 0.4, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("threshold", [0.2, 0.4, 0.5, 0.75, 1.0])
 def test_adjacency_against_plain_loops(threshold):
     rng = np.random.default_rng(0)
     latent = rng.standard_normal((60, 1))
@@ -143,7 +148,7 @@ def test_adjacency_on_a_device(device):
 # The layers.
 
 
-@pytest.mark.parametrize("widths", [(3,), (5, 3), (4, 7, 2)])
+@pytest.mark.parametrize("widths", [(3,), (5, 3), (5, 7, 4)])
 def test_forward_against_plain_loops(widths):
     graph = build(widths)
     got = graph(features())

@@ -1,0 +1,248 @@
+"""Prepared folders read back; their folds."""
+
+import csv
+import io
+import json
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from jaa_ext.data import PreparedFaces, Release, prepare
+from jaa_ext.data.images import ImageError
+from jaa_ext.data.prepared import FolderError, read_folds, sort_folds, subject_folds
+from jaa_ext.data.release import ImageFiles
+
+AUS = (2, 5, 12)
+LABELS = {
+    "NA/T1": [(1, 0, -1), (0, 0, 1)],
+    "007/T1": [(-1, -1, -1)],
+    "007/T2": [(1, 1, 0)],
+    "x": [(0, 1, 1)],
+}
+FOLDS = {"NA": "10", "007": "2", "x": "validation"}
+
+
+def points(seed):
+    return np.random.default_rng(seed).uniform(0, 32, (49, 2))
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Aligned pictures of 32 x 32 random pixels with random landmarks."""
+    folder, sequences, seed = tmp_path_factory.mktemp("originals"), [], 0
+    for name, labels in LABELS.items():
+        images, landmarks = [], []
+        for number in range(len(labels)):
+            images.append(folder / f"{name.replace('/', '-')}-{number}.png")
+            pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            assert cv2.imwrite(str(images[-1]), pixels[..., ::-1])
+            landmarks.append(points(seed))
+            seed += 1
+        subject, _, task = name.partition("/")
+        numbers = tuple(range(5, 5 + len(labels)))
+        labels = np.array(labels, np.int8)
+        sequences.append(
+            ImageFiles(
+                name, subject, task, FOLDS[subject], numbers, tuple(images), np.stack(landmarks), labels
+            )
+        )
+    return Release("Mine", AUS, tuple(sequences))
+
+
+@pytest.fixture(scope="module", params=["parquet", "csv"])
+def folder(request, originals, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared") / request.param
+    prepare(originals, out, align=False, table=request.param, workers=0, console=Console(file=io.StringIO()))
+    return out
+
+
+@pytest.fixture
+def csv_folder(originals, tmp_path):
+    prepare(
+        originals, tmp_path / "p", align=False, table="csv", workers=0, console=Console(file=io.StringIO())
+    )
+    return tmp_path / "p"
+
+
+def test_samples(folder):
+    faces = PreparedFaces(folder)
+    assert len(faces) == 5 and faces.name == "Mine" and faces.aus == AUS and faces.image_size == 32
+    assert faces.subjects == ("NA", "007", "x")
+    assert faces.frame_subjects == ("NA", "NA", "007", "007", "x")
+    assert [faces[i].id for i in range(5)] == ["NA/T1/5", "NA/T1/6", "007/T1/5", "007/T2/5", "x/5"]
+    assert [faces[i].subject for i in range(5)] == ["NA", "NA", "007", "007", "x"]
+    flat = [labels for of_sequence in LABELS.values() for labels in of_sequence]
+    assert faces.label_matrix().tolist() == [list(labels) for labels in flat]
+    assert faces.label_matrix().dtype == np.int64
+    for i in range(5):
+        sample = faces[i]
+        assert np.array_equal(
+            sample.image, np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        )
+        assert sample.landmarks.dtype == np.float32
+        assert np.array_equal(sample.landmarks, points(i).astype(np.float32))
+        assert sample.labels.dtype == np.int64 and sample.labels.tolist() == list(flat[i])
+
+
+def test_samples_can_be_changed_without_changing_the_data_set(folder):
+    faces = PreparedFaces(folder)
+    for array in (faces[0].image, faces[0].landmarks, faces[0].labels, faces.label_matrix()):
+        array[:] = 77
+    assert np.array_equal(faces[0].landmarks, points(0).astype(np.float32))
+    assert faces[0].labels.tolist() == [1, 0, -1]
+
+
+def test_places_count_from_the_end_too(folder):
+    faces = PreparedFaces(folder)
+    assert faces[-1].id == "x/5"
+    for index in (5, -6):
+        with pytest.raises(IndexError, match=f"index {index} is out of range for 5 samples"):
+            faces[index]
+
+
+def test_chosen_aus_in_their_order(folder):
+    faces = PreparedFaces(folder, aus=(12, 2))
+    assert faces.aus == (12, 2) and faces[0].labels.tolist() == [-1, 1]
+    assert faces.label_matrix().tolist() == [[-1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
+
+
+def test_chosen_folds(folder):
+    faces = PreparedFaces(folder, folds=["validation", "10"])
+    assert [sample.id for sample in faces] == ["NA/T1/5", "NA/T1/6", "x/5"]
+    assert faces.subjects == ("NA", "x") and faces.folds == ("10", "validation")
+    assert np.array_equal(faces[2].landmarks, points(4).astype(np.float32))
+    assert PreparedFaces(folder).folds == read_folds(folder) == ("2", "10", "validation")
+
+
+def test_chosen_subjects(folder):
+    faces = PreparedFaces(folder, subjects={"007", "x"}, folds=("2",))
+    assert [sample.id for sample in faces] == ["007/T1/5", "007/T2/5"]
+
+
+def test_what_is_not_there_is_named(folder):
+    for wanted, message in (
+        ({"aus": (2, 4)}, r"has no labels of AU 4, only of \[2, 5, 12\]"),
+        ({"aus": (2, 2)}, r"wanted distinct AUs of \[2, 5, 12\], got \[2, 2\]"),
+        ({"aus": ()}, r"wanted distinct AUs of .*, got \[\]"),
+        ({"folds": ["1"]}, "has no fold '1', only 2, 10, validation"),
+        ({"subjects": ["NaN"]}, "has no subject 'NaN', only 007, NA, x"),
+    ):
+        with pytest.raises(FolderError, match=f"{folder.name}: {message}"):
+            PreparedFaces(folder, **wanted)
+
+
+def test_it_is_pickled_as_arrays(folder):
+    faces = PreparedFaces(folder)
+    pickled = pickle.dumps(faces)
+    assert b"pandas" not in pickled
+    again = pickle.loads(pickled)
+    assert again[3].id == "007/T2/5" and np.array_equal(again[3].image, faces[3].image)
+
+
+def test_worker_processes_of_a_data_loader_read_it(folder):
+    loader = torch.utils.data.DataLoader(PreparedFaces(folder), batch_size=None, num_workers=1)
+    assert [sample.id for sample in loader] == [sample.id for sample in PreparedFaces(folder)]
+
+
+def test_names_in_other_alphabets(tmp_path, originals):
+    one = originals.sequences[0]
+    named = ImageFiles("Жан/задача", "Жан", "задача", "", one.numbers, one.images, one.landmarks, one.labels)
+    for table in ("csv", "parquet"):
+        out = tmp_path / table
+        prepare(
+            Release("Mine", AUS, (named,)), out, align=False, table=table, workers=0,
+            console=Console(file=io.StringIO()),
+        )  # fmt: skip
+        faces = PreparedFaces(out)
+        assert faces[1].id == "Жан/задача/6" and faces.folds == read_folds(out) == ()
+
+
+def edit(folder, change):
+    with (folder / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    change(rows)
+    with (folder / "index.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_folds_of_ones_own_in_the_csv(csv_folder):
+    edit(csv_folder, lambda rows: [row.update(fold=row["subject"]) for row in rows])
+    assert read_folds(csv_folder) == ("007", "NA", "x")
+    assert len(PreparedFaces(csv_folder, folds=["NA"])) == 2
+
+
+def test_a_subject_in_two_folds_is_refused_whatever_is_chosen(csv_folder):
+    edit(csv_folder, lambda rows: rows[0].update(fold="2"))
+    for options in ({}, {"folds": ["validation"]}):
+        with pytest.raises(FolderError, match="p: subject NA is in folds '2' and '10', wanted in one"):
+            PreparedFaces(csv_folder, **options)
+
+
+def test_a_lost_image_is_named_when_it_is_read(csv_folder):
+    faces = PreparedFaces(csv_folder)
+    (csv_folder / "images" / "x" / "5.png").unlink()
+    assert faces[0].id == "NA/T1/5"
+    with pytest.raises(ImageError, match=r"p/images/x/5\.png: there is no such file"):
+        faces[4]
+
+
+def test_folders_that_are_no_finished_preparation(csv_folder, tmp_path):
+    settings = csv_folder / "prepare.json"
+    known = json.loads(settings.read_text())
+    with pytest.raises(FolderError, match=r"none: wanted a prepared data set, got no prepare\.json"):
+        PreparedFaces(tmp_path / "none")
+    for change, message in (
+        ({"format": 2}, r"prepare\.json: wanted format 1, got 2; prepare the data set anew"),
+        ({"report": None}, "p: its preparation is not finished; the command that began it goes on"),
+    ):
+        settings.write_text(json.dumps(known | change))
+        for read in (PreparedFaces, read_folds):
+            with pytest.raises(FolderError, match=message):
+                read(csv_folder)
+    settings.write_text(json.dumps(known)[:-5])
+    with pytest.raises(FolderError, match=r"prepare\.json: is damaged"):
+        PreparedFaces(csv_folder)
+
+
+def test_a_damaged_index(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    index = copy / f"index.{folder.name}"
+    index.write_bytes(index.read_bytes()[:200])
+    with pytest.raises(FolderError, match=rf"index\.{folder.name}: is damaged"):
+        PreparedFaces(copy)
+    index.unlink()
+    with pytest.raises(FolderError, match=rf"index\.{folder.name}: wanted the index .*, got no such file"):
+        PreparedFaces(copy)
+
+
+def test_numbers_in_names_of_folds_are_sorted_by_size():
+    assert sort_folds(["b", "10", "", "9", "a2", "a10", "9", "²"]) == ("9", "10", "a2", "a10", "b", "²")
+
+
+class TestSubjectFolds:
+    def test_by_hand(self):
+        frames = ["d"] * 5 + ["a"] * 4 + ["c"] * 3 + ["b"] * 3 + ["e"] * 2
+        # d to fold 1 (5), a to 2 (4), b to 2 (7), c to 1 (8), e to 2 (9).
+        assert subject_folds(frames, 2) == {"a": "2", "b": "2", "c": "1", "d": "1", "e": "2"}
+        assert subject_folds(reversed(frames), 2) == subject_folds(frames, 2)
+        assert list(subject_folds(frames, 2)) == sorted("abcde")
+
+    def test_every_fold_gets_someone_and_none_gets_much_more(self):
+        rng = np.random.default_rng(0)
+        frames = [f"S{s}" for s in range(41) for _ in range(rng.integers(100, 5000))]
+        folds = subject_folds(frames, 3)
+        sizes = [sum(folds[s] == str(k) for s in frames) for k in (1, 2, 3)]
+        assert sum(sizes) == len(frames) and max(sizes) - min(sizes) < 0.01 * len(frames)
+
+    def test_too_few_subjects(self):
+        for k in (1, 3):
+            with pytest.raises(ValueError, match=f"a subject for each, got k={k} of 2 subjects"):
+                subject_folds(["a", "b", "a"], k)

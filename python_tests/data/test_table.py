@@ -1,0 +1,128 @@
+"""One's own images and labels in a CSV file."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from jaa_ext.data import ReleaseError
+from jaa_ext.data.table import read_table
+
+LANDMARKS = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes rows under a header."""
+
+    def write(header, *rows, encoding="utf-8"):
+        with (tmp_path / "mine.csv").open("w", newline="", encoding=encoding) as file:
+            csv.writer(file).writerows([header, *rows])
+        return tmp_path / "mine.csv"
+
+    return write
+
+
+def test_all_columns(table, tmp_path):
+    xs, ys = np.arange(49) + 0.25, 100.5 - np.arange(49)
+    header = ["AU12", *LANDMARKS, "frame", "image", "AU01", "task", "subject", "fold", "AU45"]
+    path = table(
+        header,
+        ["1", *xs, *ys, "12", "a/1.png", "0", "smile", "Ann", "1", "9"],
+        ["-1", *[""] * 98, "7", "b\\2.png", "", "smile", "Ann", "1", "1"],
+        ["0", *ys, *xs, "007", "3.png", " 1 ", "", "Bob", "2", "0"],
+    )
+    release = read_table(path)
+    assert (release.name, release.aus) == ("mine", (12, 1, 45))
+    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
+        ("Ann/smile", "Ann", "smile", "1", 2),
+        ("Bob", "Bob", "", "2", 1),
+    ]
+    (first, second), (third,) = (list(s.read()) for s in release.sequences)
+    assert (first.number, first.image, first.labels) == (12, tmp_path / "a" / "1.png", (1, 0, -1))
+    assert np.array_equal(first.landmarks, np.column_stack([xs, ys]))
+    assert (second.number, second.image, second.labels) == (7, tmp_path / "b" / "2.png", (-1, -1, 1))
+    assert second.landmarks is None
+    assert (third.number, third.labels) == (7, (0, 1, 0))
+    assert np.array_equal(third.landmarks, np.column_stack([ys, xs]))
+
+
+def test_the_least(table, tmp_path):
+    (tmp_path / "photos").mkdir()
+    path = table(["image", "subject", "AU4"], ["frame_0012.png", "A", "1"], encoding="utf-8-sig")
+    (sequence,) = read_table(path, images=tmp_path / "photos").sequences
+    (frame,) = sequence.read()
+    assert (sequence.name, sequence.fold, frame.number, frame.landmarks) == ("A", "", 12, None)
+    assert frame.image == tmp_path / "photos" / "frame_0012.png"
+
+
+def test_where_the_names_number_no_frames_the_lines_do(table):
+    path = table(
+        ["image", "subject", "AU4"],
+        ["1.png", "A", "1"], ["x/1.png", "A", "1"], ["5.png", "B", "1"], ["b.png", "C", "1"],
+        [f"{10**30}.png", "D", "1"],
+    )  # fmt: skip
+    numbers = [[frame.number for frame in s.read()] for s in read_table(path).sequences]
+    assert numbers == [[2, 3], [5], [5], [6]]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (["image", "subject", "AU4", "AU1_r"], "column 'AU1_r' is unknown; the nearest known one is 'AU1"),
+        (["image", "Subject", "AU4"], "column 'Subject' is unknown; the nearest known one is 'subject'"),
+        (["image", "subject", "AU4", "x_49"], "column 'x_49' is unknown; the nearest known one is '[xy]_"),
+        (["image", "subject", "au12"], "column 'au12' is unknown; the nearest known one is 'AU12'"),
+        (["image", "AU4"], "wanted a column 'subject': folds must not share subjects, got image, AU4"),
+        (["subject", "AU4"], "wanted a column 'image', got subject, AU4"),
+        (["image", "subject"], "wanted at least one column of labels such as 'AU12', got none"),
+        (["image", "subject", "AU4", "AU04"], "wanted each column once, got image, subject, AU4, AU04"),
+        (["image", "subject", "AU4", "image"], "wanted each column once"),
+        (["image", "subject", "AU4", *LANDMARKS[:-1]], r"wanted all columns x_0\.\.x_48 .* got no 'y_48'"),
+        ([], "wanted a column 'image', got no header"),
+    ],
+)
+def test_columns_that_do_not_fit(table, header, message):
+    with pytest.raises(ReleaseError, match=rf"mine\.csv: {message}"):
+        read_table(table(header))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (["b.png", "A", "1", "2", "f", "9"], "wanted 5 values, as in the header, got 6"),
+        (["b.png", "A", "yes", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got 'yes'"),
+        (["b.png", "A", "1", "2.5", "f"], "wanted a whole number of at least 0 in column 'frame', got '2.5'"),
+        (
+            ["b.png", "A", "1", "01", "f"],
+            r"wanted a frame number of its own, got 1 as in .*mine\.csv, line 2",
+        ),
+        (["b.png", "A", "1", "2", "g"], "wanted subject 'A' in fold 'f' as in line 2, got 'g'"),
+        (["b.png", " ", "1", "2", "f"], "wanted a value in column 'subject', got none"),
+        (["", "A", "1", "2", "f"], "wanted a value in column 'image', got none"),
+        (["b.png", "A/B", "1", "2", "f"], "wanted a subject without a slash, got 'A/B'"),
+    ],
+)
+def test_lines_that_do_not_fit(table, row, message):
+    path = table(["image", "subject", "AU4", "frame", "fold"], ["a.png", "A", "1", "1", "f"], row)
+    with pytest.raises(ReleaseError, match=rf"mine\.csv, line 3: {message}"):
+        read_table(path)
+
+
+def test_landmarks_that_are_no_numbers(table):
+    for text, message in (("", "got ''"), ("left", "got 'left'")):
+        path = table(["image", "subject", "AU4", *LANDMARKS], ["a.png", "A", "1", *["1"] * 97, text])
+        with pytest.raises(
+            ReleaseError, match=rf"mine\.csv, line 2: wanted a number in column 'y_48', {message}"
+        ):
+            read_table(path)
+
+
+def test_files_that_cannot_be_read(table, tmp_path):
+    with pytest.raises(ReleaseError, match=r"none\.csv: cannot be read \(No such file"):
+        read_table(tmp_path / "none.csv")
+    path = table(["image", "subject", "AU4"], ["a.png", "Zoë", "1"], encoding="latin-1")
+    with pytest.raises(ReleaseError, match=r"mine\.csv: wanted a text file, got bytes that are no UTF-8"):
+        read_table(path)
+    with pytest.raises(ReleaseError, match="nowhere: wanted the folder of the images"):
+        read_table(path, images=tmp_path / "nowhere")
