@@ -10,6 +10,8 @@ from jaa_ext import facs
 from jaa_ext.data import PreparedFaces
 from jaa_ext.models import load_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # 73 = round(64 * 200 / 176): for the networks of --budget tiny.
 TINY = ("--budget", "tiny", "--device", "cpu")
 
@@ -31,7 +33,7 @@ def ok(result: tuple[int, str, str]) -> str:
 
 def test_bp4d_from_release_to_table_1(jaa, released: Path, tmp_path: Path) -> None:
     faces, out = tmp_path / "faces", tmp_path / "cv"
-    printed = ok(jaa("prepare", "bp4d", released / "bp4d", "--out", faces, "--size", 73))
+    printed = ok(jaa("prepare", "bp4d", released / "bp4d", "--out", faces, "--size", 73, "--workers", 0))
     assert "9 frames of 3 subjects kept; the papers keep 146,576" in printed
     assert PreparedFaces(faces).aus == facs.BP4D_AUS
     assert (faces / "skipped.csv").read_text().splitlines() == ["sequence,frame,reason"]
@@ -100,7 +102,7 @@ def test_disfa_starts_from_bp4d(jaa, released: Path, tmp_path: Path) -> None:
 
 def test_affwild2_two_steps(jaa, released: Path, tmp_path: Path) -> None:
     faces, out = tmp_path / "faces", tmp_path / "abaw"
-    printed = ok(jaa("prepare", "affwild2", released / "affwild2", "--out", faces))
+    printed = ok(jaa("prepare", "affwild2", released / "affwild2", "--out", faces, "--workers", 0))
     assert "12 frames of 4 subjects kept" in printed
     data = PreparedFaces(faces)
     assert data.image_size == 112 and data.folds == ("train", "validation")
@@ -135,7 +137,7 @@ def test_own_images_with_a_rule_of_ones_own(jaa, releases, tmp_path: Path) -> No
                     [f"{person}-{i}.png", f"P{person}", *labels, *face.landmarks.T.flatten().tolist()]
                 )
     faces = tmp_path / "faces"
-    printed = ok(jaa("prepare", "csv", table, "--out", faces, "--size", 73))
+    printed = ok(jaa("prepare", "csv", table, "--out", faces, "--size", 73, "--workers", 0))
     assert "9 frames of 3 subjects kept" in printed
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
@@ -162,7 +164,7 @@ def test_the_authors_lists(jaa, releases, tmp_path: Path) -> None:
         for what, text in lines.items():
             (tmp_path / f"BP4D_part{part}_{what}.txt").write_text("\n".join(text) + "\n")
     prefixes = [tmp_path / f"BP4D_part{part}" for part in (1, 2, 3)]
-    arguments = ("--images", tmp_path / "images", "--landmarks", "raw", "--size", 73)
+    arguments = ("--images", tmp_path / "images", "--landmarks", "raw", "--size", 73, "--workers", 0)
     printed = ok(jaa("prepare", "lists", *prefixes, *arguments, "--out", tmp_path / "faces"))
     assert "9 frames of 3 subjects kept" in printed
     assert PreparedFaces(tmp_path / "faces").folds == ("BP4D_part1", "BP4D_part2", "BP4D_part3")
@@ -181,7 +183,7 @@ def test_ablate_prints_the_papers_tables(jaa, study: str, tables: tuple[str, ...
 
 def test_mistakes_are_one_sentence(jaa, released: Path, tmp_path: Path) -> None:
     faces = tmp_path / "faces"
-    ok(jaa("prepare", "bp4d", released / "bp4d", "--out", faces, "--size", 73))
+    ok(jaa("prepare", "bp4d", released / "bp4d", "--out", faces, "--size", 73, "--workers", 0))
     out = tmp_path / "out"
     for arguments, sentence in {
         ("prepare", "bp4d", tmp_path / "nowhere"): "nowhere",

@@ -88,10 +88,10 @@ class Crops(Dataset[dict[str, Any]]):
         image, landmarks = sample.image, sample.landmarks
         side = image.shape[0]
         if image.shape != (side, side, 3) or side not in (self.size, aligned_size(self.size)):
-            wanted = aligned_size(self.size)
+            wanted = " or ".join(f"({side}, {side}, 3)" for side in (aligned_size(self.size), self.size))
             raise ValueError(
-                f"Crops: crops of {self.size} pixels want images of shape {(wanted, wanted, 3)}, or of that "
-                f"size themselves, got {image.shape} for sample {sample.id}"
+                f"Crops: crops of {self.size} pixels want images of shape {wanted}, "
+                f"got {image.shape} for sample {sample.id}"
             )
         spare = side - self.size
         left = top = spare // 2

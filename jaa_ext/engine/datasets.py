@@ -195,6 +195,7 @@ def test_faces(
     """
     if default is None and data in (None, "synthetic"):
         raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
-    if fold == "all" and data is not None and data != "synthetic":
-        return PreparedFaces(data, aus=facs.au_numbers(config.aus))
-    return choose_data(default or STAND_IN, data, fold).build(config)[1]
+    default = default or STAND_IN
+    if fold == "all" and isinstance(prepared := choose_data(default, data, None), Prepared):
+        return PreparedFaces(prepared.title, aus=facs.au_numbers(config.aus))
+    return choose_data(default, data, fold).build(config)[1]

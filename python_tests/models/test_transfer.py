@@ -258,7 +258,7 @@ def test_a_model_without_attention_needs_no_rules():
 
 def test_a_source_without_a_refinement():
     source = config(refinement=False, gradient_enhancement=1.0)
-    model, before, theirs, result = transferred(config(facs.DISFA_AUS), source)
+    model, before, _, result = transferred(config(facs.DISFA_AUS), source)
     assert keys(model, "attention.refinement.").isdisjoint(changed(before, model))
     assert keys(model, "attention.local_features.") <= changed(before, model)
     assert result.fresh == ("attention.refinement", "attention.local_features", "au_head")
