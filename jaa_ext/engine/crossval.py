@@ -112,9 +112,10 @@ class CrossValidation:
 
     def _notes(self, what: str) -> list[str]:
         epochs = ", ".join(f"fold {fold.fold}: {fold.best_epoch}" for fold in self.folds)
+        quality = "lowest mean error" if self.folds[0].last.f1 is None else "highest mean F1"
         notes = [
-            '"fold" and "mean": after the last epoch. "best": after each fold\'s epoch of the highest mean '
-            f"F1 on the very faces it is tested on ({epochs}), so better than on other faces."
+            f'"fold" and "mean": after the last epoch. "best": after each fold\'s epoch of the {quality} on '
+            f"the very faces it is tested on ({epochs}), so better than on other faces."
         ]
         published = BY_AUS.get(self.aus)
         if published is not None and what != "landmarks":

@@ -19,17 +19,21 @@ from jaa_ext.nn import AUGraph, au_adjacency
 
 @dataclass(frozen=True)
 class JAAGraphNetConfig(JAANetConfig):
-    """A JAA-Net whose local features go through a graph over AUs before they enter the AU head.
+    """A JAA-Net whose local features go through a graph over AUs before they enter the AU head. They are not
+    assembled: `assemble` has no meaning here.
 
     Raises:
         ValueError: as `JAANetConfig`; no local features (attention=False), no graph layer, or a threshold out
             of range.
     """
 
-    graph_widths: tuple[int, ...] = (64, 32)
-    """Features of each AU after each graph convolution; the paper leaves them open."""
-    threshold: float = 0.5
-    """From which conditional probability on, in (0, 1], an AU listens to another (Eq. 2); left open too."""
+    graph_widths: tuple[int, ...] = (256,)
+    """Features of each AU after each graph convolution. The paper leaves this and the next two open; how they
+    were chosen: docs/graph.md."""
+    threshold: float = 0.4
+    """From which conditional probability on, in (0, 1], an AU listens to another (Eq. 2)."""
+    neighbours: float = 0.2
+    """Share, 0..1, of those it listens to in an AU's new features, see `AUGraph`; 0 leaves the edges out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "graph_widths", tuple(self.graph_widths))
@@ -43,6 +47,8 @@ class JAAGraphNetConfig(JAANetConfig):
             )
         if not 0 < self.threshold <= 1:
             raise ValueError(f"JAAGraphNetConfig: threshold must be in (0, 1], got {self.threshold}")
+        if not 0 <= self.neighbours <= 1:
+            raise ValueError(f"JAAGraphNetConfig: neighbours must be in 0..1, got {self.neighbours}")
 
     @classmethod
     def graph(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAAGraphNetConfig:
@@ -67,7 +73,12 @@ class JAAGraphNet(JAANet):
     def __init__(self, config: JAAGraphNetConfig) -> None:
         super().__init__(config)
         side = config.map_size // 8
-        self.graph = AUGraph(20 * config.width * side * side, config.graph_widths, len(config.aus))
+        self.graph = AUGraph(
+            20 * config.width * side * side,
+            config.graph_widths,
+            len(config.aus),
+            neighbours=config.neighbours,
+        )
 
     def set_labels(self, labels: Any) -> None:
         """Make the adjacency from labels of the training set, (n, A) of 1, 0 and -1 (missing)."""

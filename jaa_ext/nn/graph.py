@@ -14,28 +14,40 @@ from torch import Tensor, nn
 class AUGraph(nn.Module):
     """Graph convolutions over AUs: ``Z' = relu(G Z W)`` a layer (Eq. 3).
 
-    G is the adjacency with each row divided by its sum: AU i takes the mean over the AUs that are likely
-    where it is present, itself among them, however many they are. The paper leaves G's normalisation open.
-    Its adjacency has a direction, which the symmetric normalisation of undirected graphs would mix up; its
-    unit diagonal makes added loops needless.
+    AU i keeps the share 1 - p of itself and takes the share p as the mean over the AUs that it listens to, so
+    the rows of G sum to 1 and keep the adjacency's direction; one that listens to none keeps all. The paper
+    leaves G open. This is the re-weighting of ML-GCN (Chen et al., CVPR 2019), whose graph of conditional
+    probabilities it takes over: by the plain mean over itself and its neighbours an AU's features would be
+    smoothed away, the more the more neighbours it has (docs/graph.md has the figures).
 
     Args:
         in_features: features of each AU.
         widths: features of each AU after each layer, at least one.
-        adjacency: (A, A) of 0 and 1, row i the AUs that AU i listens to (see `au_adjacency`); or the number
-            of AUs, each of which then listens to itself alone until `set_adjacency`.
+        adjacency: (A, A) of 0 and 1, row i the AUs that AU i listens to (see `au_adjacency`), whatever stands
+            on the diagonal; or the number of AUs, none of which listens to another until `set_adjacency`.
+        neighbours: their share p, 0..1.
 
     Shape:
         features (N, A, in_features) -> (N, A, widths[-1]).
 
     Raises:
-        ValueError: no layer, or an adjacency that is not square, holds other values or has an empty row.
+        ValueError: no layer, a share out of range, or an adjacency that is not square or holds other values.
     """
 
     adjacency: Tensor
 
-    def __init__(self, in_features: int, widths: Sequence[int], adjacency: Tensor | int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        adjacency: Tensor | int,
+        *,
+        neighbours: float = 0.2,
+    ) -> None:
         super().__init__()
+        if not 0 <= neighbours <= 1:
+            raise ValueError(f"AUGraph: neighbours must be a share of 0..1, got {neighbours}")
+        self.neighbours = neighbours
         if not widths or min(widths) < 1:
             raise ValueError(f"AUGraph: widths must be at least one number of at least 1, got {list(widths)}")
         layers = zip((in_features, *widths), widths, strict=False)
@@ -51,18 +63,29 @@ class AUGraph(nn.Module):
         size = len(self.adjacency)
         if adjacency.shape != (size, size):
             raise ValueError(f"AUGraph: adjacency must be ({size}, {size}), got {list(adjacency.shape)}")
-        if not ((adjacency == 0) | (adjacency == 1)).all() or not adjacency.any(1).all():
-            raise ValueError("AUGraph: adjacency must hold 0 and 1 only, at least one 1 in each row")
+        if not ((adjacency == 0) | (adjacency == 1)).all():
+            raise ValueError("AUGraph: adjacency must hold 0 and 1 only")
         self.adjacency.copy_(adjacency)
 
     def forward(self, features: Tensor) -> Tensor:
-        graph = (self.adjacency / self.adjacency.sum(1, keepdim=True)).to(features.dtype)
+        graph = self._shares().to(features.dtype)
         for layer in self.layers:
             features = F.relu(graph @ layer(features))
         return features
 
+    def _shares(self) -> Tensor:
+        """G, (A, A)."""
+        itself = torch.eye(len(self.adjacency), device=self.adjacency.device, dtype=self.adjacency.dtype)
+        others = self.adjacency * (1 - itself)
+        count = others.sum(1, keepdim=True)
+        share = self.neighbours * (count > 0)
+        return share * others / count.clamp_min(1) + (1 - share) * itself
+
     def extra_repr(self) -> str:
-        return "" if self.adjacency.is_meta else f"edges={int(self.adjacency.sum()) - len(self.adjacency)}"
+        text = f"neighbours={self.neighbours}"
+        if self.adjacency.is_meta:
+            return text
+        return f"edges={int(self.adjacency.sum() - self.adjacency.trace())}, {text}"
 
 
 def au_adjacency(labels: Any, threshold: float) -> Tensor:

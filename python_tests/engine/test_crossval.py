@@ -20,7 +20,7 @@ from jaa_ext.engine import RunError, Scores, cross_validate, train
 from jaa_ext.engine.crossval import CrossValidation, FoldResult
 from jaa_ext.engine.recipe import Recipe
 from jaa_ext.engine.trainer import Trainer
-from jaa_ext.models import load_model
+from jaa_ext.models import load_model, save_model
 
 AUS = (6, 7, 12)
 RECIPE: dict[str, Any] = {
@@ -260,8 +260,6 @@ def test_a_graph_is_not_that_of_the_model_one_starts_from(finished: Finished, tm
     source = finished.out / "fold-1" / "model.safetensors"
     changed = load_model(source)
     changed.graph.adjacency.copy_(torch.eye(3)[[1, 2, 0]])  # none that labels give
-    from jaa_ext.models import save_model
-
     save_model(changed, tmp_path / "other.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         seen = watch(patch)
@@ -396,11 +394,10 @@ def test_published_figures_stand_beside_ours() -> None:
 
 def test_alignment_alone(tmp_path: Path) -> None:
     """The best epoch is that of the lowest mean error, and there is no table of AUs."""
-    model = {"preset": "paper", "aus": [*AUS], "image_size": 64, "width": 1}
-    lacking = dict.fromkeys(
-        ("au_detection", "global_features", "attention", "refinement", "padding_removal"), False
-    )
-    made = recipe(model={**model, **lacking, "gradient_enhancement": 1.0})
+    model: dict[str, Any] = {"preset": "paper", "aus": [*AUS], "image_size": 64, "width": 1}
+    for part in ("au_detection", "global_features", "attention", "refinement", "padding_removal"):
+        model[part] = False
+    made = recipe(model={**model, "gradient_enhancement": 1.0})
     histories = {"1": [scores(None, error=e) for e in (9.0, 4.0, 5.0)], "2": [scores(None, error=8.0)]}
     finish(made, tmp_path, histories)
     result, _ = run(made, tmp_path, folds=["1", "2"], resume=True)

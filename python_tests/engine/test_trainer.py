@@ -25,6 +25,7 @@ from jaa_ext.engine.datasets import DEMONSTRATION
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.engine.trainer import Trainer
+from jaa_ext.facs import AURule
 from jaa_ext.models import load_model
 
 RECIPE: dict[str, Any] = {
@@ -353,6 +354,67 @@ def test_other_aus_and_other_devices_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             train(recipe(), tmp_path, device=device)
+
+
+def test_people_who_are_trained_on_are_not_tested(tmp_path: Path) -> None:
+    def faces(subjects: list[int]) -> SyntheticFaces:
+        return SyntheticFaces(subjects=subjects, samples_per_subject=2, size=73, aus=(6, 7, 12))
+
+    with pytest.raises(
+        ValueError,
+        match=r"^subjects of the test set must be none of the training set's, got S003, S005 in both$",
+    ):
+        run(recipe(), tmp_path, datasets=(faces([1, 5, 3]), faces([3, 4, 5])))
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_training_starts_from_another_model(
+    finished: tuple[Path, Scores, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = finished[0] / "model.safetensors"
+    made = recipe(init=str(source), seed=1)
+    config = made.model.config()
+    trainer = Trainer(made, tmp_path, "cpu", made.data.build(config))
+    began, theirs = trainer.model.state_dict(), load_model(source).state_dict()
+    assert all(torch.equal(began[key], theirs[key]) for key in theirs)
+
+    _, text = run(made, tmp_path / "one")
+    assert text.splitlines()[0] == f"{source}: fresh: nothing"
+    assert losses(tmp_path / "one")[0] != losses(finished[0])[0]
+    whole = Trainer._train_one_batch
+
+    def failing(self: Trainer, stage: Any, batch: Any) -> Any:
+        if self.iteration == 3:
+            raise MemoryError
+        return whole(self, stage, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Trainer, "_train_one_batch", failing)
+        run(made, tmp_path / "two")
+    _, text = run(made, tmp_path / "two", resume=True)
+    assert "fresh" not in text  # what was taken is told once
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_model_that_is_missing_or_of_another_size(
+    finished: tuple[Path, Scores, str], tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^no such file: \S*nothing\.safetensors$"):
+        run(recipe(init=str(tmp_path / "nothing.safetensors")), tmp_path)
+    source = str(finished[0] / "model.safetensors")
+    with pytest.raises(ValueError, match="width must be alike, the model has 1, the other 2"):
+        run(recipe(init=source, model={**RECIPE["model"], "width": 1}), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_an_au_by_a_rule_of_one_s_own(tmp_path: Path) -> None:
+    rule = {"number": 12, "points": [0, 9], "dy": -0.5}
+    made = recipe(
+        model={**RECIPE["model"], "aus": [6, rule]}, steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]
+    )
+    scores, _ = run(made, tmp_path)
+    assert scores.aus == (6, 12)
+    assert load_model(tmp_path / "model.safetensors").config.aus == (6, AURule((0, 9), -0.5, 12))
 
 
 def test_batches_are_reproducible_from_anywhere() -> None:

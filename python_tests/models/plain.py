@@ -213,9 +213,12 @@ class PlainGraph(Plain):
         nodes = [part.flatten(1) for part in local]
         for k in range(len(self.config.graph_widths)):
             weight = self.state[f"graph.layers.{k}.weight"]
+            heard = [[nodes[j] for j in aus if adjacency[i, j] == 1 and j != i] for i in aus]
+            share = self.config.neighbours
             nodes = [
-                (sum(nodes[j] for j in aus if adjacency[i, j] == 1) / adjacency[i].count_nonzero()) @ weight.T
+                (1 - share) * nodes[i] + share * sum(heard[i]) / len(heard[i]) if heard[i] else nodes[i]
                 for i in aus
             ]
+            nodes = [node @ weight.T for node in nodes]
             nodes = [node * (node > 0) for node in nodes]
         return torch.cat(nodes, 1)

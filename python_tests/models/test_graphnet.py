@@ -167,16 +167,16 @@ def test_parameters(preset, changes, plain):
 
 def test_the_papers_network():
     config = JAAGraphNetConfig.graph(facs.AFFWILD2_AUS)
-    assert config.image_size == 112 and config.threshold == 0.5
+    assert config.image_size == 112 and (config.threshold, config.neighbours) == (0.4, 0.2)
     assert dataclasses.asdict(JAANetConfig.journal(facs.AFFWILD2_AUS, image_size=112)).items() <= (
         dataclasses.asdict(config).items()
     )
     with torch.device("meta"):
         model = JAAGraphNet(config)
     # 20c = 160 channels of 3 x 3 points, since 112 / 4 / 8 = 3.5.
-    assert [tuple(layer.weight.shape) for layer in model.graph.layers] == [(64, 1440), (32, 64)]
+    assert [tuple(layer.weight.shape) for layer in model.graph.layers] == [(256, 1440)]
     assert model.graph.adjacency.shape == (12, 12)
-    assert model.au_head[0].in_features == 2 * 1440 + 12 * 32
+    assert model.au_head[0].in_features == 2 * 1440 + 12 * 256
 
 
 # The adjacency.

@@ -34,16 +34,19 @@ def plain_adjacency(rows, threshold):
     return [[float(i == j or probability(rows, i, j) >= threshold) for j in aus] for i in aus]
 
 
-def plain_forward(features, weights, adjacency):
+def plain_forward(features, weights, adjacency, share=0.2):
     """Faces, AUs and numbers one by one."""
     faces = features.tolist()
     for weight in (weight.tolist() for weight in weights):
         after = []
         for nodes in faces:
             after.append([])
-            for row in adjacency.tolist():
-                heard = [nodes[j] for j, edge in enumerate(row) if edge]
-                mean = [math.fsum(numbers) / len(heard) for numbers in zip(*heard, strict=True)]
+            for i, row in enumerate(adjacency.tolist()):
+                heard = [nodes[j] for j, edge in enumerate(row) if edge and j != i]
+                mean = nodes[i]
+                if heard:
+                    others = [math.fsum(numbers) / len(heard) for numbers in zip(*heard, strict=True)]
+                    mean = [(1 - share) * own + share * x for own, x in zip(nodes[i], others, strict=True)]
                 sums = (
                     math.fsum(w * x for w, x in zip(weights_of_one, mean, strict=True))
                     for weights_of_one in weight
@@ -53,9 +56,9 @@ def plain_forward(features, weights, adjacency):
     return torch.tensor(faces, dtype=torch.float64)
 
 
-def build(widths=(5, 3), adjacency=DIRECTED, in_features=6, seed=0):
+def build(widths=(5, 3), adjacency=DIRECTED, in_features=6, seed=0, **options):
     torch.manual_seed(seed)
-    return AUGraph(in_features, widths, adjacency).double()
+    return AUGraph(in_features, widths, adjacency, **options).double()
 
 
 def features(n=2, aus=4, size=6, seed=1):
@@ -148,25 +151,27 @@ def test_adjacency_on_a_device(device):
 # The layers.
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("widths", [(3,), (5, 3), (5, 7, 4)])
-def test_forward_against_plain_loops(widths):
-    graph = build(widths)
+def test_forward_against_plain_loops(widths, share):
+    graph = build(widths, neighbours=share)
     got = graph(features())
-    want = plain_forward(features(), [layer.weight for layer in graph.layers], DIRECTED)
+    want = plain_forward(features(), [layer.weight for layer in graph.layers], DIRECTED, share)
     assert got.shape == (2, 4, widths[-1])
     assert 0 < (want > 0).sum() < want.numel(), "nothing is tested"
     torch.testing.assert_close(got, want)
 
 
-def test_an_au_takes_the_mean_over_those_it_listens_to():
+def test_an_au_keeps_its_share_and_takes_the_mean_over_those_it_listens_to():
     """However many they are: equal features of all AUs stay equal."""
-    graph = build((6,))
+    graph = build((6,), neighbours=0.25)
     with torch.no_grad():
         graph.layers[0].weight.copy_(torch.eye(6))
     one = features(n=1, aus=1).abs()
     torch.testing.assert_close(graph(one.expand(1, 4, 6)), one.expand(1, 4, 6))
     x = features().abs()
-    want = torch.stack([x[:, [0, 1]].mean(1), x[:, [1, 3]].mean(1), x.mean(1), x[:, 3]], 1)
+    others = torch.stack([x[:, 1], x[:, 3], x[:, [0, 1, 3]].mean(1), x[:, 3]], 1)
+    want = 0.75 * x + 0.25 * others  # the last AU listens to none: it keeps all of itself
     torch.testing.assert_close(graph(x), want)
 
 
@@ -252,8 +257,19 @@ def test_compiles_into_one_graph():
         torch.testing.assert_close(p.grad, q.grad)
 
 
+def test_the_diagonal_of_the_adjacency_says_nothing():
+    other = build(adjacency=DIRECTED * (1 - torch.eye(4)))
+    assert torch.equal(other(features()), build()(features()))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_shares_out_of_range(share):
+    with pytest.raises(ValueError, match=r"AUGraph: neighbours must be a share of 0\.\.1, got"):
+        AUGraph(3, (2,), 2, neighbours=share)
+
+
 def test_it_says_how_many_edges_there_are():
-    assert "edges=5" in repr(build())  # without those to themselves
+    assert "edges=5, neighbours=0.2" in repr(build())  # without those to themselves
     with torch.device("meta"):
         assert "edges" not in repr(AUGraph(6, (3,), 4))
 
@@ -272,7 +288,6 @@ def test_widths_that_make_no_layers(widths):
         (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "adjacency must hold 0 and 1 only"),
         (torch.tensor([[1.0, -1.0], [0.0, 1.0]]), "adjacency must hold 0 and 1 only"),
         (torch.tensor([[1.0, math.nan], [0.0, 1.0]]), "adjacency must hold 0 and 1 only"),
-        (torch.tensor([[1.0, 1.0], [0.0, 0.0]]), "at least one 1 in each row"),
     ],
 )
 def test_adjacencies_that_do_not_fit(adjacency, message):
