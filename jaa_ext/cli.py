@@ -132,7 +132,7 @@ def evaluate(
     """Score a model: F1, accuracy, precision, recall, AUC, landmarks; with intervals, a figure for each
     AU."""
     from jaa_ext.engine import evaluate as run
-    from jaa_ext.engine.datasets import test_faces
+    from jaa_ext.engine.datasets import faces_to_test
     from jaa_ext.engine.recipe import load_recipe
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
@@ -140,7 +140,7 @@ def evaluate(
     keep_freed_memory()
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)
-    faces = test_faces(None if chosen is None else chosen.data, data, fold, network.config)
+    faces = faces_to_test(None if chosen is None else chosen.data, data, fold, network.config)
     scores = run(
         network,
         faces,

@@ -118,6 +118,9 @@ def ablate(
         out: folder, made if need be.
         prepare: gives the recipe of a name, with the data it is to run on.
         folds, resume, device, console: see `cross_validate`.
+
+    Raises:
+        RunError, ValueError: as `cross_validate`.
     """
     console = console or Console()
     rows = ABAW if study == "abaw" else ABLATION
@@ -165,4 +168,6 @@ def parts_of(recipe: Recipe) -> set[str]:
 def _start(name: str, out: Path) -> Callable[[str], Path] | None:
     if name not in STARTS_FROM:
         return None
-    return lambda fold: out / STARTS_FROM[name] / f"fold-{fold}" / "model.safetensors"
+    # Absolute, for a run that is resumed from another folder: its recipe must be the same.
+    first = (out / STARTS_FROM[name]).resolve()
+    return lambda fold: first / f"fold-{fold}" / "model.safetensors"

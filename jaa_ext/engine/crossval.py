@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
 from jaa_ext.engine.run import RunError, open_run
-from jaa_ext.engine.tables import ResultTable, mean, percent
+from jaa_ext.engine.tables import ResultTable, mean, percent, percent_of_one
 from jaa_ext.engine.trainer import train
 
 
@@ -83,26 +84,27 @@ class CrossValidation:
             rows = []
             for i, au in enumerate(self.aus):
                 of_au = partial(_of_au, score=score, place=i)
-                rows.append(self._row(str(au), None if published is None else of_au(published), of_au, 100))
+                rows.append(self._row(str(au), None if published is None else of_au(published), of_au))
             mean_of = attrgetter(f"{score}_mean")
-            rows.append(self._row("Avg", None if published is None else mean_of(published), mean_of, 100))
+            rows.append(self._row("Avg", None if published is None else mean_of(published), mean_of))
             tables[score] = self._table(word, rows)
         if self.folds[0].last.mean_error is not None:
             rows = [
-                self._row("mean error", None, attrgetter("mean_error"), 1),
-                self._row("failures", None, attrgetter("failure_rate"), 1),
+                self._row("mean error", None, attrgetter("mean_error"), partial(percent, digits=2)),
+                self._row("failures", None, attrgetter("failure_rate"), partial(percent, digits=2)),
             ]
             tables["landmarks"] = self._table("landmarks", rows)
         return tables
 
     def _row(
-        self, name: str, paper: float | None, score: Callable[[Scores], float | None], factor: float
+        self,
+        name: str,
+        paper: float | None,
+        score: Callable[[Scores], float | None],
+        text: Callable[[float | None], str] = percent_of_one,
     ) -> tuple[str, ...]:
-        last, best = [
-            [score(s) for s in runs] for runs in zip(*((f.last, f.best) for f in self.folds), strict=True)
-        ]
-        figures = (None if value is None else factor * value for value in (*last, mean(last), mean(best)))
-        return (name, percent(paper), *map(percent, figures))
+        last, best = ([score(getattr(fold, runs)) for fold in self.folds] for runs in ("last", "best"))
+        return (name, percent(paper), *map(text, (*last, mean(last), mean(best))))
 
     def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
         folds = (f"fold {fold.fold}" for fold in self.folds)
@@ -198,8 +200,7 @@ def _quality(scores: Scores) -> float:
     """The higher the better."""
     if scores.f1_mean is not None:
         return scores.f1_mean
-    assert scores.mean_error is not None
-    return -scores.mean_error
+    return -math.inf if scores.mean_error is None else -scores.mean_error
 
 
 def _of_au(scores: Any, score: str, place: int) -> float | None:

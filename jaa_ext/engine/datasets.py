@@ -41,7 +41,9 @@ class Synthetic(Section):
     samples_per_subject: Count
     seed: Whole = 0
     """Of the drawn faces; the recipe's own seed leaves them as they are."""
-    co_occurrence: Annotated[float, Field(ge=0, description="a number of at least 0")] = 1.0
+    co_occurrence: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")
+    ] = 1.0
     """See `SyntheticFaces`."""
     test_fold: Literal["1", "2", "3"] | None = None
     """The third of all subjects that is tested; None: the last `test_subjects`."""
@@ -185,7 +187,7 @@ def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | Non
     return chosen.model_copy(update={"test_fold": fold})
 
 
-def test_faces(
+def faces_to_test(
     default: Synthetic | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
 ) -> FaceDataset:
     """The faces that a model is scored on: see `choose_data`; fold "all" is every face of a prepared folder.

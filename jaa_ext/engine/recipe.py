@@ -73,7 +73,7 @@ def _au(value: Any) -> int | facs.AURule:
     match value:
         case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy"}:
             dy = rest.get("dy", 0.0)
-            if isinstance(dy, int | float) and math.isfinite(dy):
+            if type(number) is int and isinstance(dy, int | float) and math.isfinite(dy):
                 return facs.AURule((a, b), float(dy), number)
     raise ValueError(f"should be an AU number, or a rule with number, points and dy, got {_shown(value)}")
 

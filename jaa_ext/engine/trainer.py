@@ -39,6 +39,7 @@ from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.models import (
     JAAGraphNet,
     JAAOutput,
+    Transfer,
     build_model,
     load_model,
     save_model,
@@ -97,7 +98,8 @@ def train(
     open_run(recipe, out, resume=resume)
     keep_freed_memory()
     with deterministic():
-        trainer = Trainer(recipe, out, device, datasets or recipe.data.build(recipe.model.config()))
+        chosen = datasets or recipe.data.build(recipe.model.config())
+        trainer = Trainer(recipe, out, device, chosen, resume=resume)
         if resume:
             trainer.load()
         return trainer.fit(console or Console())
@@ -133,7 +135,13 @@ class Trainer:
     """A run: the model, its data, and how far training has come. `train` is the way in."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, device: str, datasets: tuple[FaceDataset, FaceDataset]
+        self,
+        recipe: Recipe,
+        out: Path,
+        device: str,
+        datasets: tuple[FaceDataset, FaceDataset],
+        *,
+        resume: bool = False,
     ) -> None:
         config = recipe.model.config()
         self.recipe, self.out = recipe, out
@@ -156,7 +164,13 @@ class Trainer:
         self.model.note = recipe.data.note
         if config.alignment:
             self.model.set_mean_shape(_mean_shape(self.train_set, config.image_size))
-        self.transfer = None if recipe.init is None else transfer_weights(self.model, load_model(recipe.init))
+        self.transfer: Transfer | None = None
+        if recipe.init is not None and not resume:
+            source = load_model(recipe.init)
+            self.transfer = transfer_weights(self.model, source)
+            # Weights that come from others' stay what the others are: for demonstration, or non-commercial.
+            notes = dict.fromkeys(note for note in (source.note, self.model.note) if note)
+            self.model.note = " ".join(notes)
         if isinstance(self.model, JAAGraphNet):  # after the transfer, whose graph is that of other labels
             self.model.set_labels(self.train_set.label_matrix())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -216,6 +230,7 @@ class Trainer:
         """Take up the run from its checkpoint."""
         state = load_checkpoint(self.out / "checkpoint.pt")
         self.model.load_state_dict(state["model"])
+        self.model.note = state.get("note", self.model.note)
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self._optimizer_state = state["optimizer"]
         self.epoch, self.batch, self.iteration = state["epoch"], state["batch"], state["iteration"]
@@ -363,6 +378,7 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         state = {
             "model": self.model.state_dict(),
+            "note": self.model.note,
             "optimizer": optimizer,
             "scaler": self.fabric.strategy.precision.state_dict(),
             "epoch": self.epoch,

@@ -322,7 +322,7 @@ def test_a_folder_that_is_not_prepared_or_has_other_aus(tmp_path: Path, folder: 
 
 def test_what_a_model_is_scored_on(folder: Path) -> None:
     # Not imported by its name, which pytest would take for a test's.
-    chosen = datasets.test_faces
+    chosen = datasets.faces_to_test
     assert set(chosen(DRAWN, None, None, CONFIG).subjects) == {"S005", "S006", "S007"}
     assert set(chosen(DRAWN, "synthetic", "1", CONFIG).subjects) == {"S000", "S001", "S002"}
     assert set(chosen(None, str(folder), "1", CONFIG).subjects) == {"F001"}
@@ -335,8 +335,8 @@ def test_what_a_model_is_scored_on(folder: Path) -> None:
 def test_nothing_to_score_on(folder: Path) -> None:
     for data in (None, "synthetic"):
         with pytest.raises(ValueError, match=r"^say what to test on: --recipe, or --data with a folder"):
-            datasets.test_faces(None, data, None, CONFIG)
+            datasets.faces_to_test(None, data, None, CONFIG)
     with pytest.raises(ValueError, match=r'^there is no fold "all" of the drawn faces'):
-        datasets.test_faces(DRAWN, None, "all", CONFIG)
+        datasets.faces_to_test(DRAWN, None, "all", CONFIG)
     with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
-        datasets.test_faces(None, str(folder), None, CONFIG)
+        datasets.faces_to_test(None, str(folder), None, CONFIG)

@@ -1,0 +1,230 @@
+"""The graph over AUs on drawn faces whose AUs co-occur strongly: what docs/graph.md chooses by.
+
+    python scripts/graph_study.py OUT
+
+For each of three seeds it trains the journal network at l = 112 (narrow, on few faces), then the second step
+of ABAW 2021 with and without the graph; and, on features kept from the frozen first step, many variants of
+the graph. About half an hour on two cores; given again it goes on. Prints two tables and writes them to OUT.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+from jaa_ext.data import Crops, normalize
+from jaa_ext.engine import JointLoss, Metrics, Recipe, Scores, load_recipe, train
+from jaa_ext.engine.datasets import Synthetic
+from jaa_ext.engine.schedule import Batches, learning_rate
+from jaa_ext.engine.tables import ResultTable, mean, percent_of_one
+from jaa_ext.models import JAANet, JAAOutput, load_model
+from jaa_ext.nn import AUGraph, au_adjacency, au_weights
+
+SEEDS = (0, 1, 2)
+FIRST, NO_GRAPH, GRAPH = "abaw-1", "abaw-2-no-graph", "abaw-2"
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Features of alignment and the whole face (n, ...), local features (n, A, ...), labels (n, A)."""
+
+
+def recipe(name: str, seed: int, init: Path | None) -> Recipe:
+    made = load_recipe(name)
+    data = Synthetic(
+        train_subjects=30, test_subjects=20, samples_per_subject=40, seed=seed, co_occurrence=1.6
+    )
+    # Few iterations want a higher rate than the hundred thousands of the paper.
+    warmup = 20 if init is None else 0
+    update = {
+        "seed": seed,
+        "data": data,
+        "batch_size": 16,
+        "init": None if init is None else str(init),
+        "model": made.model.model_copy(update={"width": 4}),
+        "steps": tuple(step.model_copy(update={"lr": 0.04, "warmup": warmup}) for step in made.steps),
+    }
+    return made.model_copy(update=update)
+
+
+def trained(name: str, seed: int, out: Path, console: Console) -> Scores:
+    folder = out / f"seed-{seed}" / name
+    init = None if name == FIRST else model_of_first(out, seed)
+    console.print(folder, highlight=False)
+    resume = (folder / "checkpoint.pt").exists()
+    return train(recipe(name, seed, init), folder, resume=resume, device="cpu", console=console)
+
+
+def model_of_first(out: Path, seed: int) -> Path:
+    return out / f"seed-{seed}" / FIRST / "model.safetensors"
+
+
+class Frozen:
+    """A seed's first step: features of its training batches, epoch by epoch, and of its test faces."""
+
+    def __init__(self, model: JAANet, made: Recipe) -> None:
+        self.model, self.recipe, self.aus = model, made, model.config.aus
+        training, test = made.data.build(model.config)
+        crops = Crops(training, model.config.image_size, train=True, seed=made.seed)
+        batches = Batches(len(training), made.batch_size, made.seed)
+        self.epochs: list[list[Batch]] = []
+        for epoch in range(made.epochs):
+            batches.epoch = epoch
+            self.epochs.append([self.features([crops[index] for index in batch]) for batch in batches])
+        central = Crops(test, model.config.image_size, train=False)
+        self.test = [
+            self.features([central[0, i] for i in range(k, min(k + 40, len(test)))])
+            for k in range(0, len(test), 40)
+        ]
+        self.labels = training.label_matrix()
+
+    @torch.inference_mode()
+    def features(self, samples: list[dict]) -> Batch:
+        images = normalize(torch.stack([sample["image"] for sample in samples]))
+        pool2 = self.model.region_learning(images.contiguous(memory_format=torch.channels_last))
+        aligned, landmarks = self.model.alignment(pool2)
+        whole = self.model.global_features(pool2)
+        local = self.model.attention(pool2, landmarks).local
+        labels = torch.stack([sample["labels"] for sample in samples])
+        return torch.cat((aligned.flatten(1), whole.flatten(1)), 1), local.flatten(2), labels
+
+
+class Mixed(AUGraph):
+    """A graph with a G of its own."""
+
+    def __init__(self, size: int, widths: tuple[int, ...], mix: Tensor, activation: Callable) -> None:
+        super().__init__(size, widths, len(mix))
+        self.mix, self.activation = mix, activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        for layer in self.layers:
+            features = self.activation(self.mix @ layer(features))
+        return features
+
+
+def shares(adjacency: Tensor, share: float = 0.2) -> Tensor:
+    """Neighbours by their share, the rest an AU's own."""
+    return AUGraph(1, (1,), adjacency, neighbours=share)._shares()
+
+
+def row_mean(adjacency: Tensor) -> Tensor:
+    """The plain mean over an AU and its neighbours."""
+    return adjacency / adjacency.sum(1, keepdim=True)
+
+
+def symmetric(adjacency: Tensor) -> Tensor:
+    """Kipf and Welling's normalisation, of the adjacency without its direction."""
+    both = torch.maximum(adjacency, adjacency.T)
+    scale = both.sum(1).rsqrt()
+    return scale[:, None] * both * scale
+
+
+def graph(
+    frozen: Frozen,
+    mix: Callable[[Tensor], Tensor] = shares,
+    *,
+    threshold: float = 0.4,
+    widths: tuple[int, ...] = (256,),
+    activation: Callable[[Tensor], Tensor] = F.relu,
+) -> nn.Module:
+    size = frozen.test[0][1].shape[2]
+    return nn.Sequential(
+        Mixed(size, widths, mix(au_adjacency(frozen.labels, threshold)), activation), nn.Flatten()
+    )
+
+
+class Average(nn.Module):
+    def forward(self, local: Tensor) -> Tensor:
+        return local.mean(1)
+
+
+VARIANTS: dict[str, tuple[Callable[[Frozen], nn.Module], float, float]] = {
+    # name: (what is done to the local features, factor of the rate, lambda2)
+    "no graph, fresh AU head": (lambda frozen: Average(), 1, 1),
+    "no graph, local features side by side": (lambda frozen: nn.Flatten(), 1, 1),
+    "**graph as chosen**": (graph, 1, 1),
+    "without edges": (partial(graph, mix=partial(shares, share=0.0)), 1, 1),
+    "neighbours' share 0.1": (partial(graph, mix=partial(shares, share=0.1)), 1, 1),
+    "neighbours' share 0.35": (partial(graph, mix=partial(shares, share=0.35)), 1, 1),
+    "neighbours' share 0.5": (partial(graph, mix=partial(shares, share=0.5)), 1, 1),
+    "mean over itself and its neighbours": (partial(graph, mix=row_mean), 1, 1),
+    "the same, threshold 0.8": (partial(graph, mix=row_mean, threshold=0.8), 1, 1),
+    "symmetric normalisation": (partial(graph, mix=symmetric), 1, 1),
+    "threshold 0.3": (partial(graph, threshold=0.3), 1, 1),
+    "threshold 0.6": (partial(graph, threshold=0.6), 1, 1),
+    "one layer of 64": (partial(graph, widths=(64,)), 1, 1),
+    "one layer of 512": (partial(graph, widths=(512,)), 1, 1),
+    "two layers of 128": (partial(graph, widths=(128, 128)), 1, 1),
+    "two layers of 256": (partial(graph, widths=(256, 256)), 1, 1),
+    "leaky ReLU": (partial(graph, activation=partial(F.leaky_relu, negative_slope=0.2)), 1, 1),
+    "no nonlinearity": (partial(graph, activation=lambda x: x), 1, 1),
+    "half the rate": (graph, 0.5, 1),
+    "twice the rate": (graph, 2, 1),
+    "lambda2 = 0.5": (graph, 1, 0.5),
+    "lambda2 = 2": (graph, 1, 2),
+}
+
+
+def second_step(frozen: Frozen, variant: Callable[[Frozen], nn.Module], rate: float, dice: float) -> Scores:
+    """Train a fresh join of local features and AU head as the trainer would, and test them."""
+    torch.manual_seed(frozen.recipe.seed)
+    join = variant(frozen)
+    whole, local, _ = frozen.test[0]
+    size = whole.shape[1] + join(local).shape[1]
+    hidden, aus = frozen.model.config.embedding_size, len(frozen.aus)
+    head = nn.Sequential(nn.Linear(size, hidden), nn.Linear(hidden, 2 * aus), nn.Unflatten(1, (2, aus)))
+    loss = frozen.recipe.loss.model_copy(update={"dice": float(dice)})
+    criterion = JointLoss(loss, au_weights(frozen.labels, frozen.aus))
+    parameters = [*join.parameters(), *head.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=1, **frozen.recipe.optimizer.model_dump())
+    (step,) = frozen.recipe.steps
+    for epoch, batches in enumerate(frozen.epochs):
+        for place, (whole, local, labels) in enumerate(batches):
+            lr = rate * learning_rate(step, epoch * len(batches) + place, len(batches))
+            optimizer.param_groups[0]["lr"] = lr
+            logits = head(torch.cat((whole, join(local)), 1))
+            criterion(JAAOutput(logits=logits), labels, labels)["total"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    metrics = Metrics(frozen.aus)
+    with torch.no_grad():
+        for whole, local, labels in frozen.test:
+            output = JAAOutput(logits=head(torch.cat((whole, join(local)), 1)))
+            metrics.update(output.probabilities, labels, None, labels)
+    return metrics.result()
+
+
+def table(title: str, scores: dict[str, list[Scores]]) -> ResultTable:
+    rows = []
+    for name, of_seeds in scores.items():
+        f1 = [score.f1_mean for score in of_seeds]
+        abaw = mean([score.abaw_score for score in of_seeds])
+        rows.append((name, *map(percent_of_one, (*f1, mean(f1), abaw))))
+    header = ("", *(f"F1, seed {seed}" for seed in SEEDS), "F1, mean", "ABAW score, mean")
+    return ResultTable(title, header, tuple(rows))
+
+
+def main(out: Path) -> None:
+    console = Console()
+    runs: dict[str, list[Scores]] = {name: [] for name in (FIRST, NO_GRAPH, GRAPH)}
+    variants: dict[str, list[Scores]] = {name: [] for name in VARIANTS}
+    for seed in SEEDS:
+        for name, scores in runs.items():
+            scores.append(trained(name, seed, out, console))
+        first = model_of_first(out, seed)
+        frozen = Frozen(load_model(first), recipe(GRAPH, seed, first))
+        for name, variant in VARIANTS.items():
+            variants[name].append(second_step(frozen, *variant))
+            console.print(f"{name}: F1 {percent_of_one(variants[name][-1].f1_mean)} %", highlight=False)
+    for name, made in (
+        ("runs", table("Recipes, in percent", runs)),
+        ("variants", table("Variants of the second step, in percent", variants)),
+    ):
+        made.show(console)
+        made.write(out, name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
