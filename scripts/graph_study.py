@@ -80,7 +80,7 @@ class Frozen:
         ]
         self.labels = training.label_matrix()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def features(self, samples: list[dict]) -> Batch:
         images = normalize(torch.stack([sample["image"] for sample in samples]))
         pool2 = self.model.region_learning(images.contiguous(memory_format=torch.channels_last))

@@ -1,12 +1,8 @@
-"""Figures of scores: an overview of all AUs, and for each AU its curves and its probabilities.
-
-Colours are Okabe and Ito's, which colour-blind readers tell apart; nothing is said by colour alone.
-"""
+"""Figures of scores: an overview of all AUs, and for each AU its curves and its probabilities."""
 
 from __future__ import annotations
 
 import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +14,10 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
-from jaa_ext.atomic import replacing
 from jaa_ext.engine.metrics import THRESHOLD, Predictions, Scores
 from jaa_ext.facs import AU_NAMES
+from jaa_ext.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, note_height, save_figure
 
-ORANGE, BLUE, GREEN, VERMILION = "#E69F00", "#0072B2", "#009E73", "#D55E00"
-INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 OVERVIEW = (("f1", "F1", BLUE, "o"), ("accuracy", "accuracy", ORANGE, "s"), ("auc", "AUC", GREEN, "^"))
 BINS = 20
 """Of the histogram of probabilities."""
@@ -108,7 +102,8 @@ def scores_figure(scores: Scores, path: str | os.PathLike[str]) -> None:
     lower.set_xlim(-0.6, places[-1] + 0.6)
     upper.tick_params(bottom=False)
     lower.tick_params(bottom=False)
-    _save(figure, path, scores.note)
+    figure.tight_layout(rect=(0, note_height(figure, scores.note), 1, 1))
+    save_figure(figure, path, scores.note)
 
 
 def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.PathLike[str]) -> None:
@@ -156,7 +151,8 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
         axes.title.set_fontsize(11)
         _plain(axes)
     figure.suptitle(_au_title(au, place, scores, present), fontsize=12, color=INK, x=0.01, ha="left")
-    _save(figure, path, predictions.note)
+    figure.tight_layout(rect=(0, note_height(figure, predictions.note), 1, 1))
+    save_figure(figure, path, predictions.note)
 
 
 def _draw_roc(
@@ -265,13 +261,3 @@ _OPERATING_POINT: dict[str, Any] = {
     "zorder": 4,
     "label": f"threshold {THRESHOLD:g}",
 }
-
-
-def _save(figure: Figure, path: str | os.PathLike[str], note: str) -> None:
-    # About 13 characters to the inch.
-    text = "\n".join(textwrap.wrap(note, int(13 * figure.get_figwidth())))
-    foot = 0.22 * (text.count("\n") + 1) / figure.get_figheight() if text else 0
-    figure.tight_layout(rect=(0, foot, 1, 1))
-    figure.text(0.01, 0.01, text, color=VERMILION, weight="bold", size=9, va="bottom")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")

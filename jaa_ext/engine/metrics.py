@@ -434,7 +434,8 @@ def _percent(
     text = f"{factor * value:.{digits}f}"
     if interval is None:
         return text
-    low, high = (f"{factor * end:.{digits}f}" for end in interval)
+    # "100" for "100.0", which would be too wide for a terminal of 80 columns.
+    low, high = (f"{factor * end:.{digits}f}".replace("100.0", "100") for end in interval)
     return f"{text} ({low}-{high})"
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jaa_ext.nn.losses import label_tensor
+
 
 class AUGraph(nn.Module):
     """Graph convolutions over AUs: ``Z' = relu(G Z W)`` a layer (Eq. 3).
@@ -119,14 +121,7 @@ def conditional_probabilities(labels: Any) -> Tensor:
     Raises:
         ValueError: labels that are not (n, A) or hold another value.
     """
-    labels = torch.as_tensor(labels)
-    if labels.dim() != 2:
-        raise ValueError(f"conditional_probabilities: labels must be (n, A), got {list(labels.shape)}")
-    unknown = labels[(labels != 0) & (labels != 1) & (labels != -1)]
-    if len(unknown):
-        raise ValueError(
-            f"conditional_probabilities: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}"
-        )
+    labels = label_tensor("conditional_probabilities", labels)
     present, valid = (labels == 1).double(), (labels != -1).double()
     probabilities: Tensor = (present.T @ present) / (present.T @ valid).clamp_min(1)
     return probabilities

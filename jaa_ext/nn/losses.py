@@ -139,12 +139,7 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
     Raises:
         ValueError: labels that are not (n, A) or hold another value.
     """
-    labels = torch.as_tensor(labels)
-    if labels.dim() != 2:
-        raise ValueError(f"au_weights: labels must be (n, A), got {list(labels.shape)}")
-    unknown = labels[(labels != 0) & (labels != 1) & (labels != -1)]
-    if len(unknown):
-        raise ValueError(f"au_weights: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}")
+    labels = label_tensor("au_weights", labels)
     occurrences, valid = (labels == 1).sum(0), (labels != -1).sum(0)
     for i in (occurrences == 0).nonzero().flatten().tolist():
         number = None if aus is None else facs.au_number(aus[i])
@@ -153,6 +148,21 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
     inverse_rates = valid.clamp_min(1).double() / occurrences.clamp_min(1)
     weights: Tensor = len(inverse_rates) * inverse_rates / inverse_rates.sum()
     return weights.float()
+
+
+def label_tensor(where: str, labels: Any) -> Tensor:
+    """Labels as a tensor.
+
+    Raises:
+        ValueError: beginning with `where`, for labels that are not (n, A) or hold a value but 1, 0 and -1.
+    """
+    tensor: Tensor = torch.as_tensor(labels)
+    if tensor.dim() != 2:
+        raise ValueError(f"{where}: labels must be (n, A), got {list(tensor.shape)}")
+    unknown = tensor[(tensor != 0) & (tensor != 1) & (tensor != -1)]
+    if len(unknown):
+        raise ValueError(f"{where}: labels must be 1, 0 or -1 (missing), got {unknown[0].item():g}")
+    return tensor
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""Pictures: predictions over a photograph, attention maps, the course of a training.
-
-Colours are Okabe and Ito's, which colour-blind readers tell apart; nothing is said by colour alone.
-"""
+"""Pictures: predictions over a photograph, attention maps, the course of a training."""
 
 from __future__ import annotations
 
@@ -24,12 +21,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.atomic import replacing
 from jaa_ext.data.images import as_rgb
+from jaa_ext.figures import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, save_figure
 from jaa_ext.predict.predictor import FacePrediction
 
-ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
-INK, PALE = "#222222", "#E6E6E6"
 LINES = list(
     zip(
         (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, INK),
@@ -161,7 +156,7 @@ def attention_figure(
     )
     colours = ListedColormap(_overlay(np.full((256, 1), 0.5), np.linspace(0, 1, 256)))
     figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar_axes, label="attention weight")
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def training_figure(
@@ -227,7 +222,7 @@ def training_figure(
         else:
             axes.text(0.5, 0.5, "not evaluated", transform=axes.transAxes, ha="center", color=INK)
     figure.tight_layout(rect=(0, 0.06 if note else 0, 1, 1))
-    _save(figure, path, note)
+    save_figure(figure, path, note)
 
 
 def _draw_box(
@@ -348,11 +343,3 @@ def _plot(axes: Axes, i: int, epochs: Sequence[int], values: NDArray[np.float64]
             markersize=4,
             label=label,
         )
-
-
-def _save(figure: Figure, path: str | os.PathLike[str], note: str) -> None:
-    # About 13 characters to the inch.
-    text = "\n".join(textwrap.wrap(note, int(13 * figure.get_figwidth())))
-    figure.text(0.01, 0.01, text, color=VERMILION, weight="bold", size=9, va="bottom")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")

@@ -37,7 +37,7 @@ def with_intervals(predictions: Predictions) -> Scores:
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures in place of their files."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path, note: kept.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path, note: kept.append(figure))
     return kept
 
 

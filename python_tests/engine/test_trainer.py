@@ -26,7 +26,7 @@ from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.engine.trainer import Trainer
 from jaa_ext.facs import AURule
-from jaa_ext.models import load_model
+from jaa_ext.models import load_model, save_model
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -391,9 +391,27 @@ def test_training_starts_from_another_model(
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(Trainer, "_train_one_batch", failing)
         run(made, tmp_path / "two")
+    (tmp_path / "aside").write_bytes(source.read_bytes())
+    source.unlink()  # the checkpoint holds everything
     _, text = run(made, tmp_path / "two", resume=True)
+    (tmp_path / "aside").rename(source)
     assert "fresh" not in text  # what was taken is told once
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_the_note_of_the_weights_stays_with_what_is_made_of_them(
+    finished: tuple[Path, Scores, str], tmp_path: Path
+) -> None:
+    model = load_model(finished[0] / "model.safetensors")
+    source = tmp_path / "source.safetensors"
+    save_model(model, source, note="For non-commercial use.")
+    made = recipe(init=str(source), steps=[{"name": "one", "epochs": 1, "lr": 0.01}])
+    run(made, tmp_path / "run")
+    wanted = f"For non-commercial use. {DEMONSTRATION}"
+    assert load_model(tmp_path / "run" / "model.safetensors").note == wanted
+    source.unlink()
+    run(made, tmp_path / "run", resume=True)
+    assert load_model(tmp_path / "run" / "model.safetensors").note == wanted
 
 
 def test_a_model_that_is_missing_or_of_another_size(

@@ -1,0 +1,35 @@
+"""What all figures share: colours, and how they are written.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; nothing is said by colour alone.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+
+from matplotlib.figure import Figure
+
+from jaa_ext.atomic import replacing
+
+ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
+INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
+
+
+def note_height(figure: Figure, note: str) -> float:
+    """Share of the figure's height that a note at its foot takes; 0 for none."""
+    lines = len(_wrapped(figure, note))
+    return (0.22 * lines + 0.12) / figure.get_figheight() if lines else 0.0
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], note: str) -> None:
+    """Write a PNG file, whole or not at all, with a note at the figure's foot (see `note_height`)."""
+    text = "\n".join(_wrapped(figure, note))
+    figure.text(0.01, 0.01, text, color=VERMILION, weight="bold", size=9, va="bottom")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _wrapped(figure: Figure, note: str) -> list[str]:
+    # About 13 characters to the inch.
+    return textwrap.wrap(note, int(13 * figure.get_figwidth()))
