@@ -1,9 +1,15 @@
 """The README's code runs as it stands."""
 
 import re
+import shlex
 from pathlib import Path
 
 import torch
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from jaa_ext import cli
+from jaa_ext.engine import builtin_recipes
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -16,6 +22,34 @@ def test_code_examples_run() -> None:
         exec(block, names)
     assert names["net"][0].weight.grad.abs().sum() > 0
     assert names["output"].probabilities.shape == (2, 12)
+
+
+def test_every_recipe_stands_in_the_table_of_systems() -> None:
+    text = README.read_text(encoding="utf-8")
+    links = re.findall(r"\[`([a-z0-9-]+)`\]\((jaa_ext/recipes/\S+\.yaml)\)", text)
+    assert sorted(name for name, _ in links) == builtin_recipes()
+    for name, path in links:
+        assert Path(path).stem == name and (README.parent / path).is_file()
+
+
+def test_commands_are_those_there_are() -> None:
+    """Every `jaa` command line of the README and the documents parses: commands and options exist."""
+    pages = [README, *(README.parent / "docs").glob("*.md")]
+    lines = [
+        line for page in pages for line in re.findall(r"^jaa .*$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(lines) >= 10
+    for line in lines:
+        command, words = get_command(cli.app), shlex.split(line, comments=True)[1:]
+        while isinstance(command, TyperGroup):
+            command = command.commands[words.pop(0)]
+        command.make_context("jaa", words)  # raises for what it does not know
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (README, *(README.parent / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), (page.name, target)
 
 
 def test_pictures_are_there_and_small() -> None:

@@ -167,8 +167,11 @@ VARIANTS: dict[str, tuple[Callable[[Frozen], nn.Module], float, float]] = {
 }
 
 
-def second_step(frozen: Frozen, variant: Callable[[Frozen], nn.Module], rate: float, dice: float) -> Scores:
-    """Train a fresh join of local features and AU head as the trainer would, and test them."""
+def second_step(
+    frozen: Frozen, variant: Callable[[Frozen], nn.Module], rate: float, dice: float
+) -> Scores | None:
+    """Train a fresh join of local features and AU head as the trainer would, and test them; None if it
+    diverges."""
     torch.manual_seed(frozen.recipe.seed)
     join = variant(frozen)
     whole, local, _ = frozen.test[0]
@@ -185,7 +188,10 @@ def second_step(frozen: Frozen, variant: Callable[[Frozen], nn.Module], rate: fl
             lr = rate * learning_rate(step, epoch * len(batches) + place, len(batches))
             optimizer.param_groups[0]["lr"] = lr
             logits = head(torch.cat((whole, join(local)), 1))
-            criterion(JAAOutput(logits=logits), labels, labels)["total"].backward()
+            total = criterion(JAAOutput(logits=logits), labels, labels)["total"]
+            if not total.isfinite():
+                return None
+            total.backward()
             optimizer.step()
             optimizer.zero_grad()
     metrics = Metrics(frozen.aus)
@@ -196,20 +202,21 @@ def second_step(frozen: Frozen, variant: Callable[[Frozen], nn.Module], rate: fl
     return metrics.result()
 
 
-def table(title: str, scores: dict[str, list[Scores]]) -> ResultTable:
+def table(title: str, scores: dict[str, list[Scores | None]]) -> ResultTable:
     rows = []
     for name, of_seeds in scores.items():
-        f1 = [score.f1_mean for score in of_seeds]
-        abaw = mean([score.abaw_score for score in of_seeds])
-        rows.append((name, *map(percent_of_one, (*f1, mean(f1), abaw))))
+        f1 = [None if score is None else score.f1_mean for score in of_seeds]
+        abaw = [None if score is None else score.abaw_score for score in of_seeds]
+        means = [None if None in values else mean(values) for values in (f1, abaw)]
+        rows.append((name, *(percent_of_one(value) or "diverged" for value in (*f1, *means))))
     header = ("", *(f"F1, seed {seed}" for seed in SEEDS), "F1, mean", "ABAW score, mean")
     return ResultTable(title, header, tuple(rows))
 
 
 def main(out: Path) -> None:
     console = Console()
-    runs: dict[str, list[Scores]] = {name: [] for name in (FIRST, NO_GRAPH, GRAPH)}
-    variants: dict[str, list[Scores]] = {name: [] for name in VARIANTS}
+    runs: dict[str, list[Scores | None]] = {name: [] for name in (FIRST, NO_GRAPH, GRAPH)}
+    variants: dict[str, list[Scores | None]] = {name: [] for name in VARIANTS}
     for seed in SEEDS:
         for name, scores in runs.items():
             scores.append(trained(name, seed, out, console))
@@ -217,7 +224,8 @@ def main(out: Path) -> None:
         frozen = Frozen(load_model(first), recipe(GRAPH, seed, first))
         for name, variant in VARIANTS.items():
             variants[name].append(second_step(frozen, *variant))
-            console.print(f"{name}: F1 {percent_of_one(variants[name][-1].f1_mean)} %", highlight=False)
+            f1 = None if variants[name][-1] is None else variants[name][-1].f1_mean
+            console.print(f"{name}: F1 {percent_of_one(f1) or '-'} %", highlight=False)
     for name, made in (
         ("runs", table("Recipes, in percent", runs)),
         ("variants", table("Variants of the second step, in percent", variants)),
