@@ -34,7 +34,10 @@ Device = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
 RecipeName = Annotated[
     str,
-    typer.Argument(help="A YAML file, or a built-in recipe such as demo, paper, released or journal."),
+    typer.Argument(
+        help="A YAML file, or a built-in recipe such as demo, paper, released or journal; an unknown name "
+        "lists them all."
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -42,17 +45,22 @@ Data = Annotated[
         help='A folder of `jaa prepare`, or "synthetic" for drawn faces; in place of the recipe\'s.'
     ),
 ]
-Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested.")]
+Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested; the others train.")]
 Folds = Annotated[str | None, typer.Option(help="Folds to test, with commas between; all if not given.")]
 Init = Annotated[
     Path | None, typer.Option(help="A model file to start from, such as one for BP4D to train for DISFA.")
 ]
 Shrunk = Annotated[
     Literal["tiny", "small"] | None,
-    typer.Option(help="A smaller network on fewer drawn faces: tiny takes seconds, small minutes a run."),
+    typer.Option(
+        help="A smaller network and schedule, on drawn faces if --data names no others: "
+        "tiny takes seconds, small minutes a run."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the runs in the folder.")]
-Seed = Annotated[int | None, typer.Option(help="In place of the recipe's.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what --out holds; give the other options as before.")
+]
+Seed = Annotated[int | None, typer.Option(help="Random seed, in place of the recipe's.")]
 
 
 def main() -> None:
@@ -95,7 +103,7 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Train a model by a recipe."""
+    """Train a model by a recipe and test it after every epoch."""
     from jaa_ext.engine import train as run
 
     chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
@@ -129,8 +137,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Score a model: F1, accuracy, precision, recall, AUC, landmarks; with intervals, a figure for each
-    AU."""
+    """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures."""
     from jaa_ext.engine import evaluate as run
     from jaa_ext.engine.datasets import faces_to_test
     from jaa_ext.engine.recipe import load_recipe
@@ -159,7 +166,7 @@ def evaluate(
     _say_where(
         {
             out / "metrics.json": "the scores (metrics.csv likewise)",
-            out / "figures": "scores.png, and a figure for each AU",
+            **({} if scores.f1 is None else {out / "figures": "scores.png, and a figure for each AU"}),
             out / "predictions.csv": "labels, probabilities and landmarks of each face",
         }
     )
@@ -180,7 +187,7 @@ def crossval(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Train and test a recipe on each fold of its data, and print the papers' tables."""
+    """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables."""
     from jaa_ext.engine.crossval import cross_validate
 
     chosen = _recipe(recipe, data, budget, seed)
@@ -351,6 +358,8 @@ def _recipe(
     from jaa_ext.engine.recipe import load_recipe
 
     recipe = load_recipe(name)
+    if budget is not None and data is None and getattr(recipe.data, "folder", "") is None:
+        data = "synthetic"
     update: dict[str, Any] = {"data": choose_data(recipe.data, data, fold)}
     if seed is not None:
         update["seed"] = seed

@@ -157,7 +157,8 @@ def _prepare(
         out / "skipped.csv": "frames that are left out, and why",
     }.items():
         console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"Try next: jaa crossval {recipe} --data {out} --out cv", soft_wrap=True, highlight=False)
+    command = f"jaa crossval {recipe} --data {out} --out cv"
+    console.print(f"Try next: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -165,10 +165,12 @@ def test_the_authors_lists(jaa, releases, tmp_path: Path) -> None:
             (tmp_path / f"BP4D_part{part}_{what}.txt").write_text("\n".join(text) + "\n")
     prefixes = [tmp_path / f"BP4D_part{part}" for part in (1, 2, 3)]
     arguments = ("--images", tmp_path / "images", "--landmarks", "raw", "--size", 73, "--workers", 0)
-    printed = ok(jaa("prepare", "lists", *prefixes, *arguments, "--out", tmp_path / "faces"))
+    faces = tmp_path / "faces [red]"  # which is no colour to print in
+    printed = ok(jaa("prepare", "lists", *prefixes, *arguments, "--out", faces))
     assert "9 frames of 3 subjects kept" in printed
-    assert PreparedFaces(tmp_path / "faces").folds == ("BP4D_part1", "BP4D_part2", "BP4D_part3")
-    arguments = ("--data", tmp_path / "faces", "--fold", "BP4D_part2", "--out", tmp_path / "run")
+    assert f"Try next: jaa crossval paper --data {faces} --out cv" in printed
+    assert PreparedFaces(faces).folds == ("BP4D_part1", "BP4D_part2", "BP4D_part3")
+    arguments = ("--data", faces, "--fold", "BP4D_part2", "--out", tmp_path / "run")
     ok(jaa("train", "paper", *arguments, *TINY))
 
 
@@ -179,6 +181,14 @@ def test_ablate_prints_the_papers_tables(jaa, study: str, tables: tuple[str, ...
     for table in tables:
         assert (out / f"{table}.md").exists() and f"{table}.md" in printed
     assert "not for real use" in (out / f"{tables[0]}.md").read_text()
+
+
+def test_a_model_without_aus_has_no_figures(jaa, tmp_path: Path) -> None:
+    ok(jaa("train", "no-au", "--data", "synthetic", "--out", tmp_path / "run", *TINY))
+    model, out = tmp_path / "run" / "model.safetensors", tmp_path / "scores"
+    printed = ok(jaa("evaluate", model, "--recipe", tmp_path / "run" / "recipe.yaml", "--out", out))
+    assert "mean error" in printed and "F1" not in printed and "figures" not in printed
+    assert not (out / "figures").exists()
 
 
 def test_mistakes_are_one_sentence(jaa, released: Path, tmp_path: Path) -> None:

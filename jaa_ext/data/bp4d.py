@@ -146,7 +146,8 @@ def _image_roots(source: Path) -> list[Path]:
     for _ in range(SEARCH_DEPTH + 1):
         below = []
         for folder in level:
-            children = [child for child in sorted(folder.iterdir()) if child.is_dir()]
+            # Unlike iterdir, glob passes over a folder that may not be read, such as a disk's lost+found.
+            children = [child for child in sorted(folder.glob("*")) if child.is_dir()]
             if any(child.name in subjects for child in children):
                 roots.append(folder)
             below += [child for child in children if child.name not in subjects]

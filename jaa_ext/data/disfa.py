@@ -71,7 +71,7 @@ def read_disfa(source: Path) -> Release:
     )
     folds = {subject: fold for fold, subjects in DISFA_FOLDS.items() for subject in subjects}
     found = []
-    for folder in sorted(labels.glob("SN*")):
+    for folder in sorted(path for path in labels.glob("SN*") if path.is_dir()):
         subject = folder.name
         if subject not in folds:
             raise ReleaseError(f"{folder}: wanted one of the 27 subjects of DISFA, got {subject}")

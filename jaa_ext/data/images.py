@@ -48,12 +48,11 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         pixels = _decode(data, upright)
     if pixels is None:
         raise ImageError(f"{path}: is damaged, or not an image that OpenCV can read")
-    if pixels.ndim == 3:
-        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     try:
-        return as_rgb(pixels)
+        bgr = as_rgb(pixels)  # which treats all colours alike
     except (ValueError, TypeError) as error:
         raise ImageError(f"{path}: {error}") from None
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:

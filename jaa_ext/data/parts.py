@@ -6,6 +6,7 @@ import shutil
 import urllib.parse
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.atomic import replacing, sync
 from jaa_ext.data.faces import align_face
-from jaa_ext.data.images import ImageError, as_rgb, read_image
+from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.data.prepared import IMAGES
 from jaa_ext.data.release import MISSING, Frame, ReleaseError, Sequence, Skipped
 
@@ -86,8 +87,8 @@ class Preparer:
             ticked += step
         part = Part.of(faces, skipped, len(self.aus))
         # All together, before the part vouches for them: one by one each would wait for the disk.
-        for path in part.path.tolist():
-            sync(self.out / path)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda path: sync(self.out / path), part.path.tolist()))
         with replacing(part_file(self.out, sequence)) as temporary, temporary.open("wb") as file:
             np.savez(file, **part._asdict())
         tick(length - ticked)
@@ -100,7 +101,7 @@ class Preparer:
             )
         try:
             image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
-        except (ImageError, ValueError, TypeError):
+        except (ValueError, TypeError):
             missing = isinstance(frame.image, Path) and not frame.image.exists()
             return Skipped(frame.number, "the image is missing" if missing else "the image cannot be read")
         if self.size is None and image.shape[0] != image.shape[1]:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
 from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
 
 LABELS = {"1": 1, "0": 0, "": MISSING, "-1": MISSING, "9": MISSING}
+LABELS |= {f"{text}.0": label for text, label in LABELS.items() if text}
+"""pandas writes a column with missing labels as 1.0 and 0.0."""
 
 
 def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None) -> Release:
@@ -72,7 +75,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         sequence.images.append(folder / values["image"].replace("\\", "/"))
         sequence.labels.append([_label(values[name], name, where) for name in columns.aus])
         sequence.landmarks.append(
-            [values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [""] * len(LANDMARK_COLUMNS)
+            _landmarks([values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [], where)
         )
         if "frame" in values:
             sequence.number(values["frame"], where)
@@ -80,7 +83,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         name=path.stem,
         aus=tuple(columns.aus.values()),
         sequences=tuple(
-            sequence.files(path, subject, task, folds[subject][0])
+            sequence.files(subject, task, folds[subject][0])
             for (subject, task), sequence in sequences.items()
         ),
         source=f"{path.resolve()} on {folder.resolve()}",
@@ -101,7 +104,7 @@ class _Lines:
 
     lines: list[int] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
-    landmarks: list[list[str]] = field(default_factory=list)
+    landmarks: list[NDArray[np.float64]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
     numbers: dict[int, str] = field(default_factory=dict)
     """Where each frame number of the column was found; empty without the column."""
@@ -117,12 +120,7 @@ class _Lines:
             )
         self.numbers[int(text)] = where
 
-    def files(self, path: Path, subject: str, task: str, fold: str) -> ImageFiles:
-        landmarks = [
-            _landmarks(texts, f"{path}, line {line}")
-            for line, texts in zip(self.lines, self.landmarks, strict=True)
-        ]
-        points = np.array(landmarks, np.float64).reshape(-1, 2, facs.NUM_LANDMARKS)
+    def files(self, subject: str, task: str, fold: str) -> ImageFiles:
         return ImageFiles(
             name=f"{subject}/{task}" if task else subject,
             subject=subject,
@@ -130,7 +128,7 @@ class _Lines:
             fold=fold,
             numbers=tuple(self.numbers) or numbers_in_names(self.images) or tuple(self.lines),
             images=tuple(self.images),
-            landmarks=points.transpose(0, 2, 1),
+            landmarks=np.stack(self.landmarks),
             labels=np.array(self.labels, np.int8),
         )
 
@@ -139,9 +137,10 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and values of each line that is not empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, skipinitialspace=True)
             for row in reader:
-                if row:
+                # Spreadsheets write empty lines as commas.
+                if any(row):
                     yield reader.line_num, row
     except OSError as error:
         raise ReleaseError(f"{path}: cannot be read ({error.strerror})") from None
@@ -191,14 +190,14 @@ def _label(text: str, column: str, where: str) -> int:
     return LABELS[text]
 
 
-def _landmarks(texts: list[str], where: str) -> list[float]:
-    """98 numbers, all NaN where none is given."""
+def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:
+    """(49, 2), all NaN where none is given."""
     if not any(texts):
-        return [float("nan")] * len(texts)
+        return np.full((facs.NUM_LANDMARKS, 2), np.nan)
     numbers = []
     for name, text in zip(LANDMARK_COLUMNS, texts, strict=True):
         try:
             numbers.append(float(text))
         except ValueError:
             raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {text!r}") from None
-    return numbers
+    return np.array(numbers).reshape(2, facs.NUM_LANDMARKS).T

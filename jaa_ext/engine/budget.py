@@ -23,19 +23,24 @@ class Budget:
     batch_size: int
     epochs: float
     """Share of each step's epochs; at least one is left."""
-    lr: float
-    """Factor of the learning rates."""
+    decay_every: int
+    """Factor of the epochs between two decays of the rate."""
+    warmup: int
+    """Iterations over which a step's rate rises."""
 
 
 BUDGETS: dict[BudgetName, Budget] = {
     "tiny": Budget(
-        image_size=64, width=1, subjects=(4, 2), samples_per_subject=4, batch_size=8, epochs=0.1, lr=1
+        image_size=64, width=1, subjects=(4, 2), samples_per_subject=4, batch_size=8,
+        epochs=0.1, decay_every=1, warmup=0,
     ),
     "small": Budget(
-        image_size=64, width=4, subjects=(40, 20), samples_per_subject=30, batch_size=16, epochs=1, lr=4
+        image_size=64, width=4, subjects=(40, 20), samples_per_subject=40, batch_size=16,
+        epochs=1, decay_every=2, warmup=200,
     ),
-}
-"""tiny: seconds, for tests. small: minutes on two cores; its rate is higher since it has few iterations."""
+}  # fmt: skip
+"""tiny: seconds, for tests. small: minutes a run on two cores; it has a hundred iterations an epoch where the
+papers have ten thousand, so its rate rises gently and decays late."""
 
 
 def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
@@ -55,7 +60,11 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
         data = data.model_copy(update=sizes)
     steps = tuple(
         step.model_copy(
-            update={"epochs": max(1, round(small.epochs * step.epochs)), "lr": small.lr * step.lr}
+            update={
+                "epochs": max(1, round(small.epochs * step.epochs)),
+                "lr_decay_every": small.decay_every * step.lr_decay_every,
+                "warmup": small.warmup,
+            }
         )
         for step in recipe.steps
     )

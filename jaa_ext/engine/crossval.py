@@ -17,7 +17,7 @@ from jaa_ext.atomic import replacing
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
-from jaa_ext.engine.run import RunError, open_run
+from jaa_ext.engine.run import has_begun, open_run, require_no_run
 from jaa_ext.engine.tables import ResultTable, mean, percent, percent_of_one
 from jaa_ext.engine.trainer import train
 
@@ -123,7 +123,7 @@ class CrossValidation:
         if published is not None and what != "landmarks":
             others = published.others_f1 if what == "F1" else published.others_accuracy
             listed = ", ".join(f"{name} {value:.1f}" for name, value in others.items())
-            notes.append(f'"paper": JAA-Net on {published.title}; means of others there: {listed}.')
+            notes.append(f'"paper": JAA-Net on {published.title}; means of others: {listed}.')
         if what == "landmarks":
             notes.append(
                 "Mean error in percent of the distance between the eyes; a failure has more than 10 %."
@@ -167,8 +167,7 @@ def cross_validate(
     runs = {fold: out / f"fold-{fold}" for fold in chosen}
     if not resume:
         for folder in runs.values():
-            if (folder / "checkpoint.pt").exists():
-                raise RunError(f"{folder}: holds a run already; resume it, or give another folder")
+            require_no_run(folder)
     results = []
     for place, (fold, folder) in enumerate(runs.items(), 1):
         update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
@@ -185,8 +184,8 @@ def cross_validate(
 
 
 def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Console) -> FoldResult:
-    begun = (folder / "checkpoint.pt").exists()
-    if begun and (folder / "metrics.json").exists():
+    begun = has_begun(folder)
+    if begun and (folder / "metrics.csv").exists():  # which `train` writes last
         open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
     else:
         train(recipe, folder, resume=begun, device=device, console=console)

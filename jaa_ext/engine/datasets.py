@@ -20,7 +20,8 @@ TEST_FOLDS = ("validation", "test")
 """Folds of these names are for testing only; where there is none, each fold is tested, the rest train."""
 
 DEALT_FOLDS = ("1", "2", "3")
-"""The folds into which the subjects of a folder without folds are dealt, as many as the papers have."""
+"""The folds into which the subjects of drawn faces, or of a folder without folds, are dealt: as many as the
+papers have."""
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
@@ -60,7 +61,7 @@ class Synthetic(Section):
 
     def folds(self) -> tuple[str, ...]:
         """What `test_fold` can be."""
-        return ("1", "2", "3")
+        return DEALT_FOLDS
 
     def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
         """The training and the test set for a model."""

@@ -27,6 +27,7 @@ from torchmetrics.functional.classification import (
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import eye_distance
+from jaa_ext.engine.tables import mean
 from jaa_ext.facs import NUM_LANDMARKS
 
 FAILURE = 10.0
@@ -209,6 +210,7 @@ class Scores:
             positives, valid = self.of("positives", i)[0], self.of("valid", i)[0]
             present = _percent(positives / valid if positives is not None and valid else None)
             table.add_row(str(au), present, *(_percent(*self.of(name, i)) for name in OF_EACH_AU))
+        table.show_header = bool(self._scored_aus())
         if self._scored_aus():
             table.add_section()
             table.add_row("mean", "", *(_percent(*self.of(f"{name}_mean")) for name in OF_EACH_AU))
@@ -365,7 +367,7 @@ def score(predictions: Predictions) -> Scores:
         positives = tuple((labels == 1).sum(0).tolist())
         valid = tuple((labels >= 0).sum(0).tolist())
     of_aus: dict[str, Any] = {name: per_au.get(name) for name in OF_EACH_AU}
-    of_aus |= {f"{name}_mean": _mean(per_au.get(name)) for name in OF_EACH_AU}
+    of_aus |= {f"{name}_mean": mean(per_au.get(name) or ()) for name in OF_EACH_AU}
     errors, subjects = predictions.errors, predictions.subjects
     return Scores(
         aus=predictions.aus,
@@ -419,11 +421,6 @@ def _au_scores(probabilities: Tensor, labels: Tensor) -> tuple[dict[str, PerAU],
 def _auc(probabilities: Tensor, labels: Tensor) -> float | None:
     positives = int(labels.sum())
     return float(binary_auroc(probabilities, labels)) if 0 < positives < len(labels) else None
-
-
-def _mean(values: PerAU | None) -> float | None:
-    known = [value for value in values or () if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _percent(

@@ -27,14 +27,12 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     Raises:
         RunError: otherwise.
     """
-    begun = (out / "checkpoint.pt").exists()
     if not resume:
-        if begun:
-            raise RunError(f"{out}: holds a run already; resume it, or give another folder")
+        require_no_run(out)
         with replacing(out / "recipe.yaml") as temporary:
             temporary.write_text(recipe.to_yaml())
         return
-    if not begun:
+    if not has_begun(out):
         raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
     former = load_recipe(out / "recipe.yaml")
     if former != recipe:
@@ -42,6 +40,17 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
             f"{out}: was begun by another recipe ({difference(former, recipe)}); "
             "resume it by its own, recipe.yaml, or give another folder"
         )
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a folder holds a run that can be resumed."""
+    return (out / "checkpoint.pt").exists()
+
+
+def require_no_run(out: Path) -> None:
+    """Raise a `RunError` if a folder holds a run."""
+    if has_begun(out):
+        raise RunError(f"{out}: holds a run already; resume it, or give another folder")
 
 
 class Log:

@@ -70,7 +70,7 @@ def train(
     Writes into `out`: recipe.yaml; checkpoint.pt; losses.csv, the terms of each iteration; history.json, a
     list with each epoch's mean losses, last learning rate and scores; predictions.csv, of the test set after
     the last epoch so far (see `evaluate`); tensorboard/; and in the end model.safetensors, metrics.json and
-    metrics.csv. A finished run that is resumed writes these three again.
+    metrics.csv, in this order. A finished run that is resumed writes these three again.
 
     Args:
         recipe: see `load_recipe`.
@@ -79,7 +79,7 @@ def train(
             interrupted.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".
         seed: in place of the recipe's.
-        datasets: training and test set in place of the recipe's, such as the folds of a cross validation.
+        datasets: training and test set in place of the recipe's; they share no subject.
         console: where progress goes; one line an epoch if that is no terminal.
 
     Returns:

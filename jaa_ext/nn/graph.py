@@ -61,7 +61,11 @@ class AUGraph(nn.Module):
 
     @torch.no_grad()
     def set_adjacency(self, adjacency: Tensor) -> None:
-        """Take another adjacency for as many AUs."""
+        """Take another adjacency for as many AUs, (A, A) of 0 and 1.
+
+        Raises:
+            ValueError: another shape, or other values.
+        """
         size = len(self.adjacency)
         if adjacency.shape != (size, size):
             raise ValueError(f"AUGraph: adjacency must be ({size}, {size}), got {list(adjacency.shape)}")

@@ -58,7 +58,7 @@ class SoftmaxDiceLoss(nn.Module):
 class AlignmentLoss(nn.Module):
     """E_align (Eq. 2): squared landmark errors over 2 d^2, summed over landmarks, averaged over the batch.
 
-    d is the `jaa_ext.data.eye_distance` of the true landmarks.
+    d is the `jaa_ext.facs.eye_distance` of the true landmarks.
 
     Shape:
         landmarks and target (N, 49, 2) in pixels -> scalar. Half types compute in float32.

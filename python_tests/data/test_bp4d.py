@@ -1,4 +1,5 @@
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -172,6 +173,34 @@ def test_files_that_are_no_part_of_the_release_are_passed_over(releases, tmp_pat
     ):
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
     check(read(tmp_path), made["F001/T1"], tmp_path)
+
+
+def test_lines_may_end_as_in_windows_and_be_out_of_order(releases, tmp_path):
+    made = releases.make_bp4d(tmp_path)["F001/T1"]
+    header, *lines = (tmp_path / CODES).read_text().splitlines()
+    text = "\r\n".join([header, *reversed(lines)]).replace(",", ", ")
+    (tmp_path / CODES).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    for path in (tmp_path / IMAGES).iterdir():
+        path.rename(path.with_suffix(".JPG"))
+    check(read(tmp_path), dict(reversed(made.items())), tmp_path)
+
+
+def test_folders_that_may_not_be_read_are_passed_over(releases, tmp_path, monkeypatch):
+    made = releases.make_bp4d(tmp_path, subjects=["F001"])["F001/T1"]
+    (tmp_path / "lost+found").mkdir()
+
+    def refusing(call):
+        def refused(path=".", *args):
+            if "lost+found" in str(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *args)
+
+        return refused
+
+    # To the administrator, who may run this, no folder is closed.
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    check(read(tmp_path), made, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,18 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
         assert list(frames) == [1, 2, 3]
 
 
+def test_files_that_are_no_part_of_the_release_are_passed_over(releases, tmp_path):
+    made = releases.make_disfa(tmp_path, ["SN001"])
+    for name in (
+        "ActionUnit_Labels/SN003.zip",
+        "ActionUnit_Labels/.DS_Store",
+        f"{POINTS}/._SN001_0000_lm.mat",
+        f"{POINTS}/Thumbs.db",
+    ):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    check(read(tmp_path), made["SN001"])
+
+
 def test_an_intensity_of_2_and_more_means_present(releases, tmp_path):
     releases.make_disfa(tmp_path, ["SN001"], frames=6)
     (tmp_path / LABELS.format(9)).write_text("".join(f"{k + 1},{k}\r\n" for k in range(6)))
@@ -132,6 +144,14 @@ def test_a_frame_without_a_label_is_skipped(releases, tmp_path):
     frames = read(tmp_path)
     assert [frames.pop(number) for number in (2, 4)] == [Skipped(2, "no label"), Skipped(4, "no label")]
     check(frames, {number: made[number] for number in (1, 3)})
+
+
+def test_a_video_may_be_longer_than_its_labels(releases, tmp_path):
+    made = releases.make_disfa(tmp_path, ["SN001"])["SN001"]
+    releases.write_video(tmp_path / VIDEO, [made[number].picture for number in (1, 2, 3, 3)])
+    frames = read(tmp_path)
+    assert frames.pop(4) == Skipped(4, "no label")
+    check(frames, made)
 
 
 def test_a_video_may_be_shorter_than_its_labels(releases, tmp_path):

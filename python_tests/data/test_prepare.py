@@ -20,7 +20,7 @@ from rich.console import Console
 from skimage import data
 
 from jaa_ext import facs
-from jaa_ext.data import PreparedFaces, Release, ReleaseError, align_face, prepare
+from jaa_ext.data import PreparedFaces, Release, ReleaseError, align_face, parts, prepare
 from jaa_ext.data.prepared import FolderError
 from jaa_ext.data.release import Frame, ImageFiles, Skipped
 from jaa_ext.predict import DetectedFace, FaceDetector
@@ -195,6 +195,16 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
     assert list(report.skipped.items())[:2] == [("dropped by the reader", 2), ("the image cannot be read", 2)]
     (only,) = PreparedFaces(tmp_path / "out")
     assert only.id == "A/6" and only.labels.tolist() == [1, 1]
+
+
+def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, photograph, monkeypatch):
+    def fails(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(parts, "sync", fails)
+    with pytest.raises(OSError, match=r"No space left on device: .*3\.png"):
+        run(small(photograph), tmp_path / "out")
+    assert list((tmp_path / "out" / "parts").iterdir()) == []
 
 
 def test_decoded_pictures_of_a_video(tmp_path, astronaut):
@@ -489,6 +499,14 @@ def alive(pid):
         return False
 
 
+def wait_for_the_end_of(children):
+    """Python's own helper process, which clears up shared memory, ends a moment after its parent."""
+    end = time.monotonic() + 20
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < end, "processes outlive the one that began them"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_goes_on(tmp_path, photograph, workers):
     running = Running(tmp_path, photograph, workers)
@@ -503,10 +521,7 @@ def test_a_killed_run_goes_on(tmp_path, photograph, workers):
     )
     with pytest.raises(FolderError, match="out: its preparation is not finished"):
         PreparedFaces(out)
-    end = time.monotonic() + 20
-    while any(alive(pid) for pid in children):
-        assert time.monotonic() < end, "workers outlive the process that was killed"
-        time.sleep(0.05)
+    wait_for_the_end_of(children)
 
     console = quiet()
     image = out / "images" / "F001" / "T1" / "3.png"
@@ -525,7 +540,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path, photograph):
     said, errors = running.process.communicate(timeout=60)
     assert running.process.returncode == 130 and errors == ""
     assert "interrupted; the same command goes on" in said
-    assert not any(alive(pid) for pid in children)
+    wait_for_the_end_of(children)
     run(small(photograph), tmp_path / "out")
     run(small(photograph), tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -56,6 +56,14 @@ def test_the_least(table, tmp_path):
     assert frame.image == tmp_path / "photos" / "frame_0012.png"
 
 
+def test_files_of_spreadsheets_and_pandas(tmp_path):
+    text = '\ufeffimage, subject, AU1, AU4\r\n1.png, "A, B", 1.0, 0.0\r\n,,,\r\n2.png, "A, B", , -1.0'
+    (tmp_path / "mine.csv").write_bytes(text.encode())
+    (sequence,) = read_table(tmp_path / "mine.csv").sequences
+    assert sequence.subject == "A, B"
+    assert [(f.number, f.labels) for f in sequence.read()] == [(1, (1, 0)), (2, (-1, -1))]
+
+
 def test_where_the_names_number_no_frames_the_lines_do(table):
     path = table(
         ["image", "subject", "AU4"],
@@ -92,6 +100,8 @@ def test_columns_that_do_not_fit(table, header, message):
     [
         (["b.png", "A", "1", "2", "f", "9"], "wanted 5 values, as in the header, got 6"),
         (["b.png", "A", "yes", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got 'yes'"),
+        (["b.png", "A", "1.5", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '1.5'"),
+        (["b.png", "A", ".0", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '.0'"),
         (["b.png", "A", "1", "2.5", "f"], "wanted a whole number of at least 0 in column 'frame', got '2.5'"),
         (
             ["b.png", "A", "1", "01", "f"],

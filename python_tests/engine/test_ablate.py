@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_table_3(eccv: Finished) -> None:
         mean = metrics(eccv.out, recipes[name])["f1_mean"]
         assert row["ours, last epoch"] == f"{100 * mean:.1f}"
         assert float(row["ours, best epoch"]) >= float(row["ours, last epoch"])
+    assert "on the very faces it is tested on" in (eccv.out / "table3.md").read_text()
 
 
 def test_table_4(eccv: Finished) -> None:
@@ -159,6 +161,17 @@ def test_table_1_of_abaw(abaw: Finished) -> None:
             scores = metrics(abaw.out, row.recipe)
             f1, accuracy = scores["f1_mean"], scores["accuracy_total"]
             assert ours == [f"{100 * v:.1f}" for v in (f1, accuracy, (f1 + accuracy) / 2)]
+
+
+def test_tables_fit_into_a_terminal_of_80_columns(eccv: Finished, abaw: Finished) -> None:
+    """Every row on one line."""
+    for finished in (eccv, abaw):
+        for table in finished.comparison.tables().values():
+            text = io.StringIO()
+            table.show(Console(file=text, width=80))
+            shown = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+            for row in table.rows:
+                assert " ".join(cell for cell in row if cell) in shown
 
 
 def test_the_second_step_goes_on_from_the_first(abaw: Finished) -> None:
@@ -247,6 +260,22 @@ def test_an_interrupted_study_goes_on(
     assert contents(tmp_path / "abaw-1", runs=True) == first
     assert comparison.tables() == abaw.comparison.tables()
     assert (tmp_path / "ablation.json").read_bytes() == (abaw.out / "ablation.json").read_bytes()
+
+
+def test_a_study_that_was_moved_goes_on(abaw: Finished, tmp_path: Path) -> None:
+    """Its second steps know their first ones by paths that are no more."""
+    moved = tmp_path / "moved"
+    shutil.copytree(abaw.out, moved)
+    shutil.rmtree(moved / "abaw-2" / "fold-2")
+    (moved / "abaw-2-no-graph" / "fold-2" / "metrics.csv").unlink()
+    comparison = run("abaw", moved, resume=True)
+    assert comparison.tables() == abaw.comparison.tables()
+    for name in ("abaw-1", "abaw-2", "abaw-2-no-graph"):
+        file = Path(name, "fold-2", "model.safetensors")
+        assert (moved / file).read_bytes() == (abaw.out / file).read_bytes()
+    first = Path("abaw-1", "fold-2", "model.safetensors")
+    for name, out in (("abaw-2", moved), ("abaw-2-no-graph", abaw.out)):
+        assert load_recipe(moved / name / "fold-2" / "recipe.yaml").init == str(out / first)
 
 
 def test_another_recipe_is_refused(abaw: Finished) -> None:

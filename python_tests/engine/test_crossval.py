@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -216,6 +217,18 @@ def test_an_interrupted_cross_validation_goes_on(
         assert (tmp_path / name).read_bytes() == (finished.out / name).read_bytes(), name
 
 
+def test_a_fold_killed_between_its_last_two_files_gets_the_last_one(
+    finished: Finished, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.out, tmp_path / "killed")
+    (tmp_path / "killed" / "fold-2" / "metrics.csv").unlink()
+    result, _ = run(recipe(), tmp_path / "killed", resume=True)
+    assert result == finished.result
+    for name in ("metrics.csv", "model.safetensors"):
+        made, wanted = ((out / "fold-2" / name).read_bytes() for out in (tmp_path / "killed", finished.out))
+        assert made == wanted, name
+
+
 def test_a_fold_that_was_not_begun_is_begun_by_resume(tmp_path: Path, finished: Finished) -> None:
     result, _ = run(recipe(), tmp_path, folds=["2"], resume=True)
     assert result.folds[0] == finished.result.folds[1]
@@ -295,6 +308,7 @@ def finish(made: Recipe, out: Path, histories: dict[str, list[Scores]]) -> None:
         (folder / "recipe.yaml").write_text(made.model_copy(update={"data": data}).to_yaml())
         (folder / "checkpoint.pt").touch()
         epochs[-1].to_json(folder / "metrics.json")
+        epochs[-1].to_csv(folder / "metrics.csv")
         history = [{"epoch": i, "scores": s.to_dict()} for i, s in enumerate(epochs, 1)]
         (folder / "history.json").write_text(json.dumps(history))
 
