@@ -1,8 +1,17 @@
-"""The word for a device, as users give it."""
+"""What computes: the word for a device, as users give it, and the number of processors."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+
+def processors() -> int:
+    """Those that this process may use, which on a cluster are often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -1,9 +1,11 @@
-"""The words for devices."""
+"""The words for devices, and how many processors there are."""
+
+import os
 
 import pytest
 import torch
 
-from jaa_ext.device import resolve_device
+from jaa_ext.device import processors, resolve_device
 
 
 def test_the_first_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +25,11 @@ def test_other_words_and_missing_gpus_are_refused(monkeypatch: pytest.MonkeyPatc
             resolve_device(word)
     with pytest.raises(ValueError, match='device "cuda:2" is not there: CUDA devices found: 2'):
         resolve_device("cuda:2")
+
+
+def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert processors() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert processors() == 1

@@ -62,6 +62,7 @@ from jaa_ext.data.prepared import (
 )
 from jaa_ext.data.release import MISSING, Release, ReleaseError, Sequence
 from jaa_ext.data.report import Report
+from jaa_ext.device import processors
 
 
 def prepare(
@@ -235,7 +236,7 @@ def _work(work: Preparer, release: Release, workers: int | None, console: Consol
     if done:
         _say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
     total = sum(lengths.values())
-    processes = min(len(todo), os.cpu_count() or 1 if workers is None else workers)
+    processes = min(len(todo), processors() if workers is None else workers)
     with _bar(console) as bar:
         before = total - sum(lengths[sequence.name] for sequence in todo)
         frames = bar.add_task(release.name, total=total, completed=before)

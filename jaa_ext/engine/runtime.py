@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from jaa_ext.device import resolve_device
+from jaa_ext.device import processors, resolve_device
 
 
 def make_fabric(device: str, precision: Any) -> Fabric:
@@ -30,7 +30,7 @@ def reading_workers(workers: int | None, device: torch.device) -> int:
     """Processes that read images. None: with a GPU one for each processor, up to 16; else 0."""
     if workers is not None:
         return workers
-    return min(16, os.cpu_count() or 1) if device.type == "cuda" else 0
+    return min(16, processors()) if device.type == "cuda" else 0
 
 
 def keep_freed_memory() -> None:

@@ -156,6 +156,13 @@ def draw(
     return faces
 
 
+def edit(path: Path, line: int, text: str | None) -> None:
+    """Replace a line of a file, counted from 1; None leaves it out."""
+    lines = path.read_text().splitlines()
+    lines[line - 1 : line] = [] if text is None else [text]
+    path.write_text("\n".join(lines))
+
+
 def write_image(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), picture[..., ::-1])

@@ -18,13 +18,6 @@ def read(folder, name="video1", images=None):
     return {item.number: item for item in sequence.read()}
 
 
-def edit(path, line, text):
-    """Replace a line, counted from 1."""
-    lines = path.read_text().splitlines()
-    lines[line - 1] = text
-    path.write_text("\n".join(lines))
-
-
 def check(frames, contents):
     """Every frame as it was made, and no other."""
     assert list(frames) == list(contents)
@@ -88,7 +81,7 @@ def test_images_may_lie_elsewhere(releases, tmp_path):
 def test_frames_without_an_image_or_a_valid_label_are_skipped(releases, tmp_path):
     made = releases.make_affwild2(tmp_path, frames=4)["video1"]
     (tmp_path / IMAGES / "00002.jpg").unlink()
-    edit(tmp_path / LABELS, 4, ",".join(["-1"] * 12))
+    releases.edit(tmp_path / LABELS, 4, ",".join(["-1"] * 12))
     frames = read(tmp_path)
     assert frames.pop(2) == Skipped(2, "no face: no image")
     assert frames.pop(3) == Skipped(3, "no valid label")
@@ -97,7 +90,7 @@ def test_frames_without_an_image_or_a_valid_label_are_skipped(releases, tmp_path
 
 def test_single_labels_may_be_missing(releases, tmp_path):
     releases.make_affwild2(tmp_path)
-    edit(tmp_path / LABELS, 3, "0,1,-1,0,0,0,0,0,0,0,0,1")
+    releases.edit(tmp_path / LABELS, 3, "0,1,-1,0,0,0,0,0,0,0,0,1")
     assert read(tmp_path)[2].labels == (0, 1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 1)
 
 
@@ -120,7 +113,7 @@ def test_lengths_of_long_files_are_estimated(releases, tmp_path):
 )
 def test_a_bad_line_is_named(releases, tmp_path, line, text, message):
     releases.make_affwild2(tmp_path)
-    edit(tmp_path / LABELS, line, text)
+    releases.edit(tmp_path / LABELS, line, text)
     with pytest.raises(ReleaseError) as error:
         read(tmp_path)
     assert str(error.value) == f"{tmp_path / LABELS}, {message}"

@@ -23,13 +23,6 @@ def read(folder, name="F001/T1"):
     return {item.number: item for item in sequence.read()}
 
 
-def edit(path, line, text):
-    """Replace a line, counted from 1."""
-    lines = path.read_text().splitlines()
-    lines[line - 1] = text
-    path.write_text("\n".join(lines))
-
-
 def check(frames, contents, folder):
     """Every frame as it was made, and no other."""
     assert list(frames) == list(contents)
@@ -145,7 +138,7 @@ def test_a_code_of_9_is_a_missing_label(releases, tmp_path):
     header, line = (tmp_path / CODES).read_text().splitlines()[:2]
     cells = line.split(",")
     cells[header.split(",").index("14")] = "9"
-    edit(tmp_path / CODES, 2, " , ".join(cells))
+    releases.edit(tmp_path / CODES, 2, " , ".join(cells))
     expected = list(made[197].labels)
     expected[facs.BP4D_AUS.index(14)] = -1
     frames = read(tmp_path)
@@ -215,7 +208,7 @@ def test_folders_that_may_not_be_read_are_passed_over(releases, tmp_path, monkey
 )
 def test_a_bad_line_is_named(releases, tmp_path, line, text, message):
     releases.make_bp4d(tmp_path)
-    edit(tmp_path / CODES, line, text)
+    releases.edit(tmp_path / CODES, line, text)
     with pytest.raises(ReleaseError) as error:
         read(tmp_path)
     assert str(error.value) == f"{tmp_path / CODES}, {message}"

@@ -20,13 +20,6 @@ def read(folder, name="SN001"):
     return {item.number: item for item in sequence.read()}
 
 
-def edit(path, line, text):
-    """Replace a line, counted from 1; None leaves it out."""
-    lines = path.read_text().splitlines()
-    lines[line - 1 : line] = [] if text is None else [text]
-    path.write_text("\n".join(lines))
-
-
 def check(frames, contents):
     """Every frame as it was made, and no other."""
     assert list(frames) == list(contents)
@@ -107,7 +100,7 @@ def test_plain_landmark_names_count_from_0_or_1(releases, tmp_path, first):
 def test_plain_landmark_names_with_a_0_count_from_0_whatever_the_last_label(releases, tmp_path):
     made = releases.make_disfa(tmp_path, ["SN001"], frames=4, plain_names=["SN001"])["SN001"]
     for au in facs.DISFA_AUS:
-        edit(tmp_path / LABELS.format(au), 4, None)
+        releases.edit(tmp_path / LABELS.format(au), 4, None)
     frames = read(tmp_path)
     assert frames.pop(4) == Skipped(4, "no label")
     check(frames, {number: made[number] for number in (1, 2, 3)})
@@ -138,9 +131,9 @@ def test_excluded_frames_are_skipped_and_the_video_goes_on(releases, tmp_path, m
 
 def test_a_frame_without_a_label_is_skipped(releases, tmp_path):
     made = releases.make_disfa(tmp_path, ["SN001"], frames=4)["SN001"]
-    edit(tmp_path / LABELS.format(6), 2, None)
+    releases.edit(tmp_path / LABELS.format(6), 2, None)
     for au in facs.DISFA_AUS:
-        edit(tmp_path / LABELS.format(au), 3 if au == 6 else 4, None)
+        releases.edit(tmp_path / LABELS.format(au), 3 if au == 6 else 4, None)
     frames = read(tmp_path)
     assert [frames.pop(number) for number in (2, 4)] == [Skipped(2, "no label"), Skipped(4, "no label")]
     check(frames, {number: made[number] for number in (1, 3)})
@@ -177,7 +170,7 @@ def test_a_video_may_be_shorter_than_its_labels(releases, tmp_path):
 def test_a_bad_line_is_named(releases, tmp_path, line, text, message):
     releases.make_disfa(tmp_path, ["SN001"])
     path = tmp_path / LABELS.format(12)
-    edit(path, line, text)
+    releases.edit(path, line, text)
     with pytest.raises(ReleaseError) as error:
         read(tmp_path)
     assert str(error.value) == f"{path}, {message}"
