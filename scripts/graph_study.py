@@ -92,21 +92,22 @@ class Frozen:
 
 
 class Mixed(AUGraph):
-    """A graph with a G of its own."""
+    """A graph with a G of its own, and a nonlinearity after its last layer."""
 
-    def __init__(self, size: int, widths: tuple[int, ...], mix: Tensor, activation: Callable) -> None:
+    def __init__(self, size: int, widths: tuple[int, ...], mix: Tensor, last: Callable) -> None:
         super().__init__(size, widths, len(mix))
-        self.mix, self.activation = mix, activation
+        self.mix, self.last = mix, last
+
+    def normalized_adjacency(self) -> Tensor:
+        return self.mix
 
     def forward(self, features: Tensor) -> Tensor:
-        for layer in self.layers:
-            features = self.activation(self.mix @ layer(features))
-        return features
+        return self.last(super().forward(features))
 
 
 def shares(adjacency: Tensor, share: float = 0.2) -> Tensor:
     """Neighbours by their share, the rest an AU's own."""
-    return AUGraph(1, (1,), adjacency, neighbours=share)._shares()
+    return AUGraph(1, (1,), adjacency, neighbours=share).normalized_adjacency()
 
 
 def row_mean(adjacency: Tensor) -> Tensor:
@@ -121,18 +122,19 @@ def symmetric(adjacency: Tensor) -> Tensor:
     return scale[:, None] * both * scale
 
 
+LINEAR = nn.Identity()
+
+
 def graph(
     frozen: Frozen,
     mix: Callable[[Tensor], Tensor] = shares,
     *,
     threshold: float = 0.4,
     widths: tuple[int, ...] = (256,),
-    activation: Callable[[Tensor], Tensor] = F.relu,
+    last: Callable[[Tensor], Tensor] = LINEAR,
 ) -> nn.Module:
     size = frozen.test[0][1].shape[2]
-    return nn.Sequential(
-        Mixed(size, widths, mix(au_adjacency(frozen.labels, threshold)), activation), nn.Flatten()
-    )
+    return nn.Sequential(Mixed(size, widths, mix(au_adjacency(frozen.labels, threshold)), last), nn.Flatten())
 
 
 class Average(nn.Module):
@@ -158,8 +160,8 @@ VARIANTS: dict[str, tuple[Callable[[Frozen], nn.Module], float, float]] = {
     "one layer of 512": (partial(graph, widths=(512,)), 1, 1),
     "two layers of 128": (partial(graph, widths=(128, 128)), 1, 1),
     "two layers of 256": (partial(graph, widths=(256, 256)), 1, 1),
-    "leaky ReLU": (partial(graph, activation=partial(F.leaky_relu, negative_slope=0.2)), 1, 1),
-    "no nonlinearity": (partial(graph, activation=lambda x: x), 1, 1),
+    "ReLU after the layer": (partial(graph, last=F.relu), 1, 1),
+    "leaky ReLU after the layer": (partial(graph, last=partial(F.leaky_relu, negative_slope=0.2)), 1, 1),
     "half the rate": (graph, 0.5, 1),
     "twice the rate": (graph, 2, 1),
     "lambda2 = 0.5": (graph, 1, 0.5),

@@ -14,7 +14,7 @@ from jaa_ext.nn.losses import label_tensor
 
 
 class AUGraph(nn.Module):
-    """Graph convolutions over AUs: ``Z' = relu(G Z W)`` a layer (Eq. 3).
+    """Graph convolutions over AUs, ``Z' = G Z W`` (Eq. 3), with ReLU between two layers.
 
     AU i keeps the share 1 - p of itself and takes the share p as the mean over the AUs that it listens to, so
     the rows of G sum to 1 and keep the adjacency's direction; one that listens to none keeps all. The paper
@@ -73,19 +73,19 @@ class AUGraph(nn.Module):
             raise ValueError("AUGraph: adjacency must hold 0 and 1 only")
         self.adjacency.copy_(adjacency)
 
-    def forward(self, features: Tensor) -> Tensor:
-        graph = self._shares().to(features.dtype)
-        for layer in self.layers:
-            features = F.relu(graph @ layer(features))
-        return features
-
-    def _shares(self) -> Tensor:
+    def normalized_adjacency(self) -> Tensor:
         """G, (A, A)."""
         itself = torch.eye(len(self.adjacency), device=self.adjacency.device, dtype=self.adjacency.dtype)
         others = self.adjacency * (1 - itself)
         count = others.sum(1, keepdim=True)
         share = self.neighbours * (count > 0)
         return share * others / count.clamp_min(1) + (1 - share) * itself
+
+    def forward(self, features: Tensor) -> Tensor:
+        graph = self.normalized_adjacency().to(features.dtype)
+        for place, layer in enumerate(self.layers):
+            features = graph @ layer(F.relu(features) if place else features)
+        return features
 
     def extra_repr(self) -> str:
         text = f"neighbours={self.neighbours}"

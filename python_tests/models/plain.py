@@ -220,5 +220,6 @@ class PlainGraph(Plain):
                 for i in aus
             ]
             nodes = [node @ weight.T for node in nodes]
-            nodes = [node * (node > 0) for node in nodes]
+            if k + 1 < len(self.config.graph_widths):
+                nodes = [node * (node > 0) for node in nodes]
         return torch.cat(nodes, 1)
