@@ -18,7 +18,7 @@ from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
 from jaa_ext.engine.run import has_begun, open_run, require_no_run
-from jaa_ext.engine.tables import ResultTable, mean, percent, percent_of_one
+from jaa_ext.engine.tables import ResultTable, mean, percent
 from jaa_ext.engine.trainer import train
 
 
@@ -76,35 +76,33 @@ class CrossValidation:
         The columns: the published figure, each fold and their mean after the last epoch, and the mean of each
         fold's best epoch.
         """
-        published = BY_AUS.get(self.aus)
         tables = {}
         for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
             if self.folds[0].last.f1 is None:
                 continue
-            rows = []
-            for i, au in enumerate(self.aus):
-                of_au = partial(_of_au, score=score, place=i)
-                rows.append(self._row(str(au), None if published is None else of_au(published), of_au))
-            mean_of = attrgetter(f"{score}_mean")
-            rows.append(self._row("Avg", None if published is None else mean_of(published), mean_of))
+            rows = [
+                self._row(str(au), partial(_of_au, score=score, place=i), 100, 1)
+                for i, au in enumerate(self.aus)
+            ]
+            rows.append(self._row("Avg", attrgetter(f"{score}_mean"), 100, 1))
             tables[score] = self._table(word, rows)
         if self.folds[0].last.mean_error is not None:
             rows = [
-                self._row("mean error", None, attrgetter("mean_error"), partial(percent, digits=2)),
-                self._row("failures", None, attrgetter("failure_rate"), partial(percent, digits=2)),
+                self._row("mean error", attrgetter("mean_error"), 1, 2),
+                self._row("failures", attrgetter("failure_rate"), 1, 2),
             ]
             tables["landmarks"] = self._table("landmarks", rows)
         return tables
 
     def _row(
-        self,
-        name: str,
-        paper: float | None,
-        score: Callable[[Scores], float | None],
-        text: Callable[[float | None], str] = percent_of_one,
+        self, name: str, score: Callable[[Any], float | None], factor: float, digits: int
     ) -> tuple[str, ...]:
+        """A score of the published table, which is in percent, and of the folds, times a factor."""
+        published = BY_AUS.get(self.aus)
+        paper = None if published is None else score(published)
         last, best = ([score(getattr(fold, runs)) for fold in self.folds] for runs in ("last", "best"))
-        return (name, percent(paper), *map(text, (*last, mean(last), mean(best))))
+        figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
+        return (name, *(percent(value, digits) for value in (paper, *figures)))
 
     def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
         folds = (f"fold {fold.fold}" for fold in self.folds)
@@ -125,6 +123,8 @@ class CrossValidation:
             listed = ", ".join(f"{name} {value:.1f}" for name, value in others.items())
             notes.append(f'"paper": JAA-Net on {published.title}; means of others: {listed}.')
         if what == "landmarks":
+            if published is not None and published.mean_error is not None:
+                notes.append('"paper": JAA-Net on BP4D (ECCV 2018, Table 4).')
             notes.append(
                 "Mean error in percent of the distance between the eyes; a failure has more than 10 %."
             )

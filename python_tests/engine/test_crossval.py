@@ -409,7 +409,10 @@ def test_published_figures_stand_beside_ours() -> None:
         assert any(title in note and other in note for note in tables["f1"].notes)
         assert not any(other in note for note in tables["accuracy"].notes)
         assert all(table.notes[-1] == "For tests." for table in tables.values())
-        assert [row[1] for row in tables["landmarks"].rows] == ["", ""]
+        bp4d = title == "BP4D"
+        assert [row[1] for row in tables["landmarks"].rows] == (["6.38", "3.27"] if bp4d else ["", ""])
+        told = '"paper": JAA-Net on BP4D (ECCV 2018, Table 4).' in tables["landmarks"].notes
+        assert told == bp4d
 
 
 def test_alignment_alone(tmp_path: Path) -> None:
