@@ -185,7 +185,9 @@ def _draw_precision_recall(
     if said.any():
         axes.plot(100 * said[present].mean(), 100 * present[said].mean(), "o", **_OPERATING_POINT)
     # Where there is most room: a rare AU's curve is low on the right, a frequent one's high.
-    axes.legend(loc="upper right" if chance < 50 else "lower left", fontsize=9, framealpha=0.9)
+    # On the line of chance, or below it where it is high: the curve of a good model runs along the top.
+    bottom = chance / 100 + 0.04 if chance < 50 else 0.02
+    axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
 
 
 def _draw_histogram(axes: Axes, probabilities: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
