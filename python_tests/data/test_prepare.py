@@ -477,6 +477,8 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background ignores Ctrl-C, and so would this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.part = tmp_path / "out" / "parts" / "F001%2FT1.npz"
         self.wait(lambda: self.part.exists())
