@@ -223,3 +223,27 @@ class PlainGraph(Plain):
             if k + 1 < len(self.config.graph_widths):
                 nodes = [node * (node > 0) for node in nodes]
         return torch.cat(nodes, 1)
+
+
+def check_fused(model, image, autocast):
+    """See that a fused model computes what the model does, and leaves it as it is; returns the fused one."""
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    fused = model.fuse()
+    with torch.no_grad():
+        exact = model(image)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            want, got = model(image), fused(image)
+    for field, c in vars(exact).items():
+        a, b = getattr(got, field), getattr(want, field)
+        assert (a is None) == (b is None) == (c is None), field
+        if c is None:
+            continue
+        assert a.dtype == b.dtype, field
+        bound = 1e-5 * c.abs().max().item()
+        if autocast:
+            # The folded weights round elsewhere: at most twice as far from float32's results as the model.
+            bound += 2 * (b - c).abs().max().item()
+        torch.testing.assert_close(a.float(), c, rtol=0, atol=bound, msg=field)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[key]), f"fusing changed the model: {key}"
+    return fused

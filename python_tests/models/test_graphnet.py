@@ -259,27 +259,11 @@ def test_same_seed_same_bits():
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_fused_model_computes_the_same(autocast):
+def test_a_fused_model_computes_the_same(autocast, plain):
     config = small()
     model = build(config).eval()
-    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    fused = model.fuse()
+    fused = plain.check_fused(model, images(config), autocast)
     assert type(fused) is JAAGraphNet and torch.equal(fused.graph.adjacency, EDGES)
-    with torch.no_grad():
-        exact = model(images(config))
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            want, got = model(images(config)), fused(images(config))
-    assert present(got) == present(want) == present(exact)
-    for field in present(want):
-        a, b, c = getattr(got, field), getattr(want, field), getattr(exact, field)
-        assert a.dtype == b.dtype, field
-        bound = 1e-5 * c.abs().max().item()
-        if autocast:
-            # The folded weights round elsewhere: at most twice as far from float32's results as the model.
-            bound += 2 * (b - c).abs().max().item()
-        torch.testing.assert_close(a.float(), c, rtol=0, atol=bound, msg=field)
-    for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, state[key]), f"fusing changed the model: {key}"
 
 
 def test_channels_last():

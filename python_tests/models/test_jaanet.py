@@ -337,28 +337,12 @@ def test_compiles_into_one_graph(one_by_one, monkeypatch):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize("name", [*PRESETS, *VARIANTS])
-def test_a_fused_model_computes_the_same(name, one_by_one, autocast, monkeypatch):
+def test_a_fused_model_computes_the_same(name, one_by_one, autocast, monkeypatch, plain):
     config = small(name) if name in PRESETS else small(**VARIANTS[name][0])
     model = build(config).eval()
     if one_by_one:
         monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
-    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    fused = model.fuse()
-    with torch.no_grad():
-        exact = model(images(config))
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            want, got = model(images(config)), fused(images(config))
-    assert present(got) == present(want) == present(exact)
-    for field in present(want):
-        a, b, c = getattr(got, field), getattr(want, field), getattr(exact, field)
-        assert a.dtype == b.dtype, field
-        bound = 1e-5 * c.abs().max().item()
-        if autocast:
-            # The folded weights round elsewhere: at most twice as far from float32's results as the model.
-            bound += 2 * (b - c).abs().max().item()
-        torch.testing.assert_close(a.float(), c, rtol=0, atol=bound, msg=field)
-    for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, state[key]), f"fusing changed the model: {key}"
+    plain.check_fused(model, images(config), autocast)
 
 
 def test_a_fused_model_is_for_inference():
