@@ -112,8 +112,7 @@ class Prepared(Section):
 
     def folds(self) -> tuple[str, ...]:
         """What `test_fold` can be."""
-        folds = read_folds(self._folder())
-        return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
+        return _to_test(read_folds(self._folder()))
 
     def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
         """The training and the test set for a model.
@@ -121,19 +120,19 @@ class Prepared(Section):
         Raises:
             ValueError: no folder or fold is chosen, or the folder has no such fold or not these AUs.
         """
-        folder, choice = self._folder(), self.folds()
+        folder = self._folder()
+        folds = read_folds(folder)
+        choice = _to_test(folds)
         test = self.test_fold or (choice[0] if len(choice) == 1 else None)
         if test not in choice:
             got = "no test fold is chosen" if test is None else f'there is no fold "{test}" to test'
             raise ValueError(f"{folder}: {got}, wanted one of {', '.join(choice)}")
         faces = partial(PreparedFaces, folder, aus=facs.au_numbers(config.aus))
-        folds = read_folds(folder)
         if not folds:
             dealt = subject_folds(faces().frame_subjects, len(DEALT_FOLDS))
             tested = [subject for subject, fold in dealt.items() if fold == test]
-            return faces(subjects=[subject for subject in dealt if subject not in tested]), faces(
-                subjects=tested
-            )
+            others = [subject for subject in dealt if subject not in tested]
+            return faces(subjects=others), faces(subjects=tested)
         train = [fold for fold in folds if fold != test and fold not in TEST_FOLDS]
         if not train:
             raise ValueError(f'{folder}: has the fold "{test}" alone, and nothing else to train on')
@@ -146,6 +145,11 @@ class Prepared(Section):
                 "or --data synthetic for drawn faces"
             )
         return Path(self.folder)
+
+
+def _to_test(folds: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of a folder's folds can be tested."""
+    return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
 
 
 def _name(data: Any) -> str:
