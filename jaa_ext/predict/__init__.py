@@ -5,13 +5,15 @@
 
 from jaa_ext.data.images import ImageError, read_image
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
-from jaa_ext.predict.predictor import FacePrediction, Predictor
+from jaa_ext.predict.prediction import FacePrediction, FramePrediction
+from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.tables import write_csv
 
 __all__ = [
     "DetectedFace",
     "FaceDetector",
     "FacePrediction",
+    "FramePrediction",
     "ImageError",
     "MissingDependency",
     "Predictor",

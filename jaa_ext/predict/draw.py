@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.images import as_rgb
 from jaa_ext.figures import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, save_figure
-from jaa_ext.predict.predictor import FacePrediction
+from jaa_ext.predict.prediction import FacePrediction
 
 LINES = list(
     zip(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,33 +16,10 @@ from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.device import resolve_device
 from jaa_ext.models import JAANet
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
+from jaa_ext.predict.prediction import FacePrediction
 
 BATCH_SIZE = 32
 """Faces of one photograph that go through the network at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class FacePrediction:
-    """What the network says about one face, in pixels of the photograph unless said otherwise."""
-
-    face_id: int
-    """Its place among the photograph's faces from left to right, from 0."""
-    box: tuple[float, float, float, float]
-    """The detector's box: left, top, right, bottom."""
-    landmarks: NDArray[np.float32]
-    """(49, 2) float32 x, y as the network predicts them; the detector's if the model has no alignment."""
-    detected_landmarks: NDArray[np.float32]
-    """(49, 2) float32 x, y of the detector, by which the face was aligned."""
-    probabilities: NDArray[np.float32]
-    """(A,) float32 probability of each AU."""
-    present: NDArray[np.bool_]
-    """(A,) bool: the probability is above 0.5."""
-    crop: NDArray[np.uint8]
-    """(l, l, 3) uint8 RGB: the aligned face as the network saw it."""
-    initial_maps: NDArray[np.float32] | None
-    """(A, l/4 + 8, l/4 + 8) float32 initial attention maps; None if the model has none."""
-    refined_maps: NDArray[np.float32] | None
-    """(A, l/4, l/4) float32 refined attention maps; None if the model has none."""
 
 
 class Predictor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
-from jaa_ext.predict.predictor import FacePrediction
+from jaa_ext.predict.prediction import FacePrediction
 
 
 def write_csv(
