@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from jaa_ext import cli_prepare
+from jaa_ext import cli_predict, cli_prepare
 
 if TYPE_CHECKING:
     from jaa_ext.engine import Recipe
@@ -26,6 +26,8 @@ app = typer.Typer(
 console = Console()
 
 app.add_typer(cli_prepare.app, name="prepare")
+app.command()(cli_predict.predict)
+app.command()(cli_predict.draw)
 
 
 Device = Annotated[
@@ -273,44 +275,6 @@ def import_weights(
         markup=False,
     )
     _say_where({out: "the model"})
-
-
-@app.command()
-def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Image files.")],
-    weights: Annotated[Path, typer.Option(help="A model file, *.safetensors.")],
-    out: Out,
-    device: Device = "auto",
-) -> None:
-    """Find the faces of photographs and predict their AUs and landmarks (needs the extra `faces`)."""
-    import cv2
-
-    from jaa_ext.atomic import replacing
-    from jaa_ext.engine.runtime import keep_freed_memory
-    from jaa_ext.models import load_model
-    from jaa_ext.predict import Predictor, read_image, write_csv
-    from jaa_ext.predict.draw import draw_faces
-
-    keep_freed_memory()
-    model = load_model(weights)
-    predictor = Predictor(model, device=device)
-    aus, rows, pictures = model.config.aus, [], {}
-    for place, photo in enumerate(photos):
-        image = read_image(photo)
-        faces = predictor(image)
-        rows.append((photo, faces))
-        console.print(f"{photo}: {len(faces)} face{'s' * (len(faces) != 1)} found", soft_wrap=True)
-        # Two photographs of one name, in two folders, must not overwrite each other's picture.
-        same_name = sum(other.stem == photo.stem for other in photos[:place])
-        picture = out / f"{photo.stem}{f'_{same_name + 1}' if same_name else ''}_faces.png"
-        drawn = draw_faces(image, faces, aus, model.note)
-        with replacing(picture) as temporary:
-            temporary.write_bytes(cv2.imencode(".png", drawn[..., ::-1])[1].tobytes())
-        pictures[picture] = "the photograph with boxes, landmarks and AUs"
-    write_csv(out / "faces.csv", rows, aus, weights=model.note)
-    if model.note:
-        console.print(model.note, style="bold")
-    _say_where({out / "faces.csv": "a row for each face", **pictures})
 
 
 @app.command()

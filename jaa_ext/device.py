@@ -6,6 +6,8 @@ import os
 
 import torch
 
+from jaa_ext import _library
+
 
 def processors() -> int:
     """Those that this process may use, which on a cluster are often fewer than there are."""
@@ -30,3 +32,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ValueError(f'device "{device}" is not there: CUDA devices found: {torch.cuda.device_count()}')
     return torch.device(f"cuda:{number}" if number else kind)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 natively: an NVIDIA GPU from Ampere on, a processor with
+    AVX512-BF16 (and a build of jaa_ext that uses it)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if not _library.DEVICES:
+        return False
+    from jaa_ext import _C
+
+    return bool(_C.build_info()["cpu_level"] == "avx512_bf16")

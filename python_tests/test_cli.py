@@ -10,6 +10,7 @@ import pytest
 import skimage.data
 
 from jaa_ext import facs
+from jaa_ext.data.video import read_frames
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
 
 RECIPE = """
@@ -88,34 +89,77 @@ def test_demo_writes_what_it_says(jaa, recipe: Path, tmp_path: Path, monkeypatch
         assert cv2.imread(str(out / figure)).std() > 10
 
 
-def test_predict(jaa, weights: Path, photo: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of a face."""
+    path = tmp_path_factory.mktemp("videos") / "talk.avi"
+    picture = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380, ::-1])
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (300, 300))
+    for _ in range(10):
+        video.write(picture)
+    video.release()
+    return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
     out = tmp_path / "faces"
-    code, printed, _ = jaa("predict", photo, "--weights", weights, "--out", out)
-    assert code == 0 and "1 face found" in printed and "only a test" in printed
-    with (out / "faces.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    assert row["image"] == str(photo) and row["weights"] == "only a test"
+    code, printed, error = jaa("predict", photo, talk, "--weights", weights, "--out", out)
+    assert code == 0, error
+    assert "11 frames, 11 faces; no face in 0 frames" in printed and "only a test" in printed
+    assert "frames/s" in printed and "what binds is" in printed
+    (row,) = read(out / "photographs.csv")
+    assert row["source"] == str(photo) and row["weights"] == "only a test" and row["success"] == "1"
     assert 0 <= float(row["AU12_p"]) <= 1 and row["AU12_c"] in "01"
     assert 150 < float(row["left"]) < float(row["right"]) < 300
-    assert cv2.imread(str(out / "astronaut_faces.png")).shape[1] > 512
+    assert [row["timestamp"] for row in read(out / "talk.csv")] == [f"{i / 10:.3f}" for i in range(10)]
 
 
 def test_predict_where_there_is_no_face(jaa, weights: Path, tmp_path: Path) -> None:
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.full((120, 160, 3), 90, np.uint8))
-    code, printed, _ = jaa("predict", blank, "--weights", weights, "--out", tmp_path / "none")
-    assert code == 0 and "0 faces found" in printed
-    with (tmp_path / "none" / "faces.csv").open() as file:
-        assert list(csv.DictReader(file)) == []
+    code, printed, _ = jaa("predict", blank, "--weights", weights, "--out", tmp_path / "none.csv")
+    assert code == 0 and "1 frames, 0 faces" in printed
+    (row,) = read(tmp_path / "none.csv")
+    assert row["success"] == "0" and row["face_id"] == "-1" and row["x_0"] == row["AU12_p"] == ""
 
 
-def test_two_photographs_of_one_name(jaa, weights: Path, photo: Path, tmp_path: Path) -> None:
+def test_times_of_a_video(jaa, weights: Path, talk: Path, tmp_path: Path) -> None:
+    options = ("--weights", weights, "--out", tmp_path / "talk.csv")
+    assert jaa("predict", talk, "--start", "0:00.3", "--end", "0.8", "--every", 2, *options)[0] == 0
+    assert [row["frame"] for row in read(tmp_path / "talk.csv")] == ["4", "6", "8"]
+
+
+def test_draw(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
     other = tmp_path / "other" / photo.name
     other.parent.mkdir()
     cv2.imwrite(str(other), np.zeros((50, 50, 3), np.uint8))
-    assert jaa("predict", photo, other, "--weights", weights, "--out", tmp_path / "faces")[0] == 0
-    names = sorted(path.name for path in (tmp_path / "faces").iterdir())
-    assert names == ["astronaut_2_faces.png", "astronaut_faces.png", "faces.csv"]
+    code, printed, error = jaa("draw", photo, talk, other, "--weights", weights, "--out", out)
+    assert code == 0 and "only a test" in printed, error
+    names = ["astronaut_2_faces.png", "astronaut_faces.png", "talk_faces.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == names and all(name in printed for name in names)
+    assert cv2.imread(str(out / "astronaut_faces.png")).shape[1] > 512
+    frames = list(read_frames(out / "talk_faces.mp4"))
+    assert len(frames) == 10 and frames[0].shape[1] > 300
+    code, printed, error = jaa(
+        *("draw", talk, "--weights", weights, "--every", 5, "--attention", 12, "--out", tmp_path / "talk.avi")
+    )
+    assert code == 0 and len(list(read_frames(tmp_path / "talk.avi"))) == 2, error
+
+
+def test_draw_a_time_line(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    table = tmp_path / "all.csv"
+    assert jaa("predict", photo, talk, "--weights", weights, "--out", table)[0] == 0
+    assert jaa("draw", table, "--out", tmp_path / "lines")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "lines").iterdir())
+    assert names == ["astronaut_timeline.png", "talk_timeline.png"]
+    code, _, error = jaa("draw", table, "--out", tmp_path / "one.png")
+    assert code == 2 and "the tables have 2 sources" in error
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(
@@ -136,6 +180,19 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("train", wrong): 'wrong.yaml: steps.0.lr: should be a number above 0, got "fast"',
         ("train", recipe, "--device", "tpu"): 'device must be "auto", "cpu", "cuda" or "cuda:<number>"',
         ("predict", photo, "--weights", weights, "--device", "tpu"): "device must be",
+        (
+            "predict",
+            photo,
+            "--weights",
+            weights,
+            "--start",
+            "soon",
+        ): "--start must be seconds or hours:minutes",
+        ("predict", photo, "--weights", weights, "--start", "9", "--end", "3"): "--end after --start",
+        ("draw", photo): "photographs and videos need --weights",
+        ("draw", photo, "t.csv", "--weights", weights): "draw either tables, or photographs and videos",
+        ("draw", photo, "--weights", weights, "--attention", 5): "got attention=5, wanted an AU of the model",
+        ("draw", "t.csv"): "t.csv: there is no such file",
         ("train", graphed, "--device", "cpu"): "trainer.cuda_graph=true needs a CUDA device, got cpu",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
@@ -143,7 +200,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         code, _, error = jaa(*arguments, "--out", out)
         assert code == 2 and sentence in error, (arguments, error)
         assert error.startswith("jaa: ") and len(error.splitlines()) == 1, error
-    assert not (out / "faces.csv").exists()
+    assert not list(out.glob("*.csv"))
 
 
 def test_usage_errors_exit_with_2(jaa) -> None:

@@ -1,13 +1,13 @@
-"""From photographs to AUs and landmarks.
+"""From photographs and videos to AUs and landmarks.
 
-`jaa_ext.predict.draw` draws them; it is not imported here because it needs matplotlib.
+`jaa_ext.predict.draw`, `overlay` and `timeline` draw them; they need matplotlib and are not imported here.
 """
 
 from jaa_ext.data.images import ImageError, read_image
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 from jaa_ext.predict.predictor import Predictor
-from jaa_ext.predict.tables import write_csv
+from jaa_ext.predict.tables import columns, read_table, write_table
 
 __all__ = [
     "DetectedFace",
@@ -17,6 +17,8 @@ __all__ = [
     "ImageError",
     "MissingDependency",
     "Predictor",
+    "columns",
     "read_image",
-    "write_csv",
+    "read_table",
+    "write_table",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,8 @@ class FaceDetector:
             import dlib
         except ImportError as error:
             raise _missing("dlib") from error
-        self._detector = dlib.get_frontal_face_detector()
+        self._new_detector = dlib.get_frontal_face_detector
+        self._of_thread = threading.local()  # dlib's detector serves one thread at a time
         self._shape_predictor = dlib.shape_predictor(str(landmark_model()))
 
     def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
@@ -81,6 +84,26 @@ class FaceDetector:
                 DetectedFace((left, top, right, bottom), _rescale(points, stretch).astype(np.float32), score)
             )
         return sorted(faces, key=lambda face: face.box)
+
+    def score(self, aligned: NDArray[np.uint8]) -> float:
+        """The best score of a face that covers the middle of an aligned picture, (H, W, 3) uint8 RGB.
+
+        -infinity where there is none above -1.
+        """
+        boxes, scores, _ = self._detector.run(np.ascontiguousarray(aligned), 0, -1.0)
+        x, y = aligned.shape[1] / 2, aligned.shape[0] / 2
+        covering = (
+            score
+            for box, score in zip(boxes, scores, strict=True)
+            if box.left() < x < box.right() and box.top() < y < box.bottom()
+        )
+        return float(max(covering, default=-math.inf))
+
+    @property
+    def _detector(self) -> Any:
+        if not hasattr(self._of_thread, "detector"):
+            self._of_thread.detector = self._new_detector()
+        return self._of_thread.detector
 
 
 def landmark_model() -> Path:

@@ -1,10 +1,12 @@
-"""From a photograph to AUs and landmarks: detect, align, crop, run the network, map back."""
+"""From photographs and videos to AUs and landmarks: find or follow faces, align, predict, map back."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -12,27 +14,45 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
-from jaa_ext.data.images import as_rgb, read_image
-from jaa_ext.device import resolve_device
+from jaa_ext.data.images import ImageError, as_rgb, read_image
+from jaa_ext.data.video import Video, VideoFrame
+from jaa_ext.device import has_bfloat16, processors, resolve_device
 from jaa_ext.models import JAANet
+from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
-from jaa_ext.predict.prediction import FacePrediction
+from jaa_ext.predict.prediction import FacePrediction, FramePrediction
+from jaa_ext.predict.sources import Source, find_sources
+from jaa_ext.predict.stages import Stages
+from jaa_ext.predict.tables import data_frame
+from jaa_ext.predict.tracking import SEARCH_EVERY, Detector, TrackedFace, Tracker, confidence
+
+if TYPE_CHECKING:
+    import pandas
 
 BATCH_SIZE = 32
-"""Faces of one photograph that go through the network at a time."""
+"""Faces that go through the network at a time."""
+PHOTOGRAPHS_AHEAD = 8
+"""Photographs held at a time: read, searched for faces, and put together to a batch."""
+FRAMES_AHEAD = 4
+"""Frames of a video decoded, and searched where a search is due, before the network needs them."""
 
 
 class Predictor:
-    """Detects the AUs and landmarks of every face of a photograph.
+    """Detects the AUs and landmarks of every face of photographs and videos.
 
     Args:
         model: a JAANet. It is moved to the device and put into evaluation mode; a fused copy of it predicts
             (`JAANet.fuse`), so that later changes of it have no effect.
-        detector: from an RGB image (H, W, 3) uint8 to its faces; None for `FaceDetector`.
+        detector: of faces; None for `FaceDetector`. It is called by several threads.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
+        precision: of the network: "float32", "bfloat16", or "auto" for bfloat16 where the device multiplies
+            it natively.
+        search_every: in videos, frames from one search of the whole frame to the next while every face can be
+            followed by its landmarks; 1 searches each frame, as a model without alignment always does.
 
     Raises:
-        ValueError: a model without AU detection, or a device that is not there.
+        ValueError: a model without AU detection, a device that is not there, another precision, a number of
+            frames below 1.
         MissingDependency: no detector is given and dlib or its landmark model is not installed.
     """
 
@@ -40,19 +60,59 @@ class Predictor:
         self,
         model: JAANet,
         *,
-        detector: Callable[[NDArray[np.uint8]], list[DetectedFace]] | None = None,
+        detector: Detector | None = None,
         device: str | torch.device = "auto",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        search_every: int = SEARCH_EVERY,
     ) -> None:
         if not model.config.au_detection:
             raise ValueError(
                 "Predictor: got a model without AU detection (au_detection=False), wanted one with it"
             )
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f'Predictor: precision must be auto, float32 or bfloat16, got "{precision}"')
+        if search_every < 1:
+            raise ValueError(f"Predictor: search_every must be at least 1, got {search_every}")
         self.device = resolve_device(device)
+        if precision == "auto":
+            precision = "bfloat16" if has_bfloat16(self.device) else "float32"
+        self.precision = precision
+        self.aus, self.note = model.config.aus, model.note
+        self.stages = Stages()
+        """How long each stage was busy so far."""
         self.model = model.to(self.device).eval().fuse()
-        self.detector = detector or FaceDetector()
+        self.detector: Detector = _Timed(detector or FaceDetector(), self.stages)
+        self.search_every = search_every if model.config.alignment else 1
 
-    def __call__(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:
-        """Predict every face of an image, from left to right; an image without a face gives an empty list.
+    def __call__(
+        self,
+        source: NDArray[Any] | str | os.PathLike[str] | int,
+        *,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> pandas.DataFrame:
+        """The table of a photograph, a video, a folder or a camera.
+
+        What `jaa predict` writes: the columns of `jaa_ext.predict.columns`, a row for each face of each frame
+        and one for each frame without a face.
+
+        Args:
+            source: an array, see `as_rgb`; a file, a folder of photographs and videos, or a pattern such as
+                ``"talks/*.mp4"``; the number of a camera, whose `end` must be given.
+            every, start, end: of videos, see `Video.frames`.
+
+        Raises:
+            ImageError, VideoError: a file that is missing, damaged or neither photograph nor video.
+            ValueError, TypeError: an array of another shape or dtype, or numbers that make no sense.
+            MissingDependency: pandas is not installed.
+        """
+        if isinstance(source, int) and end is None:
+            raise ValueError(f"camera {source}: say after how many seconds to end, or take `frames`")
+        return data_frame(self.frames(source, every=every, start=start, end=end), self.aus, self.note)
+
+    def faces(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:
+        """Every face of one photograph, from left to right, with crops and attention maps.
 
         Args:
             image: a file, see `read_image`, or an array, see `as_rgb`.
@@ -61,34 +121,167 @@ class Predictor:
             ImageError: a file that is missing or not a whole image.
             ValueError, TypeError: an array of another shape or dtype.
         """
-        image = as_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
-        faces = list(enumerate(self.detector(image)))
-        predictions = []
+        (frame,) = self._photographs([("", image)], None)
+        return frame.faces
+
+    def frames(
+        self,
+        source: NDArray[Any] | str | os.PathLike[str] | int,
+        *,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Generator[FramePrediction, None, None]:
+        """Predictions one frame (or photograph) after the other, in constant memory. As for calling."""
+        if isinstance(source, np.ndarray):
+            yield from self._photographs([("", source)], None)
+            return
+        photographs: list[Source] = []
+        for one in [*find_sources([source]), None]:
+            if one is not None and one.kind == "photograph":
+                photographs.append(one)
+                continue
+            yield from self.photographs(photograph.path for photograph in photographs)
+            photographs = []
+            if one is not None:
+                yield from self.video(one.open(), every=every, start=start, end=end)
+
+    def photographs(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        unreadable: Callable[[ImageError], None] | None = None,
+    ) -> Generator[FramePrediction, None, None]:
+        """Predictions of image files, in batches.
+
+        Args:
+            paths: the files.
+            unreadable: is told of a file that cannot be read, which is then passed over; None raises.
+
+        Raises:
+            ImageError: a file that is missing or not a whole image.
+        """
+        return self._photographs(((os.fspath(path), path) for path in paths), unreadable)
+
+    def video(
+        self,
+        video: Video,
+        *,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+        after: int = 0,
+        tracker: Tracker | None = None,
+    ) -> Generator[FramePrediction, None, None]:
+        """Predictions of a video's frames, one after the other; frames without a face have none.
+
+        Args:
+            video: a file or a camera.
+            every, start, end, after: see `Video.frames`.
+            tracker: of an earlier part of the video, up to the frame `after`; None for a new one.
+
+        Raises:
+            VideoError, ValueError: see `Video.frames`.
+        """
+        tracker = self.tracker() if tracker is None else tracker
+        number = tracker.frames
+
+        def searched(
+            frames: Generator[VideoFrame, None, None],
+        ) -> Iterator[tuple[VideoFrame, Future[list[DetectedFace]] | None]]:
+            """The frames, with the search of those that are surely, or likely, to be searched."""
+            for place, frame in enumerate(self._timed(frames), number):
+                due = place % tracker.search_every == 0 or not tracker.sees_faces
+                yield frame, searchers.submit(self.detector, frame.image) if due else None
+
+        frames = video.frames(every=every, start=start, end=end, after=after)
+        with (
+            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
+            closing(ahead(searched(frames), FRAMES_AHEAD)) as coming,
+        ):
+            for frame, search in coming:
+                faces = tracker.place(frame.image, None if search is None else search.result)
+                predictions = self._predict([(frame.image, face) for face in faces])
+                tracker.follow([face.landmarks for face in predictions])
+                yield FramePrediction(video.name, frame.number, frame.timestamp, frame.image, predictions)
+
+    def tracker(self) -> Tracker:
+        """A new tracker for a video."""
+        return Tracker(self.detector, self.search_every)
+
+    def _photographs(
+        self,
+        images: Iterable[tuple[str, NDArray[Any] | str | os.PathLike[str]]],
+        unreadable: Callable[[ImageError], None] | None,
+    ) -> Generator[FramePrediction, None, None]:
+        Searched = tuple[str, NDArray[np.uint8], list[DetectedFace]]
+
+        def search(named: tuple[str, Any]) -> Searched | ImageError:
+            name, image = named
+            try:
+                with self.stages.busy("reading"):
+                    pixels = as_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
+            except ImageError as error:
+                if unreadable is None:
+                    raise
+                return error
+            return name, pixels, self.detector(pixels)
+
+        def predicted(held: list[Searched]) -> Generator[FramePrediction, None, None]:
+            faces = iter(
+                self._predict(
+                    [
+                        (image, TrackedFace(i, face.box, face.landmarks, face.score))
+                        for _, image, found in held
+                        for i, face in enumerate(found)
+                    ]
+                )
+            )
+            for name, image, found in held:
+                yield FramePrediction(name, 1, 0.0, image, [next(faces) for _ in found])
+
+        with ThreadPoolExecutor(processors(), initializer=step_back) as searchers:
+            held: list[Searched] = []
+            for photograph in mapped(search, images, searchers, PHOTOGRAPHS_AHEAD):
+                if isinstance(photograph, ImageError):
+                    if unreadable is not None:
+                        unreadable(photograph)
+                    continue
+                held.append(photograph)
+                if len(held) == PHOTOGRAPHS_AHEAD:
+                    yield from predicted(held)
+                    held = []
+            yield from predicted(held)
+
+    def _predict(self, faces: list[tuple[NDArray[np.uint8], TrackedFace]]) -> list[FacePrediction]:
+        """Faces of one image or several, in order."""
+        predictions: list[FacePrediction] = []
         for start in range(0, len(faces), BATCH_SIZE):
-            predictions += self._predict(image, faces[start : start + BATCH_SIZE])
+            predictions += self._predict_batch(faces[start : start + BATCH_SIZE])
         return predictions
 
     @torch.inference_mode()
-    def _predict(
-        self, image: NDArray[np.uint8], faces: list[tuple[int, DetectedFace]]
-    ) -> list[FacePrediction]:
+    def _predict_batch(self, faces: list[tuple[NDArray[np.uint8], TrackedFace]]) -> list[FacePrediction]:
         side = self.model.config.image_size
         aligned_side = aligned_size(side)
         margin = (aligned_side - side) // 2
-        aligned = [align_face(image, face.landmarks, size=aligned_side) for _, face in faces]
-        crops = np.stack(
-            [picture[margin : margin + side, margin : margin + side] for picture, _, _ in aligned]
-        )
-        batch = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device)
-        output = self.model(normalize(batch))
-        probabilities = output.probabilities.float().cpu().numpy()
-        landmarks, initial_maps, refined_maps = (
-            [None] * len(faces) if tensor is None else tensor.float().cpu().numpy()
-            for tensor in (output.landmarks, output.initial_maps, output.refined_maps)
-        )
+        with self.stages.busy("aligning"):
+            aligned = [align_face(image, face.landmarks, size=aligned_side) for image, face in faces]
+            crops = np.stack(
+                [picture[margin : margin + side, margin : margin + side] for picture, _, _ in aligned]
+            )
+        with self.stages.busy("network"):
+            batch = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
+                output = self.model(normalize(batch))
+            probabilities = output.probabilities.float().cpu().numpy()
+            landmarks, initial_maps, refined_maps = (
+                [None] * len(faces) if tensor is None else tensor.float().cpu().numpy()
+                for tensor in (output.landmarks, output.initial_maps, output.refined_maps)
+            )
         return [
             FacePrediction(
-                face_id=face_id,
+                face_id=face.face_id,
                 box=face.box,
                 landmarks=(
                     face.landmarks
@@ -101,8 +294,33 @@ class Predictor:
                 crop=crop,
                 initial_maps=initial,
                 refined_maps=refined,
+                confidence=confidence(face.score),
             )
-            for (face_id, face), (_, _, matrix), crop, points, probability, initial, refined in zip(
+            for (_, face), (_, _, matrix), crop, points, probability, initial, refined in zip(
                 faces, aligned, crops, landmarks, probabilities, initial_maps, refined_maps, strict=True
             )
         ]
+
+    def _timed(self, frames: Generator[VideoFrame, None, None]) -> Iterator[VideoFrame]:
+        with closing(frames):
+            while True:
+                with self.stages.busy("reading"):
+                    frame = next(frames, None)
+                if frame is None:
+                    return
+                yield frame
+
+
+class _Timed:
+    """A detector whose time is counted."""
+
+    def __init__(self, detector: Detector, stages: Stages) -> None:
+        self.detector, self.stages = detector, stages
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
+        with self.stages.busy("finding faces"):
+            return self.detector(image)
+
+    def score(self, aligned: NDArray[np.uint8]) -> float:
+        with self.stages.busy("finding faces"):
+            return self.detector.score(aligned)

@@ -1,73 +1,50 @@
-"""Predictions as CSV tables: one row a face."""
+"""Tables of predictions: one row a face, and one for each frame without a face."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
+import io
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
-from jaa_ext.predict.prediction import FacePrediction
+from jaa_ext.predict.detector import MissingDependency
+from jaa_ext.predict.prediction import FramePrediction
 
+if TYPE_CHECKING:
+    import pandas
 
-def write_csv(
-    path: str | os.PathLike[str],
-    images: Iterable[tuple[str | os.PathLike[str], Sequence[FacePrediction]]],
-    aus: Sequence[int | facs.AURule],
-    *,
-    weights: str = "",
-) -> None:
-    """Write predictions, one row a face, under the columns of `columns`; an image without a face has no row.
+NO_FACE = -1
+"""The face id of a frame without a face."""
 
-    The file appears whole or not at all, and replaces an older one.
-
-    Args:
-        path: the CSV file.
-        images: name and faces of each image; may be a generator, which is written as it goes.
-        aus: the AUs of the probabilities, ``model.config.aus``.
-        weights: what to say of the weights, ``model.note``; stands in every row.
-
-    Raises:
-        ValueError: a face with another number of probabilities than there are AUs.
-    """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns(aus))
-        for image, faces in images:
-            for face in faces:
-                if len(face.probabilities) != len(aus):
-                    raise ValueError(
-                        f"{image}: got a face with {len(face.probabilities)} probabilities, wanted {len(aus)}"
-                    )
-                writer.writerow(
-                    [
-                        os.fspath(image),
-                        face.face_id,
-                        *(f"{edge:.2f}" for edge in face.box),
-                        *(f"{x:.3f}" for x in face.landmarks[:, 0]),
-                        *(f"{y:.3f}" for y in face.landmarks[:, 1]),
-                        *(f"{p:.6f}" for p in face.probabilities),
-                        *(int(c) for c in face.present),
-                        weights,
-                    ]
-                )
+TABLE_ENDINGS = (".csv", ".parquet")
 
 
 def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     """The columns of a table of predictions.
 
-    ``image``, ``face_id``; the box ``left``, ``top``, ``right``, ``bottom`` and the landmarks ``x_0`` to
-    ``x_48``, ``y_0`` to ``y_48``, all in pixels of the photograph; the probability ``AU01_p`` of each AU; the
-    presence ``AU01_c`` of each AU, 0 or 1; ``weights``.
+    First those of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a photograph),
+    ``face_id`` (from 0; -1 in a frame without a face), ``timestamp`` (seconds), ``confidence`` (0..1),
+    ``success`` (1 with a face, 0 without), the landmarks ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (pixels
+    of the frame) and the presence ``AU01_c`` of each AU (1 or 0). Then ours: the probability ``AU01_p`` of
+    each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
+    ``weights`` (what is to be said of the model's weights). Without a face, confidence is 0 and what comes
+    from the face is empty.
     """
     names = au_columns(aus)
     return [
-        *("image", "face_id", "left", "top", "right", "bottom"),
+        *("frame", "face_id", "timestamp", "confidence", "success"),
         *(f"{axis}_{i}" for axis in "xy" for i in range(facs.NUM_LANDMARKS)),
-        *(f"{name}_p" for name in names),
         *(f"{name}_c" for name in names),
-        "weights",
+        *(f"{name}_p" for name in names),
+        *("left", "top", "right", "bottom"),
+        *("source", "weights"),
     ]
 
 
@@ -75,3 +52,167 @@ def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     """``AU01`` for AU 1; a rule of one's own without a number is ``AUrule3`` at place 3, from 0."""
     numbers = map(facs.au_number, aus)
     return [f"AUrule{i}" if number is None else f"AU{number:02d}" for i, number in enumerate(numbers)]
+
+
+def csv_rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str = "") -> str:
+    """The rows of a frame under `columns`, as CSV without a header.
+
+    Raises:
+        ValueError: a face with another number of probabilities than there are AUs.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(_rows(frame, aus, weights))
+    return text.getvalue()
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    frames: Iterable[FramePrediction],
+    aus: Sequence[int | facs.AURule],
+    *,
+    weights: str = "",
+) -> None:
+    """Write predictions under `columns`: CSV, or Parquet if the name ends in ``.parquet``.
+
+    The file appears whole or not at all, and replaces an older one; memory stays bounded.
+
+    Args:
+        path: the file.
+        frames: predictions of photographs and frames; may be a generator, which is written as it goes.
+        aus: the AUs of the probabilities, ``model.config.aus``.
+        weights: what to say of the weights, ``model.note``; stands in every row.
+
+    Raises:
+        ValueError: another ending, or see `csv_rows`.
+        MissingDependency: Parquet without pyarrow.
+    """
+    require_table(path)
+    with TemporaryDirectory() as folder:
+        part = Path(folder) / "rows"
+        with part.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(csv_rows(frame, aus, weights) for frame in frames)
+        join_tables(path, [part], aus)
+
+
+def join_tables(
+    path: str | os.PathLike[str], parts: Iterable[Path], aus: Sequence[int | facs.AURule]
+) -> None:
+    """Make one table of files that hold `csv_rows`; for the rest as `write_table`."""
+    require_table(path)
+    with replacing(path) as temporary:
+        with temporary.open("wb") as table:
+            table.write((",".join(columns(aus)) + "\r\n").encode())
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, table)
+        if Path(path).suffix.lower() == ".parquet":
+            with replacing(temporary) as converted:
+                _to_parquet(temporary, converted, aus)
+
+
+def require_table(path: str | os.PathLike[str]) -> None:
+    """See that a table can be written under this name.
+
+    Raises:
+        ValueError: it ends neither in .csv nor in .parquet.
+        MissingDependency: Parquet without pyarrow.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in TABLE_ENDINGS:
+        raise ValueError(f"{os.fspath(path)}: a table must end in .csv or .parquet")
+    if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependency("Parquet needs pyarrow, which is not installed: pip install 'jaa_ext[data]'")
+
+
+def data_frame(
+    frames: Iterable[FramePrediction], aus: Sequence[int | facs.AURule], weights: str = ""
+) -> pandas.DataFrame:
+    """The table of `write_table` in memory: what pandas reads from the CSV, value for value.
+
+    Raises:
+        MissingDependency: pandas is not installed.
+        ValueError: see `csv_rows`.
+    """
+    text = io.StringIO(newline="")
+    text.write(",".join(columns(aus)) + "\r\n")
+    text.writelines(csv_rows(frame, aus, weights) for frame in frames)
+    text.seek(0)
+    return read_table(text)
+
+
+def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
+    """Read a table that `write_table` or `jaa predict` wrote, CSV or Parquet.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or no such table.
+        MissingDependency: pandas, or pyarrow for Parquet, is not installed.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise MissingDependency(
+            "a table in memory needs pandas, which is not installed: pip install 'jaa_ext[faces]'"
+        ) from None
+    if isinstance(path, str | os.PathLike):
+        require_table(path)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{os.fspath(path)}: there is no such file")
+    try:
+        if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet":
+            table = pandas.read_parquet(path)
+        else:
+            texts = {"source": str, "weights": str}
+            table = pandas.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+            table = table.fillna(dict.fromkeys(texts, ""))
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
+        raise ValueError(f"{path}: is damaged, or no table ({str(error).strip()})") from None
+    missing = {"frame", "face_id", "timestamp", "success", "source"}.difference(table.columns)
+    if missing:
+        raise ValueError(f"{path}: no table of `jaa predict`, it lacks the column {min(missing)}")
+    return table
+
+
+def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str) -> Iterator[list[str]]:
+    timestamp = f"{frame.timestamp:.3f}"
+    for face in frame.faces:
+        if len(face.probabilities) != len(aus):
+            raise ValueError(
+                f"{frame.source}: got a face with {len(face.probabilities)} probabilities, wanted {len(aus)}"
+            )
+        yield [
+            *(str(frame.frame), str(face.face_id), timestamp, f"{face.confidence:.3f}", "1"),
+            *(f"{x:.3f}" for x in face.landmarks[:, 0].tolist()),
+            *(f"{y:.3f}" for y in face.landmarks[:, 1].tolist()),
+            *(str(int(present)) for present in face.present),
+            *(f"{p:.6f}" for p in face.probabilities.tolist()),
+            *(f"{edge:.2f}" for edge in face.box),
+            *(frame.source, weights),
+        ]
+    if not frame.faces:
+        empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
+        yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, frame.source, weights]
+
+
+def _to_parquet(table: Path, path: Path, aus: Sequence[int | facs.AURule]) -> None:
+    """A CSV table as Parquet, piece by piece."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    whole = {"frame", "face_id", "success", *(f"{name}_c" for name in au_columns(aus))}
+    types = {
+        name: pyarrow.string()
+        if name in ("source", "weights")
+        else pyarrow.int64()
+        if name in whole
+        else pyarrow.float64()
+        for name in columns(aus)
+    }
+    options = pyarrow.csv.ConvertOptions(column_types=types)
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    with (
+        pyarrow.csv.open_csv(table, parse_options=parsing, convert_options=options) as pieces,
+        pyarrow.parquet.ParquetWriter(path, pieces.schema) as writer,
+    ):
+        for piece in pieces:
+            writer.write_batch(piece)

@@ -1,0 +1,196 @@
+"""The commands `jaa predict` and `jaa draw`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from jaa_ext.predict import Predictor
+    from jaa_ext.predict.job import Summary
+
+console = Console()
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help='Photographs, videos, folders of them, patterns such as "talks/*.mp4", the number of a camera.'
+    ),
+]
+Weights = Annotated[Path, typer.Option(help="A model file, *.safetensors.")]
+Every = Annotated[int, typer.Option(min=1, help="Of videos: every second frame, every third ...")]
+Start = Annotated[str, typer.Option(help="Of videos: from here on, in seconds or as 1:02:03.5.")]
+End = Annotated[str | None, typer.Option(help="Of videos: up to here.")]
+SearchEvery = Annotated[
+    int,
+    typer.Option(min=1, help="Of videos: frames between searches for new faces; known ones are followed."),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(help='Of the network; "auto": bfloat16 where the processor or GPU multiplies it natively.'),
+]
+Device = Annotated[
+    str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')
+]
+
+
+def predict(
+    sources: Sources,
+    weights: Weights,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="One table of everything, *.csv or *.parquet; or a folder for a table of each video and one "
+            "of all photographs."
+        ),
+    ],
+    every: Every = 1,
+    start: Start = "0",
+    end: End = None,
+    search_every: SearchEvery = 30,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Find the faces of photographs and videos and write their AUs and landmarks as tables.
+
+    Needs the extra `faces`. Interrupted, the same command goes on. At a camera, Ctrl-C ends the table.
+    """
+    from jaa_ext.predict.job import predict_tables
+    from jaa_ext.predict.sources import find_sources
+
+    found = find_sources(sources)
+    predictor = _predictor(weights, device, precision, search_every)
+    summary = predict_tables(
+        predictor,
+        found,
+        out,
+        every=every,
+        start=seconds(start, "--start"),
+        end=None if end is None else seconds(end, "--end"),
+        weights=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        console=console,
+    )
+    if not summary.tables:
+        return  # another process tells
+    _show(summary, predictor)
+    _say_note(predictor.note)
+    _say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
+
+
+def draw(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photographs, videos, folders, patterns, a camera; or tables of `jaa predict` "
+            "(*.csv, *.parquet), which give a time line of the AUs."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures; for a single one also a file, such as talk.mp4.")
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="A model file, *.safetensors; tables need none.")
+    ] = None,
+    attention: Annotated[
+        int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
+    ] = None,
+    every: Every = 1,
+    start: Start = "0",
+    end: End = None,
+    search_every: SearchEvery = 30,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Draw landmarks and AUs over photographs and videos, and tables as time lines.
+
+    Needs the extra `faces`.
+    """
+    from jaa_ext.predict.drawings import draw_sources, draw_tables
+    from jaa_ext.predict.sources import find_sources
+    from jaa_ext.predict.tables import TABLE_ENDINGS
+
+    tables = [Path(source) for source in sources if Path(source).suffix.lower() in TABLE_ENDINGS]
+    if tables and len(tables) < len(sources):
+        raise ValueError("draw either tables, or photographs and videos, not both at once")
+    note = ""
+    if tables:
+        files = draw_tables(tables, out)
+    elif weights is None:
+        raise ValueError("photographs and videos need --weights with a model file")
+    else:
+        found = find_sources(sources)
+        predictor = _predictor(weights, device, precision, search_every)
+        files = draw_sources(
+            predictor,
+            found,
+            out,
+            every=every,
+            start=seconds(start, "--start"),
+            end=None if end is None else seconds(end, "--end"),
+            attention=attention,
+            console=console,
+        )
+        note = predictor.note
+    _say_note(note)
+    _say_where(files)
+
+
+def seconds(text: str, option: str) -> float:
+    """A time as ``90``, ``1:30`` or ``1:02:03.5``."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+        if len(parts) > 3 or not all(0 <= part < float("inf") for part in parts):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f'{option} must be seconds or hours:minutes:seconds, got "{text}"') from None
+    return math.fsum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
+def _predictor(
+    weights: Path, device: str, precision: Literal["auto", "float32", "bfloat16"], search_every: int
+) -> Predictor:
+    from jaa_ext.engine.runtime import keep_freed_memory
+    from jaa_ext.models import load_model
+    from jaa_ext.predict import Predictor
+    from jaa_ext.predict.sharding import local_device
+
+    keep_freed_memory()
+    return Predictor(
+        load_model(weights), device=local_device(device), precision=precision, search_every=search_every
+    )
+
+
+def _show(summary: Summary, predictor: Predictor) -> None:
+    """What was done, how fast, and what bound it."""
+    for sentence in summary.passed_over:
+        console.print(f"passed over: {sentence}", soft_wrap=True, highlight=False, markup=False)
+    lines = [f"{summary.frames} frames, {summary.faces} faces; no face in {summary.without_face} frames."]
+    if summary.done_now:
+        busy = sorted(summary.busy.items(), key=lambda item: -item[1])
+        shares = ", ".join(
+            f"{stage} {share:.0f} %"
+            for stage, spent in busy
+            if (share := 100 * spent / summary.seconds) >= 0.5
+        )
+        lines += [
+            f"{summary.done_now / summary.seconds:.1f} frames/s ({predictor.precision} on "
+            f"{predictor.device}). Busy: {shares} of the time; what binds is {busy[0][0]}."
+        ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _say_note(note: str) -> None:
+    if note:
+        console.print(note, style="bold", markup=False)
+
+
+def _say_where(files: dict[Path, str]) -> None:
+    console.print("Results:")
+    for path, what in files.items():
+        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)

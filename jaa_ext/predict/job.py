@@ -1,0 +1,324 @@
+"""Tables of many photographs and videos: resumable, in constant memory, shared among processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from jaa_ext.atomic import replacing, sync
+from jaa_ext.data.images import ImageError
+from jaa_ext.data.video import VideoError
+from jaa_ext.predict.prediction import FramePrediction
+from jaa_ext.predict.predictor import Predictor
+from jaa_ext.predict.sharding import Processes
+from jaa_ext.predict.sources import Source
+from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
+from jaa_ext.progress import progress
+
+PHOTOGRAPHS_A_PART = 64
+SAVED_EVERY = 5.0
+"""Seconds; what a killed run of a video loses at most."""
+
+
+@dataclass
+class Summary:
+    """What a run did, over all its processes."""
+
+    tables: list[Path] = field(default_factory=list)
+    frames: int = 0
+    """Photographs and frames."""
+    without_face: int = 0
+    faces: int = 0
+    """Rows with a face."""
+    passed_over: list[str] = field(default_factory=list)
+    """What could not be read, a sentence each."""
+    seconds: float = 0.0
+    """Of this run, without those before it was interrupted."""
+    done_now: int = 0
+    """Frames of this run."""
+    busy: dict[str, float] = field(default_factory=dict)
+    """Seconds of each stage in this run, see `Stages`; of several processes, of the first."""
+
+    @property
+    def binding(self) -> str:
+        """The stage that was busy for the longest time."""
+        return max(self.busy, key=lambda stage: self.busy[stage])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Photographs, or a video: what one process does at a time."""
+
+    table: Path
+    sources: list[Source]
+
+
+def predict_tables(
+    predictor: Predictor,
+    sources: list[Source],
+    out: Path,
+    *,
+    every: int = 1,
+    start: float = 0.0,
+    end: float | None = None,
+    weights: str = "",
+    console: Console | None = None,
+) -> Summary:
+    """Write tables of photographs, videos and cameras.
+
+    What is done so far lies in a hidden folder beside the tables; run again with the same arguments on the
+    same files, an interrupted run goes on there, with the rows of one that was not. A photograph or
+    video that was found in a folder or by a pattern and cannot be read is passed over. Several processes
+    (`torchrun`) share photographs and videos among them and write the same tables.
+
+    Args:
+        predictor: of any model.
+        sources: see `find_sources`.
+        out: a file ending in .csv or .parquet, one table for everything; else a folder, with a CSV table for
+            each video, named after it, one for all photographs and one for a camera.
+        every, start, end: of videos, see `Video.frames`.
+        weights: says which weights these are, such as a digest of their file: a run goes on by the same only.
+        console: where progress goes; a line a source if that is no terminal.
+
+    Raises:
+        ImageError, VideoError: a source named by itself cannot be read.
+        ValueError, MissingDependency: see `require_table` and `Video.frames`.
+        KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
+    """
+    if every < 1 or not start >= 0 or (end is not None and not end > start):
+        raise ValueError(
+            f"wanted --every of at least 1 and --end after --start, got {every}, {start:g}, {end}"
+        )
+    one_table = out.suffix.lower() in TABLE_ENDINGS
+    if one_table:
+        require_table(out)
+    parts = _parts(sources, out, one_table)
+    folder = out.with_name(f".{out.name}.unfinished") if one_table else out / ".unfinished"
+    run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end})
+    settings = {
+        "weights": weights,
+        "precision": predictor.precision,
+        "device": predictor.device.type,
+        "search_every": predictor.search_every,
+        "frames": run.chosen,
+        "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
+    }
+    began = time.perf_counter()
+    with Processes.joined() as processes:
+        if processes.rank == 0:
+            _open(folder, settings)
+        processes.wait()
+        mine = range(processes.rank, len(parts), processes.number)
+        with progress(console or Console(), shown=processes.rank == 0) as run.bar:
+            for number in mine:
+                run.do(number)
+        summary = run.summary
+        summary.seconds, summary.busy = time.perf_counter() - began, dict(predictor.stages.seconds)
+        summary = _together([Summary(**each) for each in processes.gather(asdict(summary))])
+        if processes.rank == 0:
+            for table in dict.fromkeys(part.table for part in parts):
+                files = [run.file(i, "rows") for i, part in enumerate(parts) if part.table == table]
+                join_tables(table, files, predictor.aus)
+                summary.tables.append(table)
+            shutil.rmtree(folder)
+    return summary
+
+
+class _Run:
+    """The parts of a run, done or to be done by this process."""
+
+    def __init__(
+        self, predictor: Predictor, folder: Path, parts: list[_Part], chosen: dict[str, Any]
+    ) -> None:
+        self.predictor, self.folder, self.parts, self.chosen = predictor, folder, parts, chosen
+        self.summary = Summary()
+        self.began = time.perf_counter()
+        self.bar: Progress
+
+    def file(self, number: int, kind: str) -> Path:
+        """Of a part: its "rows" once it is done, "begun" before, its "state" and "counts"."""
+        return self.folder / f"{number:06d}.{kind}"
+
+    def do(self, number: int) -> None:
+        """A part, or what is left of it."""
+        rows_file, counts_file = self.file(number, "rows"), self.file(number, "counts")
+        if not rows_file.exists():
+            begun = self.file(number, "begun")
+            sources = self.parts[number].sources
+            counts = (
+                self._photographs(begun, sources)
+                if sources[0].kind == "photograph"
+                else self._video(begun, self.file(number, "state"), sources[0])
+            )
+            with replacing(counts_file) as temporary:
+                temporary.write_text(json.dumps(counts))
+            sync(begun)
+            begun.replace(rows_file)
+        counts = json.loads(counts_file.read_text())
+        self.summary.frames += counts["frames"]
+        self.summary.without_face += counts["without_face"]
+        self.summary.faces += counts["faces"]
+        self.summary.passed_over += counts["passed_over"]
+
+    def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
+        """Begins anew each time, so that its batches are always the same."""
+        counts = _no_counts()
+        named = [source.name for source in sources if source.named]
+        task = self._task(f"{len(sources)} photographs", len(sources))
+
+        def unreadable(error: ImageError) -> None:
+            if any(str(error).startswith(f"{name}: ") for name in named):
+                raise error
+            counts["passed_over"].append(str(error))
+
+        frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
+        with path.open("wb") as file:
+            for frame in frames:
+                self._write(file, frame, counts, task)
+        self._end(task, f"{sources[0].name} to {sources[-1].name}", counts)
+        return counts
+
+    def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
+        counts, after, length, tracker = _no_counts(), 0, 0, self.predictor.tracker()
+        if path.exists() and state_file.exists() and source.kind == "video":
+            state = json.loads(state_file.read_text())
+            counts, after, length = state["counts"], state["after"], state["length"]
+            tracker.load_state(state["tracker"])
+        path.touch()
+        try:
+            video = source.open()
+            task = self._task(video.name, video.expected(**self.chosen), counts["frames"])
+            with path.open("r+b") as file:
+                file.truncate(length)
+                file.seek(length)
+                saved = time.monotonic()
+                frames = self.predictor.video(video, after=after, tracker=tracker, **self.chosen)
+                try:
+                    for frame in frames:
+                        length += self._write(file, frame, counts, task)
+                        after = frame.frame
+                        if time.monotonic() - saved > SAVED_EVERY:
+                            file.flush()
+                            os.fsync(file.fileno())
+                            state = {"counts": counts, "after": after, "length": length}
+                            with replacing(state_file) as temporary:
+                                temporary.write_text(json.dumps({**state, "tracker": tracker.state()}))
+                            saved = time.monotonic()
+                except KeyboardInterrupt:
+                    if source.kind == "video":
+                        self.bar.console.print(
+                            f"{video.name}: stopped at frame {after}; the same command goes on.",
+                            soft_wrap=True,
+                            markup=False,
+                        )
+                        raise
+                    file.truncate(length)  # a camera has no other end
+                finally:
+                    frames.close()
+            self._end(task, video.name, counts)
+        except VideoError as error:
+            if source.named:
+                raise
+            counts["passed_over"].append(str(error))
+        return counts
+
+    def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
+        """Gives the number of bytes."""
+        with self.predictor.stages.busy("writing"):
+            text = csv_rows(frame, self.predictor.aus, self.predictor.note).encode()
+            file.write(text)
+        counts["frames"] += 1
+        counts["faces"] += len(frame.faces)
+        counts["without_face"] += not frame.faces
+        self.summary.done_now += 1
+        speed = self.summary.done_now / (time.perf_counter() - self.began)
+        self.bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
+        return len(text)
+
+    def _task(self, name: str, total: int | None, done: int = 0) -> TaskID:
+        return self.bar.add_task(name, total=total, completed=done, text="")
+
+    def _end(self, task: TaskID, name: str, counts: dict[str, Any]) -> None:
+        self.bar.remove_task(task)
+        self.bar.console.print(
+            f"{name}: {counts['frames']} frames, {counts['without_face']} without a face",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
+
+
+def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
+    """What processes do at a time, in the order of the sources."""
+    parts: list[_Part] = []
+    names: set[str] = set()
+
+    def table(stem: str) -> Path:
+        """Two videos of one name, in two folders, must not overwrite each other's table."""
+        if one_table:
+            return out
+        name = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem) not in names)
+        names.add(name)
+        return out / f"{name}.csv"
+
+    photographs = [source for source in sources if source.kind == "photograph"]
+    if photographs and not one_table:
+        of_photographs = table("photographs")
+        chunks = range(0, len(photographs), PHOTOGRAPHS_A_PART)
+        parts += [_Part(of_photographs, photographs[i : i + PHOTOGRAPHS_A_PART]) for i in chunks]
+        sources = [source for source in sources if source.kind != "photograph"]
+    for source in sources:
+        if source.kind == "photograph":
+            last = parts[-1].sources if parts else []
+            if last and last[-1].kind == "photograph" and len(last) < PHOTOGRAPHS_A_PART:
+                last.append(source)
+            else:
+                parts.append(_Part(out, [source]))
+        else:
+            stem = f"camera_{source.name}" if source.kind == "camera" else source.path.stem
+            parts.append(_Part(table(stem), [source]))
+    return parts
+
+
+def _open(folder: Path, settings: dict[str, Any]) -> None:
+    """The folder of what is done so far, empty unless it is of a run with the same settings."""
+    file = folder / "run.json"
+    text = json.dumps(settings, indent=1) + "\n"
+    if not file.exists() or file.read_text() != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        with replacing(file) as temporary:
+            temporary.write_text(text)
+
+
+def _fingerprint(source: Source) -> tuple[int, int]:
+    """Tells whether a file is still the same."""
+    if source.kind == "camera":
+        return 0, 0
+    about = source.path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def _no_counts() -> dict[str, Any]:
+    return {"frames": 0, "without_face": 0, "faces": 0, "passed_over": []}
+
+
+def _together(summaries: list[Summary]) -> Summary:
+    """Of all processes; how long stages took is the first one's."""
+    first = summaries[0]
+    for other in summaries[1:]:
+        first.frames += other.frames
+        first.without_face += other.without_face
+        first.faces += other.faces
+        first.done_now += other.done_now
+        first.passed_over += other.passed_over
+        first.seconds = max(first.seconds, other.seconds)
+    return first

@@ -1,0 +1,257 @@
+"""Tables of many inputs: what is written, going on after an end at any place, sharing among processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas
+import pytest
+import torch
+from rich.console import Console
+from skimage import data
+
+from jaa_ext import facs
+from jaa_ext.data.images import ImageError
+from jaa_ext.data.video import VideoError
+from jaa_ext.models import JAANet, JAANetConfig, save_model
+from jaa_ext.predict import Predictor, job, read_table
+from jaa_ext.predict.job import predict_tables
+from jaa_ext.predict.sources import find_sources
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUIET = Console(quiet=True)
+FRAMES, BLANK = 40, range(12, 20)
+"""Of the video, and those of its frames, from 1, in which nobody is to be seen."""
+
+
+@pytest.fixture(scope="module")
+def model() -> JAANet:
+    torch.manual_seed(0)
+    return JAANet(JAANetConfig.released(facs.BP4D_AUS[:3], image_size=64, width=2))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three photographs and a video of a moving face that goes away for some frames."""
+    folder = tmp_path_factory.mktemp("inputs")
+    astronaut = data.astronaut()[:300, 80:380]
+    for name, image in {"a": astronaut, "b": np.full_like(astronaut, 90), "c": astronaut[:, ::-1]}.items():
+        cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1])
+    writer = cv2.VideoWriter(
+        str(folder / "talk.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (astronaut.shape[1], 300)
+    )
+    for i in range(1, FRAMES + 1):
+        frame = np.roll(astronaut, round(6 * np.sin(i / 5)), axis=1) if i not in BLANK else astronaut * 0 + 90
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return folder
+
+
+def run(model: JAANet, inputs: list, out: Path, **options):
+    predictor = Predictor(model, device="cpu", precision="float32", search_every=5)
+    return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
+
+
+def test_a_folder_has_a_table_for_each_video_and_one_for_photographs(model, inputs, tmp_path) -> None:
+    summary = run(model, [inputs], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["photographs.csv", "talk.csv"]
+    assert summary.tables == [tmp_path / "out" / "photographs.csv", tmp_path / "out" / "talk.csv"]
+    assert summary.frames == summary.done_now == FRAMES + 3
+    assert summary.without_face == len(BLANK) + 1 and summary.faces == FRAMES - len(BLANK) + 2
+
+    photographs = read_table(tmp_path / "out" / "photographs.csv")
+    assert [Path(name).name for name in photographs["source"]] == ["a.png", "b.png", "c.png"]
+    assert photographs["success"].tolist() == [1, 0, 1]
+    talk = read_table(tmp_path / "out" / "talk.csv")
+    assert talk["frame"].tolist() == list(range(1, FRAMES + 1))
+    np.testing.assert_allclose(talk["timestamp"], np.arange(FRAMES) / 25, atol=1e-3)
+    assert talk["success"].tolist() == [int(i not in BLANK) for i in range(1, FRAMES + 1)]
+    assert set(talk.loc[talk["success"] == 1, "face_id"]) == {0}
+
+
+def test_one_table_of_everything_in_the_order_given(model, inputs, tmp_path) -> None:
+    names = [inputs / "c.png", inputs / "talk.avi", inputs / "a.png"]
+    for ending in ("csv", "parquet"):
+        run(model, names, tmp_path / f"all.{ending}", every=4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.csv", "all.parquet"]
+    table = read_table(tmp_path / "all.csv")
+    assert list(dict.fromkeys(table["source"])) == [str(name) for name in names]
+    assert table.loc[table["source"] == str(names[1]), "frame"].tolist() == list(range(1, FRAMES + 1, 4))
+    # In Parquet whole numbers stay whole where some are missing.
+    pandas.testing.assert_frame_equal(read_table(tmp_path / "all.parquet"), table, check_dtype=False)
+
+
+def test_start_and_end(model, inputs, tmp_path) -> None:
+    run(model, [inputs / "talk.avi"], tmp_path / "part.csv", start=0.4, end=0.8)
+    assert read_table(tmp_path / "part.csv")["frame"].tolist() == list(range(11, 21))
+
+
+@pytest.mark.parametrize("stop_at", [1, 14, 37])
+@pytest.fixture
+def interrupted(monkeypatch):
+    """A block in which Ctrl-C comes while a frame of a number is being written."""
+
+    @contextmanager
+    def at(number: int):
+        write = job._Run._write
+
+        def stopping(self, file, frame, counts, task):
+            if frame.frame == number:
+                file.write(b"half a row")
+                raise KeyboardInterrupt
+            return write(self, file, frame, counts, task)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(job, "SAVED_EVERY", 0.0)
+            patch.setattr(job._Run, "_write", stopping)
+            yield
+
+    return at
+
+
+@pytest.mark.parametrize("stop_at", [1, 14, 37])
+def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, interrupted, stop_at) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "again.csv"
+    sources = [inputs / "talk.avi", inputs / "b.png"]
+    run(model, sources, whole)
+    with interrupted(stop_at), pytest.raises(KeyboardInterrupt):
+        run(model, sources, out)
+    assert not out.exists() and (tmp_path / ".again.csv.unfinished").is_dir()
+    summary = run(model, sources, out)
+    assert out.read_bytes() == whole.read_bytes()
+    assert summary.frames == FRAMES + 1 and summary.done_now == FRAMES + 1 - (stop_at - 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "whole.csv"]
+
+
+def test_what_was_done_with_other_settings_is_not_taken(model, inputs, tmp_path, interrupted) -> None:
+    out = tmp_path / "out.csv"
+    for changed in ({"end": 1.0}, {"weights": "others"}):
+        with interrupted(20), pytest.raises(KeyboardInterrupt):
+            run(model, [inputs / "talk.avi"], out)
+        summary = run(model, [inputs / "talk.avi"], out, **changed)
+        assert summary.done_now == summary.frames == (25 if "end" in changed else FRAMES)
+
+
+def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, tmp_path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((inputs / "a.png").read_bytes())
+    (folder / "b.png").write_text("no image")
+    (folder / "c.avi").write_text("no video")
+    (folder / "notes.txt").write_text("neither")
+    summary = run(model, [folder], tmp_path / "all.csv")
+    assert [Path(name).name for name in read_table(tmp_path / "all.csv")["source"]] == ["a.png"]
+    assert len(summary.passed_over) == 2
+    assert "b.png: is damaged" in summary.passed_over[0] and "c.avi: is damaged" in summary.passed_over[1]
+
+
+@pytest.mark.parametrize("name, error", [("b.png", ImageError), ("c.avi", VideoError)])
+def test_what_is_named_by_itself_must_be_readable(model, tmp_path, name, error) -> None:
+    (tmp_path / name).write_text("neither image nor video")
+    with pytest.raises(error, match=f"{name}: is damaged"):
+        run(model, [tmp_path / name], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_videos_of_one_name_have_tables_of_their_own(model, inputs, tmp_path) -> None:
+    other = tmp_path / "other" / "talk.avi"
+    other.parent.mkdir()
+    other.write_bytes((inputs / "talk.avi").read_bytes())
+    summary = run(model, [inputs / "talk.avi", other], tmp_path / "out", every=10)
+    assert [path.name for path in summary.tables] == ["talk.csv", "talk_2.csv"]
+    for path, source in zip(summary.tables, (inputs / "talk.avi", other), strict=True):
+        assert set(read_table(path)["source"]) == {str(source)}
+
+
+def test_a_camera_ends_with_ctrl_c_and_its_table_is_whole(
+    model, inputs, tmp_path, monkeypatch, interrupted
+) -> None:
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(str(inputs / "talk.avi")))
+    with interrupted(9):
+        summary = run(model, ["0"], tmp_path / "out")
+    assert [path.name for path in summary.tables] == ["camera_0.csv"]
+    table = read_table(tmp_path / "out" / "camera_0.csv")
+    assert table["frame"].tolist() == list(range(1, 9)) and set(table["source"]) == {"camera 0"}
+
+
+def test_memory_stays_the_same(model, tmp_path) -> None:
+    """Of ten times as many frames no more predictions are held at a time."""
+    predictor = Predictor(model, device="cpu", precision="float32")
+
+    def most_held(number: int) -> int:
+        path, most, held = tmp_path / f"{number}.avi", 0, weakref.WeakSet()
+        video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+        for _ in range(number):
+            video.write(np.zeros((48, 64, 3), np.uint8))
+        video.release()
+        for frame in predictor.frames(path):
+            held.add(frame)
+            most = max(most, len(held))
+        return most
+
+    assert most_held(20) == most_held(200) <= 2
+
+
+def start(model: JAANet, inputs: Path, out: Path, *before: str) -> subprocess.CompletedProcess:
+    """The command in a process of its own."""
+    weights = out.parent / "model.safetensors"
+    save_model(model, weights)
+    arguments = ["predict", str(inputs), "--weights", str(weights), "--out", str(out)]
+    return subprocess.run(
+        [sys.executable, *before, *arguments, "--precision", "float32"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=out.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_two_processes_write_what_one_writes(model, inputs, tmp_path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    for name in ("out", "all.csv"):
+        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        alone = start(model, inputs, one, "-m", "jaa_ext")
+        assert alone.returncode == 0, alone.stderr
+        launched = start(model, inputs, two, *torchrun, "-m", "jaa_ext")
+        assert launched.returncode == 0, launched.stderr
+        assert launched.stdout.count("Results:") == 1 and f"{FRAMES + 3} frames" in launched.stdout
+        files = sorted(two.iterdir()) if two.is_dir() else [two]
+        assert [file.name for file in files] == (["photographs.csv", "talk.csv"] if name == "out" else [name])
+        for file in files:
+            assert file.read_bytes() == (one / file.name if one.is_dir() else one).read_bytes()
+
+
+KILLED = """
+import os
+from jaa_ext import cli
+from jaa_ext.predict import job
+job.SAVED_EVERY = 0.0
+write = job._Run._write
+def killed(self, file, frame, counts, task):
+    if frame.frame == 25:
+        os.kill(os.getpid(), 9)
+    return write(self, file, frame, counts, task)
+job._Run._write = killed
+cli.main()
+"""
+
+
+def test_a_killed_run_goes_on_with_the_same_rows(model, inputs, tmp_path) -> None:
+    talk, out, fresh = inputs / "talk.avi", tmp_path / "talk.csv", tmp_path / "fresh.csv"
+    assert start(model, talk, out, "-c", KILLED).returncode == -signal.SIGKILL
+    assert not out.exists()
+    again = start(model, talk, out, "-m", "jaa_ext")
+    assert again.returncode == 0 and f"{FRAMES} frames" in again.stdout, again.stderr
+    assert start(model, talk, fresh, "-m", "jaa_ext").returncode == 0
+    assert out.read_bytes() == fresh.read_bytes()
