@@ -167,9 +167,11 @@ def _predictor(
 
 def _show(summary: Summary, predictor: Predictor) -> None:
     """What was done, how fast, and what bound it."""
-    for sentence in summary.passed_over:
-        console.print(f"passed over: {sentence}", soft_wrap=True, highlight=False, markup=False)
-    lines = [f"{summary.frames} frames, {summary.faces} faces; no face in {summary.without_face} frames."]
+    lines = [f"note: {remark}" for remark in summary.remarks]
+    lines += [
+        f"{_counted(summary.frames, 'frame')}, {_counted(summary.faces, 'face')}; "
+        f"no face in {_counted(summary.without_face, 'frame')}."
+    ]
     if summary.done_now:
         busy = sorted(summary.busy.items(), key=lambda item: -item[1])
         shares = ", ".join(
@@ -183,6 +185,10 @@ def _show(summary: Summary, predictor: Predictor) -> None:
         ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _say_note(note: str) -> None:

@@ -123,7 +123,7 @@ def test_predict_where_there_is_no_face(jaa, weights: Path, tmp_path: Path) -> N
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.full((120, 160, 3), 90, np.uint8))
     code, printed, _ = jaa("predict", blank, "--weights", weights, "--out", tmp_path / "none.csv")
-    assert code == 0 and "1 frames, 0 faces" in printed
+    assert code == 0 and "1 frame, 0 faces; no face in 1 frame." in printed
     (row,) = read(tmp_path / "none.csv")
     assert row["success"] == "0" and row["face_id"] == "-1" and row["x_0"] == row["AU12_p"] == ""
 

@@ -27,6 +27,8 @@ from jaa_ext.progress import progress
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
 """Seconds; what a killed run of a video loses at most."""
+BROKEN_OFF = 0.95
+"""Videos with less than this share of the frames that their header counts, often roughly, are told of."""
 
 
 @dataclass
@@ -39,8 +41,8 @@ class Summary:
     without_face: int = 0
     faces: int = 0
     """Rows with a face."""
-    passed_over: list[str] = field(default_factory=list)
-    """What could not be read, a sentence each."""
+    remarks: list[str] = field(default_factory=list)
+    """A sentence for each file that could not be read, or not to its end."""
     seconds: float = 0.0
     """Of this run, without those before it was interrupted."""
     done_now: int = 0
@@ -167,7 +169,7 @@ class _Run:
         self.summary.frames += counts["frames"]
         self.summary.without_face += counts["without_face"]
         self.summary.faces += counts["faces"]
-        self.summary.passed_over += counts["passed_over"]
+        self.summary.remarks += counts["remarks"]
 
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
         """Begins anew each time, so that its batches are always the same."""
@@ -178,7 +180,7 @@ class _Run:
         def unreadable(error: ImageError) -> None:
             if any(str(error).startswith(f"{name}: ") for name in named):
                 raise error
-            counts["passed_over"].append(str(error))
+            counts["remarks"].append(f"{error}; passed over")
 
         frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
         with path.open("wb") as file:
@@ -200,7 +202,7 @@ class _Run:
             with path.open("r+b") as file:
                 file.truncate(length)
                 file.seek(length)
-                saved = time.monotonic()
+                saved, safe = time.monotonic(), after
                 frames = self.predictor.video(video, after=after, tracker=tracker, **self.chosen)
                 try:
                     for frame in frames:
@@ -212,23 +214,23 @@ class _Run:
                             state = {"counts": counts, "after": after, "length": length}
                             with replacing(state_file) as temporary:
                                 temporary.write_text(json.dumps({**state, "tracker": tracker.state()}))
-                            saved = time.monotonic()
+                            saved, safe = time.monotonic(), after
                 except KeyboardInterrupt:
                     if source.kind == "video":
-                        self.bar.console.print(
-                            f"{video.name}: stopped at frame {after}; the same command goes on.",
-                            soft_wrap=True,
-                            markup=False,
-                        )
+                        self._say(f"{video.name}: stopped; the same command goes on behind frame {safe}")
                         raise
                     file.truncate(length)  # a camera has no other end
                 finally:
                     frames.close()
             self._end(task, video.name, counts)
+            if video.count is not None and self.chosen["end"] is None and after < BROKEN_OFF * video.count:
+                counts["remarks"].append(
+                    f"{video.name}: breaks off after frame {after}; it says that it has {video.count}"
+                )
         except VideoError as error:
             if source.named:
                 raise
-            counts["passed_over"].append(str(error))
+            counts["remarks"].append(f"{error}; passed over")
         return counts
 
     def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
@@ -249,12 +251,10 @@ class _Run:
 
     def _end(self, task: TaskID, name: str, counts: dict[str, Any]) -> None:
         self.bar.remove_task(task)
-        self.bar.console.print(
-            f"{name}: {counts['frames']} frames, {counts['without_face']} without a face",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+        self._say(f"{name}: {counts['frames']} frames, {counts['without_face']} without a face")
+
+    def _say(self, sentence: str) -> None:
+        self.bar.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
@@ -308,7 +308,7 @@ def _fingerprint(source: Source) -> tuple[int, int]:
 
 
 def _no_counts() -> dict[str, Any]:
-    return {"frames": 0, "without_face": 0, "faces": 0, "passed_over": []}
+    return {"frames": 0, "without_face": 0, "faces": 0, "remarks": []}
 
 
 def _together(summaries: list[Summary]) -> Summary:
@@ -319,6 +319,6 @@ def _together(summaries: list[Summary]) -> Summary:
         first.without_face += other.without_face
         first.faces += other.faces
         first.done_now += other.done_now
-        first.passed_over += other.passed_over
+        first.remarks += other.remarks
         first.seconds = max(first.seconds, other.seconds)
     return first

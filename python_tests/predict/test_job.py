@@ -93,7 +93,6 @@ def test_start_and_end(model, inputs, tmp_path) -> None:
     assert read_table(tmp_path / "part.csv")["frame"].tolist() == list(range(11, 21))
 
 
-@pytest.mark.parametrize("stop_at", [1, 14, 37])
 @pytest.fixture
 def interrupted(monkeypatch):
     """A block in which Ctrl-C comes while a frame of a number is being written."""
@@ -148,8 +147,18 @@ def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, 
     (folder / "notes.txt").write_text("neither")
     summary = run(model, [folder], tmp_path / "all.csv")
     assert [Path(name).name for name in read_table(tmp_path / "all.csv")["source"]] == ["a.png"]
-    assert len(summary.passed_over) == 2
-    assert "b.png: is damaged" in summary.passed_over[0] and "c.avi: is damaged" in summary.passed_over[1]
+    assert len(summary.remarks) == 2
+    assert "b.png: is damaged" in summary.remarks[0] and "c.avi: is damaged" in summary.remarks[1]
+    assert all(remark.endswith("; passed over") for remark in summary.remarks)
+
+
+def test_a_video_that_breaks_off_is_told(model, inputs, tmp_path) -> None:
+    whole = (inputs / "talk.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    summary = run(model, [tmp_path / "cut.avi"], tmp_path / "cut.csv")
+    (remark,) = summary.remarks
+    assert 0 < summary.frames < FRAMES
+    assert f"cut.avi: breaks off after frame {summary.frames}; it says that it has {FRAMES}" in remark
 
 
 @pytest.mark.parametrize("name, error", [("b.png", ImageError), ("c.avi", VideoError)])
