@@ -141,15 +141,18 @@ def evaluate(
 ) -> None:
     """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures."""
     from jaa_ext.engine import evaluate as run
-    from jaa_ext.engine.datasets import faces_to_test
     from jaa_ext.engine.recipe import load_recipe
+    from jaa_ext.engine.results import Origin
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
     keep_freed_memory()
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)
-    faces = faces_to_test(None if chosen is None else chosen.data, data, fold, network.config)
+    origin = Origin(
+        network.config, None if chosen is None else chosen.data, data, fold, model=str(model), recipe=recipe
+    )
+    faces = origin.faces()
     scores = run(
         network,
         faces,
@@ -163,6 +166,7 @@ def evaluate(
     )
     scores.to_json(out / "metrics.json")
     scores.to_csv(out / "metrics.csv")
+    origin.write(out)
     scores.show(console)
     console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     _say_where(
@@ -170,6 +174,7 @@ def evaluate(
             out / "metrics.json": "the scores (metrics.csv likewise)",
             **({} if scores.f1 is None else {out / "figures": "scores.png, and a figure for each AU"}),
             out / "predictions.csv": "labels, probabilities and landmarks of each face",
+            out / "evaluation.json": "what was tested, for `jaa report`",
         }
     )
 
@@ -250,6 +255,27 @@ def ablate(
             **{out / name: "its runs" for name in comparison.results},
         }
     )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="What `jaa train`, `jaa evaluate` or `jaa crossval` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; report.html in the folder if not given.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help='Where the test faces lie now: a folder of `jaa prepare`, or "synthetic".'),
+    ] = None,
+) -> None:
+    """Make one HTML file of a run, an evaluation or a cross validation, for any browser."""
+    from jaa_ext.engine.html_report import write_report
+
+    out = folder / "report.html" if out is None else out
+    why = write_report(folder, out, data=data, console=console)
+    if why:
+        console.print(f"Without faces: {why}.", soft_wrap=True, highlight=False, markup=False)
+    _say_where({out: "the report, for any browser; it needs no other file"})
 
 
 @app.command()

@@ -65,6 +65,9 @@ def test_train_resume_evaluate(jaa, recipe: Path, tmp_path: Path) -> None:
         list(csv.DictReader((folder / "predictions.csv").open())) for folder in (tmp_path / "scores", out)
     )
     assert len(again) == 12 and [row["id"] for row in again] == [row["id"] for row in trained]
+    code, printed, error = jaa("report", tmp_path / "scores")
+    assert code == 0 and str(tmp_path / "scores" / "report.html") in printed, error
+    assert "data:image" in (tmp_path / "scores" / "report.html").read_text()
     for one, other in zip(again, trained, strict=True):
         assert float(one["AU12_probability"]) == pytest.approx(float(other["AU12_probability"]), abs=1e-4)
 
@@ -193,6 +196,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("draw", photo, "t.csv", "--weights", weights): "draw either tables, or photographs and videos",
         ("draw", photo, "--weights", weights, "--attention", 5): "got attention=5, wanted an AU of the model",
         ("draw", "t.csv"): "t.csv: there is no such file",
+        ("report", tmp_path): "wanted a folder of jaa train, evaluate or crossval",
         ("train", graphed, "--device", "cpu"): "trainer.cuda_graph=true needs a CUDA device, got cpu",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
