@@ -141,11 +141,13 @@ def evaluate(
 ) -> None:
     """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures."""
     from jaa_ext.engine import evaluate as run
+    from jaa_ext.engine.processes import require_one_process
     from jaa_ext.engine.recipe import load_recipe
     from jaa_ext.engine.results import Origin
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
+    require_one_process("`jaa evaluate`")
     keep_freed_memory()
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)

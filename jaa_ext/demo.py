@@ -13,6 +13,7 @@ from rich.console import Console
 
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine import Scores, load_recipe, train
+from jaa_ext.engine.processes import require_one_process
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.predict.draw import attention_figure, training_figure
 
@@ -34,6 +35,7 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     Raises:
         RunError: `out` holds another run.
     """
+    require_one_process("`jaa demo`")
     start = time.perf_counter()
     recipe = load_recipe("demo")
     say = partial(console.print, soft_wrap=True, highlight=False)

@@ -196,7 +196,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("draw", photo, "t.csv", "--weights", weights): "draw either tables, or photographs and videos",
         ("draw", photo, "--weights", weights, "--attention", 5): "got attention=5, wanted an AU of the model",
         ("draw", "t.csv"): "t.csv: there is no such file",
-        ("report", tmp_path): "wanted a folder of jaa train, evaluate or crossval",
         ("train", graphed, "--device", "cpu"): "trainer.cuda_graph=true needs a CUDA device, got cpu",
         ("train", recipe, "--resume"): "no run to resume",
         ("evaluate", weights, "--recipe", "nonsense"): "no such recipe",
@@ -205,6 +204,18 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         assert code == 2 and sentence in error, (arguments, error)
         assert error.startswith("jaa: ") and len(error.splitlines()) == 1, error
     assert not list(out.glob("*.csv"))
+    code, _, error = jaa("report", tmp_path)
+    assert code == 2 and "wanted a folder of jaa train, evaluate or crossval" in error
+
+
+@pytest.mark.parametrize("command", ["crossval tiny.yaml", "ablate", "demo", "evaluate model.safetensors"])
+def test_commands_for_one_process_say_so(jaa, recipe: Path, monkeypatch, command: str) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    code, _, error = jaa(*command.split(), "--out", "out")
+    assert code == 2 and "runs in one process, got 2 of torchrun" in error
+    assert not Path("out").exists()
 
 
 def test_usage_errors_exit_with_2(jaa) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jaa_ext.atomic import replacing
 from jaa_ext.engine.crossval import CrossValidation, cross_validate
+from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import ABAW, ABLATION
 from jaa_ext.engine.recipe import Recipe, load_recipe
 from jaa_ext.engine.run import has_begun
@@ -126,6 +127,7 @@ def ablate(
     Raises:
         RunError, ValueError: as `cross_validate`.
     """
+    require_one_process("`jaa ablate`")
     console = console or Console()
     rows = ABAW if study == "abaw" else ABLATION
     recipes = {row.recipe: prepare(row.recipe) for row in rows if row.recipe is not None}

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from jaa_ext.atomic import replacing
 from jaa_ext.engine.metrics import Scores
+from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
 from jaa_ext.engine.run import has_begun, open_run, require_no_run
@@ -158,6 +159,7 @@ def cross_validate(
         RunError: `out` holds runs already, and they are not to be resumed or are of another recipe.
         ValueError: a fold that the data does not have, or what `train` raises.
     """
+    require_one_process("`jaa crossval`")
     console = console or Console()
     known = recipe.data.folds()
     unknown = [fold for fold in folds or () if fold not in known]

@@ -13,7 +13,9 @@ from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.device import resolve_device
 from jaa_ext.engine.bootstrap import bootstrap_intervals
 from jaa_ext.engine.metrics import Metrics, Scores, score
+from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.runtime import ignore_interrupts, reading_workers
+from jaa_ext.engine.schedule import shares
 from jaa_ext.facs import au_numbers
 from jaa_ext.models import JAANet
 
@@ -29,6 +31,7 @@ def evaluate(
     bootstrap: int = 0,
     seed: int = 0,
     figures: Path | None = None,
+    processes: Processes | None = None,
 ) -> Scores:
     """Score a model on the central crops of a data set, in float32.
 
@@ -45,6 +48,8 @@ def evaluate(
             0 leaves them out.
         seed: of the resamples.
         figures: a folder to write figures into, see `jaa_ext.engine.figures.write_figures`.
+        processes: those of a training run, which all call this with the same model and divide the batches;
+            all get the same scores, with the bits of one process, and the first one writes the files.
 
     Raises:
         ValueError: no face, the data set has other AUs than the model, a device that is not there, or a
@@ -59,29 +64,37 @@ def evaluate(
         raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
     device = resolve_device(device) if device is not None else next(model.parameters()).device
     fused = model.to(device).eval().fuse()
+    processes = processes or Processes()
+    indices = [(0, i) for i in range(len(dataset))]
+    # Whole batches: a face's last bits depend on how many are computed together.
+    batches = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
     loader: DataLoader[Any] = DataLoader(
         Crops(dataset, model.config.image_size, train=False),
-        batch_size,
-        sampler=[(0, i) for i in range(len(dataset))],
+        batch_sampler=batches[shares(len(batches), processes.count)[processes.rank]],
         num_workers=reading_workers(workers, device),
         worker_init_fn=ignore_interrupts,
     )
-    metrics = Metrics(aus, note=getattr(model, "note", ""))
-    with torch.inference_mode():
+    said_here = []
+    with processes.alike(), torch.inference_mode():
         for batch in loader:
             image = normalize(batch["image"].to(device)).contiguous(memory_format=torch.channels_last)
             output = fused(image)
             probabilities = None if output.logits is None else output.probabilities.cpu()
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
-            metrics.update(probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"])
+            said_here.append((probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"]))
+    metrics = Metrics(aus, note=getattr(model, "note", ""))
+    for said_by_one in processes.collect(said_here):
+        for of_batch in said_by_one:
+            metrics.update(*of_batch)
     said = metrics.predictions()
     scores = score(said)
     if bootstrap:
         scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
-    if predictions is not None:
-        said.to_csv(predictions)
-    if figures is not None:
-        from jaa_ext.engine.figures import write_figures
+    with processes.alike():
+        if predictions is not None and processes.first:
+            said.to_csv(predictions)
+        if figures is not None and processes.first:
+            from jaa_ext.engine.figures import write_figures
 
-        write_figures(figures, said, scores)
+            write_figures(figures, said, scores)
     return scores

@@ -184,12 +184,17 @@ class Step(Section):
 
 
 class TrainerSection(Section):
-    """How the iterations are run; the results are the same."""
+    """How the iterations are run."""
 
     cuda_graph: bool = False
     """Whether a GPU replays the training step as one CUDA graph: faster where launching its kernels takes
     longer than running them (small batches, fast GPUs). The first iterations of each step of the recipe, and
-    batches that are not full, run kernel by kernel."""
+    batches that are not full, run kernel by kernel. The results are the same. For one process only."""
+    sync_batch_norm: bool = True
+    """Whether several processes normalise by the images of all of them (`nn.synchronize_batch_norm`), so that
+    a recipe gives the same model whatever their number. Without, each normalises by its own share of the
+    batch, which saves two small exchanges a layer, but makes the statistics of the papers' small batches
+    coarse; the running statistics are then the first process'. Does nothing in one process."""
 
 
 class Recipe(Section):
@@ -202,9 +207,10 @@ class Recipe(Section):
     """A model file whose weights training starts from, see `models.transfer_weights`."""
     data: Data
     batch_size: Count
+    """Faces of an iteration, of all processes together."""
     workers: Whole | None = None
-    """Processes that read the training images; 0 reads in the training process. None: with a GPU one for each
-    processor, up to 16; else 0."""
+    """Processes that read the training images, for each process that trains; 0 reads in that one. None: with
+    a GPU one for each processor (divided among those that train on the machine), up to 16; else 0."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     trainer: TrainerSection = TrainerSection()
     loss: Loss = Loss()

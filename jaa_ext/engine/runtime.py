@@ -1,36 +1,113 @@
-"""Where and how training computes: the device, the same bits every time, and Ctrl-C."""
+"""Where and how training computes: devices, processes, the same bits every time, and Ctrl-C."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import inspect
+import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from jaa_ext.device import processors, resolve_device
 
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for another one that is still there."""
+
 
 def make_fabric(device: str, precision: Any) -> Fabric:
-    """Lightning Fabric on one device, see `resolve_device`."""
-    chosen = resolve_device(device)
-    return Fabric(
+    """Lightning Fabric on one device, see `resolve_device`; launched, with DDP, in a process of several.
+
+    Of several processes each has a GPU of its own (communicating by NCCL), or all are on the CPU (gloo).
+
+    Raises:
+        ValueError: a device that is not there, or one that several processes cannot have.
+        SystemExit: the same, in all processes of a machine but one, which has said so.
+    """
+    count, here = started_by_torchrun()
+    if count == 1:
+        chosen = resolve_device(device)
+        return Fabric(
+            accelerator=chosen.type,
+            devices=1 if chosen.type == "cpu" else [chosen.index or 0],
+            precision=precision,
+        )
+    try:
+        chosen = _device_of_several(device, count, here)
+    except ValueError:
+        if os.environ["LOCAL_RANK"] != "0":  # the processes do not know of each other yet
+            raise SystemExit(2) from None
+        raise
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells that it begins
+    # Buffers are the trainer's to keep alike: DDP would send them in every iteration. The option has
+    # another name from torch 2.13 on.
+    known = inspect.signature(DistributedDataParallel).parameters
+    sending = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"timeout": TIMEOUT, sending: False}
+    fabric = Fabric(
         accelerator=chosen.type,
-        devices=1 if chosen.type == "cpu" else [chosen.index or 0],
+        devices=here,
+        num_nodes=count // here,
+        strategy=DDPStrategy(**options),
         precision=precision,
     )
+    if not torch.distributed.is_initialized():
+        atexit.register(_leave)
+    fabric.launch()
+    return fabric
+
+
+def started_by_torchrun() -> tuple[int, int]:
+    """Processes of the run on all machines, and on this one; (1, 1) without torchrun."""
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
+        return 1, 1
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def reading_workers(workers: int | None, device: torch.device) -> int:
-    """Processes that read images. None: with a GPU one for each processor, up to 16; else 0."""
+    """Processes that read images for this one.
+
+    None: with a GPU an equal share of the machine's processors, up to 16; else 0.
+    """
     if workers is not None:
         return workers
-    return min(16, processors()) if device.type == "cuda" else 0
+    _, here = started_by_torchrun()
+    return min(16, max(1, processors() // here)) if device.type == "cuda" else 0
+
+
+def _device_of_several(device: str, count: int, here: int) -> torch.device:
+    if ":" in device:
+        raise ValueError(
+            f'device must be "auto", "cpu" or "cuda" for {count} processes, each of which has its own GPU, '
+            f'got "{device}"'
+        )
+    chosen = resolve_device(device)
+    if chosen.type == "cuda" and here > torch.cuda.device_count():
+        raise ValueError(
+            f"the {here} processes of this machine want a GPU each, CUDA devices found: "
+            f"{torch.cuda.device_count()}"
+        )
+    if count % here:
+        raise ValueError(
+            f"every machine must have as many processes (--nproc-per-node), got {here} of {count} on this one"
+        )
+    return chosen
+
+
+def _leave() -> None:
+    """Gloo's threads must have ended before the process does, or they abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:
@@ -65,8 +142,13 @@ def deterministic() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so that an iteration can end whole; a second one interrupts as usual."""
+def interruptible(patient: bool = False) -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, so that an iteration can end whole; a second one interrupts as usual.
+
+    Args:
+        patient: do not heed a second one. torchrun sends one to each process beside the terminal's, and ends
+            those that take too long.
+    """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed  # only the main thread may handle signals
@@ -75,7 +157,8 @@ def interruptible() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: Any) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, former)
+        if not patient:
+            signal.signal(signal.SIGINT, former)
 
     signal.signal(signal.SIGINT, handle)
     try:

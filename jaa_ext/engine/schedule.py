@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -16,12 +17,30 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
     Epochs count over all steps of a recipe. The last batch of an epoch is smaller where the sizes do not
     divide; where it would be a single sample, no base for batch norm statistics, it is left out.
+
+    Args:
+        samples: in the training set.
+        batch_size: of all processes together.
+        seed: of the order.
+        processes: how many train together; iterating gives what one of them has of each batch, see `shares`.
+        rank: which of them.
+
+    Raises:
+        ValueError: too few samples, or more processes than samples in a batch.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, samples: int, batch_size: int, seed: int, *, processes: int = 1, rank: int = 0
+    ) -> None:
         if samples < 2:
             raise ValueError(f"training needs at least 2 samples, got {samples}")
+        if batch_size < processes:
+            raise ValueError(
+                f"batch_size, that of all processes together, must be at least their number, {processes}, "
+                f"got {batch_size}"
+            )
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.processes, self.rank = processes, rank
         self.epoch = 0
         self.start = 0
         """Batches of the epoch to pass over."""
@@ -32,10 +51,30 @@ class Batches(Sampler[list[tuple[int, int]]]):
         return full + (rest > 1)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self._whole(self.start):
+            yield batch[shares(len(batch), self.processes)[self.rank]]
+
+    def sizes(self, batch: int) -> list[int]:
+        """How many samples of a batch each process has."""
+        whole = min(self.batch_size, self.samples - batch * self.batch_size)
+        return [share.stop - share.start for share in shares(whole, self.processes)]
+
+    def whole(self, batch: int) -> list[tuple[int, int]]:
+        """A batch of the epoch, of all processes."""
+        return next(self._whole(batch))
+
+    def _whole(self, start: int) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.samples).tolist()
-        for batch in range(self.start, len(self)):
+        for batch in range(start, len(self)):
             picked = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(self.epoch, i) for i in picked]
+
+
+def shares(length: int, processes: int) -> list[slice]:
+    """What each process has of a sequence: contiguous, the first ones one more where it does not divide."""
+    each, more = divmod(length, processes)
+    edges = [rank * each + min(rank, more) for rank in range(processes + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
 
 
 def learning_rate(step: Step, iteration: int, per_epoch: int) -> float:

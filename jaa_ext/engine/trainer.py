@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, FaceDataset, normalize
@@ -25,6 +26,7 @@ from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
 from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.precision import CastAtOnce
+from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.run import Log, open_run
 from jaa_ext.engine.runtime import (
@@ -46,6 +48,8 @@ from jaa_ext.models import (
     transfer_weights,
 )
 from jaa_ext.nn import au_weights
+from jaa_ext.nn.sync_batch_norm import synchronize_batch_norm
+from jaa_ext.progress import progress
 
 MEAN_SHAPE_FACES = 256
 """Faces of the training set whose mean is the landmarks' starting point."""
@@ -72,37 +76,50 @@ def train(
     the last epoch so far (see `evaluate`); tensorboard/; and in the end model.safetensors, metrics.json and
     metrics.csv, in this order. A finished run that is resumed writes these three again.
 
+    In processes that torchrun has started, each trains on its share of every batch (see
+    `TrainerSection.sync_batch_norm`), and the first alone writes files and shows progress. A run may go on
+    with another number of processes.
+
     Args:
         recipe: see `load_recipe`.
         out: folder of the run, made if need be.
-        resume: go on from the checkpoint in `out`: on the same machine, with the bits of a run that was never
-            interrupted.
-        device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".
+        resume: go on from the checkpoint in `out`: on the same machine, in as many processes, with the bits
+            of a run that was never interrupted.
+        device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", which several processes
+            refuse: each of them has a GPU of its own.
         seed: in place of the recipe's.
         datasets: training and test set in place of the recipe's; they share no subject.
-        console: where progress goes; one line an epoch if that is no terminal.
+        console: where progress goes; one line an epoch if that is no terminal. In other processes than the
+            first it is made quiet.
 
     Returns:
-        The scores after the last epoch.
+        The scores after the last epoch, in every process.
 
     Raises:
         RunError: `out` holds a run already, or, to resume, none or one by another recipe.
         NonFiniteLoss: training diverged, or a sample is broken. The last checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, once the iteration has ended and a checkpoint is written; a second
             Ctrl-C interrupts at once.
-        ValueError: a device that is not there, or data or steps that do not fit the model.
+        ValueError: a device that is not there, data or steps that do not fit the model, or more processes
+            than faces in a batch.
+        SystemExit: in a process of several, after another one has failed and told why.
     """
     out = Path(out)
     if seed is not None:
         recipe = recipe.model_copy(update={"seed": seed})
-    open_run(recipe, out, resume=resume)
+    console = console or Console()
     keep_freed_memory()
-    with deterministic():
-        chosen = datasets or recipe.data.build(recipe.model.config())
-        trainer = Trainer(recipe, out, device, chosen, resume=resume)
+    fabric = make_fabric(device, recipe.precision)
+    processes = Processes(fabric)
+    with processes.one_message(), processes.one_voice(console), deterministic():
+        with processes.alike():
+            if processes.first:
+                open_run(recipe, out, resume=resume)
+            chosen = datasets or recipe.data.build(recipe.model.config())
+            trainer = Trainer(recipe, out, fabric, chosen, resume=resume, processes=processes)
         if resume:
             trainer.load()
-        return trainer.fit(console or Console())
+        return trainer.fit(console)
 
 
 @dataclass
@@ -129,6 +146,9 @@ class _Iteration(NamedTuple):
     losses: Tensor
     """(terms,) by the names."""
     output: JAAOutput
+    """Of all processes, as are the labels and landmarks that it was compared with."""
+    labels: Tensor
+    landmarks: Tensor
 
 
 class Trainer:
@@ -138,13 +158,15 @@ class Trainer:
         self,
         recipe: Recipe,
         out: Path,
-        device: str,
+        fabric: Fabric,
         datasets: tuple[FaceDataset, FaceDataset],
         *,
         resume: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         config = recipe.model.config()
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.fabric = recipe, out, fabric
+        self.processes = processes or Processes()
         self.train_set, self.test_set = datasets
         for data in datasets:
             if tuple(data.aus) != facs.au_numbers(config.aus):
@@ -156,9 +178,13 @@ class Trainer:
                 f"got {', '.join(shared[:5])} in both"
             )
 
-        self.fabric = make_fabric(device, recipe.precision)
         if recipe.trainer.cuda_graph:
             require_cuda(self.fabric.device)
+            if self.processes.count > 1:
+                raise ValueError(
+                    f"trainer.cuda_graph=true needs a single process, got {self.processes.count}, whose "
+                    "exchange of gradients it does not record"
+                )
         torch.manual_seed(recipe.seed)
         self.model = build_model(config)
         self.model.note = recipe.data.note
@@ -178,11 +204,22 @@ class Trainer:
         for step in recipe.steps:
             self._trained(step)  # a step that does not fit is found before the first one has run
 
-        self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed)
+        self.synchronized = self.processes.count > 1 and recipe.trainer.sync_batch_norm
+        if self.synchronized:
+            synchronize_batch_norm(self.model)
+
+        self.batches = Batches(
+            len(self.train_set),
+            recipe.batch_size,
+            recipe.seed,
+            processes=self.processes.count,
+            rank=self.processes.rank,
+        )
         workers = reading_workers(recipe.workers, self.fabric.device)
         loader: DataLoader[Any] = DataLoader(
             Crops(self.train_set, config.image_size, train=True, seed=recipe.seed),
             batch_sampler=self.batches,
+            collate_fn=partial(_collate, nothing=_no_faces(config.image_size, len(config.aus))),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.fabric.device.type == "cuda",
@@ -205,30 +242,37 @@ class Trainer:
 
     def fit(self, console: Console) -> Scores:
         """Train from where the run stands to its end."""
-        bar = _progress(console)
+        bar = progress(console)
         with (
-            Log.opened(self.out, self.iteration) as self.log,
-            interruptible() as self.interrupted,
+            Log.opened(self.out, self.iteration) if self.processes.first else nullcontext() as self.log,
+            interruptible(patient=self.processes.count > 1) as self.interrupted,
             bar as self.bar,
         ):
             if self.iteration == 0:
                 if self.transfer is not None:
                     bar.console.print(f"{self.recipe.init}: {self.transfer}", soft_wrap=True, markup=False)
-                self._save({})
+                with self.processes.alike():
+                    self._save({})
             first = 0
             for step in self.recipe.steps:
                 if self.epoch < first + step.epochs:
                     self._train_step(step, first)
                 first += step.epochs
         scores = Scores.from_dict(self.history[-1]["scores"])
-        save_model(self.model, self.out / "model.safetensors", note=self.model.note)
-        scores.to_json(self.out / "metrics.json")
-        scores.to_csv(self.out / "metrics.csv")
+        with self.processes.alike():
+            if self.processes.first:
+                save_model(self.model, self.out / "model.safetensors", note=self.model.note)
+                scores.to_json(self.out / "metrics.json")
+                scores.to_csv(self.out / "metrics.csv")
         return scores
 
     def load(self) -> None:
         """Take up the run from its checkpoint."""
-        state = load_checkpoint(self.out / "checkpoint.pt")
+        state: dict[str, Any] = {}
+        with self.processes.alike():
+            if self.processes.first:
+                state = load_checkpoint(self.out / "checkpoint.pt")
+        state = self.processes.from_first(state)
         self.model.load_state_dict(state["model"])
         self.model.note = state.get("note", self.model.note)
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
@@ -257,6 +301,8 @@ class Trainer:
         if step.align is not None:
             loss = loss.model_copy(update={"align": step.align})
         criterion = JointLoss(loss, self.weight).to(self.fabric.device)
+        if self.processes.count > 1:
+            self._fix_unreached(criterion, parameters)
         module, stepper = self.fabric.setup(CastAtOnce(self.model), optimizer)
         stage = _Stage(step, first, trained, module, stepper, criterion)
         stage.run = partial(self._iterate, stage)
@@ -277,28 +323,31 @@ class Trainer:
         task = self.bar.add_task(name, total=per_epoch, completed=self.batch, text="")
         images, speed, start = 0, 0.0, time.perf_counter()
         batches = iter(self.loader)
-        following = next(batches, None)
+        with self.processes.alike():
+            following = next(batches, None)
         while (batch := following) is not None:
             for group in stage.optimizer.param_groups:
                 group["lr"].fill_(self._learning_rate(stage, self.batch))
             iteration = self._train_one_batch(stage, batch)
-            following = next(batches, None)  # while a GPU computes
-            losses = self._losses(stage, batch, iteration)
-            self.iteration += 1
-            self.batch += 1
-            self.sums = {key: self.sums.get(key, 0.0) + value for key, value in losses.items()}
-            self.log.iteration(self.iteration, self.epoch + 1, losses)
-            images += len(batch["id"])
-            speed = images / (time.perf_counter() - start)
-            self.bar.update(task, completed=self.batch, text=f"{_listed(losses)}  {speed:.0f} images/s")
-            if self.interrupted.is_set():
+            with self.processes.alike():
+                following = next(batches, None)  # while a GPU computes
+                losses = self._losses(stage, iteration)
+                self.iteration += 1
+                self.batch += 1
+                self.sums = {key: self.sums.get(key, 0.0) + value for key, value in losses.items()}
+                if self.log is not None:
+                    self.log.iteration(self.iteration, self.epoch + 1, losses)
+                images += len(iteration.labels)
+                speed = images / (time.perf_counter() - start)
+                self.bar.update(task, completed=self.batch, text=f"{_listed(losses)}  {speed:.0f} images/s")
+                if self.iteration % self.recipe.checkpoint_every == 0:
+                    self._save(stage.optimizer.state_dict())
+            if self.processes.any(self.interrupted.is_set()):
                 self._save(stage.optimizer.state_dict())
                 self.bar.console.print(
                     f"Stopped after iteration {self.iteration}: --resume goes on from there."
                 )
                 raise KeyboardInterrupt
-            if self.iteration % self.recipe.checkpoint_every == 0:
-                self._save(stage.optimizer.state_dict())
         self.bar.remove_task(task)
         return speed
 
@@ -308,36 +357,95 @@ class Trainer:
     def _iterate(self, stage: _Stage, image: Tensor, labels: Tensor, landmarks: Tensor) -> _Iteration:
         """The whole iteration on the device: the host reads nothing, and a CUDA graph can hold it."""
         image = normalize(image).contiguous(memory_format=torch.channels_last)
-        output = stage.module(image)
+        with self._resting() if len(image) == 0 else nullcontext():
+            output = stage.module(image)
+        if self.processes.count > 1:
+            output, labels, landmarks = self._of_all(output, labels, landmarks)
         losses = stage.criterion(output, labels, landmarks)
         total = losses["total"].detach()
-        self.fabric.backward(losses["total"])
+        # Every process has the loss of the whole batch, and of its gradient the part that came from its own
+        # faces. The parts add up; DDP takes their mean.
+        count = self.processes.count
+        self.fabric.backward(losses["total"] if count == 1 else count * losses["total"])
         # Makes the fused optimizer leave out the step if the loss is not finite (0 times it is not 0 then),
         # of which `_losses` tells.
         stage.optimizer.optimizer.found_inf = (0 * total).ne(0).float()
         stage.optimizer.step()
         stage.optimizer.zero_grad()
         constants = {name: None if x is None else x.detach() for name, x in vars(output).items()}
-        return _Iteration(tuple(losses), torch.stack(list(losses.values())).detach(), JAAOutput(**constants))
+        values = torch.stack(list(losses.values())).detach()
+        return _Iteration(tuple(losses), values, JAAOutput(**constants), labels, landmarks)
 
-    def _losses(self, stage: _Stage, batch: dict[str, Any], iteration: _Iteration) -> dict[str, float]:
+    def _of_all(
+        self, output: JAAOutput, labels: Tensor, landmarks: Tensor
+    ) -> tuple[JAAOutput, Tensor, Tensor]:
+        """What the loss reads of all processes' faces, so that each computes that of the whole batch: means
+        over labels that are not missing, and Dice's sums over a batch, are no means over processes."""
+        gather = partial(self.processes.gather, sizes=self.batches.sizes(self.batch))
+        read = {"logits", "landmarks", "local_logits"}
+        if self.recipe.loss.attention > 0:
+            read |= {"target_maps", "refined_maps"}
+        everything = {name: gather(x) for name, x in vars(output).items() if name in read and x is not None}
+        return JAAOutput(**everything), gather(labels), gather(landmarks)
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """For a process that has nothing of a small last batch: batch norms want statistics of some faces."""
+        training = [] if self.synchronized else [m for m in self.model.modules() if m.training]
+        for module in training:
+            module.training = False
+        yield
+        for module in training:
+            module.training = True
+
+    def _fix_unreached(self, criterion: JointLoss, parameters: list[torch.nn.Parameter]) -> None:
+        """Fix the parameters that the loss does not depend on, such as those of a term of factor 0.
+
+        One process leaves them alone, since they get no gradient; DDP would wait for it.
+        """
+        config, device = self.model.config, self.fabric.device
+        output = self.model.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
+        labels = torch.zeros(1, len(config.aus), dtype=torch.int64, device=device)
+        landmarks = torch.arange(98.0, device=device).view(1, 49, 2)
+        total = criterion(output, labels, landmarks)["total"]
+        for parameter, grad in zip(
+            parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True
+        ):
+            parameter.requires_grad_(grad is not None)
+
+    def _losses(self, stage: _Stage, iteration: _Iteration) -> dict[str, float]:
         """The losses of an iteration, once it is over."""
         values = dict(zip(iteration.names, iteration.losses.tolist(), strict=True))
         if not all(map(math.isfinite, values.values())):
             raise NonFiniteLoss(
                 f'the loss is not finite at iteration {self.iteration + 1} (step "{stage.step.name}", epoch '
                 f"{self.epoch + 1}): {_listed(values)}; "
-                f"samples {', '.join(_broken(stage, iteration.output, batch))}"
+                f"samples {', '.join(self._broken(stage, iteration))}"
             )
         return values
 
+    def _broken(self, stage: _Stage, iteration: _Iteration) -> list[str]:
+        """Ids of the samples whose loss alone is not finite; the whole batch's if no sample's is."""
+
+        def finite(i: int) -> bool:
+            one = {k: v[i : i + 1] for k, v in vars(iteration.output).items() if v is not None}
+            labels, landmarks = iteration.labels[i : i + 1], iteration.landmarks[i : i + 1]
+            return bool(stage.criterion(JAAOutput(**one), labels, landmarks)["total"].isfinite())
+
+        # Read anew, for most of them may be other processes'.
+        ids = [self.train_set[i].id for _, i in self.batches.whole(self.batch)]
+        return [name for i, name in enumerate(ids) if not finite(i)] or ids
+
     def _end_epoch(self, stage: _Stage, speed: float) -> None:
+        if not self.synchronized:
+            self.processes.share_buffers(self.model)
         scores = evaluate(
             self.model,
             self.test_set,
             batch_size=self.recipe.batch_size,
             workers=self.recipe.workers,
             predictions=self.out / "predictions.csv",
+            processes=self.processes,
         )
         losses = {name: value / self.batch for name, value in self.sums.items()}
         lr = self._learning_rate(stage, self.batch - 1)
@@ -345,8 +453,10 @@ class Trainer:
         entry = {"epoch": self.epoch, "step": stage.step.name, "lr": lr, "losses": losses}
         self.history.append({**entry, "scores": scores.to_dict()})
         percent = scores.summary()
-        self.log.epoch(self.iteration, percent, self.history)
-        self._save(stage.optimizer.state_dict())
+        with self.processes.alike():
+            if self.log is not None:
+                self.log.epoch(self.iteration, percent, self.history)
+            self._save(stage.optimizer.state_dict())
         self.bar.console.print(
             f"{stage.step.name} {self.epoch}/{self.recipe.epochs}  lr {lr:.2g}  {_listed(losses)}  "
             f"{'  '.join(f'{name} {value:.1f} %' for name, value in percent.items())}  {speed:.0f} images/s",
@@ -372,6 +482,9 @@ class Trainer:
         return trained
 
     def _save(self, optimizer: dict[str, Any]) -> None:
+        """The first process' part: its state is every process'."""
+        if self.log is None:
+            return
         self.log.sync()
         random = {"cpu": torch.get_rng_state()}
         if self.fabric.device.type == "cuda":
@@ -391,16 +504,18 @@ class Trainer:
         save_checkpoint(self.out / "checkpoint.pt", state)
 
 
-def _broken(stage: _Stage, output: JAAOutput, batch: dict[str, Any]) -> list[str]:
-    """Ids of the samples whose loss alone is not finite; the whole batch's if no sample's is."""
+def _collate(samples: list[dict[str, Any]], nothing: dict[str, Any]) -> dict[str, Any]:
+    """A batch of samples of `Crops`, or `nothing` of none."""
+    return default_collate(samples) if samples else nothing  # type: ignore[no-any-return]
 
-    def finite(i: int) -> bool:
-        one = {name: value[i : i + 1] for name, value in vars(output).items() if value is not None}
-        losses = stage.criterion(JAAOutput(**one), batch["labels"][i : i + 1], batch["landmarks"][i : i + 1])
-        return bool(losses["total"].isfinite())
 
-    ids: list[str] = batch["id"]
-    return [name for i, name in enumerate(ids) if not finite(i)] or ids
+def _no_faces(size: int, aus: int) -> dict[str, Any]:
+    return {
+        "image": torch.empty(0, 3, size, size, dtype=torch.uint8),
+        "landmarks": torch.empty(0, facs.NUM_LANDMARKS, 2),
+        "labels": torch.empty(0, aus, dtype=torch.int64),
+        "id": [],
+    }
 
 
 def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
@@ -412,15 +527,3 @@ def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
 
 def _listed(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )

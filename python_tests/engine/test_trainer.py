@@ -23,7 +23,8 @@ from jaa_ext.data import FaceSample, SyntheticFaces
 from jaa_ext.engine import NonFiniteLoss, RunError, Scores, load_checkpoint, train
 from jaa_ext.engine.datasets import DEMONSTRATION
 from jaa_ext.engine.recipe import Recipe, Step
-from jaa_ext.engine.schedule import Batches, learning_rate
+from jaa_ext.engine.runtime import make_fabric
+from jaa_ext.engine.schedule import Batches, learning_rate, shares
 from jaa_ext.engine.trainer import Trainer
 from jaa_ext.facs import AURule
 from jaa_ext.models import load_model, save_model
@@ -121,7 +122,9 @@ def test_training_starts_at_the_mean_face_and_learns(finished: tuple[Path, Score
     out, _, _ = finished
     faces = SyntheticFaces(subjects=range(2), samples_per_subject=5, size=73)
     mean = np.mean([faces[i].landmarks - 4 for i in range(10)], axis=0)
-    trainer = Trainer(recipe(), out, "cpu", recipe().data.build(recipe().model.config()))
+    trainer = Trainer(
+        recipe(), out, make_fabric("cpu", "32-true"), recipe().data.build(recipe().model.config())
+    )
     bias = trainer.model.alignment.landmarks.bias.detach().view(49, 2)
     assert bias.numpy() == pytest.approx(mean, abs=1e-3)
     before, after = trainer.model.state_dict(), load_model(out / "model.safetensors").state_dict()
@@ -374,7 +377,7 @@ def test_training_starts_from_another_model(
     source = finished[0] / "model.safetensors"
     made = recipe(init=str(source), seed=1)
     config = made.model.config()
-    trainer = Trainer(made, tmp_path, "cpu", made.data.build(config))
+    trainer = Trainer(made, tmp_path, make_fabric("cpu", "32-true"), made.data.build(config))
     began, theirs = trainer.model.state_dict(), load_model(source).state_dict()
     assert all(torch.equal(began[key], theirs[key]) for key in theirs)
 
@@ -454,6 +457,27 @@ def test_a_last_batch_of_one_is_left_out() -> None:
     assert [len(b) for b in Batches(3, 4, seed=0)] == [3]
     with pytest.raises(ValueError, match="training needs at least 2 samples, got 1"):
         Batches(1, 4, seed=0)
+
+
+def test_processes_divide_each_batch() -> None:
+    whole = list(Batches(11, 5, seed=5))
+    of_each = [Batches(11, 5, seed=5, processes=3, rank=rank) for rank in range(3)]
+    assert [len(b) for b in whole] == [5, 5] and {len(b) for b in of_each} == {2}
+    for number, (batch, parts) in enumerate(zip(whole, zip(*of_each, strict=True), strict=True)):
+        assert [len(part) for part in parts] == [2, 2, 1] == of_each[0].sizes(number)
+        assert [pair for part in parts for pair in part] == batch == of_each[2].whole(number)
+    last = [Batches(12, 5, seed=0, processes=3, rank=rank) for rank in range(3)]
+    assert [len(list(b)[2]) for b in last] == [1, 1, 0] == last[0].sizes(2)
+    with pytest.raises(ValueError, match="batch_size, that of all processes together, must be at least"):
+        Batches(12, 2, seed=0, processes=3)
+
+
+def test_shares_are_contiguous_and_whole() -> None:
+    for length in range(9):
+        for processes in range(1, 5):
+            parts = [range(length)[share] for share in shares(length, processes)]
+            assert [i for part in parts for i in part] == list(range(length))
+            assert len(parts) == processes and max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_learning_rates() -> None:

@@ -19,6 +19,7 @@ from jaa_ext import _library
 from jaa_ext.engine import load_recipe
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.precision import CastAtOnce
+from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.runtime import deterministic
 from jaa_ext.engine.trainer import Trainer
 from jaa_ext.models import JAANet
@@ -89,7 +90,8 @@ def trace(name, precision):
         optimizer.optimizer = optimizer  # as Fabric's wrapper has it
         weight = torch.empty(len(config.aus), device="cuda")
         stage = SimpleNamespace(module=module, criterion=JointLoss(recipe.loss, weight), optimizer=optimizer)
-        trainer = SimpleNamespace(fabric=SimpleNamespace(backward=Tensor.backward))
+        fabric = SimpleNamespace(backward=Tensor.backward)
+        trainer = SimpleNamespace(fabric=fabric, processes=Processes())
         size, batch = config.image_size, 16
         image = torch.empty(batch, 3, size, size, dtype=torch.uint8, device="cuda")
         labels = torch.empty(batch, len(config.aus), dtype=torch.int64, device="cuda")

@@ -1,0 +1,180 @@
+"""Several processes that train one model together, each on its share of every batch."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor, nn
+
+from jaa_ext.engine.runtime import started_by_torchrun
+
+Value = TypeVar("Value")
+
+_NUMBERS = itertools.count()
+"""Of the runs of several processes that this one takes part in."""
+
+
+class Processes:
+    """The processes of a run, as one of them sees them; where there is one only, nothing is communicated.
+
+    Args:
+        fabric: launched; None for one process.
+    """
+
+    count: int = 1
+    """How many there are, on all machines."""
+    rank: int = 0
+    """Which of them this one is, from 0."""
+
+    def __init__(self, fabric: Fabric | None = None) -> None:
+        if fabric is not None:
+            self.count, self.rank = fabric.world_size, fabric.global_rank
+        # Words about the run go around on processors: a GPU is neither waited for nor asked for memory.
+        self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
+        self._number = next(_NUMBERS) if self.count > 1 else 0
+        self._spoken: bool | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files and shows progress."""
+        return self.rank == 0
+
+    def gather(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The rows of all processes, (sum of sizes, ...), in the order of the processes.
+
+        A gradient flows to this process' own rows only.
+
+        Args:
+            rows: (sizes[rank], ...), which may be none.
+            sizes: how many rows each process has.
+        """
+        if self.count == 1:
+            return rows
+        # Collectives want tensors of one size.
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        parts[self.rank] = rows
+        return torch.cat(parts)
+
+    def collect(self, value: Value) -> list[Value]:
+        """The values of all processes, on the CPU, in the order of the processes."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def from_first(self, value: Value) -> Value:
+        """The first process' value."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._group)
+        return values[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is set in any process."""
+        if self.count == 1:
+            return flag
+        flags = torch.tensor([int(flag)])
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._group)
+        return bool(flags)
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give all processes the first one's buffers."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+    @contextmanager
+    def alike(self) -> Iterator[None]:
+        """Work without communication that all processes end well, or else all end with its error.
+
+        Raises:
+            SystemExit: in a process whose own work went well, when another's did not.
+        """
+        if self.count == 1:
+            yield
+            return
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+            self._may_speak()
+        if self.any(failure is not None):
+            raise failure or SystemExit(2)
+
+    @contextmanager
+    def one_message(self) -> Iterator[None]:
+        """Of the errors that end the processes only the first is raised as such: others follow from it.
+
+        Raises:
+            SystemExit: in a process that fails after another one.
+            RuntimeError: the connection to another process is lost, and it left no word.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.count > 1:
+                if not self._may_speak():
+                    raise SystemExit(2) from error
+                if _is_of_connection(error):
+                    raise RuntimeError(
+                        "another process of this run is gone without a word: it was killed, or its machine "
+                        f"is out of reach (process {self.rank} of {self.count} lost the connection)"
+                    ) from error
+            raise
+
+    @contextmanager
+    def one_voice(self, console: Console) -> Iterator[None]:
+        """Quiet the other processes than the first: their console for good, their warnings for the block."""
+        if self.first:
+            yield
+            return
+        console.quiet = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+    def _may_speak(self) -> bool:
+        """Whether this process is the first that failed."""
+        if self._spoken is None:
+            try:
+                store = dist.distributed_c10d._get_default_store()
+                self._spoken = store.add(f"jaa_ext: run {self._number} failed", 1) == 1
+            except RuntimeError:  # torchrun, which keeps the store, has ended
+                self._spoken = False
+        return self._spoken
+
+
+def require_one_process(what: str) -> None:
+    """Refuse to run under torchrun.
+
+    Args:
+        what: begins the message.
+
+    Raises:
+        RuntimeError: there are several processes.
+    """
+    processes, _ = started_by_torchrun()
+    if processes > 1:
+        raise RuntimeError(
+            f"{what} runs in one process, got {processes} of torchrun; `jaa train` can have several"
+        )
+
+
+def _is_of_connection(error: Exception) -> bool:
+    # Gloo's errors have no type of their own, but all name the place in its sources.
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)

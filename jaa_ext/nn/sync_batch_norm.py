@@ -1,0 +1,203 @@
+"""Batch normalisation over the images of all processes that train a model together."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import MethodType
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from jaa_ext.nn.attention import GroupedSequential
+from jaa_ext.nn.region import BatchNormReLU2d, RegionBatchNorm2d
+from jaa_ext.ops import reference
+
+
+def synchronize_batch_norm(module: nn.Module) -> None:
+    """Let the batch norms in a module normalise by the images of all processes of the default process group.
+
+    They become `SyncRegionBatchNorm2d` and `SyncBatchNormReLU2d` in place: parameters, buffers and their
+    names stay, so files are those of an ordinary model. The processes may hold different numbers of images,
+    none included. In evaluation mode, and where there is one process only, they compute as before.
+
+    Raises:
+        TypeError: a batch norm of another kind, for which `torch.nn.SyncBatchNorm` may do.
+    """
+    layers = dict(module.named_modules())
+    for name, layer in layers.items():
+        if isinstance(layer, RegionBatchNorm2d):
+            layer.__class__ = SyncRegionBatchNorm2d
+        elif isinstance(layer, BatchNormReLU2d):
+            layer.__class__ = SyncBatchNormReLU2d
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise TypeError(
+                "synchronize_batch_norm: batch norms must be RegionBatchNorm2d or BatchNormReLU2d, "
+                f'got {type(layer).__name__} as "{name}"'
+            )
+        elif isinstance(layer, GroupedSequential):
+            # One group after the other would go around the layers, by functions of their tensors.
+            layer.one_by_one = MethodType(_never_in_training, layer)  # type: ignore[method-assign]
+
+
+class SyncRegionBatchNorm2d(RegionBatchNorm2d):
+    """`RegionBatchNorm2d` that trains on the statistics of all processes' images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _over_all(self, input) if _shared(self) else super().forward(input)
+
+
+class SyncBatchNormReLU2d(BatchNormReLU2d):
+    """`BatchNormReLU2d` that trains on the statistics of all processes' images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _over_all(self, input) if _shared(self) else super().forward(input)
+
+
+def _never_in_training(stack: GroupedSequential, input: Tensor) -> bool:
+    return not stack.training and type(stack).one_by_one(stack, input)
+
+
+def _shared(layer: nn.Module) -> bool:
+    return layer.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@torch.no_grad()
+def _update(running: Tensor | None, batch: Tensor, momentum: float) -> None:
+    if running is not None:
+        running.lerp_(batch.to(running.dtype).view_as(running), momentum)
+
+
+def _over_all(layer: RegionBatchNorm2d | BatchNormReLU2d, input: Tensor) -> Tensor:
+    reference.check_region_batch_norm(
+        input, layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.grid, training=False
+    )
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    output, mean, var = _SyncBatchNorm.apply(  # type: ignore[no-untyped-call]
+        input, layer.weight, layer.bias, layer.grid, layer.eps, layer.relu
+    )
+    _update(layer.running_mean, mean, layer.momentum)
+    _update(layer.running_var, var, layer.momentum)
+    return output  # type: ignore[no-any-return]
+
+
+class _Cells(NamedTuple):
+    """A grid over images of one size. What is per cell is (gh, gw, C), float64 for sums over many pixels."""
+
+    rows: Tensor
+    """(gh, H) of 1 where the row belongs to the cell."""
+    columns: Tensor
+    """(W, gw)."""
+    pixels: Tensor
+    """(gh, gw, 1) of each cell."""
+    row_of: Tensor
+    """(H,) the cell of each row."""
+    column_of: Tensor
+    """(W,)."""
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Of (N, C, H, W) over images and pixels of each cell."""
+        return (self.rows @ x.sum(0, dtype=torch.float64) @ self.columns).permute(1, 2, 0)
+
+    def spread(self, per_cell: Tensor, dtype: torch.dtype) -> Tensor:
+        """(C, H, W), or (C, 1, 1) where there is one cell: to each pixel what belongs to its cell."""
+        per_cell = per_cell.to(dtype)
+        if per_cell.shape[:2] != (1, 1):
+            per_cell = per_cell[self.row_of][:, self.column_of]
+        return per_cell.permute(2, 0, 1)
+
+
+@lru_cache(64)
+def _cells(grid: tuple[int, int], height: int, width: int, device: torch.device) -> _Cells:
+    def of(size: int, cells: int) -> Tensor:
+        edges = torch.tensor(reference.cell_edges(size, cells))
+        return torch.arange(cells).repeat_interleave(edges.diff())
+
+    row_of, column_of = of(height, grid[0]), of(width, grid[1])
+    rows = (row_of == torch.arange(grid[0])[:, None]).double()
+    columns = (column_of[:, None] == torch.arange(grid[1])).double()
+    pixels = rows.sum(1)[:, None, None] * columns.sum(0)[None, :, None]
+    return _Cells(*(t.to(device) for t in (rows, columns, pixels, row_of, column_of)))
+
+
+class _SyncBatchNorm(torch.autograd.Function):
+    """The normalised input, and the mean and unbiased variance (gh, gw, C) of all processes' images."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        grid: tuple[int, int],
+        eps: float,
+        relu: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.inference_mode(False):  # or what is kept for later calls could not take part in training
+            cells = _cells(grid, *input.shape[2:], input.device)
+        x = _full(input)
+        images = cells.pixels.new_full((1,), len(x))
+        mean = cells.sum(x) / (images * cells.pixels).clamp_min(1)
+        squares = cells.sum((x - cells.spread(mean, x.dtype)).square())
+        # Means and squared deviations from them, joined as by Chan, Golub and LeVeque (1979): sums of squares
+        # would cancel. All processes join the same numbers in the same order, so their statistics are alike
+        # to the bit.
+        packed = torch.cat([images, mean.flatten(), squares.flatten()])
+        parts = [torch.empty_like(packed) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, packed)
+        every = torch.stack(parts)
+        images = every[:, :1, None, None]
+        means, each_squares = (half.view(-1, *mean.shape) for half in every[:, 1:].chunk(2, 1))
+        count = images.sum() * cells.pixels
+        # Reading the number back would stop a GPU, so only where it is in doubt.
+        height, width = input.shape[2:]
+        if len(x) * (height // grid[0]) * (width // grid[1]) < 2 and count.min() < 2:
+            raise ValueError(
+                "region_batch_norm: a training batch must have more than 1 value per channel in each cell, "
+                f"got {int(images.sum())} images of {height} x {width} on all processes with "
+                f"{grid[0]} x {grid[1]} cells"
+            )
+        mean = (images * means).sum(0) / images.sum()
+        squares = each_squares.sum(0) + (images * cells.pixels * (means - mean).square()).sum(0)
+        scale = (squares / count + eps).rsqrt()
+        factor = scale if weight is None else scale * weight.view(scale.shape).double()
+        output = (x - cells.spread(mean, x.dtype)).mul_(cells.spread(factor, x.dtype))
+        if bias is not None:
+            output.add_(cells.spread(bias.view(scale.shape), x.dtype))
+        if relu:
+            output.relu_()
+        output = output.to(input.dtype)
+        var = squares / (count - 1)
+        ctx.save_for_backward(input, weight, bias, mean, scale, count, output if relu else None)
+        ctx.cells = cells
+        ctx.mark_non_differentiable(mean, var)
+        return output, mean, var
+
+    @staticmethod
+    @once_differentiable  # type: ignore[no-untyped-call, untyped-decorator]
+    def backward(ctx: Any, grad_output: Tensor, *constants: Any) -> tuple[Tensor | None, ...]:
+        input, weight, bias, mean, scale, count, output = ctx.saved_tensors
+        cells: _Cells = ctx.cells
+        grad, x = _full(grad_output), _full(input)
+        if output is not None:
+            grad = torch.where(output > 0, grad, 0)
+        normalized = (x - cells.spread(mean, x.dtype)).mul_(cells.spread(scale, x.dtype))
+        sums = torch.stack([cells.sum(grad), cells.sum(grad * normalized)])
+        grad_bias = None if bias is None else sums[0].to(bias.dtype).view_as(bias)
+        grad_weight = None if weight is None else sums[1].to(weight.dtype).view_as(weight)
+        grad_input = None
+        if ctx.needs_input_grad[0]:
+            of_all = sums.clone()
+            dist.all_reduce(of_all)
+            of_mean, of_scale = (cells.spread(part, x.dtype) for part in of_all / count)
+            factor = scale if weight is None else scale * weight.view(scale.shape).double()
+            grad_input = (grad - of_mean - normalized * of_scale).mul_(cells.spread(factor, x.dtype))
+            grad_input = grad_input.to(input.dtype)
+        return grad_input, grad_weight, grad_bias, None, None, None
+
+
+def _full(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
