@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jaa_ext import facs
@@ -70,14 +71,22 @@ class JAAGraphNet(JAANet):
 
     config: JAAGraphNetConfig
 
-    def __init__(self, config: JAAGraphNetConfig) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: JAAGraphNetConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(config, device=device, dtype=dtype)
         side = config.map_size // 8
         self.graph = AUGraph(
             20 * config.width * side * side,
             config.graph_widths,
             len(config.aus),
             neighbours=config.neighbours,
+            device=device,
+            dtype=dtype,
         )
 
     def set_labels(self, labels: Any) -> None:

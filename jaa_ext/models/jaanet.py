@@ -27,6 +27,7 @@ from jaa_ext.nn import (
     scale_gradient,
 )
 from jaa_ext.nn.losses import full_precision
+from jaa_ext.nn.region import reset_layers
 from jaa_ext.ops import attention_maps
 
 
@@ -214,6 +215,10 @@ class JAAOutput:
         return None if self.logits is None else full_precision(self.logits).softmax(1)[:, 1]
 
 
+# Lets `torch.export` return it.
+torch.export.register_dataclass(JAAOutput, serialized_type_name="jaa_ext.models.JAAOutput")
+
+
 class JAANet(nn.Module):
     """JAA-Net and its published variants.
 
@@ -230,17 +235,29 @@ class JAANet(nn.Module):
     fused: bool = False
     """Whether `fuse` made this model."""
 
-    def __init__(self, config: JAANetConfig) -> None:
+    def __init__(
+        self,
+        config: JAANetConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, channels, side = config.width, 8 * config.width, config.map_size // 8
         block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
         self.region_learning = nn.Sequential(
-            block(3, 4 * c), nn.MaxPool2d(2), block(4 * c, channels), nn.MaxPool2d(2)
+            block(3, 4 * c, **factory),
+            nn.MaxPool2d(2),
+            block(4 * c, channels, **factory),
+            nn.MaxPool2d(2),
         )
-        self.alignment = Alignment(channels, c, side, config.embedding_size) if config.alignment else None
-        self.global_features = FeatureStack(channels, c) if config.global_features else None
-        self.attention = AdaptiveAttention(config) if config.attention else None
+        self.alignment = (
+            Alignment(channels, c, side, config.embedding_size, **factory) if config.alignment else None
+        )
+        self.global_features = FeatureStack(channels, c, **factory) if config.global_features else None
+        self.attention = AdaptiveAttention(config, **factory) if config.attention else None
         stacked = 20 * c * side * side
         self.au_head = (
             nn.Sequential(
@@ -248,13 +265,18 @@ class JAANet(nn.Module):
                     (config.alignment + config.global_features) * stacked
                     + config.attention * self._local_size(stacked),
                     config.embedding_size,
+                    **factory,
                 ),
-                nn.Linear(config.embedding_size, 2 * len(config.aus)),
+                nn.Linear(config.embedding_size, 2 * len(config.aus), **factory),
                 nn.Unflatten(1, (2, len(config.aus))),
             )
             if config.au_detection
             else None
         )
+
+    def reset_parameters(self) -> None:
+        """Fresh weights, as of a new model of the same config."""
+        reset_layers(self)
 
     def forward(self, image: Tensor) -> JAAOutput:
         self._check(image)
@@ -276,6 +298,9 @@ class JAANet(nn.Module):
         if self.au_head is not None:
             output.logits = self.au_head(torch.cat([part.flatten(1) for part in features], 1))
         return output
+
+    def extra_repr(self) -> str:
+        return repr(self.config)
 
     def _join(self, local: Tensor) -> Tensor:
         """The AUs' local features (N, A, 20c, side, side) as one, for the AU head."""
@@ -346,11 +371,24 @@ class Alignment(nn.Module):
         pool2 (N, in_channels, l/4, l/4) -> features (N, 20c, side, side), landmarks (N, 49, 2) in pixels.
     """
 
-    def __init__(self, in_channels: int, width: int, side: int, embedding: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        side: int,
+        embedding: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.features = FeatureStack(in_channels, width)
-        self.embedding: nn.Module = nn.Linear(20 * width * side * side, embedding)
-        self.landmarks = nn.Linear(embedding, 2 * facs.NUM_LANDMARKS)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.features = FeatureStack(in_channels, width, **factory)
+        self.embedding: nn.Module = nn.Linear(20 * width * side * side, embedding, **factory)
+        self.landmarks = nn.Linear(embedding, 2 * facs.NUM_LANDMARKS, **factory)
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
 
     def forward(self, pool2: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(pool2)
@@ -385,25 +423,38 @@ class AdaptiveAttention(nn.Module):
     without_padding: Tensor
     enlargement: Tensor
 
-    def __init__(self, config: JAANetConfig) -> None:
+    def __init__(
+        self,
+        config: JAANetConfig,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         aus, c, side = len(config.aus), config.width, config.map_size // 8
         if config.padding_removal:
-            size = config.map_size
-            self.register_buffer("without_padding", _zoom_matrix(size, size + 6)[3:-3], persistent=False)
-            self.register_buffer("enlargement", _zoom_matrix(size, size + 8), persistent=False)
-        self.refinement = AttentionRefinement(aus, c) if config.refinement else None
-        self.local_features = LocalFeatures(8 * c, c, aus)
+            for name, matrix in self._matrices().items():
+                self.register_buffer(name, matrix.to(**factory), persistent=False)
+        self.refinement = AttentionRefinement(aus, c, **factory) if config.refinement else None
+        self.local_features = LocalFeatures(8 * c, c, aus, **factory)
         # Grouped convolutions of one point are the AUs' own linear layers, 20c * side^2 -> 8c -> 2.
         self.local_head = (
             nn.Sequential(
-                nn.Conv1d(aus * 20 * c * side * side, aus * 8 * c, 1, groups=aus),
-                nn.Conv1d(aus * 8 * c, aus * 2, 1, groups=aus),
+                nn.Conv1d(aus * 20 * c * side * side, aus * 8 * c, 1, groups=aus, **factory),
+                nn.Conv1d(aus * 8 * c, aus * 2, 1, groups=aus, **factory),
             )
             if config.local_loss
             else None
         )
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        reset_layers(self)
+        if self.config.padding_removal:
+            for name, matrix in self._matrices().items():
+                self.get_buffer(name).copy_(matrix)
 
     def forward(self, pool2: Tensor, landmarks: Tensor) -> Attended:
         config = self.config
@@ -423,6 +474,14 @@ class AdaptiveAttention(nn.Module):
         if config.local_loss:
             local = local.detach()
         return Attended(local, initial_maps, target_maps, refined_maps, local_logits)
+
+    def _matrices(self) -> dict[str, Tensor]:
+        """The constants of padding removal, by the names of their buffers."""
+        size = self.config.map_size
+        return {
+            "without_padding": _zoom_matrix(size, size + 6)[3:-3].clone(),
+            "enlargement": _zoom_matrix(size, size + 8),
+        }
 
     def _draw(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
         """The initial maps of side l/4 + 8 and the target maps of side l/4."""

@@ -16,6 +16,7 @@ from jaa_ext.nn.region import (
     RegionConv2d,
     RegionLayer,
 )
+from jaa_ext.nn.sync_batch_norm import synchronize_batch_norm
 
 __all__ = [
     "AUGraph",
@@ -35,4 +36,5 @@ __all__ = [
     "au_weights",
     "conditional_probabilities",
     "scale_gradient",
+    "synchronize_batch_norm",
 ]

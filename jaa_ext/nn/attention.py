@@ -7,16 +7,18 @@ order of the maps: the tensors of separate branches, concatenated along dimensio
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial, reduce
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from jaa_ext.nn.region import BatchNormReLU2d
+from jaa_ext.nn.region import BatchNormReLU2d, reset_layers
 from jaa_ext.ops import region_batch_norm
 
 SMALL = 6_000_000
@@ -35,15 +37,25 @@ class GroupedSequential(nn.Sequential):
 
     Args:
         groups: number of groups.
-        layers: grouped `nn.Conv2d`, `BatchNormReLU2d`, and layers without parameters.
+        layers: grouped `nn.Conv2d`, `BatchNormReLU2d`, and layers without parameters; or, as for
+            `nn.Sequential`, one `OrderedDict` of them.
 
     Shape:
         (N, groups * C, H, W) -> (N, groups * C', H', W').
     """
 
-    def __init__(self, groups: int, *layers: nn.Module) -> None:
-        super().__init__(*layers)
+    def __init__(self, groups: int, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        super().__init__(*layers)  # type: ignore[arg-type]
         self.groups = groups
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """A layer; or a slice as a `GroupedSequential` of its own, sharing the layers."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        return GroupedSequential(self.groups, OrderedDict(list(self._modules.items())[index]))  # type: ignore[arg-type]
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.one_by_one(input):
@@ -53,16 +65,27 @@ class GroupedSequential(nn.Sequential):
         return torch.cat([branch(part) for branch, part in parts], 1)
 
     def one_by_one(self, input: Tensor) -> bool:
-        """Whether the groups are faster one after the other for images like these, (N, any, H, W)."""
-        first = self[0]
-        assert isinstance(first, nn.Conv2d)
-        size = first.out_channels * input.shape[0] * input.shape[2] * input.shape[3]
+        """Whether the groups are faster one after the other for images like these, (N, any, H, W).
+
+        Never in `torch.export`, whose program is for batches of any size and for other processors.
+        """
+        if torch.compiler.is_exporting():
+            return False
+        widths = (
+            layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
+            for layer in self
+            if isinstance(layer, nn.Conv2d | BatchNormReLU2d)
+        )
+        size = next(widths, 0) * input.shape[0] * input.shape[2] * input.shape[3]
         return self.groups > 1 and input.device.type == "cpu" and size > SMALL
 
     def branches(self) -> list[Callable[[Tensor], Tensor]]:
         """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once."""
         layers = [_split(layer, self.groups) for layer in self if not isinstance(layer, nn.Identity)]
         return [partial(_apply, functions) for functions in zip(*layers, strict=True)]
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -89,15 +112,29 @@ class FeatureStack(GroupedSequential):
         (N, groups * in_channels, H, W) -> (N, groups * 20c, H // 8, W // 8), H and W at least 8.
     """
 
-    def __init__(self, in_channels: int, width: int, groups: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        groups: int = 1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         widths = [12 * width, 16 * width, 20 * width]
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         layers: list[nn.Module] = []
         for before, after in pairwise([in_channels, *widths]):
-            layers += _conv_bn_relu(before, after, groups, padding=1)
-            layers += _conv_bn_relu(after, after, groups, padding=1)
+            layers += _conv_bn_relu(before, after, groups, padding=1, **factory)
+            layers += _conv_bn_relu(after, after, groups, padding=1, **factory)
             layers.append(nn.MaxPool2d(2))
         super().__init__(groups, *layers)
+        self.in_channels = in_channels
+        self.width = width
         self.out_channels = widths[-1]
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.width}, groups={self.groups}"
 
 
 class AttentionRefinement(GroupedSequential):
@@ -114,17 +151,29 @@ class AttentionRefinement(GroupedSequential):
         initial maps (N, A, m + 8, m + 8) -> refined maps (N, A, m, m) of weights in 0..1.
     """
 
-    def __init__(self, aus: int, width: int) -> None:
+    def __init__(
+        self,
+        aus: int,
+        width: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
             aus,
-            *_conv_bn_relu(1, 8 * width, aus, padding=0),
-            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0),
-            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0),
-            nn.Conv2d(aus * 8 * width, aus, 3, groups=aus),
+            *_conv_bn_relu(1, 8 * width, aus, padding=0, **factory),
+            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
+            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
+            nn.Conv2d(aus * 8 * width, aus, 3, groups=aus, **factory),
         )
+        self.width = width
 
     def forward(self, maps: Tensor) -> Tensor:
         return super().forward(maps).to(maps.dtype).sigmoid()
+
+    def extra_repr(self) -> str:
+        return f"aus={self.groups}, width={self.width}"
 
 
 class LocalFeatures(nn.Module):
@@ -139,10 +188,21 @@ class LocalFeatures(nn.Module):
         features (N, C, H, W), maps (N, A, H, W) -> (N, A, 20c, H // 8, W // 8).
     """
 
-    def __init__(self, in_channels: int, width: int, aus: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        aus: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.aus = aus
-        self.stack = FeatureStack(in_channels, width, groups=aus)
+        self.stack = FeatureStack(in_channels, width, groups=aus, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        self.stack.reset_parameters()
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
         maps = maps.to(features.dtype)
@@ -153,11 +213,16 @@ class LocalFeatures(nn.Module):
         local: Tensor = self.stack(attended.flatten(1, 2))
         return local.reshape(local.shape[0], self.aus, self.stack.out_channels, *local.shape[2:])
 
+    def extra_repr(self) -> str:
+        return f"{self.stack.in_channels}, {self.stack.width}, aus={self.aus}"
 
-def _conv_bn_relu(in_channels: int, out_channels: int, groups: int, padding: int) -> list[nn.Module]:
+
+def _conv_bn_relu(
+    in_channels: int, out_channels: int, groups: int, padding: int, **factory: Any
+) -> list[nn.Module]:
     return [
-        nn.Conv2d(groups * in_channels, groups * out_channels, 3, padding=padding, groups=groups),
-        BatchNormReLU2d(groups * out_channels),
+        nn.Conv2d(groups * in_channels, groups * out_channels, 3, padding=padding, groups=groups, **factory),
+        BatchNormReLU2d(groups * out_channels, **factory),
         nn.Identity(),  # holds the place of the ReLU: tensors are saved under the numbers of their layers
     ]
 

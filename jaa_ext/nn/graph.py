@@ -4,6 +4,7 @@ Graph Relation, ABAW 2021)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jaa_ext.nn.losses import label_tensor
+from jaa_ext.nn.region import reset_layers
 
 
 class AUGraph(nn.Module):
@@ -45,6 +47,8 @@ class AUGraph(nn.Module):
         adjacency: Tensor | int,
         *,
         neighbours: float = 0.2,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= neighbours <= 1:
@@ -52,12 +56,24 @@ class AUGraph(nn.Module):
         self.neighbours = neighbours
         if not widths or min(widths) < 1:
             raise ValueError(f"AUGraph: widths must be at least one number of at least 1, got {list(widths)}")
-        layers = zip((in_features, *widths), widths, strict=False)
-        self.layers = nn.ModuleList(nn.Linear(before, after, bias=False) for before, after in layers)
+        self.in_features = in_features
+        self.widths = tuple(widths)
+        self.layers = nn.ModuleList(
+            nn.Linear(before, after, bias=False, device=device, dtype=dtype)
+            for before, after in pairwise((in_features, *widths))
+        )
         size = adjacency if isinstance(adjacency, int) else len(adjacency)
-        self.register_buffer("adjacency", torch.eye(size))
-        if isinstance(adjacency, Tensor):
-            self.set_adjacency(adjacency)
+        self.register_buffer("adjacency", torch.eye(size, device=device, dtype=dtype))
+        self._given = adjacency.detach().cpu().clone() if isinstance(adjacency, Tensor) else None
+        if self._given is not None:
+            self.set_adjacency(self._given)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fresh weights, and the adjacency that the layer was made with."""
+        reset_layers(self)
+        given = torch.eye(len(self.adjacency), device="cpu") if self._given is None else self._given
+        self.adjacency.copy_(given)
 
     @torch.no_grad()
     def set_adjacency(self, adjacency: Tensor) -> None:
@@ -88,10 +104,10 @@ class AUGraph(nn.Module):
         return features
 
     def extra_repr(self) -> str:
-        text = f"neighbours={self.neighbours}"
+        text = f"{self.in_features}, {self.widths}, aus={len(self.adjacency)}, neighbours={self.neighbours}"
         if self.adjacency.is_meta:
             return text
-        return f"edges={int(self.adjacency.sum() - self.adjacency.trace())}, {text}"
+        return f"{text}, edges={int(self.adjacency.sum() - self.adjacency.trace())}"
 
 
 def au_adjacency(labels: Any, threshold: float) -> Tensor:

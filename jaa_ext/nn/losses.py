@@ -52,7 +52,8 @@ class SoftmaxDiceLoss(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f'smooth={self.smooth}, dice="{self.dice}", ignore_index={self.ignore_index}'
+        weight = None if self.weight is None else tuple(self.weight.shape)
+        return f'weight={weight}, smooth={self.smooth}, dice="{self.dice}", ignore_index={self.ignore_index}'
 
 
 class AlignmentLoss(nn.Module):

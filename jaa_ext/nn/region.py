@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -157,6 +158,11 @@ class BatchNormReLU2d(nn.BatchNorm2d):
 
     Parameters, buffers and their names are those of `nn.BatchNorm2d`.
 
+    Args:
+        num_features: channels C.
+        eps: added to the variance.
+        momentum: share of the batch in the running statistics.
+
     Shape:
         input (N, num_features, H, W) -> the same, memory format kept.
     """
@@ -165,11 +171,21 @@ class BatchNormReLU2d(nn.BatchNorm2d):
     grid = (1, 1)
     relu = True
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__(num_features, eps, momentum)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, device=device, dtype=dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return _batch_norm(self, input)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
 
 class RegionLayer(nn.Module):
@@ -178,20 +194,40 @@ class RegionLayer(nn.Module):
     A convolution; batch norm, ReLU and convolution by cells of an 8 x 8 grid, added to the first convolution;
     batch norm, ReLU.
 
+    Args:
+        in_channels: channels of the input.
+        width: channels of the output.
+
     Shape:
         (N, in_channels, H, W) -> (N, width, H, W).
     """
 
-    def __init__(self, in_channels: int, width: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.region = _region_stage(width, width, 8)
-        self.bn = BatchNormReLU2d(width)
+        self.in_channels = in_channels
+        self.width = width
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, **factory)
+        self.region = _region_stage(width, width, 8, factory)
+        self.bn = BatchNormReLU2d(width, **factory)
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
         output: Tensor = self.bn(x + self.region(x))
         return output
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.width}"
 
 
 class HierarchicalMultiScaleRegion(nn.Module):
@@ -208,15 +244,28 @@ class HierarchicalMultiScaleRegion(nn.Module):
         (N, in_channels, H, W) -> (N, width, H, W).
     """
 
-    def __init__(self, in_channels: int, width: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"HierarchicalMultiScaleRegion: width must be a multiple of 4, got {width}")
-        self.conv = nn.Conv2d(in_channels, width, 3, padding=1)
-        self.region8 = _region_stage(width, width // 2, 8)
-        self.region4 = _region_stage(width // 2, width // 4, 4)
-        self.region2 = _region_stage(width // 4, width // 4, 2)
-        self.bn = BatchNormReLU2d(width)
+        self.in_channels = in_channels
+        self.width = width
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, **factory)
+        self.region8 = _region_stage(width, width // 2, 8, factory)
+        self.region4 = _region_stage(width // 2, width // 4, 4, factory)
+        self.region2 = _region_stage(width // 4, width // 4, 2, factory)
+        self.bn = BatchNormReLU2d(width, **factory)
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
@@ -226,14 +275,27 @@ class HierarchicalMultiScaleRegion(nn.Module):
         output: Tensor = self.bn(torch.cat((b1, b2, b3), 1).add_(x))
         return output
 
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.width}"
 
-def _region_stage(in_channels: int, out_channels: int, grid: int) -> nn.Sequential:
+
+def reset_layers(module: nn.Module) -> None:
+    """Call `reset_parameters` of every layer inside `module`, in the order in which they were made."""
+    for child in module.children():
+        reset: Callable[[], None] | None = getattr(child, "reset_parameters", None)
+        if reset is None:
+            reset_layers(child)
+        else:
+            reset()
+
+
+def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[str, Any]) -> nn.Sequential:
     # "0" and "2" are the names in saved models, whose "1" was a ReLU of its own.
     return nn.Sequential(
         OrderedDict(
             {
-                "0": RegionBatchNorm2d(in_channels, grid, relu=True),
-                "2": RegionConv2d(in_channels, out_channels, 3, grid),
+                "0": RegionBatchNorm2d(in_channels, grid, relu=True, **factory),
+                "2": RegionConv2d(in_channels, out_channels, 3, grid, **factory),
             }
         )
     )

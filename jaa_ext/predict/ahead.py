@@ -60,7 +60,7 @@ def ahead(items: Iterator[Out], depth: int) -> Generator[Out, None, None]:
 
 def mapped(
     function: Callable[[In], Out], items: Iterable[In], executor: Executor, depth: int
-) -> Iterator[Out]:
+) -> Generator[Out, None, None]:
     """``map(function, items)`` by an executor, in order, at most `depth` of them under way or waiting."""
     waiting: deque[Future[Out]] = deque()
     try:

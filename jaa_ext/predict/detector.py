@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class FaceDetector:
         except ImportError as error:
             raise _missing("dlib") from error
         self._new_detector = dlib.get_frontal_face_detector
-        self._of_thread = threading.local()  # dlib's detector serves one thread at a time
+        self._idle = [self._new_detector()]
         self._shape_predictor = dlib.shape_predictor(str(landmark_model()))
 
     def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
@@ -70,9 +71,10 @@ class FaceDetector:
         # Width and height are rounded to whole pixels each: they do not shrink by quite the same factor.
         stretch = np.array([width / searched.shape[1], height / searched.shape[0]])
 
-        boxes, scores, _ = self._detector.run(searched, 0, MIN_SCORE)
-        if not boxes and max(height, width) <= UPSAMPLED_SIDE:
-            boxes, scores, _ = self._detector.run(searched, 1, MIN_SCORE)
+        with self._detector() as detector:
+            boxes, scores, _ = detector.run(searched, 0, MIN_SCORE)
+            if not boxes and max(height, width) <= UPSAMPLED_SIDE:
+                boxes, scores, _ = detector.run(searched, 1, MIN_SCORE)
 
         faces = []
         for box, score in zip(boxes, scores, strict=True):
@@ -90,7 +92,8 @@ class FaceDetector:
 
         -infinity where there is none above -1.
         """
-        boxes, scores, _ = self._detector.run(np.ascontiguousarray(aligned), 0, -1.0)
+        with self._detector() as detector:
+            boxes, scores, _ = detector.run(np.ascontiguousarray(aligned), 0, -1.0)
         x, y = aligned.shape[1] / 2, aligned.shape[0] / 2
         covering = (
             score
@@ -99,11 +102,17 @@ class FaceDetector:
         )
         return float(max(covering, default=-math.inf))
 
-    @property
-    def _detector(self) -> Any:
-        if not hasattr(self._of_thread, "detector"):
-            self._of_thread.detector = self._new_detector()
-        return self._of_thread.detector
+    @contextmanager
+    def _detector(self) -> Iterator[Any]:
+        """dlib's serves one thread at a time; to make one takes 0.3 s: they go from thread to thread."""
+        try:
+            detector = self._idle.pop()
+        except IndexError:
+            detector = self._new_detector()
+        try:
+            yield detector
+        finally:
+            self._idle.append(detector)
 
 
 def landmark_model() -> Path:

@@ -50,11 +50,6 @@ class Summary:
     busy: dict[str, float] = field(default_factory=dict)
     """Seconds of each stage in this run, see `Stages`; of several processes, of the first."""
 
-    @property
-    def binding(self) -> str:
-        """The stage that was busy for the longest time."""
-        return max(self.busy, key=lambda stage: self.busy[stage])
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -103,6 +98,8 @@ def predict_tables(
     one_table = out.suffix.lower() in TABLE_ENDINGS
     if one_table:
         require_table(out)
+    elif out.is_file():
+        raise ValueError(f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got a file")
     parts = _parts(sources, out, one_table)
     folder = out.with_name(f".{out.name}.unfinished") if one_table else out / ".unfinished"
     run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end})
@@ -174,11 +171,11 @@ class _Run:
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
         """Begins anew each time, so that its batches are always the same."""
         counts = _no_counts()
-        named = [source.name for source in sources if source.named]
+        named = {source.name for source in sources if source.named}
         task = self._task(f"{len(sources)} photographs", len(sources))
 
-        def unreadable(error: ImageError) -> None:
-            if any(str(error).startswith(f"{name}: ") for name in named):
+        def unreadable(name: str, error: ImageError) -> None:
+            if name in named:
                 raise error
             counts["remarks"].append(f"{error}; passed over")
 

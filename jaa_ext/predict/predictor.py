@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 """Faces that go through the network at a time."""
 PHOTOGRAPHS_AHEAD = 8
-"""Photographs held at a time: read, searched for faces, and put together to a batch."""
+"""Photographs that are read and searched ahead, and as many that are put together to a batch."""
 FRAMES_AHEAD = 4
 """Frames of a video decoded, and searched where a search is due, before the network needs them."""
 
@@ -103,8 +103,9 @@ class Predictor:
             every, start, end: of videos, see `Video.frames`.
 
         Raises:
-            ImageError, VideoError: a file that is missing, damaged or neither photograph nor video.
-            ValueError, TypeError: an array of another shape or dtype, or numbers that make no sense.
+            ImageError, VideoError: a file that is damaged, or neither photograph nor video.
+            ValueError, TypeError: a file that is missing, a folder or pattern without any, an array of
+                another shape or dtype, or numbers that make no sense.
             MissingDependency: pandas is not installed.
         """
         if isinstance(source, int) and end is None:
@@ -141,7 +142,7 @@ class Predictor:
             if one is not None and one.kind == "photograph":
                 photographs.append(one)
                 continue
-            yield from self.photographs(photograph.path for photograph in photographs)
+            yield from self.photographs([photograph.name for photograph in photographs])
             photographs = []
             if one is not None:
                 yield from self.video(one.open(), every=every, start=start, end=end)
@@ -150,13 +151,14 @@ class Predictor:
         self,
         paths: Iterable[str | os.PathLike[str]],
         *,
-        unreadable: Callable[[ImageError], None] | None = None,
+        unreadable: Callable[[str, ImageError], None] | None = None,
     ) -> Generator[FramePrediction, None, None]:
         """Predictions of image files, in batches.
 
         Args:
             paths: the files.
-            unreadable: is told of a file that cannot be read, which is then passed over; None raises.
+            unreadable: is told the path and the error of a file that cannot be read, which is then passed
+                over; None raises.
 
         Raises:
             ImageError: a file that is missing or not a whole image.
@@ -212,11 +214,11 @@ class Predictor:
     def _photographs(
         self,
         images: Iterable[tuple[str, NDArray[Any] | str | os.PathLike[str]]],
-        unreadable: Callable[[ImageError], None] | None,
+        unreadable: Callable[[str, ImageError], None] | None,
     ) -> Generator[FramePrediction, None, None]:
         Searched = tuple[str, NDArray[np.uint8], list[DetectedFace]]
 
-        def search(named: tuple[str, Any]) -> Searched | ImageError:
+        def search(named: tuple[str, Any]) -> Searched | _Unreadable:
             name, image = named
             try:
                 with self.stages.busy("reading"):
@@ -224,7 +226,7 @@ class Predictor:
             except ImageError as error:
                 if unreadable is None:
                     raise
-                return error
+                return _Unreadable(name, error)
             return name, pixels, self.detector(pixels)
 
         def predicted(held: list[Searched]) -> Generator[FramePrediction, None, None]:
@@ -240,12 +242,15 @@ class Predictor:
             for name, image, found in held:
                 yield FramePrediction(name, 1, 0.0, image, [next(faces) for _ in found])
 
-        with ThreadPoolExecutor(processors(), initializer=step_back) as searchers:
-            held: list[Searched] = []
-            for photograph in mapped(search, images, searchers, PHOTOGRAPHS_AHEAD):
-                if isinstance(photograph, ImageError):
+        held: list[Searched] = []
+        with (
+            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
+            closing(mapped(search, images, searchers, PHOTOGRAPHS_AHEAD)) as photographs,
+        ):
+            for photograph in photographs:
+                if isinstance(photograph, _Unreadable):
                     if unreadable is not None:
-                        unreadable(photograph)
+                        unreadable(photograph.name, photograph.error)
                     continue
                 held.append(photograph)
                 if len(held) == PHOTOGRAPHS_AHEAD:
@@ -309,6 +314,11 @@ class Predictor:
                 if frame is None:
                     return
                 yield frame
+
+
+class _Unreadable(NamedTuple):
+    name: str
+    error: ImageError
 
 
 class _Timed:

@@ -164,6 +164,9 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
             texts = {"source": str, "weights": str}
             table = pandas.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
             table = table.fillna(dict.fromkeys(texts, ""))
+            if table.empty:  # in a table without rows pandas sees no types
+                numbers = [name for name in table.columns if name not in texts]
+                table = table.astype({name: "int64" if _is_whole(name) else "float64" for name in numbers})
     except (ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
         raise ValueError(f"{path}: is damaged, or no table ({str(error).strip()})") from None
     missing = {"frame", "face_id", "timestamp", "success", "source"}.difference(table.columns)
@@ -174,6 +177,8 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
 
 def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
+    # Linux allows any bytes in a name; those that are no UTF-8 could not be written.
+    source = frame.source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     for face in frame.faces:
         if len(face.probabilities) != len(aus):
             raise ValueError(
@@ -186,11 +191,16 @@ def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str
             *(str(int(present)) for present in face.present),
             *(f"{p:.6f}" for p in face.probabilities.tolist()),
             *(f"{edge:.2f}" for edge in face.box),
-            *(frame.source, weights),
+            *(source, weights),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
-        yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, frame.source, weights]
+        yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights]
+
+
+def _is_whole(column: str) -> bool:
+    """Whether a column holds whole numbers."""
+    return column in ("frame", "face_id", "success") or column.endswith("_c")
 
 
 def _to_parquet(table: Path, path: Path, aus: Sequence[int | facs.AURule]) -> None:
@@ -199,12 +209,11 @@ def _to_parquet(table: Path, path: Path, aus: Sequence[int | facs.AURule]) -> No
     import pyarrow.csv
     import pyarrow.parquet
 
-    whole = {"frame", "face_id", "success", *(f"{name}_c" for name in au_columns(aus))}
     types = {
         name: pyarrow.string()
         if name in ("source", "weights")
         else pyarrow.int64()
-        if name in whole
+        if _is_whole(name)
         else pyarrow.float64()
         for name in columns(aus)
     }

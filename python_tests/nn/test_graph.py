@@ -270,7 +270,7 @@ def test_shares_out_of_range(share):
 
 
 def test_it_says_how_many_edges_there_are():
-    assert "edges=5, neighbours=0.2" in repr(build())  # without those to themselves
+    assert "6, (5, 3), aus=4, neighbours=0.2, edges=5" in repr(build())  # without those to themselves
     with torch.device("meta"):
         assert "edges" not in repr(AUGraph(6, (3,), 4))
 

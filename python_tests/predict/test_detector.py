@@ -2,13 +2,17 @@
 
 import importlib.util
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import dlib
 import numpy as np
 import pytest
 from skimage import data
 
 from jaa_ext import facs
+from jaa_ext.data import align_face
 from jaa_ext.predict import FaceDetector, MissingDependency, detector
 
 
@@ -20,6 +24,11 @@ def find():
 @pytest.fixture(scope="module")
 def astronaut():
     return data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def face(find, astronaut):
+    return find(astronaut)[0]
 
 
 def eyes(face):
@@ -73,6 +82,61 @@ def test_a_large_photograph_is_scaled_down_and_the_results_back(find, astronaut)
 def test_results_of_a_view_are_those_of_a_copy(find, astronaut):
     mirrored = astronaut[:, ::-1]
     assert [f.box for f in find(mirrored)] == [f.box for f in find(mirrored.copy())] != []
+
+
+class TestScore:
+    def test_a_face_in_the_middle(self, find, astronaut, face):
+        aligned, _, _ = align_face(astronaut, face.landmarks, size=160)
+        assert find.score(aligned) > 1
+        assert type(find.score(aligned)) is float
+
+    def test_nobody(self, find):
+        assert find.score(data.coffee()[:160, :160]) < -0.2
+        assert find.score(np.full((160, 160, 3), 128, np.uint8)) == -np.inf
+
+    def test_a_face_at_the_side_is_another(self, find, astronaut, face):
+        for shift in ((60, 0), (-60, 0), (0, 75), (0, -75)):
+            aligned, _, _ = align_face(astronaut, face.landmarks + np.float32(shift), size=160)
+            assert find.score(aligned) < find.score(align_face(astronaut, face.landmarks, size=160)[0]) - 1
+
+    def test_half_a_face_is_less_of_one(self, find, astronaut, face):
+        aligned, _, _ = align_face(astronaut, face.landmarks, size=160)
+        covered = aligned.copy()
+        covered[:, 80:] = 128
+        assert find.score(covered) < find.score(aligned) - 0.5
+
+    def test_of_a_view(self, find, astronaut, face):
+        mirrored = align_face(astronaut, face.landmarks, size=160)[0][:, ::-1]
+        assert find.score(mirrored) == find.score(mirrored.copy())
+
+
+def test_several_threads_may_search_at_once(find, astronaut):
+    pictures = [np.roll(astronaut[:240, 80:400], 10 * i, axis=1) for i in range(4)]
+    expected = [[face.box for face in find(picture)] for picture in pictures]
+    barrier = threading.Barrier(3)
+
+    def search(_):
+        barrier.wait(10)
+        return [[face.box for face in find(picture)] for picture in pictures]
+
+    with ThreadPoolExecutor(3) as executor:
+        assert list(executor.map(search, range(3))) == [expected] * 3
+    assert all(len(boxes) == 1 for boxes in expected)
+
+
+def test_no_more_of_dlibs_detectors_are_made_than_search_at_once(astronaut, monkeypatch):
+    """Each takes as long as a hundred searches; threads come and go with every video and photograph."""
+    made = []
+    new = dlib.get_frontal_face_detector
+    monkeypatch.setattr(dlib, "get_frontal_face_detector", lambda: made.append(None) or new())
+    find = FaceDetector()
+    picture = astronaut[:240, 80:400]
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as executor:
+            assert len(executor.submit(find, picture).result()) == 1
+            executor.submit(find.score, picture).result()
+        find(picture)
+    assert len(made) == 1
 
 
 def test_without_dlib_the_message_names_the_extra(monkeypatch):

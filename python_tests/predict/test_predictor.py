@@ -1,16 +1,24 @@
-"""The way from a photograph to AUs and back to the photograph's pixels."""
+"""The way from photographs and videos to AUs and back to their pixels."""
 
+import json
+import threading
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas
 import pytest
 import torch
 from skimage import data
 
 from jaa_ext import facs
+from jaa_ext.data import align_face
+from jaa_ext.data.images import ImageError
+from jaa_ext.data.video import Video, VideoError
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
-from jaa_ext.predict import DetectedFace, FaceDetector, Predictor
+from jaa_ext.predict import DetectedFace, FaceDetector, Predictor, predictor, read_table, write_table
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIDE = 64
 ALIGNED = 73  # round(64 * 200 / 176)
@@ -34,11 +42,15 @@ def model():
 
 
 class Stub(torch.nn.Module):
-    """Returns landmarks at known places of the crop, and the crop's mean as logit of the second AU."""
+    """Returns landmarks at known places of the crop; the first AU is absent, the second present."""
+
+    note = "a stub"
 
     def __init__(self, landmarks):
         super().__init__()
-        self.config = SimpleNamespace(image_size=SIDE, aus=(1, 2), au_detection=True)
+        self.config = SimpleNamespace(
+            image_size=SIDE, aus=(1, 2), au_detection=True, alignment=landmarks is not None
+        )
         self.landmarks = None if landmarks is None else torch.tensor(landmarks, dtype=torch.float32)
         self.batches = []
 
@@ -52,6 +64,20 @@ class Stub(torch.nn.Module):
         logits[:, 1, 1] = 1
         landmarks = None if self.landmarks is None else self.landmarks.expand(len(image), -1, -1)
         return JAAOutput(logits=logits, landmarks=landmarks)
+
+
+class Finding:
+    """Finds the same faces everywhere, and confirms all."""
+
+    def __init__(self, *faces):
+        self.faces, self.searches = list(faces), 0
+
+    def __call__(self, image):
+        self.searches += 1
+        return self.faces
+
+    def score(self, aligned):
+        return 1.0
 
 
 def upright_face(shift=(0.0, 0.0), angle=0.0, scale=1.0):
@@ -74,9 +100,9 @@ def write(path, image, *options):
     return path
 
 
-class TestPredictor:
+class TestFaces:
     def test_a_photograph(self, astronaut, detector, model):
-        (face,) = Predictor(model, detector=detector, device="cpu")(astronaut)
+        (face,) = Predictor(model, detector=detector, device="cpu").faces(astronaut)
         assert face.face_id == 0 and face.box == detector(astronaut)[0].box
         assert face.landmarks.shape == face.detected_landmarks.shape == (49, 2)
         assert face.probabilities.shape == (12,) and (face.probabilities > 0).all()
@@ -90,42 +116,42 @@ class TestPredictor:
         (found,) = detector(astronaut)
         model.set_mean_shape(np.full((49, 2), 32.0))
         torch.nn.init.zeros_(model.alignment.landmarks.weight)
-        (face,) = Predictor(model, detector=detector, device="cpu")(astronaut)
+        (face,) = Predictor(model, detector=detector, device="cpu").faces(astronaut)
         # The crop is centred on the box of eyes, nose and mouth.
         assert np.abs(face.landmarks - found.landmarks[13]).max() < 20
         assert np.ptp(face.landmarks, axis=0).max() < 1e-3
 
     def test_a_file_is_what_its_array_is(self, tmp_path, astronaut, detector, model):
-        predictor = Predictor(model, detector=detector, device="cpu")
+        predict = Predictor(model, detector=detector, device="cpu")
         path = write(tmp_path / "a.png", astronaut[..., ::-1])
-        (of_file,), (of_array,) = predictor(path), predictor(astronaut)
+        (of_file,), (of_array,) = predict.faces(path), predict.faces(astronaut)
         assert np.array_equal(of_file.landmarks, of_array.landmarks)
         assert np.array_equal(of_file.probabilities, of_array.probabilities)
 
     def test_other_forms_of_the_photograph(self, astronaut, detector, model):
-        predictor = Predictor(model, detector=detector, device="cpu")
-        (rgb,) = predictor(astronaut)
+        predict = Predictor(model, detector=detector, device="cpu")
+        (rgb,) = predict.faces(astronaut)
         rgba = np.dstack([astronaut, np.full((512, 512), 255, np.uint8)])
         for image in (rgba, astronaut.astype(np.uint16) * 257):
-            assert np.array_equal(predictor(image)[0].landmarks, rgb.landmarks)
-        (grey,) = predictor(cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY))
+            assert np.array_equal(predict.faces(image)[0].landmarks, rgb.landmarks)
+        (grey,) = predict.faces(cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY))
         assert np.abs(np.array(grey.box) - rgb.box).max() < 12
 
     def test_two_faces_from_left_to_right(self, astronaut, detector, model):
-        predictor = Predictor(model, detector=detector, device="cpu")
-        left, right = predictor(np.hstack([astronaut, astronaut]))
+        predict = Predictor(model, detector=detector, device="cpu")
+        left, right = predict.faces(np.hstack([astronaut, astronaut]))
         assert (left.face_id, right.face_id) == (0, 1)
         assert np.abs(right.landmarks.mean(0) - left.landmarks.mean(0) - (512, 0)).max() < 6
 
     def test_no_face(self, detector, model):
-        assert Predictor(model, detector=detector, device="cpu")(data.coffee()) == []
+        assert Predictor(model, detector=detector, device="cpu").faces(data.coffee()) == []
 
     def test_landmarks_return_through_crop_and_alignment(self):
         """The transform again by hand: a turn, a scale, a shift, then the crop's margin."""
         angle, scale, shift = 0.3, 1.7, np.array((31.0, -12.0))
         in_crop = np.random.default_rng(0).uniform(0, SIDE, (49, 2))
         face = detected(upright_face(shift, angle, scale))
-        (got,) = Predictor(Stub(in_crop), detector=lambda image: [face], device="cpu")(
+        (got,) = Predictor(Stub(in_crop), detector=Finding(face), device="cpu").faces(
             np.zeros((400, 300, 3), np.uint8)
         )
         # The upright box is x 80..120, y 100..140: its centre (100, 120) is the aligned picture's centre, 36,
@@ -141,19 +167,19 @@ class TestPredictor:
         cv2.circle(photograph, (110, 131), 4, (255, 255, 255), -1)
         face = detected(upright_face(angle=-0.1))
         stub = Stub(np.zeros((49, 2)))
-        predictor = Predictor(stub, detector=lambda image: [face], device="cpu")
+        predict = Predictor(stub, detector=Finding(face), device="cpu")
         # Black is not the grey of the border, so only what lies inside the photograph is 0.
-        (first,) = predictor(photograph)
+        (first,) = predict.faces(photograph)
         rows, columns = np.nonzero(first.crop[..., 0] > 200)
         stub.landmarks[:] = torch.tensor((columns.mean(), rows.mean()))
-        (second,) = predictor(photograph)
+        (second,) = predict.faces(photograph)
         assert np.abs(second.landmarks - (110, 131)).max() < 0.75
 
     def test_what_the_network_sees_and_says(self):
         stub = Stub(np.zeros((49, 2)))
         photograph = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
         found = detected(upright_face())
-        (face,) = Predictor(stub, detector=lambda image: [found], device="cpu")(photograph)
+        (face,) = Predictor(stub, detector=Finding(found), device="cpu").faces(photograph)
         (batch,) = stub.batches
         expected = torch.tensor(face.crop).permute(2, 0, 1).float() / 127.5 - 1
         torch.testing.assert_close(batch[0], expected, rtol=0, atol=1e-6)
@@ -164,7 +190,7 @@ class TestPredictor:
     def test_many_faces_go_in_batches(self, monkeypatch):
         stub = Stub(np.zeros((49, 2)))
         faces = [detected(upright_face((i, 0))) for i in range(70)]
-        found = Predictor(stub, detector=lambda image: faces, device="cpu")(np.zeros((300, 300), np.uint8))
+        found = Predictor(stub, detector=Finding(*faces), device="cpu").faces(np.zeros((300, 300), np.uint8))
         assert [len(batch) for batch in stub.batches] == [32, 32, 6]
         assert [face.face_id for face in found] == list(range(70))
         assert all(
@@ -173,12 +199,21 @@ class TestPredictor:
 
     def test_a_model_without_alignment_keeps_the_detectors_landmarks(self):
         face = detected(upright_face())
-        (got,) = Predictor(Stub(None), detector=lambda image: [face], device="cpu")(
-            np.zeros((9, 9), np.uint8)
-        )
+        (got,) = Predictor(Stub(None), detector=Finding(face), device="cpu").faces(np.zeros((9, 9), np.uint8))
         assert np.array_equal(got.landmarks, face.landmarks)
         assert got.initial_maps is None and got.refined_maps is None
 
+    def test_what_cannot_be_read(self, tmp_path):
+        predict = Predictor(Stub(None), detector=Finding(), device="cpu")
+        with pytest.raises(ImageError, match=r"none\.png: there is no such file"):
+            predict.faces(tmp_path / "none.png")
+        with pytest.raises(ValueError, match=r"shape \(3, 3, 2\)"):
+            predict.faces(np.zeros((3, 3, 2), np.uint8))
+        with pytest.raises(TypeError, match="dtype float64"):
+            predict.faces(np.zeros((3, 3)))
+
+
+class TestPredictor:
     def test_a_model_without_aus_is_refused(self):
         config = JAANetConfig(
             (),
@@ -191,8 +226,373 @@ class TestPredictor:
             gradient_enhancement=1.0,
         )
         with pytest.raises(ValueError, match="without AU detection"):
-            Predictor(JAANet(config), detector=lambda image: [])
+            Predictor(JAANet(config), detector=Finding())
 
     def test_the_model_is_put_into_evaluation_mode(self, model):
         model.train()
-        assert not Predictor(model, detector=lambda image: []).model.training
+        assert not Predictor(model, detector=Finding()).model.training
+
+    def test_options_that_make_no_sense(self):
+        with pytest.raises(ValueError, match=r'precision must be auto, float32 or bfloat16, got "half"'):
+            Predictor(Stub(None), detector=Finding(), precision="half")
+        with pytest.raises(ValueError, match="search_every must be at least 1, got 0"):
+            Predictor(Stub(None), detector=Finding(), search_every=0)
+
+    def test_precision_is_that_of_the_network(self):
+        stub = Stub(None)
+        dtypes = []
+        stub.forward = lambda image: (
+            dtypes.append(torch.nn.functional.linear(image[:, :, 0], torch.zeros(2, SIDE)).dtype)
+            or Stub.forward(stub, image)
+        )
+        for precision in ("float32", "bfloat16"):
+            predict = Predictor(
+                stub, detector=Finding(detected(upright_face())), device="cpu", precision=precision
+            )
+            (face,) = predict.faces(np.zeros((200, 200), np.uint8))
+            assert face.probabilities.dtype == np.float32 and predict.precision == precision
+        assert dtypes == [torch.float32, torch.bfloat16]
+        assert Predictor(stub, detector=Finding(), device="cpu").precision in ("float32", "bfloat16")
+
+
+class TestPhotographs:
+    GREYS = tuple(range(10, 200, 10))
+
+    @pytest.fixture
+    def paths(self, tmp_path):
+        """More than are held at a time, each of its own grey."""
+        return [
+            write(tmp_path / f"{grey:03d}.png", np.full((150, 150, 3), grey, np.uint8)) for grey in self.GREYS
+        ]
+
+    class ByGrey(Finding):
+        """No face in pictures of grey 30 and 80, two in the others; slower in some."""
+
+        def __call__(self, image):
+            grey = int(image[0, 0, 0])
+            threading.Event().wait(0.002 * (grey % 40 == 10))
+            faces = [detected(upright_face((grey / 10, 0))), detected(upright_face((grey / 10 + 20, 0)))]
+            return [] if grey in (30, 80) else faces
+
+    def test_each_has_its_own_faces(self, paths):
+        stub = Stub(np.zeros((49, 2)))
+        frames = list(Predictor(stub, detector=self.ByGrey(), device="cpu").photographs(paths))
+        assert [frame.source for frame in frames] == [str(path) for path in paths]
+        for frame, grey in zip(frames, self.GREYS, strict=True):
+            assert (frame.image == grey).all() and (frame.frame, frame.timestamp) == (1, 0.0)
+            shifts = () if grey in (30, 80) else (grey / 10, grey / 10 + 20)
+            assert [face.face_id for face in frame.faces] == list(range(len(shifts)))
+            for face, shift in zip(frame.faces, shifts, strict=True):
+                assert np.array_equal(face.detected_landmarks, upright_face((shift, 0)))
+                assert face.crop[SIDE // 2, SIDE // 2].tolist() == [grey] * 3
+        # Faces of several photographs go through the network together.
+        assert [len(batch) for batch in stub.batches] == [12, 16, 6]
+
+    def test_those_that_cannot_be_read_are_told_or_raised(self, paths):
+        paths[4].write_bytes(paths[4].read_bytes()[:40])
+        paths.insert(11, paths[0].with_name("none.png"))
+        predict = Predictor(Stub(None), detector=self.ByGrey(), device="cpu")
+        told = []
+        frames = list(predict.photographs(paths, unreadable=lambda *of: told.append(of)))
+        assert [frame.source for frame in frames] == [str(p) for i, p in enumerate(paths) if i not in (4, 11)]
+        assert [(name, str(error)) for name, error in told] == [
+            (str(paths[4]), f"{paths[4]}: the image is cut short, its end is missing"),
+            (str(paths[11]), f"{paths[11]}: there is no such file"),
+        ]
+        with pytest.raises(ImageError, match="cut short"):
+            list(predict.photographs(paths))
+
+    def test_in_constant_memory_and_no_thread_stays(self, paths):
+        taken = []
+        before = set(threading.enumerate())
+        frames = Predictor(Stub(None), detector=self.ByGrey(), device="cpu").photographs(
+            path for path in paths * 5 if not taken.append(path)
+        )
+        next(frames)
+        assert len(taken) <= 2 * predictor.PHOTOGRAPHS_AHEAD
+        frames.close()
+        assert set(threading.enumerate()) == before
+
+    def test_a_detector_that_fails(self, paths):
+        class Failing(Finding):
+            def __call__(self, image):
+                raise MemoryError("dlib wants more")
+
+        before = set(threading.enumerate())
+        with pytest.raises(MemoryError, match="dlib wants more"):
+            list(Predictor(Stub(None), detector=Failing(), device="cpu").photographs(paths))
+        assert set(threading.enumerate()) == before
+
+
+FRAMES, BLANK = 40, range(18, 24)
+"""Frames of the film, and those of them, from 1, in which nobody is to be seen."""
+
+
+def shift(number):
+    """Where the face is in a frame, in pixels from where it is in the photograph."""
+    return np.array([round(25 * np.sin(number / 8)), round(10 * np.cos(number / 11))])
+
+
+class Seeing(Stub):
+    """Landmarks exactly where the picture in the crop has moved to from its place in the photograph's."""
+
+    def __init__(self, photograph, face):
+        crop, landmarks, _ = align_face(photograph, face.landmarks, size=ALIGNED)
+        super().__init__(landmarks - MARGIN)
+        self.reference = crop[MARGIN : MARGIN + SIDE, MARGIN : MARGIN + SIDE].mean(-1).astype(np.float32)
+
+    def forward(self, image):
+        output = super().forward(image)
+        output.landmarks = torch.stack([self.moved((one.mean(0).numpy() + 1) * 127.5) for one in image])
+        return output
+
+    def moved(self, crop):
+        matrix = np.eye(2, 3, dtype=np.float32)
+        enough = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)
+        _, matrix = cv2.findTransformECC(self.reference, crop, matrix, cv2.MOTION_AFFINE, enough)
+        return self.landmarks @ torch.from_numpy(matrix[:, :2]).T + torch.from_numpy(matrix[:, 2])
+
+
+@pytest.fixture(scope="module")
+def film(astronaut, tmp_path_factory, releases):
+    """A video of the moving photograph."""
+    path = tmp_path_factory.mktemp("film") / "film.avi"
+    pictures = []
+    for number in range(1, FRAMES + 1):
+        x, y = np.array([60, 20]) - shift(number)
+        blank = np.full((240, 320, 3), 90, np.uint8)
+        pictures.append(blank if number in BLANK else astronaut[y : y + 240, x : x + 320])
+    releases.write_video(path, pictures)
+    return Video(path)
+
+
+@pytest.fixture(scope="module")
+def face(astronaut, detector):
+    """Of the photograph."""
+    return detector(astronaut)[0]
+
+
+@pytest.fixture(scope="module")
+def seeing(astronaut, face, detector):
+    """Makes predictors."""
+
+    def make(**options):
+        options = {"detector": detector, "device": "cpu", "precision": "float32"} | options
+        return Predictor(Seeing(astronaut, face), **options)
+
+    return make
+
+
+def rows(frames):
+    """Everything that was predicted, for comparison."""
+    return [
+        (frame.frame, frame.timestamp, face and (face.face_id, face.box, face.confidence), digits)
+        for frame in frames
+        for face in frame.faces or [None]
+        for digits in [face and (face.landmarks.tobytes(), face.crop.tobytes())]
+    ]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(film, seeing):
+    """Rows of frames that are searched, when it is their turn, by no other thread; each eighth one is."""
+    predict = seeing(search_every=8)
+    tracker, frames = predict.tracker(), []
+    for frame in film.frames():
+        faces = predict._predict([(frame.image, face) for face in tracker.place(frame.image)])
+        tracker.follow([face.landmarks for face in faces])
+        frames.append(SimpleNamespace(frame=frame.number, timestamp=frame.timestamp, faces=faces))
+    return rows(frames)
+
+
+class TestVideo:
+    @pytest.fixture
+    def no_thread_stays(self):
+        before = set(threading.enumerate())
+        yield
+        assert set(threading.enumerate()) == before
+
+    @pytest.mark.parametrize("search_every", [1, 7, 30])
+    def test_the_face_is_followed(self, film, face, seeing, search_every):
+        frames = list(seeing(search_every=search_every).video(film))
+        assert [frame.frame for frame in frames] == list(range(1, FRAMES + 1))
+        assert np.allclose([frame.timestamp for frame in frames], np.arange(FRAMES) / 20)
+        assert {frame.source for frame in frames} == {film.name}
+        for frame in frames:
+            assert frame.image.shape == (240, 320, 3)
+            if frame.frame in BLANK:
+                assert frame.faces == []
+                continue
+            (found,) = frame.faces
+            assert found.face_id == 0 and found.confidence > 0.5
+            truth = face.landmarks - (60, 20) + shift(frame.frame)
+            assert np.abs(found.landmarks - truth).max() < 0.5
+            assert np.abs(np.array(found.box).reshape(2, 2).mean(0) - truth.mean(0)).max() < 20
+
+    def test_searches_are_few(self, film, seeing, detector):
+        used = []
+
+        class Counting:
+            score = detector.score
+
+            def __call__(self, image):
+                used.append(threading.current_thread())
+                return detector(image)
+
+        tracker = seeing(detector=Counting(), search_every=10).tracker()
+        for frame in film.frames():
+            tracker.place(frame.image)
+        # Frames 1, 11, 21, 31; the first without a face, all behind such a one, and no other: landmarks that
+        # stay where they were still do for the face's slow movement.
+        assert len(used) == len({1, 11, 21, 31} | {*BLANK, BLANK[-1] + 1})
+
+    @pytest.mark.parametrize("ahead", [1, 32])
+    def test_rows_do_not_depend_on_what_is_searched_ahead(self, film, seeing, one_by_one, monkeypatch, ahead):
+        monkeypatch.setattr(predictor, "FRAMES_AHEAD", ahead)
+        assert rows(seeing(search_every=8).video(film)) == one_by_one
+
+    @pytest.mark.parametrize("stop", [5, 20])
+    def test_a_part_of_the_way_and_on(self, film, seeing, one_by_one, stop):
+        before = seeing(search_every=8)
+        tracker, first = before.tracker(), []
+        frames = before.video(film, tracker=tracker)
+        for frame in frames:
+            first.append(frame)
+            if frame.frame == stop:
+                frames.close()
+        state = json.loads(json.dumps(tracker.state()))
+        later = seeing(search_every=8)
+        tracker = later.tracker()
+        tracker.load_state(state)
+        rest = later.video(film, after=stop, tracker=tracker)
+        assert rows(first) + rows(rest) == one_by_one
+
+    def test_every_start_and_end(self, film, seeing):
+        frames = list(seeing().video(film, every=3, start=0.2, end=0.6))
+        assert [frame.frame for frame in frames] == [5, 8, 11]
+        assert all(len(frame.faces) == 1 for frame in frames)
+
+    def test_a_model_without_alignment_searches_each_frame(self, film):
+        finding = Finding(detected(upright_face()))
+        predict = Predictor(Stub(None), detector=finding, device="cpu", search_every=30)
+        assert predict.search_every == 1
+        frames = list(predict.video(film))
+        assert finding.searches == FRAMES
+        assert all(np.array_equal(frame.faces[0].landmarks, upright_face()) for frame in frames)
+
+    def test_closing_early_leaves_no_thread(self, film, seeing, no_thread_stays):
+        class Endless:
+            name = "endless"
+            closed = False
+
+            def frames(self, **chosen):
+                try:
+                    while True:
+                        yield from film.frames()
+                finally:
+                    self.closed = True
+
+        for count in (1, 6):
+            endless = Endless()
+            frames = seeing().video(endless)
+            for _ in range(count):
+                next(frames)
+            frames.close()
+            assert endless.closed
+        seeing().video(Endless()).close()  # before anything began
+
+    @pytest.mark.parametrize("failing", [1, 12, 20])
+    def test_a_detector_that_fails(self, film, seeing, detector, no_thread_stays, failing):
+        """At once; in a search ahead; where a face is lost or in the frames without faces."""
+
+        class Failing:
+            score = detector.score
+
+            def __call__(self, image):
+                if np.array_equal(image, pictures[failing - 1]):
+                    raise RuntimeError("the detector fell down")
+                return detector(image)
+
+        pictures = [frame.image for frame in film.frames()]
+        frames = seeing(detector=Failing(), search_every=11).video(film)
+        seen = []
+        with pytest.raises(RuntimeError, match="the detector fell down"):
+            seen += (frame.frame for frame in frames)
+        # All blank frames are alike.
+        assert seen == list(range(1, BLANK[0] if failing in BLANK else failing))
+
+    def test_a_video_that_fails(self, film, seeing, no_thread_stays):
+        class Broken:
+            name = "broken"
+
+            def frames(self, **chosen):
+                for frame in film.frames():
+                    if frame.number == 4:
+                        raise VideoError("broken: is damaged")
+                    yield frame
+
+        frames = seeing().video(Broken())
+        assert [next(frames).frame for _ in range(3)] == [1, 2, 3]
+        with pytest.raises(VideoError, match="broken: is damaged"):
+            next(frames)
+
+    def test_how_long_stages_were_busy(self, film, seeing):
+        one = seeing()
+        list(one.video(film, end=0.5))
+        busy = one.stages.seconds
+        assert all(busy[stage] > 0 for stage in ("reading", "finding faces", "aligning", "network"))
+        assert busy["drawing"] == busy["writing"] == 0
+
+
+class TestTables:
+    """What calling a predictor gives."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, releases):
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for name in ("a.png", "c.png"):
+            write(folder / name, np.full((150, 150, 3), 50, np.uint8))
+        releases.write_video(folder / "b.avi", [np.full((150, 150, 3), 9, np.uint8)] * 4)
+        return folder
+
+    @pytest.fixture
+    def predict(self):
+        points = np.random.default_rng(0).uniform(0, SIDE, (49, 2))
+        finding = Finding(detected(upright_face()), detected(upright_face((200, 0))))
+        return Predictor(Stub(points), detector=finding, device="cpu", precision="float32")
+
+    def test_it_is_the_table_that_is_written(self, tmp_path, folder, predict):
+        table = predict(folder)
+        assert list(zip(table["source"], table["frame"], table["face_id"], strict=True)) == [
+            *((str(folder / "a.png"), 1, i) for i in (0, 1)),
+            *((str(folder / "b.avi"), frame, i) for frame in (1, 2, 3, 4) for i in (0, 1)),
+            *((str(folder / "c.png"), 1, i) for i in (0, 1)),
+        ]
+        assert table["timestamp"].tolist() == [0, 0, 0, 0, 0.05, 0.05, 0.1, 0.1, 0.15, 0.15, 0, 0]
+        assert table["AU01_c"].tolist() == [0] * 12 and table["AU02_c"].tolist() == [1] * 12
+        assert set(table["weights"]) == {"a stub"}
+        write_table(tmp_path / "table.csv", predict.frames(folder), predict.aus, weights=predict.note)
+        pandas.testing.assert_frame_equal(table, read_table(tmp_path / "table.csv"), check_exact=True)
+
+    def test_of_an_array_a_file_and_a_pattern(self, folder, predict):
+        array = predict(np.full((150, 150, 3), 50, np.uint8))
+        file = predict(folder / "a.png")
+        pandas.testing.assert_frame_equal(array.drop(columns="source"), file.drop(columns="source"))
+        assert set(array["source"]) == {""} and set(file["source"]) == {str(folder / "a.png")}
+        assert predict(str(folder / "*.png"))["source"].nunique() == 2
+        assert predict(folder / "b.avi", every=2, start=0.05)["frame"].tolist() == [2, 2, 4, 4]
+
+    def test_of_a_frame_without_a_face(self, folder):
+        predict = Predictor(Stub(None), detector=Finding(), device="cpu")
+        table = predict(folder / "b.avi", end=0.1)
+        assert table["frame"].tolist() == [1, 2]
+        assert (table["success"] == 0).all() and (table["face_id"] == -1).all()
+
+    def test_of_a_camera_an_end_is_wanted(self, predict):
+        with pytest.raises(ValueError, match=r"camera 0: say after how many seconds to end"):
+            predict(0)
+
+    def test_what_is_not_there(self, tmp_path, predict):
+        with pytest.raises(ValueError, match=r"none\.mp4: there is no such file"):
+            predict(tmp_path / "none.mp4")

@@ -1,16 +1,23 @@
-"""Tables are read back with the standard library's csv."""
+"""CSV tables are read back with the standard library's csv, Parquet tables with pyarrow."""
 
 import csv
+import sys
 
 import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from jaa_ext import facs
-from jaa_ext.predict import write_csv
-from jaa_ext.predict.tables import columns
+from jaa_ext.predict import FramePrediction, MissingDependency, columns, read_table, write_table
+from jaa_ext.predict.tables import NO_FACE, data_frame, join_tables
 
 AUS = (1, 12, facs.AURule((31, 37), 0.25))
+AU_NAMES = ("AU01", "AU12", "AUrule2")
 NOTE = 'Demonstration weights, "drawn" faces'
+POINTS = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
+ENDINGS = pytest.mark.parametrize("ending", ["csv", "parquet"])
 
 
 def read(path):
@@ -18,63 +25,266 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_what_is_written_is_read_back(tmp_path, prediction):
-    path = tmp_path / "made" / "table.csv"
+def frame(faces, source="a.mp4", number=1, timestamp=0.0):
+    return FramePrediction(source, number, timestamp, np.zeros((2, 2, 3), np.uint8), faces)
+
+
+@pytest.fixture
+def frames(prediction):
+    """Five frames with two faces, none, one, none and one, of values that take many digits."""
     random = np.random.default_rng(0)
-    faces = [
-        prediction(
+
+    def face(face_id):
+        return prediction(
             random.random(3),
-            face_id=i,
-            box=(1.25, -2.0, 300.5, 400.0),
+            face_id=face_id,
+            box=tuple(random.uniform(-20, 4000, 4).tolist()),
             landmarks=random.uniform(-10, 5000, (49, 2)).astype(np.float32),
+            confidence=random.random(),
         )
-        for i in range(2)
+
+    return [
+        frame([face(0), face(3)], "a, b.jpg"),
+        frame([], "talk.mp4", 1, 0.0),
+        frame([face(0)], "talk.mp4", 2, 1 / 29.97),
+        frame([], "talk.mp4", 12345, 411.8784),
+        frame([face(12)], "ü\nnew line.mp4", 123456, 4567.0004),
     ]
-    write_csv(
-        path, [("a, b.jpg", faces), ("none.jpg", []), (tmp_path / "ü.png", faces[:1])], AUS, weights=NOTE
-    )
-    rows = read(path)
-    assert [row["image"] for row in rows] == ["a, b.jpg", "a, b.jpg", str(tmp_path / "ü.png")]
-    assert [row["face_id"] for row in rows] == ["0", "1", "0"]
-    assert {row["weights"] for row in rows} == {NOTE}
-    for row, face in zip(rows, [*faces, faces[0]], strict=True):
-        assert [float(row[edge]) for edge in ("left", "top", "right", "bottom")] == list(face.box)
-        points = [(float(row[f"x_{i}"]), float(row[f"y_{i}"])) for i in range(49)]
-        assert np.abs(np.array(points) - face.landmarks).max() < 1e-3
-        names = ("AU01", "AU12", "AUrule2")
-        assert np.abs([float(row[f"{n}_p"]) for n in names] - face.probabilities).max() < 1e-6
-        assert [row[f"{n}_c"] == "1" for n in names] == face.present.tolist()
 
 
-def test_the_columns(tmp_path):
+def test_the_columns():
     names = columns((4, 10))
-    assert len(names) == len(set(names)) == 2 + 4 + 98 + 4 + 1
-    assert names[:7] == ["image", "face_id", "left", "top", "right", "bottom", "x_0"]
-    assert names[54:57] == ["x_48", "y_0", "y_1"]
-    assert names[-5:] == ["AU04_p", "AU10_p", "AU04_c", "AU10_c", "weights"]
+    assert len(names) == len(set(names)) == 5 + 98 + 4 + 4 + 2
+    # OpenFace's first: its frame, face and landmarks, and the AUs' presence.
+    assert names[:7] == ["frame", "face_id", "timestamp", "confidence", "success", "x_0", "x_1"]
+    assert names[53:55] == ["x_48", "y_0"]
+    assert names[102:107] == ["y_48", "AU04_c", "AU10_c", "AU04_p", "AU10_p"]
+    assert names[107:] == ["left", "top", "right", "bottom", "source", "weights"]
+    assert columns(AUS)[103:109] == [*(f"{name}_c" for name in AU_NAMES), *(f"{name}_p" for name in AU_NAMES)]
 
 
-def test_a_table_without_faces_has_its_header(tmp_path):
-    path = tmp_path / "table.csv"
-    write_csv(path, [], AUS)
-    assert path.read_text().strip().split(",") == columns(AUS)
+class TestCsv:
+    def test_what_is_written_is_read_back(self, tmp_path, frames):
+        path = tmp_path / "made" / "table.csv"
+        write_table(path, iter(frames), AUS, weights=NOTE)
+        rows = read(path)
+        assert list(rows[0]) == columns(AUS)
+        assert [row["frame"] for row in rows] == ["1", "1", "1", "2", "12345", "123456"]
+        assert [row["face_id"] for row in rows] == ["0", "3", "-1", "0", "-1", "12"]
+        assert [row["success"] for row in rows] == ["1", "1", "0", "1", "0", "1"]
+        assert [row["timestamp"] for row in rows] == [
+            *("0.000", "0.000", "0.000", "0.033"),
+            *("411.878", "4567.000"),
+        ]
+        assert [row["source"] for row in rows] == [
+            *("a, b.jpg", "a, b.jpg", "talk.mp4"),
+            *("talk.mp4", "talk.mp4", "ü\nnew line.mp4"),
+        ]
+        assert {row["weights"] for row in rows} == {NOTE}
+        faces = [face for one in frames for face in one.faces]
+        for row, face in zip([row for row in rows if row["success"] == "1"], faces, strict=True):
+            assert float(row["confidence"]) == pytest.approx(face.confidence, abs=5.1e-4)
+            edges = [float(row[edge]) for edge in ("left", "top", "right", "bottom")]
+            assert np.abs(np.array(edges) - face.box).max() < 5.1e-3
+            assert np.abs([float(row[name]) for name in POINTS] - face.landmarks.T.ravel()).max() < 1e-3
+            assert np.abs([float(row[f"{n}_p"]) for n in AU_NAMES] - face.probabilities).max() < 1e-6
+            assert [row[f"{n}_c"] for n in AU_NAMES] == [str(int(p > 0.5)) for p in face.probabilities]
+
+    def test_a_frame_without_a_face(self, tmp_path):
+        path = tmp_path / "table.csv"
+        write_table(path, [frame([], "a.mp4", 7, 0.25)], AUS, weights=NOTE)
+        (row,) = read(path)
+        told = {name: value for name, value in row.items() if value}
+        assert told == {
+            **{"frame": "7", "face_id": str(NO_FACE), "timestamp": "0.250", "confidence": "0.000"},
+            **{"success": "0", "source": "a.mp4", "weights": NOTE},
+        }
+        assert NO_FACE == -1
+
+    def test_a_table_without_frames_has_its_header(self, tmp_path):
+        path = tmp_path / "table.csv"
+        write_table(path, [], AUS)
+        assert path.read_bytes() == (",".join(columns(AUS)) + "\r\n").encode()
 
 
-def test_a_failure_leaves_the_older_table_alone(tmp_path, prediction):
-    path = tmp_path / "table.csv"
-    path.write_text("older")
+class TestParquet:
+    def test_types(self, tmp_path, frames):
+        path = tmp_path / "made" / "table.parquet"
+        write_table(path, iter(frames), AUS, weights=NOTE)
+        table = pyarrow.parquet.read_table(path)
+        assert table.column_names == columns(AUS)
+        whole = {"frame", "face_id", "success", "AU01_c", "AU12_c", "AUrule2_c"}
+        for field in table.schema:
+            if field.name in ("source", "weights"):
+                assert field.type == pyarrow.string()
+            else:
+                assert field.type == (pyarrow.int64() if field.name in whole else pyarrow.float64())
 
-    def images():
-        yield "a.jpg", [prediction(np.zeros(3))]
-        raise RuntimeError("the camera fell down")
+    def test_values_are_those_of_the_csv(self, tmp_path, frames):
+        for ending in ("csv", "parquet"):
+            write_table(tmp_path / f"table.{ending}", frames, AUS, weights=NOTE)
+        table = pyarrow.parquet.read_table(tmp_path / "table.parquet").to_pylist()
+        rows = read(tmp_path / "table.csv")
+        for row, written in zip(table, rows, strict=True):
+            for name, text in written.items():
+                if name in ("source", "weights"):
+                    assert row[name] == text
+                else:
+                    assert row[name] == (float(text) if text else None), name
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.parquet"]
 
-    with pytest.raises(RuntimeError, match="camera"):
-        write_csv(path, images(), AUS)
-    assert path.read_text() == "older"
-    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    def test_one_of_many_pieces(self, tmp_path, prediction):
+        """More than what pyarrow reads at a time, 1 MiB; names with line ends may lie on its border."""
+        face = prediction(np.zeros(3))
+        path = tmp_path / "table.parquet"
+        write_table(path, (frame([face], f"line\r\n{i}", i) for i in range(1, 2501)), AUS)
+        table = pyarrow.parquet.read_table(path, columns=["frame", "source"])
+        assert table["frame"].to_pylist() == list(range(1, 2501))
+        assert table["source"].to_pylist() == [f"line\r\n{i}" for i in range(1, 2501)]
+        assert pyarrow.parquet.ParquetFile(path).num_row_groups > 1
+
+    def test_without_pyarrow_it_is_refused_before_the_work(self, tmp_path, monkeypatch, frames):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        frames = iter(frames)
+        with pytest.raises(MissingDependency, match=r"Parquet needs pyarrow.*pip install 'jaa_ext\["):
+            write_table(tmp_path / "a.parquet", frames, AUS)
+        with pytest.raises(MissingDependency, match="Parquet needs pyarrow"):
+            read_table(tmp_path / "a.parquet")
+        assert len(list(frames)) == 5 and not list(tmp_path.iterdir())
+        write_table(tmp_path / "a.csv", [], AUS)
 
 
-def test_probabilities_that_do_not_fit_the_aus_are_refused(tmp_path, prediction):
-    face = prediction(np.zeros(2))
-    with pytest.raises(ValueError, match=r"a\.jpg: got a face with 2 probabilities, wanted 3"):
-        write_csv(tmp_path / "table.csv", [("a.jpg", [face])], AUS)
+class TestInMemory:
+    def test_it_is_what_is_read_from_either_file(self, tmp_path, frames):
+        table = data_frame(iter(frames), AUS, NOTE)
+        for ending in ("csv", "parquet"):
+            path = tmp_path / f"table.{ending}"
+            write_table(path, frames, AUS, weights=NOTE)
+            pandas.testing.assert_frame_equal(table, read_table(path), check_exact=True)
+        for name in ("x_0", "timestamp", "AU01_p", "left", "confidence"):
+            texts = [row[name] for row in read(tmp_path / "table.csv")]
+            assert [x for x in table[name] if x == x] == [float(text) for text in texts if text]
+
+    def test_types_and_what_is_missing(self, frames):
+        table = data_frame(frames, AUS)
+        assert table["success"].tolist() == [1, 1, 0, 1, 0, 1]
+        assert list(table.columns) == columns(AUS)
+        for name in ("frame", "face_id", "success"):
+            assert table[name].dtype == np.int64
+        without = table[table.success == 0]
+        assert without.drop(columns=[*table.columns[:5], "source", "weights"]).isna().all(axis=None)
+        assert not table[table.success == 1].isna().any(axis=None)
+        assert (without.confidence == 0).all() and (table.weights == "").all()
+        complete = data_frame([frames[0]], AUS)
+        assert complete["AU01_c"].dtype == np.int64 and complete["x_3"].dtype == np.float64
+
+    @ENDINGS
+    def test_tables_without_a_face_and_without_a_frame(self, tmp_path, ending):
+        for name, some in (("faceless", [frame([]), frame([])]), ("empty", [])):
+            path = tmp_path / f"{name}.{ending}"
+            write_table(path, some, AUS)
+            table = read_table(path)
+            assert len(table) == len(some) and list(table.columns) == columns(AUS)
+            pandas.testing.assert_frame_equal(data_frame(some, AUS), table)
+
+    @ENDINGS
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "NA",
+            "null",
+            "None",
+            "nan",
+            "",
+            "1",
+            "001",
+            'say "hi", then\r\ngo',
+            " blank ",
+            "-1e5",
+            "True",
+            "тест",
+        ],
+    )
+    def test_any_name_comes_back(self, tmp_path, prediction, name, ending):
+        one = frame([prediction(np.zeros(3))], name)
+        for table in (data_frame([one], AUS, name), data_frame([one, frame([], name)], AUS, name)):
+            assert table["source"].tolist() == table["weights"].tolist() == [name] * len(table)
+        write_table(tmp_path / f"a.{ending}", [one], AUS, weights=name)
+        assert read_table(tmp_path / f"a.{ending}")["source"].tolist() == [name]
+
+    @ENDINGS
+    def test_a_file_name_that_is_no_text(self, tmp_path, ending):
+        """Linux allows any bytes; those that are no UTF-8 Python represents by what no text file may hold."""
+        path = tmp_path / f"a.{ending}"
+        write_table(path, [frame([], b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))], AUS)
+        assert read_table(path)["source"].tolist() == ["caf\\xe9.jpg"]
+
+    def test_without_pandas(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(MissingDependency, match=r"needs pandas, .*pip install 'jaa_ext\["):
+            data_frame([], AUS)
+
+    def test_files_that_are_no_table(self, tmp_path, frames):
+        with pytest.raises(FileNotFoundError, match=r"none\.csv: there is no such file"):
+            read_table(tmp_path / "none.csv")
+        with pytest.raises(ValueError, match=r"a\.txt: a table must end in \.csv or \.parquet"):
+            read_table(tmp_path / "a.txt")
+        (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+        with pytest.raises(
+            ValueError, match=r"other\.csv: no table of `jaa predict`, it lacks the column face_id"
+        ):
+            read_table(tmp_path / "other.csv")
+        for name, content in (
+            ("empty.csv", b""),
+            ("long.csv", b"a,b\n1,2\n1,2,3\n"),
+            ("bytes.csv", b"\xff\xfe\x00\x81"),
+            ("none.parquet", b""),
+            ("text.parquet", b"a,b\n1,2\n"),
+        ):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=rf"{name}: is damaged, or no table \(.*\)$"):
+                read_table(tmp_path / name)
+        write_table(tmp_path / "whole.parquet", frames, AUS)
+        content = (tmp_path / "whole.parquet").read_bytes()
+        (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+        spoilt = bytearray(content)
+        spoilt[-1000:-8] = bytes([255]) * 992  # the description of the columns
+        (tmp_path / "spoilt.parquet").write_bytes(spoilt)
+        for name in ("cut", "spoilt"):
+            with pytest.raises(ValueError, match=rf"{name}\.parquet: is damaged, or no table \("):
+                read_table(tmp_path / f"{name}.parquet")
+
+
+class TestFailures:
+    @ENDINGS
+    def test_the_older_table_is_kept(self, tmp_path, prediction, ending):
+        path = tmp_path / f"table.{ending}"
+        path.write_text("older")
+
+        def frames():
+            yield frame([prediction(np.zeros(3))])
+            raise RuntimeError("the camera fell down")
+
+        with pytest.raises(RuntimeError, match="camera"):
+            write_table(path, frames(), AUS)
+        assert path.read_text() == "older"
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+    def test_even_if_only_joining_fails(self, tmp_path):
+        path = tmp_path / "table.parquet"
+        path.write_text("older")
+        (tmp_path / "part").write_text("no row of a table\r\n")
+        with pytest.raises(ValueError):
+            join_tables(path, [tmp_path / "part"], AUS)
+        assert path.read_text() == "older"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["part", "table.parquet"]
+
+    def test_another_ending(self, tmp_path):
+        for name in ("table.txt", "table", "csv"):
+            with pytest.raises(ValueError, match=rf"{name}: a table must end in \.csv or \.parquet$"):
+                write_table(tmp_path / name, [], AUS)
+        write_table(tmp_path / "TABLE.CSV", [], AUS)
+
+    def test_probabilities_that_do_not_fit_the_aus(self, tmp_path, prediction):
+        with pytest.raises(ValueError, match=r"a\.mp4: got a face with 2 probabilities, wanted 3"):
+            write_table(tmp_path / "table.csv", [frame([prediction(np.zeros(2))])], AUS)
