@@ -281,6 +281,28 @@ def report(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file, *.safetensors.")],
+    out: Annotated[Path, typer.Option(help="The file to write: *.onnx, or *.pt2 for exported-program.")],
+    format: Annotated[
+        Literal["onnx", "exported-program"],
+        typer.Option(help='"onnx" (needs the extra `export`), or "exported-program" for torch.export.load.'),
+    ] = "onnx",
+) -> None:
+    """Write a model as one file that runs without jaa_ext, and compare the file with the model."""
+    from jaa_ext.export import export_model
+    from jaa_ext.models import load_model
+
+    network = load_model(model)
+    exported = export_model(network, out, format)
+    if network.note:
+        console.print(network.note, style="bold", soft_wrap=True, highlight=False, markup=False)
+    for line in exported.lines():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    _say_where({out: "the model; its metadata say what goes in and comes out"})
+
+
+@app.command()
 def import_weights(
     folder: Annotated[Path, typer.Argument(help="Folder of the authors' checkpoints, <module>_<epoch>.pth.")],
     out: Annotated[Path, typer.Option(help="The model file to write, *.safetensors.")],
