@@ -4,7 +4,7 @@
 
 The network has the papers' size (l = 176, c = 8, 12 AUs) and runs whole. Its weights are random, but for the
 layer that gives the landmarks, which is fitted to the very face of the video, so that it is followed as by a
-trained network. Without --video the photograph of an astronaut moves over 1280x720 pixels, 30 frames a second,
+trained network. Without --video a photograph of an astronaut moves over 1280x720 pixels, 30 frames a second,
 in MPEG-4 part 2, the only encoder that OpenCV's packages all have.
 """
 

@@ -4,22 +4,37 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
+import numpy as np
+import skimage.data
 import torch
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from jaa_ext import cli
+from jaa_ext import cli, facs
 from jaa_ext.engine import builtin_recipes
+from jaa_ext.models import JAANet, JAANetConfig, save_model
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_code_examples_run() -> None:
+def test_code_examples_run(tmp_path: Path) -> None:
+    """In a folder with a photograph, a video and a model."""
+    picture = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380, ::-1])
+    cv2.imwrite("photo.jpg", picture)
+    video = cv2.VideoWriter("talk.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (300, 300))
+    for _ in range(3):
+        video.write(picture)
+    video.release()
+    small = JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1))
+    save_model(small, tmp_path / "jaa-demo" / "model.safetensors")
+
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {"image": torch.randn(2, 3, 176, 176)}
     for block in blocks:
         exec(block, names)
+    assert names["table"]["success"].tolist() == [1, 1, 1] and len(names["faces"]) == 1
     assert names["net"][0].weight.grad.abs().sum() > 0
     assert names["output"].probabilities.shape == (2, 12)
 
@@ -36,11 +51,13 @@ def test_commands_are_those_there_are() -> None:
     """Every `jaa` command line of the README and the documents parses: commands and options exist."""
     pages = [README, *(README.parent / "docs").glob("*.md")]
     lines = [
-        line for page in pages for line in re.findall(r"^jaa .*$", page.read_text("utf-8"), re.MULTILINE)
+        line
+        for page in pages
+        for line in re.findall(r"^(?:torchrun .*-m jaa_ext|jaa) (.*)$", page.read_text("utf-8"), re.MULTILINE)
     ]
     assert len(lines) >= 10
     for line in lines:
-        command, words = get_command(cli.app), shlex.split(line, comments=True)[1:]
+        command, words = get_command(cli.app), shlex.split(line, comments=True)
         while isinstance(command, TyperGroup):
             command = command.commands[words.pop(0)]
         command.make_context("jaa", words)  # raises for what it does not know

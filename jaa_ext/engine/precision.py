@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from jaa_ext.models import JAANet, JAAOutput
-from jaa_ext.nn import RegionConv2d
 
 
 class CastAtOnce(nn.Module):
@@ -24,12 +23,10 @@ class CastAtOnce(nn.Module):
     def __init__(self, model: JAANet) -> None:
         super().__init__()
         self.model = model
-        full = model.alignment.landmarks if model.alignment is not None else None  # which runs in float32
         self.names = [
             f"{path}.{name}"
-            for path, module in model.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | RegionConv2d) and module is not full
-            for name, _ in module.named_parameters(recurse=False)
+            for path, layer in model.half_precision_layers().items()
+            for name, _ in layer.named_parameters(recurse=False)
         ]
 
     def forward(self, image: Tensor) -> JAAOutput:

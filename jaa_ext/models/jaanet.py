@@ -23,6 +23,7 @@ from jaa_ext.nn import (
     GroupedSequential,
     HierarchicalMultiScaleRegion,
     LocalFeatures,
+    RegionConv2d,
     RegionLayer,
     scale_gradient,
 )
@@ -331,6 +332,17 @@ class JAANet(nn.Module):
             fused.au_head = nn.Sequential(_one_linear(fused.au_head[0], fused.au_head[1]), fused.au_head[2])
         fused.fused = True
         return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def half_precision_layers(self) -> dict[str, nn.Module]:
+        """What autocast runs in half precision, by name: convolutions and linear layers, but for the one that
+        gives the landmarks, which it would round to whole pixels."""
+        full = None if self.alignment is None else self.alignment.landmarks
+        kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, RegionConv2d)
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, kinds) and module is not full
+        }
 
     def train(self, mode: bool = True) -> JAANet:
         if mode and self.fused:

@@ -81,6 +81,9 @@ class Predictor:
         self.stages = Stages()
         """How long each stage was busy so far."""
         self.model = model.to(self.device).eval().fuse()
+        if precision == "bfloat16":
+            for layer in self.model.half_precision_layers().values():
+                layer.to(torch.bfloat16)  # once; autocast would do it for every frame
         self.detector: Detector = _Timed(detector or FaceDetector(), self.stages)
         self.search_every = search_every if model.config.alignment else 1
 

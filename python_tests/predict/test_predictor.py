@@ -12,9 +12,10 @@ import torch
 from skimage import data
 
 from jaa_ext import facs
-from jaa_ext.data import align_face
+from jaa_ext.data import align_face, normalize
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import Video, VideoError
+from jaa_ext.device import has_bfloat16
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 from jaa_ext.predict import DetectedFace, FaceDetector, Predictor, predictor, read_table, write_table
 
@@ -56,6 +57,9 @@ class Stub(torch.nn.Module):
 
     def fuse(self):
         return self
+
+    def half_precision_layers(self):
+        return {}
 
     def forward(self, image):
         self.batches.append(image)
@@ -596,3 +600,18 @@ class TestTables:
     def test_what_is_not_there(self, tmp_path, predict):
         with pytest.raises(ValueError, match=r"none\.mp4: there is no such file"):
             predict(tmp_path / "none.mp4")
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this processor has no AVX512-BF16")
+def test_bfloat16_is_autocast_with_weights_cast_once(astronaut, detector, model):
+    """To the bit; and near float32."""
+    faces = {
+        precision: Predictor(model, detector=detector, device="cpu", precision=precision).faces(astronaut)[0]
+        for precision in ("bfloat16", "float32")
+    }
+    crop = torch.from_numpy(faces["bfloat16"].crop).permute(2, 0, 1)[None]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model.eval().fuse()(normalize(crop))
+    np.testing.assert_array_equal(faces["bfloat16"].probabilities, expected.probabilities[0].float().numpy())
+    difference = np.abs(faces["bfloat16"].landmarks - faces["float32"].landmarks).max()
+    assert 0 < difference < 0.5
