@@ -101,7 +101,7 @@ def measure(model: JAANet, video: Path, precision: Any) -> dict[str, Any]:
     return {
         "precision": predictor.precision,
         "frames": summary.frames,
-        "found": int(rows["success"].sum()),
+        "faces": int(rows["success"].sum()),
         "ids": rows["face_id"].nunique(),
         "frames_per_second": summary.done_now / summary.seconds,
         "busy": {stage: spent / summary.seconds for stage, spent in summary.busy.items()},
@@ -135,8 +135,8 @@ def main() -> None:
             f"{stage} {100 * share:.0f} %" for stage, share in run["busy"].items() if share > 0.005
         )
         print(
-            f"{run['precision']}: {run['frames_per_second']:.1f} frames/s ({run['found']} of {run['frames']} "
-            f"frames with the face, {run['ids']} ids); busy: {shares}"
+            f"{run['precision']}: {run['frames_per_second']:.1f} frames/s ({run['faces']} faces in "
+            f"{run['frames']} frames, {run['ids']} ids); busy: {shares}"
         )
     if chosen.out:
         about = {

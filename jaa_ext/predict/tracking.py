@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.faces import align_face, alignment_matrix
-from jaa_ext.predict.detector import DetectedFace
+from jaa_ext.predict.detector import MIN_SCORE, DetectedFace
 
 SEARCH_EVERY = 30
 """Frames from one search of the whole frame to the next, while every face is seen."""
@@ -20,6 +20,9 @@ CONFIRMED_SIDE = 160
 window 80."""
 CONFIRMED_SCORE = -0.2
 """A face that is followed may look less like one than a face that is found (`detector.MIN_SCORE`)."""
+NEW_SCORE = MIN_SCORE
+"""A face that is new must look like one in the aligned picture, too: a badge that was taken for a face in one
+frame would be followed through many."""
 SAME_FACE = 0.3
 """Overlap (intersection over union) from which a face found is one already known."""
 REMEMBERED = 75
@@ -89,10 +92,10 @@ class Tracker:
         seen = [face for face in self.known if face.missed == 0]
         searched = self.frames % self.search_every == 0 or not seen
         self.frames += 1
-        found = self._match(find()) if searched else []
+        found = self._match(image, find()) if searched else []
         followed = self._confirm(image, _without(seen, found))
         if not searched and len(followed) < len(seen):
-            found = self._match(find())
+            found = self._match(image, find())
             followed = _without(followed, found)
         followed = _apart(followed, found)
         faces = sorted([*found, *followed], key=lambda face: face.face_id)
@@ -141,33 +144,34 @@ class Tracker:
             for face in state["known"]
         ]
 
-    def _match(self, found: list[DetectedFace]) -> list[TrackedFace]:
+    def _match(self, image: NDArray[np.uint8], found: list[DetectedFace]) -> list[TrackedFace]:
         """Faces of a search, under the id of the known face that each overlaps most, or a new one."""
         overlaps = sorted(
-            (
-                (-_overlap(face.box, known.box), i, j)
-                for i, face in enumerate(found)
-                for j, known in enumerate(self.known)
-            ),
+            (-_overlap(face.box, known.box), i, j)
+            for i, face in enumerate(found)
+            for j, known in enumerate(self.known)
         )
         ids: dict[int, int] = {}
         for overlap, i, j in overlaps:
             if -overlap >= SAME_FACE and i not in ids and self.known[j].face_id not in ids.values():
                 ids[i] = self.known[j].face_id
-        for i in range(len(found)):
-            if i not in ids:
+        for i, face in enumerate(found):
+            if i not in ids and self._score(image, face.landmarks) >= NEW_SCORE:
                 ids[i], self.next_id = self.next_id, self.next_id + 1
-        return [TrackedFace(ids[i], face.box, face.landmarks, face.score) for i, face in enumerate(found)]
+        return [
+            TrackedFace(ids[i], face.box, face.landmarks, face.score)
+            for i, face in enumerate(found)
+            if i in ids
+        ]
 
     def _confirm(self, image: NDArray[np.uint8], faces: list[TrackedFace]) -> list[TrackedFace]:
         """Those of the faces that can still be seen where their landmarks were in the frame before."""
-        confirmed = []
-        for face in faces:
-            aligned, _, _ = align_face(image, face.landmarks, size=CONFIRMED_SIDE)
-            score = self.detector.score(aligned)
-            if score >= CONFIRMED_SCORE:
-                confirmed.append(replace(face, score=score))
-        return confirmed
+        scored = [(face, self._score(image, face.landmarks)) for face in faces]
+        return [replace(face, score=score) for face, score in scored if score >= CONFIRMED_SCORE]
+
+    def _score(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> float:
+        aligned, _, _ = align_face(image, landmarks, size=CONFIRMED_SIDE)
+        return self.detector.score(aligned)
 
 
 def confidence(score: float) -> float:

@@ -161,7 +161,7 @@ class TestSearches:
         for _ in range(61):
             film.show((100, 100))
         assert film.detector.searches == 3
-        assert film.detector.scores == 58  # and in all other frames the face is confirmed
+        assert film.detector.scores == 1 + 58  # new, and in all frames without a search the face is confirmed
 
     def test_each_frame_without_faces(self, film):
         for _ in range(10):
@@ -172,7 +172,14 @@ class TestSearches:
         film = Film(search_every=1)
         for _ in range(5):
             film.show((100, 100))
-        assert film.detector.searches == 5 and film.detector.scores == 0
+        assert film.detector.searches == 5 and film.detector.scores == 1  # when it was new
+
+    def test_what_looks_like_a_face_in_the_frame_alone_is_none(self, film):
+        for _ in range(3):
+            assert film.show((100, 100), found=[(100, 100), (400, 150)]).keys() == {0}
+        # It costs no id.
+        film.tracker.frames = 0
+        assert film.show((100, 100), (400, 150)).keys() == {0, 1}
 
     def test_a_lost_face_is_searched_for_in_the_same_frame(self, film):
         for _ in range(5):
@@ -192,7 +199,7 @@ class TestSearches:
 
     def test_faces_that_were_searched_for_already(self, film):
         found = [DetectedFace(box(70, 80), landmarks(70, 80), 1.0)]
-        (face,) = film.tracker.place(picture(), lambda: found)
+        (face,) = film.tracker.place(picture((70, 80)), lambda: found)
         assert face.box == box(70, 80) and film.detector.searches == 0
         film.tracker.follow([face.landmarks])
         film.tracker.place(picture((70, 80)), lambda: pytest.fail("no search was due"))
