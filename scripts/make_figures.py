@@ -36,6 +36,8 @@ SKY_BLUE = "#56B4E9"  # of Okabe and Ito's palette, told apart from skin by the 
 COLUMNS = 8
 PORTRAIT = 4
 
+ACTOR = 64
+"""A person whom the demo's network has not seen."""
 ACTED = [(1.0, 3.0, (1, 2)), (4.0, 6.5, (6, 12)), (7.5, 9.0, (4, 7)), (9.5, 11.0, (15, 17))]
 """What the person of the video does: from and until which second, and which AUs."""
 SECONDS, FPS = 12, 25
@@ -65,7 +67,7 @@ def synthetic_faces() -> Figure:
 
 def draw_video(path: Path) -> None:
     """A drawn person who raises the brows, smiles, frowns and pouts, moving about."""
-    people = SyntheticFaces(subjects=range(COLUMNS), samples_per_subject=1, size=480, aus=AUS)
+    people = SyntheticFaces(subjects=[ACTOR], samples_per_subject=1, size=480, aus=AUS)
     with write_video(path, FPS) as video:
         for i in range(SECONDS * FPS):
             time = i / FPS
@@ -75,7 +77,7 @@ def draw_video(path: Path) -> None:
                 for au in aus
                 if begin < time < end
             }
-            face = people.draw(PORTRAIT, acts).image
+            face = people.draw(ACTOR, acts).image
             matrix = cv2.getRotationMatrix2D((240, 240), 4 * np.sin(time), 1 + 0.06 * np.sin(1.3 * time))
             matrix[:, 2] += (400 + 60 * np.sin(0.9 * time), 120 + 25 * np.sin(1.7 * time))
             video.write(cv2.warpAffine(face, matrix, (1280, 720), borderValue=(200, 200, 200)))
