@@ -93,7 +93,6 @@ def measure(model: JAANet, video: Path, precision: Any) -> dict[str, Any]:
     predictor = Predictor(model, device="cpu", precision=precision)
     for _ in zip(range(30), predictor.frames(video), strict=False):  # warms up
         pass
-    predictor.stages.seconds = dict.fromkeys(predictor.stages.seconds, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.csv"
         summary = predict_tables(predictor, find_sources([video]), table, console=Console(quiet=True))

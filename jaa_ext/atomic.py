@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, folders that are one process'."""
 
 from __future__ import annotations
 
@@ -24,6 +24,32 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, otherwise: Exception) -> Iterator[None]:
+    """Keep a folder to this process. The lock goes with the process, however that ends.
+
+    Args:
+        folder: is there already.
+        otherwise: is raised if another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise otherwise from None
+        except OSError:
+            pass  # a network file system without locks
+        yield
+    finally:
+        os.close(opened)
 
 
 def sync(path: Path) -> None:

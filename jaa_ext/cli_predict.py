@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -159,6 +160,7 @@ def _predictor(
     from jaa_ext.predict import Predictor
     from jaa_ext.predict.sharding import local_device
 
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its remarks on damaged videos; ours suffice
     keep_freed_memory()
     return Predictor(
         load_model(weights), device=local_device(device), precision=precision, search_every=search_every
@@ -167,13 +169,18 @@ def _predictor(
 
 def _show(summary: Summary, predictor: Predictor) -> None:
     """What was done, how fast, and what bound it."""
+    from jaa_ext.device import processors
+    from jaa_ext.predict.job import counted
+
     lines = [f"note: {remark}" for remark in summary.remarks]
     lines += [
-        f"{_counted(summary.frames, 'frame')}, {_counted(summary.faces, 'face')}; "
-        f"no face in {_counted(summary.without_face, 'frame')}."
+        f"{counted(summary.frames, 'frame')}, {counted(summary.faces, 'face')}; "
+        f"no face in {counted(summary.without_face, 'frame')}."
     ]
     if summary.done_now:
         busy = sorted(summary.busy.items(), key=lambda item: -item[1])
+        # As many threads as there are processors search for faces.
+        binding, _ = max(busy, key=lambda item: item[1] / (processors() if item[0] == "finding faces" else 1))
         shares = ", ".join(
             f"{stage} {share:.0f} %"
             for stage, spent in busy
@@ -181,19 +188,15 @@ def _show(summary: Summary, predictor: Predictor) -> None:
         )
         lines += [
             f"{summary.done_now / summary.seconds:.1f} frames/s ({predictor.precision} on "
-            f"{predictor.device}). Busy: {shares} of the time; what binds is {busy[0][0]}."
+            f"{predictor.device}). Busy: {shares} of the time; what binds is {binding}."
         ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _say_note(note: str) -> None:
     if note:
-        console.print(note, style="bold", markup=False)
+        console.print(note, style="bold", soft_wrap=True, highlight=False, markup=False)
 
 
 def _say_where(files: dict[Path, str]) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine import Scores, load_recipe, train
 from jaa_ext.engine.processes import require_one_process
+from jaa_ext.engine.training_figure import training_figure
 from jaa_ext.models import JAANet, load_model
-from jaa_ext.predict.draw import attention_figure, training_figure
+from jaa_ext.predict.draw import attention_figure
 
 FIGURE_AUS = (1, 4, 6, 10, 12, 17)
 FIGURE_FACES = 3

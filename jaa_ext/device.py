@@ -1,4 +1,4 @@
-"""What computes: the word for a device, as users give it, and the number of processors."""
+"""What computes: the word for a device, as users give it, the number of processors and of processes."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def has_bfloat16(device: torch.device) -> bool:
     from jaa_ext import _C
 
     return bool(_C.build_info()["cpu_level"] == "avx512_bf16")
+
+
+def started_by_torchrun() -> tuple[int, int]:
+    """Processes of the run on all machines, and on this one; (1, 1) without torchrun."""
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
+        return 1, 1
+    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])

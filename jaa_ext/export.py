@@ -284,7 +284,8 @@ def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dic
         difference = (got[name] - tensor).abs()
         if name != "landmarks":
             difference = difference[comparable]
-        differences[name] = float(difference.max()) if len(difference) else 0.0
+        if len(difference):
+            differences[name] = float(difference.max())
     return differences
 
 

@@ -159,10 +159,33 @@ def test_draw_a_time_line(jaa, weights: Path, photo: Path, talk: Path, tmp_path:
     table = tmp_path / "all.csv"
     assert jaa("predict", photo, talk, "--weights", weights, "--out", table)[0] == 0
     assert jaa("draw", table, "--out", tmp_path / "lines")[0] == 0
-    names = sorted(path.name for path in (tmp_path / "lines").iterdir())
-    assert names == ["astronaut_timeline.png", "talk_timeline.png"]
-    code, _, error = jaa("draw", table, "--out", tmp_path / "one.png")
-    assert code == 2 and "the tables have 2 sources" in error
+    assert [path.name for path in (tmp_path / "lines").iterdir()] == [
+        "talk_timeline.png"
+    ]  # photographs have none
+    for out, sentence in {
+        "one.png": "the tables have 2 sources",
+        "one.jpg": "a time line must end in .png",
+        table.name: "a time line must end in .png",
+    }.items():
+        code, _, error = jaa("draw", table, table, "--out", tmp_path / out)
+        assert code == 2 and sentence in error
+    assert len(read(table)) == 11
+
+
+def test_draw_keeps_what_it_draws(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    before = photo.read_bytes()
+    (tmp_path / "v.2").mkdir()  # a folder, whatever its name
+    code, _, error = jaa("draw", photo, "--weights", weights, "--out", photo)
+    assert code == 2 and "is the source itself" in error and photo.read_bytes() == before
+    code, printed, _ = jaa("draw", broken, photo, "--weights", weights, "--out", tmp_path / "v.2")
+    assert code == 0 and "broken.png: is damaged" in printed
+    code, _, error = jaa("draw", broken, "--weights", weights, "--out", tmp_path / "v.2")
+    assert code == 2 and "broken.png: is damaged" in error
+    code, _, error = jaa("draw", talk, "--weights", weights, "--start", 60, "--out", tmp_path / "v.2")
+    assert code == 2 and "talk.avi: has no frame between --start and --end" in error
+    assert [path.name for path in (tmp_path / "v.2").iterdir()] == ["astronaut_faces.png"]
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(
@@ -191,7 +214,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
             "--start",
             "soon",
         ): "--start must be seconds or hours:minutes",
-        ("predict", photo, "--weights", weights, "--start", "9", "--end", "3"): "--end after --start",
+        ("predict", photo, "--weights", weights, "--start", "9", "--end", "3"): "and end after it",
         ("draw", photo): "photographs and videos need --weights",
         ("draw", photo, "t.csv", "--weights", weights): "draw either tables, or photographs and videos",
         ("draw", photo, "--weights", weights, "--attention", 5): "got attention=5, wanted an AU of the model",

@@ -45,7 +45,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaa_ext import facs
-from jaa_ext.atomic import replacing
+from jaa_ext.atomic import locked, replacing
 from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
 from jaa_ext.data.prepared import (
     FORMAT,
@@ -121,7 +121,7 @@ def prepare(
         "table": table,
     }
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out):
+    with locked(out, FolderError(f"{out}: another process is preparing a data set in this folder")):
         known = _begin(out, settings, release)
         if known["report"] is not None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
@@ -162,24 +162,6 @@ def _check(release: Release) -> None:
     ((name, times),) = Counter(s.name for s in release.sequences).most_common(1)
     if times > 1:
         raise ReleaseError(f"{release.name}: wanted sequences of different names, got {name!r} {times} times")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Two processes must not write the same images. The lock goes with its process, however that ends."""
-    import fcntl  # Windows lacks it, where the rest of jaa_ext.data does without
-
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError(f"{out}: another process is preparing a data set in this folder") from None
-        except OSError:
-            pass  # a network file system without locks
-        yield
-    finally:
-        os.close(folder)
 
 
 def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, Any]:

@@ -79,11 +79,7 @@ class Video:
             VideoError: no frame can be decoded, or the camera gives none.
             ValueError: numbers that make no sense.
         """
-        if every < 1 or not start >= 0 or (end is not None and not end > start):
-            raise ValueError(
-                "wanted every of at least 1, start of at least 0 s and end after it, "
-                f"got every={every}, start={start:g}, end={'none' if end is None else f'{end:g}'}"
-            )
+        check_times(every, start, end)
         capture = self._open()
         try:
             number = max(after, round(start * self.fps)) - BEFORE
@@ -171,6 +167,15 @@ class Video:
             if abs(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - i / self.fps) > SAME_TIME:
                 return False
         return True
+
+
+def check_times(every: int, start: float, end: float | None) -> None:
+    """Raise a ValueError for times with which `Video.frames` would show nothing."""
+    if every < 1 or not start >= 0 or (end is not None and not end > start):
+        raise ValueError(
+            "wanted every of at least 1, start of at least 0 s and end after it, "
+            f"got every={every}, start={start:g}, end={'none' if end is None else f'{end:g}'}"
+        )
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:

@@ -179,7 +179,7 @@ def cross_validate(
         results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
     result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
     with replacing(out / "crossval.json") as temporary:
-        temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+        temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
     for name, table in result.tables().items():
         table.write(out, name)
     return result
@@ -191,7 +191,7 @@ def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Con
         open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
     else:
         train(recipe, folder, resume=begun, device=device, console=console)
-    history = json.loads((folder / "history.json").read_text())
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
     epochs = [Scores.from_dict(entry["scores"]) for entry in history]
     best = max(range(len(epochs)), key=lambda i: _quality(epochs[i]))
     return FoldResult(fold, epochs[-1], epochs[best], best + 1)

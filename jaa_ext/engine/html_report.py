@@ -197,7 +197,7 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
         "tables": [],
         "groups": groups,
         "why_no_faces": why,
-        "source": (folder / "recipe.yaml").read_text() if is_run else "",
+        "source": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
     }
     return page, why
 
@@ -403,7 +403,7 @@ def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "
     """One; none without a history."""
     if not history:
         return []
-    from jaa_ext.predict.draw import training_figure
+    from jaa_ext.engine.training_figure import training_figure
 
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "training.png"

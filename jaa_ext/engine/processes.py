@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
-from jaa_ext.engine.runtime import started_by_torchrun
+from jaa_ext.device import started_by_torchrun
+from jaa_ext.engine.runtime import TIMEOUT
 
 Value = TypeVar("Value")
 
@@ -38,7 +41,7 @@ class Processes:
         if fabric is not None:
             self.count, self.rank = fabric.world_size, fabric.global_rank
         # Words about the run go around on processors: a GPU is neither waited for nor asked for memory.
-        self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT) if self.count > 1 else None
         self._number = next(_NUMBERS) if self.count > 1 else 0
         self._spoken: bool | None = None
 
@@ -71,17 +74,24 @@ class Processes:
         """The values of all processes, on the CPU, in the order of the processes."""
         if self.count == 1:
             return [value]
-        values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, group=self._group)
-        return values
+        mine = _packed(value)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        dist.all_gather(sizes, torch.tensor([len(mine)]), group=self._group)
+        parts = [torch.empty(int(max(sizes)), dtype=torch.uint8) for _ in sizes]
+        dist.all_gather(parts, F.pad(mine, (0, len(parts[0]) - len(mine))), group=self._group)
+        return [_unpacked(part[: int(size)]) for part, size in zip(parts, sizes, strict=True)]
 
     def from_first(self, value: Value) -> Value:
         """The first process' value."""
         if self.count == 1:
             return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self._group)
-        return values[0]
+        packed = _packed(value) if self.first else torch.empty(0, dtype=torch.uint8)
+        size = torch.tensor([len(packed)])
+        dist.broadcast(size, 0, group=self._group)
+        if not self.first:
+            packed = packed.new_empty(int(size))
+        dist.broadcast(packed, 0, group=self._group)
+        return _unpacked(packed)  # type: ignore[no-any-return]
 
     def any(self, flag: bool) -> bool:
         """Whether a flag is set in any process."""
@@ -157,6 +167,17 @@ class Processes:
             except RuntimeError:  # torchrun, which keeps the store, has ended
                 self._spoken = False
         return self._spoken
+
+
+def _packed(value: Any) -> Tensor:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return torch.frombuffer(bytearray(buffer.getbuffer()), dtype=torch.uint8)
+
+
+def _unpacked(packed: Tensor) -> Any:
+    """Data alone: whoever reaches the port of a process must not run code in it."""
+    return torch.load(io.BytesIO(packed.numpy().tobytes()), map_location="cpu", weights_only=True)
 
 
 def require_one_process(what: str) -> None:

@@ -245,9 +245,9 @@ def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, 
     name, builtin = path.name, builtin_recipes()
     if str(recipe) in builtin:
         name = f"{recipe}.yaml"
-        text = (resources.files("jaa_ext") / "recipes" / name).read_text()
+        text = (resources.files("jaa_ext") / "recipes" / name).read_text(encoding="utf-8")
     elif path.is_file():
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     else:
         whose = f"{Path(above[-1]).name}: base: " if above else ""
         raise RecipeError(f"{whose}{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin)}")

@@ -106,6 +106,9 @@ def read_scores(path: Path) -> Scores:
             of_aus = getattr(scores, name)
             if of_aus is not None and len(of_aus) != len(scores.aus):
                 raise ValueError(f"{len(of_aus)} values of {name} for {len(scores.aus)} AUs")
+            for value in of_aus or ():
+                if value is not None and not isinstance(value, int | float):
+                    raise TypeError(f"{name} has {value!r}, which is no number")
     except (TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, "the scores that jaa writes", error) from None
     return scores
@@ -120,12 +123,20 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     history = read_json(path)
-    if not isinstance(history, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("losses"), dict) and "epoch" in entry
-        for entry in history
-    ):
+    if not isinstance(history, list) or not all(map(_is_epoch, history)):
         raise ValueError(f"{path}: is damaged: wanted a list of epochs and their losses")
     return history
+
+
+def _is_epoch(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("losses"), dict):
+        return False
+    scores = entry.get("scores") or {}
+    if not isinstance(scores, dict):
+        return False
+    plain = [scores.get(name) for name in ("f1_mean", "accuracy_mean", "mean_error", "failure_rate")]
+    numbers = [entry.get("epoch"), *entry["losses"].values(), entry.get("lr", 0.0)]
+    return all(isinstance(x, int | float) for x in [*numbers, *(x for x in plain if x is not None)])
 
 
 def read_predictions(path: Path, scores: Scores) -> Predictions:
@@ -163,6 +174,10 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
     if not ids:
         raise ValueError(f"{path}: wanted a row for each face, got none")
     table, a = np.array(values), len(labels)
+    if a and scores.positives is not None and scores.valid is not None:
+        positives, valid = (table[:, :a] == 1).sum(0), (table[:, :a] >= 0).sum(0)
+        if positives.tolist() != list(scores.positives) or valid.tolist() != list(scores.valid):
+            raise ValueError(f"{path}: has other labels than metrics.json beside it was made of; test again")
     return Predictions(
         aus=scores.aus,
         labels=table[:, :a].astype(np.int64) if a else np.full((len(ids), len(scores.aus)), -1),

@@ -30,7 +30,7 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     if not resume:
         require_no_run(out)
         with replacing(out / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml())
+            temporary.write_text(recipe.to_yaml(), encoding="utf-8")
         return
     if not has_begun(out):
         raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
@@ -67,9 +67,9 @@ class Log:
 
         path = out / "losses.csv"
         columns = ["iteration", "epoch", *TERMS]
-        rows = path.read_text().splitlines()[1 : iteration + 1] if path.exists() else []
+        rows = path.read_text(encoding="utf-8").splitlines()[1 : iteration + 1] if path.exists() else []
         with replacing(path) as temporary:
-            temporary.write_text("\n".join([",".join(columns), *rows, ""]))
+            temporary.write_text("\n".join([",".join(columns), *rows, ""]), encoding="utf-8")
         board = SummaryWriter(str(out / "tensorboard"), purge_step=iteration)
         with path.open("a", buffering=1) as file, board:
             yield cls(out, csv.DictWriter(file, columns, restval="", lineterminator="\n"), board)
@@ -85,7 +85,7 @@ class Log:
         for name, value in scores.items():
             self.board.add_scalar(f"test/{name}", value, iteration)
         with replacing(self.out / "history.json") as temporary:
-            temporary.write_text(json.dumps(history, indent=1) + "\n")
+            temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
     def sync(self) -> None:
         """To the disk: a checkpoint must never know more iterations than losses.csv."""

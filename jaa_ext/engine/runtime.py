@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from jaa_ext.device import processors, resolve_device
+from jaa_ext.device import processors, resolve_device, started_by_torchrun
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for another one that is still there."""
@@ -67,13 +67,6 @@ def make_fabric(device: str, precision: Any) -> Fabric:
     return fabric
 
 
-def started_by_torchrun() -> tuple[int, int]:
-    """Processes of the run on all machines, and on this one; (1, 1) without torchrun."""
-    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
-        return 1, 1
-    return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-
-
 def reading_workers(workers: int | None, device: torch.device) -> int:
     """Processes that read images for this one.
 
@@ -97,7 +90,7 @@ def _device_of_several(device: str, count: int, here: int) -> torch.device:
             f"the {here} processes of this machine want a GPU each, CUDA devices found: "
             f"{torch.cuda.device_count()}"
         )
-    if count % here:
+    if count != here * int(os.environ.get("GROUP_WORLD_SIZE", count // here)):
         raise ValueError(
             f"every machine must have as many processes (--nproc-per-node), got {here} of {count} on this one"
         )

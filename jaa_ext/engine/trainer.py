@@ -394,9 +394,11 @@ class Trainer:
         training = [] if self.synchronized else [m for m in self.model.modules() if m.training]
         for module in training:
             module.training = False
-        yield
-        for module in training:
-            module.training = True
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def _fix_unreached(self, criterion: JointLoss, parameters: list[torch.nn.Parameter]) -> None:
         """Fix the parameters that the loss does not depend on, such as those of a term of factor 0.
@@ -439,6 +441,10 @@ class Trainer:
     def _end_epoch(self, stage: _Stage, speed: float) -> None:
         if not self.synchronized:
             self.processes.share_buffers(self.model)
+        with self.processes.alike():
+            self._save(
+                stage.optimizer.state_dict()
+            )  # a test can take hours, and Ctrl-C does not reach into it
         scores = evaluate(
             self.model,
             self.test_set,

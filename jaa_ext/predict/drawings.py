@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 
 from jaa_ext.atomic import replacing
+from jaa_ext.data.images import ImageError
+from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.predict.draw import draw_faces
+from jaa_ext.predict.job import counted
 from jaa_ext.predict.overlay import FrameDrawer, write_video
-from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.sources import Source
 from jaa_ext.predict.tables import read_table
@@ -39,8 +43,9 @@ def draw_sources(
     Args:
         predictor: of any model.
         sources: see `find_sources`.
-        out: a folder for a ``*_faces.png`` of each photograph and a ``*_faces.mp4`` of each video; for a
-            single source also the picture (.png, .jpg) or video (see `write_video`) itself.
+        out: a folder for a ``*_faces.png`` of each photograph and a ``*_faces.mp4`` of each video. For a
+            single source also the picture (.png, .jpg) or video (see `write_video`) itself: what has an
+            ending and is no folder yet.
         every, start, end: of videos, see `Video.frames`; with `every` the video keeps its speed.
         attention: the number of an AU whose attention map is painted over the faces.
         console: where progress goes.
@@ -49,13 +54,19 @@ def draw_sources(
         Each file, and what it is in words.
 
     Raises:
-        ImageError, VideoError: a source that cannot be read.
-        ValueError: endings that do not fit, an AU that the model has not; see also `FrameDrawer`.
+        ImageError, VideoError: none of the sources can be read; of several, those that can are drawn.
+        ValueError: a file in place of a folder or the other way round, endings that do not fit, an AU that
+            the model has not; see also `FrameDrawer`.
     """
     FrameDrawer(predictor.aus, attention=attention)  # a wrong AU is told before anything is read
-    if out.suffix and len(sources) > 1:
+    check_times(every, start, end)
+    one_file = bool(out.suffix) and not out.is_dir()
+    if one_file and len(sources) > 1:
         raise ValueError(f"{out}: is one file, but {len(sources)} sources are to be drawn; name a folder")
+    if one_file and out.exists() and sources[0].path.exists() and out.samefile(sources[0].path):
+        raise ValueError(f"{out}: is the source itself; name another file")
     written: dict[Path, str] = {}
+    unreadable: list[ImageError | VideoError] = []
     names: set[str] = set()
     with progress(console or Console()) as bar:
         for source in sources:
@@ -63,38 +74,24 @@ def draw_sources(
             stem = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem) not in names)
             names.add(stem)
             ending = ".png" if source.kind == "photograph" else ".mp4"
-            path = out if out.suffix else out / f"{stem}_faces{ending}"
-            if source.kind == "photograph":
-                (frame,) = predictor.photographs([source.name])
-                with predictor.stages.busy("drawing"):
-                    _write_picture(path, _draw_photograph(predictor, frame, attention))
-                written[path] = f"{len(frame.faces)} face{'s' * (len(frame.faces) != 1)}"
-                continue
-            video = source.open()
-            draw = FrameDrawer(predictor.aus, note=predictor.note, attention=attention)
-            task = bar.add_task(source.path.name, total=video.expected(every, start, end), text="")
-            began = time.perf_counter()
-            with write_video(path, video.fps / every) as file:
-                frames = predictor.video(video, every=every, start=start, end=end)
-                try:
-                    for done, frame in enumerate(frames, 1):
-                        with predictor.stages.busy("drawing"):
-                            picture = draw(frame)
-                        with predictor.stages.busy("writing"):
-                            file.write(picture)
-                        speed = done / (time.perf_counter() - began)
-                        bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
-                except KeyboardInterrupt:
-                    if source.kind != "camera":
-                        raise
-                finally:
-                    frames.close()
-            bar.remove_task(task)
-            written[path] = f"{done} frames, {done / (time.perf_counter() - began):.1f} frames/s"
+            path = out if one_file else out / f"{stem}_faces{ending}"
+            try:
+                if source.kind == "photograph":
+                    written[path] = _draw_photograph(predictor, source, path, attention)
+                else:
+                    times = {"every": every, "start": start, "end": end}
+                    written[path] = _draw_video(predictor, source, path, attention, times, bar)
+            except (ImageError, VideoError) as error:
+                unreadable.append(error)
+                bar.console.print(
+                    f"note: {error}; passed over", soft_wrap=True, markup=False, highlight=False
+                )
+    if not written:
+        raise unreadable[0]
     return written
 
 
-def draw_tables(tables: Iterable[Path], out: Path) -> dict[Path, str]:
+def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     """Draw the AUs of each video of tables over time, see `timeline_figure`.
 
     Args:
@@ -109,27 +106,68 @@ def draw_tables(tables: Iterable[Path], out: Path) -> dict[Path, str]:
         (path, str(source), rows)
         for path in tables
         for source, rows in read_table(path).groupby("source", sort=False)
+        if rows["frame"].nunique() > 1  # photographs have none
     ]
-    if out.suffix and len(videos) > 1:
+    one_file = bool(out.suffix) and not out.is_dir()
+    if one_file and out.suffix.lower() != ".png":
+        raise ValueError(f"{out}: a time line must end in .png; or name a folder")
+    if not videos:
+        raise ValueError(
+            f"{', '.join(map(str, tables))}: got no video of two frames or more, wanted one for a time line"
+        )
+    if one_file and len(videos) > 1:
         raise ValueError(f"{out}: is one file, but the tables have {len(videos)} sources; name a folder")
     written: dict[Path, str] = {}
     for table, source, rows in videos:
         stem = Path(source).stem or table.stem
         names = (f"{stem}_{i}" if i > 1 else stem for i in count(1))
-        path = (
-            out if out.suffix else next(p for n in names if (p := out / f"{n}_timeline.png") not in written)
-        )
+        path = out if one_file else next(p for n in names if (p := out / f"{n}_timeline.png") not in written)
         timeline_figure(rows, path)
         written[path] = f"the AUs of {source} over time"
     return written
 
 
-def _draw_photograph(
-    predictor: Predictor, frame: FramePrediction, attention: int | None
-) -> NDArray[np.uint8]:
+def _draw_photograph(predictor: Predictor, source: Source, path: Path, attention: int | None) -> str:
+    """Gives what the picture shows, in words."""
+    (frame,) = predictor.photographs([source.name])
     if attention is None:
-        return draw_faces(frame.image, frame.faces, predictor.aus, predictor.note)
-    return FrameDrawer(predictor.aus, note=predictor.note, attention=attention)(frame)
+        picture = draw_faces(frame.image, frame.faces, predictor.aus, predictor.note)
+    else:
+        picture = FrameDrawer(predictor.aus, note=predictor.note, attention=attention)(frame)
+    _write_picture(path, picture)
+    return counted(len(frame.faces), "face")
+
+
+def _draw_video(
+    predictor: Predictor,
+    source: Source,
+    path: Path,
+    attention: int | None,
+    times: dict[str, Any],
+    bar: Progress,
+) -> str:
+    """Gives what the video is, in words."""
+    video = source.open()
+    draw = FrameDrawer(predictor.aus, note=predictor.note, attention=attention)
+    task = bar.add_task(video.name, total=video.expected(**times), text="")
+    began, done = time.perf_counter(), 0
+    frames = predictor.video(video, **times)
+    try:
+        with write_video(path, video.fps / times["every"]) as file:
+            try:
+                for done, frame in enumerate(frames, 1):
+                    file.write(draw(frame))
+                    speed = done / (time.perf_counter() - began)
+                    bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
+            except KeyboardInterrupt:
+                if source.kind != "camera":  # which has no other end
+                    raise
+            if done == 0:
+                raise VideoError(f"{video.name}: has no frame between --start and --end")
+    finally:
+        frames.close()
+        bar.remove_task(task)
+    return f"{counted(done, 'frame')}, {done / (time.perf_counter() - began):.1f} frames/s"
 
 
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from jaa_ext.atomic import replacing, sync
+from jaa_ext.atomic import locked, replacing, sync
 from jaa_ext.data.images import ImageError
-from jaa_ext.data.video import VideoError
+from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor
-from jaa_ext.predict.sharding import Processes
+from jaa_ext.predict.sharding import Sharers
 from jaa_ext.predict.sources import Source
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
 from jaa_ext.progress import progress
@@ -27,6 +28,7 @@ from jaa_ext.progress import progress
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
 """Seconds; what a killed run of a video loses at most."""
+PASSED_OVER = "; passed over"
 BROKEN_OFF = 0.95
 """Videos with less than this share of the frames that their header counts, often roughly, are told of."""
 
@@ -73,9 +75,9 @@ def predict_tables(
     """Write tables of photographs, videos and cameras.
 
     What is done so far lies in a hidden folder beside the tables; run again with the same arguments on the
-    same files, an interrupted run goes on there, with the rows of one that was not. A photograph or
-    video that was found in a folder or by a pattern and cannot be read is passed over. Several processes
-    (`torchrun`) share photographs and videos among them and write the same tables.
+    same files, an interrupted run goes on there, with the rows of one that was not. What cannot be read is
+    passed over. Several processes (`torchrun`) share photographs and videos among them and write the same
+    tables.
 
     Args:
         predictor: of any model.
@@ -87,20 +89,22 @@ def predict_tables(
         console: where progress goes; a line a source if that is no terminal.
 
     Raises:
-        ImageError, VideoError: a source named by itself cannot be read.
-        ValueError, MissingDependency: see `require_table` and `Video.frames`.
+        ValueError: none of the sources can be read, numbers that make no sense, a file in the way that is no
+            such table, or an unfinished run of other settings or by another process.
+        MissingDependency: Parquet without pyarrow.
         KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
     """
-    if every < 1 or not start >= 0 or (end is not None and not end > start):
-        raise ValueError(
-            f"wanted --every of at least 1 and --end after --start, got {every}, {start:g}, {end}"
-        )
+    check_times(every, start, end)
     one_table = out.suffix.lower() in TABLE_ENDINGS
     if one_table:
         require_table(out)
+        if out.is_dir():
+            raise ValueError(f"{out}: wanted a table, got a folder")
     elif out.is_file():
         raise ValueError(f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got a file")
     parts = _parts(sources, out, one_table)
+    for part in parts:
+        _require_free(part.table)
     folder = out.with_name(f".{out.name}.unfinished") if one_table else out / ".unfinished"
     run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end})
     settings = {
@@ -111,9 +115,12 @@ def predict_tables(
         "frames": run.chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
-    began = time.perf_counter()
-    with Processes.joined() as processes:
+    began, before = time.perf_counter(), dict(predictor.stages.seconds)
+    with Sharers.joined() as processes, ExitStack() as stack:
         if processes.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            another = ValueError(f"{folder}: another process is writing these tables")
+            stack.enter_context(locked(folder, another))
             _open(folder, settings)
         processes.wait()
         mine = range(processes.rank, len(parts), processes.number)
@@ -121,14 +128,19 @@ def predict_tables(
             for number in mine:
                 run.do(number)
         summary = run.summary
-        summary.seconds, summary.busy = time.perf_counter() - began, dict(predictor.stages.seconds)
+        summary.seconds = time.perf_counter() - began
+        summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
         summary = _together([Summary(**each) for each in processes.gather(asdict(summary))])
-        if processes.rank == 0:
+        nothing = summary.frames == 0 and len(summary.remarks) == len(sources)
+        if processes.rank == 0 and not nothing:
             for table in dict.fromkeys(part.table for part in parts):
                 files = [run.file(i, "rows") for i, part in enumerate(parts) if part.table == table]
                 join_tables(table, files, predictor.aus)
                 summary.tables.append(table)
+        if processes.rank == 0:
             shutil.rmtree(folder)
+            if nothing:
+                raise ValueError(summary.remarks[0].removesuffix(PASSED_OVER))
     return summary
 
 
@@ -171,19 +183,18 @@ class _Run:
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
         """Begins anew each time, so that its batches are always the same."""
         counts = _no_counts()
-        named = {source.name for source in sources if source.named}
-        task = self._task(f"{len(sources)} photographs", len(sources))
+        task = self._task(counted(len(sources), "photograph"), len(sources))
 
         def unreadable(name: str, error: ImageError) -> None:
-            if name in named:
-                raise error
-            counts["remarks"].append(f"{error}; passed over")
+            counts["remarks"].append(f"{error}{PASSED_OVER}")
+            self.bar.update(task, advance=1)
 
         frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
         with path.open("wb") as file:
             for frame in frames:
                 self._write(file, frame, counts, task)
-        self._end(task, f"{sources[0].name} to {sources[-1].name}", counts)
+        names = dict.fromkeys((sources[0].name, sources[-1].name))
+        self._end(task, " to ".join(names), "photograph", counts)
         return counts
 
     def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
@@ -214,20 +225,22 @@ class _Run:
                             saved, safe = time.monotonic(), after
                 except KeyboardInterrupt:
                     if source.kind == "video":
-                        self._say(f"{video.name}: stopped; the same command goes on behind frame {safe}")
+                        self._say(f"{video.name}: stopped; the same command goes on after frame {safe}")
                         raise
                     file.truncate(length)  # a camera has no other end
                 finally:
                     frames.close()
-            self._end(task, video.name, counts)
-            if video.count is not None and self.chosen["end"] is None and after < BROKEN_OFF * video.count:
+                    self.bar.remove_task(task)
+            self._end(None, video.name, "frame", counts)
+            last = after + self.chosen["every"] - 1
+            if not counts["frames"]:
+                counts["remarks"].append(f"{video.name}: has no frame between --start and --end")
+            elif video.count is not None and self.chosen["end"] is None and last < BROKEN_OFF * video.count:
                 counts["remarks"].append(
                     f"{video.name}: breaks off after frame {after}; it says that it has {video.count}"
                 )
         except VideoError as error:
-            if source.named:
-                raise
-            counts["remarks"].append(f"{error}; passed over")
+            counts["remarks"].append(f"{error}{PASSED_OVER}")
         return counts
 
     def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
@@ -246,12 +259,18 @@ class _Run:
     def _task(self, name: str, total: int | None, done: int = 0) -> TaskID:
         return self.bar.add_task(name, total=total, completed=done, text="")
 
-    def _end(self, task: TaskID, name: str, counts: dict[str, Any]) -> None:
-        self.bar.remove_task(task)
-        self._say(f"{name}: {counts['frames']} frames, {counts['without_face']} without a face")
+    def _end(self, task: TaskID | None, name: str, what: str, counts: dict[str, Any]) -> None:
+        if task is not None:
+            self.bar.remove_task(task)
+        self._say(f"{name}: {counted(counts['frames'], what)}, {counts['without_face']} without a face")
 
     def _say(self, sentence: str) -> None:
         self.bar.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
@@ -286,21 +305,39 @@ def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
     return parts
 
 
+def _require_free(table: Path) -> None:
+    """A table of ours is written anew; anything else that is there is somebody's."""
+    if table.exists():
+        start = b"PAR1" if table.suffix.lower() == ".parquet" else b"frame,face_id,timestamp,"
+        with table.open("rb") as file:
+            if file.read(len(start)) != start:
+                raise ValueError(
+                    f"{table}: is there already, and no table of `jaa predict`; name another --out"
+                )
+
+
 def _open(folder: Path, settings: dict[str, Any]) -> None:
-    """The folder of what is done so far, empty unless it is of a run with the same settings."""
+    """See that what is done so far is of a run with the same settings, if it is of any."""
     file = folder / "run.json"
     text = json.dumps(settings, indent=1) + "\n"
-    if not file.exists() or file.read_text() != text:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(text)
+    elif file.read_text() != text:
+        raise ValueError(
+            f"{folder}: holds an unfinished run of other settings or files; finish it by its own command, or "
+            "remove this folder"
+        )
 
 
 def _fingerprint(source: Source) -> tuple[int, int]:
     """Tells whether a file is still the same."""
     if source.kind == "camera":
         return 0, 0
-    about = source.path.stat()
+    try:
+        about = source.path.stat()
+    except OSError:  # it is passed over when it is read
+        return -1, -1
     return about.st_size, about.st_mtime_ns
 
 

@@ -222,6 +222,7 @@ class VideoWriter:
                     f"{self._name}: got a picture of shape {picture.shape}, wanted (H, W, 3), H and W even"
                 )
             self._shape = picture.shape
+            self._file.touch()  # a folder that cannot be written is told as such
             fourcc = cv2.VideoWriter.fourcc(*self._codec)
             with _silent_stderr():
                 self._writer = cv2.VideoWriter(
@@ -264,6 +265,8 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
         raise ValueError(f"{path}: a video's name must end with one of {', '.join(CODECS)}")
     if not 0 < fps < float("inf"):
         raise ValueError(f"{path}: the pictures a second of a video must be above 0, got {fps:g}")
+    if codec == "mp4v" and fps > 65:
+        fps = round(fps)  # MPEG-4 part 2 counts time in at most 65535 parts, OpenCV in thousandths
     with replacing(path) as temporary:
         # OpenCV chooses the container by the ending.
         file = temporary.with_name(temporary.name + path.suffix.lower())
@@ -516,7 +519,11 @@ def _even(size: float) -> int:
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
     """FFmpeg's remarks on codecs go past Python, straight to the terminal."""
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
 from jaa_ext.data.images import ImageError, as_rgb, read_image
-from jaa_ext.data.video import Video, VideoFrame
+from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import has_bfloat16, processors, resolve_device
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
@@ -111,8 +112,9 @@ class Predictor:
                 another shape or dtype, or numbers that make no sense.
             MissingDependency: pandas is not installed.
         """
-        if isinstance(source, int) and end is None:
-            raise ValueError(f"camera {source}: say after how many seconds to end, or take `frames`")
+        if end is None and not isinstance(source, np.ndarray):
+            for camera in (one for one in find_sources([source]) if one.kind == "camera"):
+                raise ValueError(f"camera {camera.name}: say after how many seconds to end, or take `frames`")
         return data_frame(self.frames(source, every=every, start=start, end=end), self.aus, self.note)
 
     def faces(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:
@@ -136,7 +138,10 @@ class Predictor:
         start: float = 0.0,
         end: float | None = None,
     ) -> Generator[FramePrediction, None, None]:
-        """Predictions one frame (or photograph) after the other, in constant memory. As for calling."""
+        """Predictions one frame (or photograph) after the other, in constant memory. As for calling.
+
+        What is found in a folder or by a pattern and cannot be read is passed over with a warning.
+        """
         if isinstance(source, np.ndarray):
             yield from self._photographs([("", source)], None)
             return
@@ -145,10 +150,17 @@ class Predictor:
             if one is not None and one.kind == "photograph":
                 photographs.append(one)
                 continue
-            yield from self.photographs([photograph.name for photograph in photographs])
+            # Only one that is named by itself must be readable.
+            pass_over = None if all(photograph.named for photograph in photographs) else _warn
+            yield from self.photographs([photograph.name for photograph in photographs], unreadable=pass_over)
             photographs = []
             if one is not None:
-                yield from self.video(one.open(), every=every, start=start, end=end)
+                try:
+                    yield from self.video(one.open(), every=every, start=start, end=end)
+                except VideoError as error:
+                    if one.named:
+                        raise
+                    _warn(one.name, error)
 
     def photographs(
         self,
@@ -317,6 +329,10 @@ class Predictor:
                 if frame is None:
                     return
                 yield frame
+
+
+def _warn(name: str, error: ImageError | VideoError) -> None:
+    warnings.warn(f"{error}; passed over", stacklevel=3)
 
 
 class _Unreadable(NamedTuple):

@@ -87,7 +87,8 @@ def write_table(
         MissingDependency: Parquet without pyarrow.
     """
     require_table(path)
-    with TemporaryDirectory() as folder:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=Path(path).parent, prefix=".") as folder:
         part = Path(folder) / "rows"
         with part.open("w", encoding="utf-8", newline="") as file:
             file.writelines(csv_rows(frame, aus, weights) for frame in frames)

@@ -17,8 +17,7 @@ from rich.console import Console
 from skimage import data
 
 from jaa_ext import facs
-from jaa_ext.data.images import ImageError
-from jaa_ext.data.video import VideoError
+from jaa_ext.atomic import locked
 from jaa_ext.models import JAANet, JAANetConfig, save_model
 from jaa_ext.predict import Predictor, job, read_table
 from jaa_ext.predict.job import predict_tables
@@ -129,13 +128,43 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "whole.csv"]
 
 
-def test_what_was_done_with_other_settings_is_not_taken(model, inputs, tmp_path, interrupted) -> None:
-    out = tmp_path / "out.csv"
+def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(
+    model, inputs, tmp_path, interrupted
+) -> None:
+    out, unfinished = tmp_path / "out.csv", tmp_path / ".out.csv.unfinished"
+    with interrupted(20), pytest.raises(KeyboardInterrupt):
+        run(model, [inputs / "talk.avi"], out)
     for changed in ({"end": 1.0}, {"weights": "others"}):
-        with interrupted(20), pytest.raises(KeyboardInterrupt):
-            run(model, [inputs / "talk.avi"], out)
-        summary = run(model, [inputs / "talk.avi"], out, **changed)
-        assert summary.done_now == summary.frames == (25 if "end" in changed else FRAMES)
+        with pytest.raises(ValueError, match=r"\.out\.csv\.unfinished: holds an unfinished run of other"):
+            run(model, [inputs / "talk.avi"], out, **changed)
+    assert run(model, [inputs / "talk.avi"], out).done_now == FRAMES - 19 and not unfinished.exists()
+
+
+def test_two_runs_do_not_write_one_table(model, inputs, tmp_path) -> None:
+    (tmp_path / ".out.csv.unfinished").mkdir()
+    with (
+        locked(tmp_path / ".out.csv.unfinished", AssertionError()),
+        pytest.raises(ValueError, match="another process is writing these tables"),
+    ):
+        run(model, [inputs / "a.png"], tmp_path / "out.csv")
+    run(model, [inputs / "a.png"], tmp_path / "out.csv")
+
+
+def test_only_tables_of_ours_are_replaced(model, inputs, tmp_path) -> None:
+    mine = tmp_path / "labels.csv"
+    mine.write_text("frame,label\n1,0\n")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name, sentence in {
+        "labels.csv": "is there already, and no table",
+        "folder.csv": "wanted a table, got a folder",
+        "file": "wanted a folder, or a table",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}: {sentence}"):
+            run(model, [inputs / "a.png"], tmp_path / name)
+    assert mine.read_text() == "frame,label\n1,0\n" and (tmp_path / "file").read_text() == "mine"
+    for _ in range(2):
+        run(model, [inputs / "a.png"], tmp_path / "ours.csv")
 
 
 def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, tmp_path) -> None:
@@ -145,9 +174,10 @@ def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, 
     (folder / "b.png").write_text("no image")
     (folder / "c.avi").write_text("no video")
     (folder / "notes.txt").write_text("neither")
+    (folder / "d.png").symlink_to("nowhere.png")
     summary = run(model, [folder], tmp_path / "all.csv")
     assert [Path(name).name for name in read_table(tmp_path / "all.csv")["source"]] == ["a.png"]
-    assert len(summary.remarks) == 2
+    assert len(summary.remarks) == 3
     assert "b.png: is damaged" in summary.remarks[0] and "c.avi: is damaged" in summary.remarks[1]
     assert all(remark.endswith("; passed over") for remark in summary.remarks)
 
@@ -157,16 +187,22 @@ def test_a_video_that_breaks_off_is_told(model, inputs, tmp_path) -> None:
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
     summary = run(model, [tmp_path / "cut.avi"], tmp_path / "cut.csv")
     (remark,) = summary.remarks
+    assert run(model, [inputs / "talk.avi"], tmp_path / "few.csv", every=30).remarks == []
+    with pytest.raises(ValueError, match="talk.avi: has no frame between --start and --end"):
+        run(model, [inputs / "talk.avi"], tmp_path / "late.csv", start=60)
     assert 0 < summary.frames < FRAMES
     assert f"cut.avi: breaks off after frame {summary.frames}; it says that it has {FRAMES}" in remark
 
 
-@pytest.mark.parametrize("name, error", [("./b.png", ImageError), ("c.avi", VideoError)])
-def test_what_is_named_by_itself_must_be_readable(model, tmp_path, name, error) -> None:
+@pytest.mark.parametrize("name", ["b.png", "c.avi"])
+def test_where_nothing_can_be_read_it_is_a_mistake(model, inputs, tmp_path, name) -> None:
     Path(name).write_text("neither image nor video")
-    with pytest.raises(error, match=f"{Path(name)}: is damaged"):
+    with pytest.raises(ValueError, match=f"^{name}: is damaged.*[a-z]$"):
         run(model, [name], tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    # Among others it costs them nothing.
+    summary = run(model, [inputs / "a.png", name], tmp_path / "out.csv")
+    assert summary.frames == 1 and len(summary.remarks) == 1
 
 
 def test_videos_of_one_name_have_tables_of_their_own(model, inputs, tmp_path) -> None:
