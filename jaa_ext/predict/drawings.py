@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from jaa_ext.predict.draw import draw_faces
 from jaa_ext.predict.job import counted
 from jaa_ext.predict.overlay import FrameDrawer, write_video
 from jaa_ext.predict.predictor import Predictor
-from jaa_ext.predict.sources import Source
+from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
 from jaa_ext.predict.timeline import timeline_figure
 from jaa_ext.progress import progress
@@ -70,11 +69,8 @@ def draw_sources(
     names: set[str] = set()
     with progress(console or Console()) as bar:
         for source in sources:
-            stem = f"camera_{source.name}" if source.kind == "camera" else source.path.stem
-            stem = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem) not in names)
-            names.add(stem)
             ending = ".png" if source.kind == "photograph" else ".mp4"
-            path = out if one_file else out / f"{stem}_faces{ending}"
+            path = out if one_file else out / f"{new_name(source.stem, names)}_faces{ending}"
             try:
                 if source.kind == "photograph":
                     written[path] = _draw_photograph(predictor, source, path, attention)
@@ -118,10 +114,10 @@ def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     if one_file and len(videos) > 1:
         raise ValueError(f"{out}: is one file, but the tables have {len(videos)} sources; name a folder")
     written: dict[Path, str] = {}
+    names: set[str] = set()
     for table, source, rows in videos:
-        stem = Path(source).stem or table.stem
-        names = (f"{stem}_{i}" if i > 1 else stem for i in count(1))
-        path = out if one_file else next(p for n in names if (p := out / f"{n}_timeline.png") not in written)
+        stem = new_name(Path(source).stem or table.stem, names)
+        path = out if one_file else out / f"{stem}_timeline.png"
         timeline_figure(rows, path)
         written[path] = f"the AUs of {source} over time"
     return written

@@ -8,7 +8,6 @@ import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +20,7 @@ from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.sharding import Sharers
-from jaa_ext.predict.sources import Source
+from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
 from jaa_ext.progress import progress
 
@@ -279,12 +278,7 @@ def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
     names: set[str] = set()
 
     def table(stem: str) -> Path:
-        """Two videos of one name, in two folders, must not overwrite each other's table."""
-        if one_table:
-            return out
-        name = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem) not in names)
-        names.add(name)
-        return out / f"{name}.csv"
+        return out if one_table else out / f"{new_name(stem, names)}.csv"
 
     photographs = [source for source in sources if source.kind == "photograph"]
     if photographs and not one_table:
@@ -300,8 +294,7 @@ def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
             else:
                 parts.append(_Part(out, [source]))
         else:
-            stem = f"camera_{source.name}" if source.kind == "camera" else source.path.stem
-            parts.append(_Part(table(stem), [source]))
+            parts.append(_Part(table(source.stem), [source]))
     return parts
 
 

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +44,11 @@ class Source:
     @property
     def path(self) -> Path:
         return Path(self.name)
+
+    @property
+    def stem(self) -> str:
+        """Of the files that are made of it."""
+        return f"camera_{self.name}" if self.kind == "camera" else self.path.stem
 
     def open(self) -> Video:
         """A video or a camera.
@@ -85,6 +91,17 @@ def _files_in(folder: str) -> Iterator[str]:
     for inner, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (os.path.join(inner, file) for file in files if not file.startswith("."))
+
+
+def new_name(stem: str, names: set[str]) -> str:
+    """The stem, with ``_2``, ``_3`` … if it is among the names already, to which it is added.
+
+    Two videos of one name, in two folders, must not overwrite each other's results, nor "A" those of
+    "a" where a disk takes them for the same.
+    """
+    name = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem).casefold() not in names)
+    names.add(name.casefold())
+    return name
 
 
 def _by_ending(files: Iterable[str], otherwise: str) -> list[Source]:
