@@ -272,7 +272,9 @@ def report(
 ) -> None:
     """Make one HTML file of a run, an evaluation or a cross validation, for any browser."""
     from jaa_ext.engine.html_report import write_report
+    from jaa_ext.engine.processes import require_one_process
 
+    require_one_process("`jaa report`")
     out = folder / "report.html" if out is None else out
     why = write_report(folder, out, data=data, console=console)
     if why:
@@ -290,9 +292,11 @@ def export(
     ] = "onnx",
 ) -> None:
     """Write a model as one file that runs without jaa_ext, and compare the file with the model."""
+    from jaa_ext.engine.processes import require_one_process
     from jaa_ext.export import export_model
     from jaa_ext.models import load_model
 
+    require_one_process("`jaa export`")
     network = load_model(model)
     exported = export_model(network, out, format)
     if network.note:

@@ -231,7 +231,13 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
     assert code == 2 and "wanted a folder of jaa train, evaluate or crossval" in error
 
 
-@pytest.mark.parametrize("command", ["crossval tiny.yaml", "ablate", "demo", "evaluate model.safetensors"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("crossval tiny.yaml", "ablate", "demo", "evaluate model.safetensors", "report run"),
+        "export model.safetensors",
+    ],
+)
 def test_commands_for_one_process_say_so(jaa, recipe: Path, monkeypatch, command: str) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
