@@ -32,7 +32,7 @@ class Sharers:
     def joined(cls) -> Iterator[Sharers]:
         """Those that `torchrun` started; else this one alone."""
         number, _ = started_by_torchrun()
-        if distributed.is_initialized():
+        if distributed.is_available() and distributed.is_initialized():
             yield cls(distributed.get_rank(), distributed.get_world_size())
             return
         if number == 1:
