@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from jaa_ext import cli_predict, cli_prepare
+from jaa_ext.cli_output import Device, console, say_where
+from jaa_ext.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.engine import Recipe
@@ -23,16 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console()
 
 app.add_typer(cli_prepare.app, name="prepare")
 app.command()(cli_predict.predict)
 app.command()(cli_predict.draw)
 
 
-Device = Annotated[
-    str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')
-]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
 RecipeName = Annotated[
     str,
@@ -111,7 +108,7 @@ def train(
     chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
     scores = run(chosen, out, resume=resume, device=device, console=console)
     scores.show(console)
-    _say_where(
+    say_where(
         {
             out / "model.safetensors": "the trained model",
             out / "metrics.json": "its scores (metrics.csv likewise)",
@@ -171,7 +168,7 @@ def evaluate(
     origin.write(out)
     scores.show(console)
     console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
-    _say_where(
+    say_where(
         {
             out / "metrics.json": "the scores (metrics.csv likewise)",
             **({} if scores.f1 is None else {out / "figures": "scores.png, and a figure for each AU"}),
@@ -212,7 +209,7 @@ def crossval(
     tables = result.tables()
     for table in tables.values():
         table.show(console)
-    _say_where(
+    say_where(
         {
             **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
             out / "crossval.json": "the scores of every fold, after its last and its best epoch",
@@ -250,7 +247,7 @@ def ablate(
     tables = comparison.tables()
     for table in tables.values():
         table.show(console)
-    _say_where(
+    say_where(
         {
             **{out / f"{name}.md": f"{table.title} ({name}.csv likewise)" for name, table in tables.items()},
             out / "ablation.json": "the scores of every system and fold",
@@ -278,8 +275,8 @@ def report(
     out = folder / "report.html" if out is None else out
     why = write_report(folder, out, data=data, console=console)
     if why:
-        console.print(f"Without faces: {why}.", soft_wrap=True, highlight=False, markup=False)
-    _say_where({out: "the report, for any browser; it needs no other file"})
+        say(console, f"Without faces: {why}.")
+    say_where({out: "the report, for any browser; it needs no other file"})
 
 
 @app.command()
@@ -300,10 +297,10 @@ def export(
     network = load_model(model)
     exported = export_model(network, out, format)
     if network.note:
-        console.print(network.note, style="bold", soft_wrap=True, highlight=False, markup=False)
+        say(console, network.note, style="bold")
     for line in exported.lines():
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    _say_where({out: "the model; its metadata say what goes in and comes out"})
+        say(console, line)
+    say_where({out: "the model; its metadata say what goes in and comes out"})
 
 
 @app.command()
@@ -328,7 +325,7 @@ def import_weights(
         highlight=False,
         markup=False,
     )
-    _say_where({out: "the model"})
+    say_where({out: "the model"})
 
 
 @app.command()
@@ -358,7 +355,7 @@ def info() -> None:
         threads = torch.get_num_threads() if compiled["threads"] == "OpenMP" else 1
         rows["CPU"] = f"{compiled['cpu_level']} in use, {threads} threads"
     for name, value in rows.items():
-        console.print(f"{name:10}{value}", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"{name:10}{value}")
 
 
 def _recipe(
@@ -389,9 +386,3 @@ def _recipe(
 
 def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
-
-
-def _say_where(files: dict[Path, str]) -> None:
-    console.print("Results:")
-    for path, what in files.items():
-        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)

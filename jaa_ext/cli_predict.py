@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
+
+from jaa_ext.cli_output import Device, console, say_where
+from jaa_ext.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.predict import Predictor
     from jaa_ext.predict.job import Summary
-
-console = Console()
 
 Sources = Annotated[
     list[str],
@@ -34,9 +34,6 @@ SearchEvery = Annotated[
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(help='Of the network; "auto": bfloat16 where the processor or GPU multiplies it natively.'),
-]
-Device = Annotated[
-    str, typer.Option(help='"auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1".')
 ]
 
 
@@ -80,7 +77,7 @@ def predict(
         return  # another process tells
     _show(summary, predictor)
     _say_note(predictor.note)
-    _say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
+    say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
 
 
 def draw(
@@ -138,7 +135,7 @@ def draw(
         )
         note = predictor.note
     _say_note(note)
-    _say_where(files)
+    say_where(files)
 
 
 def seconds(text: str, option: str) -> float:
@@ -191,15 +188,9 @@ def _show(summary: Summary, predictor: Predictor) -> None:
             f"{predictor.device}). Busy: {shares} of the time; what binds is {binding}."
         ]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(console, line)
 
 
 def _say_note(note: str) -> None:
     if note:
-        console.print(note, style="bold", soft_wrap=True, highlight=False, markup=False)
-
-
-def _say_where(files: dict[Path, str]) -> None:
-    console.print("Results:")
-    for path, what in files.items():
-        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
+        say(console, note, style="bold")

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
+
+from jaa_ext.cli_output import console, say_where
+from jaa_ext.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.data import Release
@@ -15,7 +17,6 @@ app = typer.Typer(
     help="Align a released data set's faces and tabulate its labels. Interrupted, the same command goes on.",
     no_args_is_help=True,
 )
-console = Console()
 
 
 Source = Annotated[Path, typer.Argument(help="Folder of the data set, as released.")]
@@ -150,15 +151,15 @@ def _prepare(
         workers=workers,
         console=console,
     )
-    console.print("Results:")
-    for path, what in {
-        out / f"index.{index}": "a row for each face",
-        out / "images": "the faces",
-        out / "skipped.csv": "frames that are left out, and why",
-    }.items():
-        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
+    say_where(
+        {
+            out / f"index.{index}": "a row for each face",
+            out / "images": "the faces",
+            out / "skipped.csv": "frames that are left out, and why",
+        }
+    )
     command = f"jaa crossval {recipe} --data {out} --out cv"
-    console.print(f"Try next: {command}", soft_wrap=True, highlight=False, markup=False)
+    say(console, f"Try next: {command}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -1,9 +1,14 @@
-"""The bar that shows how far a long command has come."""
+"""What commands show: sentences as they stand, and how far they have come."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def say(console: Console, sentence: str, *, style: str | None = None) -> None:
+    """Print a sentence as it is: brackets in file names are no markup, and a terminal wraps it itself."""
+    console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def progress(console: Console, *, shown: bool = True) -> Progress:

@@ -63,6 +63,7 @@ from jaa_ext.data.prepared import (
 from jaa_ext.data.release import MISSING, Release, ReleaseError, Sequence
 from jaa_ext.data.report import Report
 from jaa_ext.device import processors
+from jaa_ext.progress import say
 
 
 def prepare(
@@ -125,7 +126,7 @@ def prepare(
         known = _begin(out, settings, release)
         if known["report"] is not None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
-            _say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
+            say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
             report = Report.from_dict(known["report"])
         else:
             work = Preparer(out, release.aus, size if align else None, detector)
@@ -133,7 +134,7 @@ def prepare(
                 _work(work, release, workers, console)
                 report = _merge(out, known, release, table)
             except KeyboardInterrupt:
-                _say(console, f"{out}: interrupted; the same command goes on")
+                say(console, f"{out}: interrupted; the same command goes on")
                 raise
     report.show(console)
     return report
@@ -216,7 +217,7 @@ def _work(work: Preparer, release: Release, workers: int | None, console: Consol
     todo = [sequence for sequence in release.sequences if not part_file(work.out, sequence).exists()]
     done = len(release.sequences) - len(todo)
     if done:
-        _say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
+        say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
     total = sum(lengths.values())
     processes = min(len(todo), processors() if workers is None else workers)
     with _bar(console) as bar:
@@ -310,10 +311,6 @@ def _bar(console: Console) -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
-
-
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Report:

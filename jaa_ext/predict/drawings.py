@@ -23,7 +23,7 @@ from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
 from jaa_ext.predict.timeline import timeline_figure
-from jaa_ext.progress import progress
+from jaa_ext.progress import progress, say
 
 
 def draw_sources(
@@ -79,9 +79,7 @@ def draw_sources(
                     written[path] = _draw_video(predictor, source, path, attention, times, bar)
             except (ImageError, VideoError) as error:
                 unreadable.append(error)
-                bar.console.print(
-                    f"note: {error}; passed over", soft_wrap=True, markup=False, highlight=False
-                )
+                say(bar.console, f"note: {error}; passed over")
     if not written:
         raise unreadable[0]
     return written

@@ -22,7 +22,7 @@ from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.sharding import Sharers
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
-from jaa_ext.progress import progress
+from jaa_ext.progress import progress, say
 
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
@@ -193,7 +193,8 @@ class _Run:
             for frame in frames:
                 self._write(file, frame, counts, task)
         names = dict.fromkeys((sources[0].name, sources[-1].name))
-        self._end(task, " to ".join(names), "photograph", counts)
+        self.bar.remove_task(task)
+        self._end(" to ".join(names), "photograph", counts)
         return counts
 
     def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
@@ -230,7 +231,7 @@ class _Run:
                 finally:
                     frames.close()
                     self.bar.remove_task(task)
-            self._end(None, video.name, "frame", counts)
+            self._end(video.name, "frame", counts)
             last = after + self.chosen["every"] - 1
             if not counts["frames"]:
                 counts["remarks"].append(f"{video.name}: has no frame between --start and --end")
@@ -258,13 +259,11 @@ class _Run:
     def _task(self, name: str, total: int | None, done: int = 0) -> TaskID:
         return self.bar.add_task(name, total=total, completed=done, text="")
 
-    def _end(self, task: TaskID | None, name: str, what: str, counts: dict[str, Any]) -> None:
-        if task is not None:
-            self.bar.remove_task(task)
+    def _end(self, name: str, what: str, counts: dict[str, Any]) -> None:
         self._say(f"{name}: {counted(counts['frames'], what)}, {counts['without_face']} without a face")
 
     def _say(self, sentence: str) -> None:
-        self.bar.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+        say(self.bar.console, sentence)
 
 
 def counted(number: int, what: str) -> str:
