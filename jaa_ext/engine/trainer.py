@@ -227,7 +227,8 @@ class Trainer:
             generator=torch.Generator(),
         )
         self.loader: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        self.weight = au_weights(self.train_set.label_matrix(), config.aus) if recipe.loss.weighted else None
+        weighted = recipe.loss.weighted and config.au_detection
+        self.weight = au_weights(self.train_set.label_matrix(), config.aus) if weighted else None
 
         self.epoch = 0
         """Epochs done, over all steps."""

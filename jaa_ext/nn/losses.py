@@ -128,26 +128,43 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> Tensor:
     """Weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j), r_i its occurrence rate (section 3.4).
 
-    Rates are taken over valid labels. An AU that never occurs counts as occurring once, with a warning.
+    Rates are taken over valid labels. An AU that never occurs has weight 0, and the others have theirs as if it
+    were not there: it cannot be learned, and however rarely it were said to occur, it would starve the others.
+    One warning names all such AUs.
 
     Args:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
         aus: the AUs' numbers, for the warning.
 
     Returns:
-        (A,) float32, summing to A.
+        (A,) float32, summing to the number of AUs that occur.
 
     Raises:
-        ValueError: labels that are not (n, A) or hold another value.
+        ValueError: labels that are not (n, A) or hold another value, or in which no AU occurs.
     """
     labels = label_tensor("au_weights", labels)
     occurrences, valid = (labels == 1).sum(0), (labels != -1).sum(0)
-    for i in (occurrences == 0).nonzero().flatten().tolist():
-        number = None if aus is None else facs.au_number(aus[i])
-        name = f"the AU at index {i}" if number is None else f"AU {number}"
-        warnings.warn(f"{name} never occurs in the labels: it is weighted as if it did once", stacklevel=2)
-    inverse_rates = valid.clamp_min(1).double() / occurrences.clamp_min(1)
-    weights: Tensor = len(inverse_rates) * inverse_rates / inverse_rates.sum()
+    occurs = occurrences > 0
+    never = (~occurs).nonzero().flatten().tolist()
+    if never and len(never) == len(occurs):
+        raise ValueError(
+            f"au_weights: at least one AU must occur in the labels, but none of {len(occurs)} does: "
+            f"{int((labels == 0).sum())} labels are absent, {int((labels == -1).sum())} are missing"
+        )
+    if never:
+        numbers = [None if aus is None else facs.au_number(aus[i]) for i in never]
+        named = zip(never, numbers, strict=True)
+        names = ", ".join(f"the AU at index {i}" if au is None else f"AU {au}" for i, au in named)
+        told = (
+            f"{names} never occurs in the labels: its weight in the loss is 0, and the others have theirs as if "
+            "it were not there"
+            if len(never) == 1
+            else f"{names} never occur in the labels: their weights in the loss are 0, and the others have theirs "
+            "as if they were not there"
+        )
+        warnings.warn(told, stacklevel=2)
+    inverse_rates = torch.where(occurs, valid.double() / occurrences.clamp_min(1), 0)
+    weights: Tensor = occurs.sum() * inverse_rates / inverse_rates.sum()
     return weights.float()
 
 

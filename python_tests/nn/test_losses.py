@@ -1,6 +1,7 @@
 """Losses against numbers worked out by hand or by plain loops."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -120,13 +121,63 @@ def test_weights_by_hand():
     torch.testing.assert_close(au_weights(torch.tensor(labels)), want)
 
 
-def test_an_au_that_never_occurs_counts_once_and_is_named():
-    labels = torch.tensor([[1, 0], [0, 0], [1, 0], [1, -1]])
-    with pytest.warns(UserWarning, match="AU 24 never occurs"):
-        weights = au_weights(labels, aus=(1, 24))
-    torch.testing.assert_close(weights, 2 * torch.tensor([4 / 3, 3.0]) / (4 / 3 + 3))
+NEVER = {"absent": 0, "missing": -1}
+
+
+@pytest.mark.parametrize("never", NEVER)
+def test_an_au_that_never_occurs_has_no_weight_and_changes_no_other(never):
+    labels = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, -1, -1]])
+    labels[:, 1] = torch.where(labels[:, 1] == -1, -1, NEVER[never])
+    with pytest.warns(UserWarning) as warned:
+        weights = au_weights(labels, aus=(1, 24, 6))
+    assert [str(w.message) for w in warned] == [
+        "AU 24 never occurs in the labels: its weight in the loss is 0, and the others have theirs as if it were "
+        "not there"
+    ]
+    assert weights[1] == 0 and torch.equal(weights[[0, 2]], au_weights(labels[:, [0, 2]]))
     with pytest.warns(UserWarning, match="the AU at index 1 never occurs"):
         assert torch.equal(au_weights(labels), weights)
+
+
+def test_several_aus_that_never_occur_are_named_together():
+    labels = torch.tensor([[1, 0, 0, -1], [0, 0, 1, -1], [0, 0, 1, 0]])
+    own = facs.AURule((31, 37), 0.1)
+    with pytest.warns(UserWarning) as warned:
+        weights = au_weights(labels, aus=(1, 2, 4, own))
+    (told,) = (str(w.message) for w in warned)
+    assert told.startswith(
+        "AU 2, the AU at index 3 never occur in the labels: their weights in the loss are 0"
+    )
+    torch.testing.assert_close(weights, torch.tensor([2 * 3 / 4.5, 0, 2 * 1.5 / 4.5, 0]))
+    with pytest.warns(UserWarning):
+        assert torch.equal(au_weights(torch.tensor([[1, 0], [0, 0]] * 500)), torch.tensor([1.0, 0.0]))
+
+
+def test_weights_of_an_au_that_always_occurs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(au_weights(torch.tensor([[1, 0], [1, 1]])), torch.tensor([2 / 3, 4 / 3]))
+        assert au_weights(torch.empty(3, 0)).shape == (0,)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(3, 2), torch.full((3, 2), -1), torch.zeros(0, 2)])
+def test_labels_without_any_occurrence_give_no_weights(labels):
+    with pytest.raises(
+        ValueError, match="au_weights: at least one AU must occur in the labels, but none of 2"
+    ):
+        au_weights(labels)
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+def test_an_au_of_weight_0_teaches_nothing(dice):
+    """Alone or beside others, in a batch where it has labels, some, or none."""
+    logits = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[1, 0, 0], [0, 0, 1], [1, 0, -1], [0, -1, -1]])
+    for weight in ([1.5, 0, 0.5], [0, 0, 1], [0, 0, 0]):
+        losses = SoftmaxDiceLoss(torch.tensor(weight), dice=dice)(logits, target)
+        (grad,) = torch.autograd.grad(sum(losses), logits)
+        assert losses.softmax.isfinite() and losses.dice.isfinite() and grad.isfinite().all()
+        assert grad.any(0).any(0).tolist() == [w > 0 for w in weight]
 
 
 def test_weights_refuse_other_codes():
