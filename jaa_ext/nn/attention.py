@@ -7,8 +7,9 @@ order of the maps: the tensors of separate branches, concatenated along dimensio
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from itertools import pairwise
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from jaa_ext.nn.region import BatchNormReLU2d, reset_layers
+from jaa_ext.nn.region import BatchNormReLU2d, norm_arguments, reset_layers
 from jaa_ext.ops import region_batch_norm
 
 SMALL = 6_000_000
@@ -29,15 +31,16 @@ class GroupedSequential(nn.Sequential):
     """Convolutions, batch norms and poolings of which each group has its own, one group beside the other.
 
     Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
-    group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as its
-    grouped ones. Everything else goes through grouped layers, which need fewer calls. Refinement and local
-    features of 12 AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 537 and 736 ms
-    grouped, 269 and 489 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and
-    69 ms one by one for 16 images of 64 pixels and c = 4.
+    group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as
+    its grouped ones. Everything else goes through grouped layers, which need fewer calls; so do stacks with
+    hooks or with layers that cannot be split. The results are the same. Refinement and local features of 12
+    AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 537 and 736 ms grouped, 269 and
+    489 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and 69 ms one by
+    one for 16 images of 64 pixels and c = 4.
 
     Args:
         groups: number of groups.
-        layers: grouped `nn.Conv2d`, `BatchNormReLU2d`, and layers without parameters; or, as for
+        layers: grouped `nn.Conv2d`, `BatchNormReLU2d`, and any others that keep the groups apart; or, as for
             `nn.Sequential`, one `OrderedDict` of them.
 
     Shape:
@@ -69,7 +72,12 @@ class GroupedSequential(nn.Sequential):
 
         Never in `torch.export`, whose program is for batches of any size and for other processors.
         """
-        if torch.compiler.is_exporting():
+        if (
+            torch.compiler.is_exporting()
+            or input.device.type != "cpu"
+            or input.dim() != 4
+            or self.groups == 1
+        ):
             return False
         widths = (
             layer.out_channels if isinstance(layer, nn.Conv2d) else layer.num_features
@@ -77,7 +85,19 @@ class GroupedSequential(nn.Sequential):
             if isinstance(layer, nn.Conv2d | BatchNormReLU2d)
         )
         size = next(widths, 0) * input.shape[0] * input.shape[2] * input.shape[3]
-        return self.groups > 1 and input.device.type == "cpu" and size > SMALL
+        return size > SMALL and self._can_be_split()
+
+    def _can_be_split(self) -> bool:
+        """Whether `branches` computes what the layers, called one after the other, would."""
+        layers = [layer for layer in self if type(layer) is not nn.Identity]
+        return (
+            not _has_any_global_hook()  # type: ignore[no-untyped-call]
+            and not any(_is_changed(module) for module in (self, *self))
+            and all(_keeps_groups_apart(layer, self.groups) for layer in layers)
+            and isinstance(
+                layers[0], nn.Conv2d | BatchNormReLU2d
+            )  # what works in place has no chunk before it
+        )
 
     def branches(self) -> list[Callable[[Tensor], Tensor]]:
         """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once."""
@@ -92,9 +112,16 @@ class GroupedSequential(nn.Sequential):
         """Fold the batch norms into the convolutions before them: the same results in evaluation mode."""
         for i in range(len(self) - 1):
             convolution, norm = self[i], self[i + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, BatchNormReLU2d):
-                self[i] = fuse_conv_bn_eval(convolution, norm)
-                self[i + 1] = nn.ReLU(inplace=True)
+            if not (type(convolution) is nn.Conv2d and isinstance(norm, BatchNormReLU2d) and norm.is_plain()):
+                continue
+            mean, var = norm.running_mean, norm.running_var
+            if mean is None or var is None or _is_changed(convolution) or _is_changed(norm):
+                continue
+            self[i] = folded = copy.deepcopy(convolution)
+            folded.weight, folded.bias = fuse_conv_bn_weights(
+                convolution.weight, convolution.bias, mean, var, norm.eps, norm.weight, norm.bias
+            )
+            self[i + 1] = nn.ReLU(inplace=True)
 
 
 class FeatureStack(GroupedSequential):
@@ -227,27 +254,49 @@ def _conv_bn_relu(
     ]
 
 
+def _is_changed(module: nn.Module) -> bool:
+    """Whether calling the module is not just the `forward` of its class."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks) or "forward" in vars(module)
+
+
+def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
+    """Whether `_split` knows the layer, and each group of its output reads that of the input alone."""
+    if type(layer) is nn.Conv2d:  # its subclasses, parametrized ones too, have other weights in mind
+        return layer.groups % groups == 0 and layer.padding_mode == "zeros"
+    if isinstance(layer, BatchNormReLU2d):
+        return layer.is_plain() and layer.num_features % groups == 0
+    return type(layer) in (nn.ReLU, nn.Sigmoid, nn.AvgPool2d) or (
+        type(layer) is nn.MaxPool2d and not layer.return_indices
+    )
+
+
 def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
     """A layer as one function a group, over views of its tensors."""
+
+    def chunks(tensor: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * groups if tensor is None else tensor.chunk(groups)
+
     if isinstance(layer, nn.Conv2d):
-        assert layer.bias is not None
-        convolution = partial(F.conv2d, padding=layer.padding)
-        parameters = zip(layer.weight.chunk(groups), layer.bias.chunk(groups), strict=True)
+        convolution = partial(
+            F.conv2d,
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups // groups,
+        )
+        parameters = zip(chunks(layer.weight), chunks(layer.bias), strict=True)
         return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
     if isinstance(layer, BatchNormReLU2d):
-        assert layer.num_batches_tracked is not None
-        if layer.training:
-            layer.num_batches_tracked.add_(1)
-        norm = partial(
-            region_batch_norm,
-            grid=layer.grid,
-            training=layer.training,
-            momentum=layer.momentum,
-            eps=layer.eps,
-            relu=layer.relu,
-        )
+        arguments = norm_arguments(layer)
         names = ("weight", "bias", "running_mean", "running_var")
-        tensors = zip(*(getattr(layer, name).chunk(groups) for name in names), strict=True)
+        tensors = zip(*(chunks(arguments.pop(name)) for name in names), strict=True)
+        norm = partial(region_batch_norm, **arguments, grid=layer.grid, relu=layer.relu)
         return [partial(norm, **dict(zip(names, part, strict=True))) for part in tensors]
     return [layer] * groups
 

@@ -128,9 +128,9 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> Tensor:
     """Weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j), r_i its occurrence rate (section 3.4).
 
-    Rates are taken over valid labels. An AU that never occurs has weight 0, and the others have theirs as if it
-    were not there: it cannot be learned, and however rarely it were said to occur, it would starve the others.
-    One warning names all such AUs.
+    Rates are taken over valid labels. An AU that never occurs has weight 0, and the others have theirs as if
+    it were not there: it cannot be learned, and a weight for its rarity would starve the others. One warning
+    names all such AUs.
 
     Args:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
@@ -156,11 +156,11 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
         named = zip(never, numbers, strict=True)
         names = ", ".join(f"the AU at index {i}" if au is None else f"AU {au}" for i, au in named)
         told = (
-            f"{names} never occurs in the labels: its weight in the loss is 0, and the others have theirs as if "
-            "it were not there"
+            f"{names} never occurs in the labels: its weight in the loss is 0, and the others have theirs "
+            "as if it were not there"
             if len(never) == 1
-            else f"{names} never occur in the labels: their weights in the loss are 0, and the others have theirs "
-            "as if they were not there"
+            else f"{names} never occur in the labels: their weights in the loss are 0, and the others have "
+            "theirs as if they were not there"
         )
         warnings.warn(told, stacklevel=2)
     inverse_rates = torch.where(occurs, valid.double() / occurrences.clamp_min(1), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
@@ -80,7 +81,51 @@ class RegionConv2d(nn.Module):
         return text if self.bias is not None else text + ", bias=False"
 
 
-class RegionBatchNorm2d(nn.Module):
+class CellBatchNorm2d(nn.BatchNorm2d):
+    """What `RegionBatchNorm2d` and `BatchNormReLU2d` are to torch: an `nn.BatchNorm2d`.
+
+    What torch does with one (`momentum=None`, `track_running_stats=False`, `swa_utils.update_bn`, freezing by
+    `isinstance`) it does with these. Where it makes another layer of a batch norm's numbers, by which grid
+    and ReLU would be lost, a TypeError names what to call.
+    """
+
+    grid: tuple[int, int]
+    relu: bool
+
+    @property
+    def eps(self) -> float:  # type: ignore[override]
+        # Both read it before they change anything, and torch has no hook by which a layer could take part.
+        if not torch.compiler.is_compiling():
+            caller = sys._getframe(1).f_code.co_name
+            if caller in _INSTEAD:
+                raise TypeError(
+                    f"{caller} would lose the grid and the ReLU of {type(self).__name__}: "
+                    f"call {_INSTEAD[caller]}"
+                )
+        value: float = self.__dict__["eps"]
+        return value
+
+    @eps.setter
+    def eps(self, value: float) -> None:
+        self.__dict__["eps"] = value
+
+    def forward(self, input: Tensor) -> Tensor:
+        return region_batch_norm(input, **norm_arguments(self), grid=self.grid, relu=self.relu)
+
+    def is_plain(self) -> bool:
+        """Whether `forward` is `region_batch_norm` with the layer's tensors and nothing else."""
+        return type(self).forward is CellBatchNorm2d.forward
+
+
+_INSTEAD = {
+    "convert_sync_batchnorm": "jaa_ext.nn.synchronize_batch_norm",
+    "fuse_conv_bn_eval": "jaa_ext.nn.GroupedSequential.fold or jaa_ext.models.JAANet.fuse",
+    "fuse_linear_bn_eval": "jaa_ext.nn.GroupedSequential.fold or jaa_ext.models.JAANet.fuse",
+}
+"""By functions of torch, and of libraries that name theirs likewise: what to call in their place."""
+
+
+class RegionBatchNorm2d(CellBatchNorm2d):
     """Batch normalisation by itself for each cell of a grid: `jaa_ext.ops.region_batch_norm` as a layer.
 
     One `nn.BatchNorm2d` a cell; cells are those of `RegionConv2d`.
@@ -89,8 +134,10 @@ class RegionBatchNorm2d(nn.Module):
         num_features: channels C.
         grid: cells a side, or (rows, columns).
         eps: added to the variance.
-        momentum: share of the batch in the running statistics.
+        momentum: share of the batch in the running statistics; None for their mean over all batches.
         affine: whether each cell and channel learns a scale and a shift.
+        track_running_stats: whether there are running statistics; without, batches are normalised by their
+            own in evaluation too.
         relu: whether ReLU follows.
 
     Shape:
@@ -102,72 +149,52 @@ class RegionBatchNorm2d(nn.Module):
             training batch with a single value for a channel of a cell.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-
     def __init__(
         self,
         num_features: int,
         grid: int | tuple[int, int],
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         affine: bool = True,
-        relu: bool = False,
+        track_running_stats: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        relu: bool = False,
     ) -> None:
-        super().__init__()
-        self.num_features = num_features
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         self.grid = _pair("RegionBatchNorm2d: grid", grid)
-        self.eps = eps
-        self.momentum = momentum
         self.relu = relu
-        shape = (*self.grid, num_features)
-        if affine:
-            self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
-        self.register_buffer("running_mean", torch.empty(shape, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.empty(shape, device=device, dtype=dtype))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
-        self.num_batches_tracked.zero_()
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _batch_norm(self, input)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            tensor = getattr(self, name)
+            if tensor is not None:
+                each = tensor.detach().expand(*self.grid, num_features).clone()
+                setattr(self, name, nn.Parameter(each) if isinstance(tensor, nn.Parameter) else each)
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, grid={self.grid}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.weight is not None}, relu={self.relu}"
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}, relu={self.relu}"
         )
 
 
-class BatchNormReLU2d(nn.BatchNorm2d):
+class BatchNormReLU2d(CellBatchNorm2d):
     """`nn.BatchNorm2d` and ReLU in one op, `jaa_ext.ops.region_batch_norm` with a single cell.
 
-    Parameters, buffers and their names are those of `nn.BatchNorm2d`.
+    Arguments, parameters, buffers and their names are those of `nn.BatchNorm2d`.
 
     Args:
         num_features: channels C.
         eps: added to the variance.
-        momentum: share of the batch in the running statistics.
+        momentum: share of the batch in the running statistics; None for their mean over all batches.
+        affine: whether each channel learns a scale and a shift.
+        track_running_stats: whether there are running statistics; without, batches are normalised by their
+            own in evaluation too.
 
     Shape:
         input (N, num_features, H, W) -> the same, memory format kept.
     """
 
-    momentum: float
     grid = (1, 1)
     relu = True
 
@@ -175,17 +202,19 @@ class BatchNormReLU2d(nn.BatchNorm2d):
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, device=device, dtype=dtype)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _batch_norm(self, input)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
 
 
 class RegionLayer(nn.Module):
@@ -301,21 +330,27 @@ def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[
     )
 
 
-def _batch_norm(layer: RegionBatchNorm2d | BatchNormReLU2d, input: Tensor) -> Tensor:
-    if layer.training and layer.num_batches_tracked is not None:
+def norm_arguments(layer: nn.BatchNorm2d) -> dict[str, Any]:
+    """Those of `region_batch_norm`, but for grid and ReLU, for the layer's next input, which is counted.
+
+    All is as `nn.BatchNorm2d` does it.
+    """
+    momentum = layer.momentum
+    if layer.training and layer.track_running_stats and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
-    return region_batch_norm(
-        input,
-        layer.weight,
-        layer.bias,
-        layer.running_mean,
-        layer.running_var,
-        grid=layer.grid,
-        training=layer.training,
-        momentum=layer.momentum,
-        eps=layer.eps,
-        relu=layer.relu,
-    )
+        if momentum is None:
+            momentum = 1 / float(layer.num_batches_tracked)
+    tracked = layer.track_running_stats or not layer.training
+    mean = layer.running_mean if tracked else None
+    return {
+        "weight": layer.weight,
+        "bias": layer.bias,
+        "running_mean": mean,
+        "running_var": layer.running_var if tracked else None,
+        "training": layer.training or mean is None,
+        "momentum": 0.0 if momentum is None else momentum,
+        "eps": layer.eps,
+    }
 
 
 def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:

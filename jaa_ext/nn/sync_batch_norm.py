@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -11,35 +10,35 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from jaa_ext.nn.attention import GroupedSequential
-from jaa_ext.nn.region import BatchNormReLU2d, RegionBatchNorm2d
+from jaa_ext.nn.region import BatchNormReLU2d, CellBatchNorm2d, RegionBatchNorm2d, norm_arguments
 from jaa_ext.ops import reference
 
 
 def synchronize_batch_norm(module: nn.Module) -> None:
     """Let the batch norms in a module normalise by the images of all processes of the default process group.
 
-    They become `SyncRegionBatchNorm2d` and `SyncBatchNormReLU2d` in place: parameters, buffers and their
-    names stay, so files are those of an ordinary model. The processes may hold different numbers of images,
-    none included. In evaluation mode, and where there is one process only, they compute as before.
+    `RegionBatchNorm2d`, `BatchNormReLU2d` and `nn.BatchNorm2d` become layers of this file in place:
+    parameters, buffers and their names stay, so files are those of an ordinary model. The processes may hold
+    different numbers of images, none included. In evaluation mode, and where there is one process only, they
+    compute as before. An `nn.SyncBatchNorm` stays what it is.
 
     Raises:
-        TypeError: a batch norm of another kind, for which `torch.nn.SyncBatchNorm` may do.
+        TypeError: a batch norm of another kind; then nothing has changed.
     """
     layers = dict(module.named_modules())
     for name, layer in layers.items():
-        if isinstance(layer, RegionBatchNorm2d):
-            layer.__class__ = SyncRegionBatchNorm2d
-        elif isinstance(layer, BatchNormReLU2d):
-            layer.__class__ = SyncBatchNormReLU2d
-        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        known = isinstance(layer, nn.SyncBatchNorm) or type(layer) in (
+            *_SYNCHRONIZED,
+            *_SYNCHRONIZED.values(),
+        )
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not known:
             raise TypeError(
-                "synchronize_batch_norm: batch norms must be RegionBatchNorm2d or BatchNormReLU2d, "
-                f'got {type(layer).__name__} as "{name}"'
+                "synchronize_batch_norm: batch norms must be RegionBatchNorm2d, BatchNormReLU2d or "
+                f'nn.BatchNorm2d, got {type(layer).__name__} as "{name}"'
             )
-        elif isinstance(layer, GroupedSequential):
-            # One group after the other would go around the layers, by functions of their tensors.
-            layer.one_by_one = MethodType(_never_in_training, layer)  # type: ignore[method-assign]
+    for layer in layers.values():
+        if type(layer) in _SYNCHRONIZED:
+            layer.__class__ = _SYNCHRONIZED[type(layer)]
 
 
 class SyncRegionBatchNorm2d(RegionBatchNorm2d):
@@ -48,6 +47,9 @@ class SyncRegionBatchNorm2d(RegionBatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         return _over_all(self, input) if _shared(self) else super().forward(input)
 
+    def is_plain(self) -> bool:
+        return not _shared(self)
+
 
 class SyncBatchNormReLU2d(BatchNormReLU2d):
     """`BatchNormReLU2d` that trains on the statistics of all processes' images."""
@@ -55,9 +57,25 @@ class SyncBatchNormReLU2d(BatchNormReLU2d):
     def forward(self, input: Tensor) -> Tensor:
         return _over_all(self, input) if _shared(self) else super().forward(input)
 
+    def is_plain(self) -> bool:
+        return not _shared(self)
 
-def _never_in_training(stack: GroupedSequential, input: Tensor) -> bool:
-    return not stack.training and type(stack).one_by_one(stack, input)
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that trains on the statistics of all processes' images."""
+
+    grid = (1, 1)
+    relu = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _over_all(self, input) if _shared(self) else super().forward(input)
+
+
+_SYNCHRONIZED: dict[type[nn.Module], type[nn.Module]] = {
+    RegionBatchNorm2d: SyncRegionBatchNorm2d,
+    BatchNormReLU2d: SyncBatchNormReLU2d,
+    nn.BatchNorm2d: SyncBatchNorm2d,
+}
 
 
 def _shared(layer: nn.Module) -> bool:
@@ -70,17 +88,18 @@ def _update(running: Tensor | None, batch: Tensor, momentum: float) -> None:
         running.lerp_(batch.to(running.dtype).view_as(running), momentum)
 
 
-def _over_all(layer: RegionBatchNorm2d | BatchNormReLU2d, input: Tensor) -> Tensor:
-    reference.check_region_batch_norm(
-        input, layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.grid, training=False
-    )
-    if layer.num_batches_tracked is not None:
-        layer.num_batches_tracked.add_(1)
+def _over_all(layer: CellBatchNorm2d | SyncBatchNorm2d, input: Tensor) -> Tensor:
+    arguments = norm_arguments(layer)
+    weight, bias, grid = arguments["weight"], arguments["bias"], layer.grid
+    running = arguments["running_mean"], arguments["running_var"]
+    # How many values there are is known to all processes together.
+    mean, var = running if running[0] is not None else [input.new_zeros(*grid, layer.num_features)] * 2
+    reference.check_region_batch_norm(input, weight, bias, mean, var, grid, training=False)
     output, mean, var = _SyncBatchNorm.apply(  # type: ignore[no-untyped-call]
-        input, layer.weight, layer.bias, layer.grid, layer.eps, layer.relu
+        input, weight, bias, grid, arguments["eps"], layer.relu
     )
-    _update(layer.running_mean, mean, layer.momentum)
-    _update(layer.running_var, var, layer.momentum)
+    for statistics, batch in zip(running, (mean, var), strict=True):
+        _update(statistics, batch, arguments["momentum"])
     return output  # type: ignore[no-any-return]
 
 

@@ -131,8 +131,8 @@ def test_an_au_that_never_occurs_has_no_weight_and_changes_no_other(never):
     with pytest.warns(UserWarning) as warned:
         weights = au_weights(labels, aus=(1, 24, 6))
     assert [str(w.message) for w in warned] == [
-        "AU 24 never occurs in the labels: its weight in the loss is 0, and the others have theirs as if it were "
-        "not there"
+        "AU 24 never occurs in the labels: its weight in the loss is 0, and the others have theirs as if it "
+        "were not there"
     ]
     assert weights[1] == 0 and torch.equal(weights[[0, 2]], au_weights(labels[:, [0, 2]]))
     with pytest.warns(UserWarning, match="the AU at index 1 never occurs"):

@@ -160,11 +160,11 @@ def test_in_one_process_nothing_changes() -> None:
 
 def test_other_batch_norms_are_refused() -> None:
     wanted = (
-        "synchronize_batch_norm: batch norms must be RegionBatchNorm2d or BatchNormReLU2d, "
-        'got BatchNorm2d as "1"'
+        "synchronize_batch_norm: batch norms must be RegionBatchNorm2d, BatchNormReLU2d or nn.BatchNorm2d, "
+        'got BatchNorm1d as "1"'
     )
     with pytest.raises(TypeError, match=wanted):
-        synchronize_batch_norm(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)))
+        synchronize_batch_norm(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm1d(1)))
 
 
 if __name__ == "__main__":
