@@ -6,8 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
-from jaa_ext.nn import AttentionRefinement, BatchNormReLU2d, FeatureStack, LocalFeatures
+from jaa_ext.nn import (
+    AttentionRefinement,
+    BatchNormReLU2d,
+    FeatureStack,
+    GroupedSequential,
+    LocalFeatures,
+    RegionBatchNorm2d,
+)
 
 
 @pytest.fixture(params=["together", "one by one"])
@@ -24,7 +32,7 @@ def equal(got, want):
 def randomise(module):
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.is_floating_point():
-            tensor.data.uniform_(0.5, 1.5) if tensor.dim() == 1 else tensor.data.normal_(std=0.3)
+            tensor.data.uniform_(0.5, 1.5) if tensor.dim() in (1, 3) else tensor.data.normal_(std=0.3)
 
 
 def take_group(branch, grouped, i):
@@ -131,6 +139,137 @@ def test_both_forms_train_alike(memory_format, monkeypatch):
         torch.testing.assert_close(b, c, rtol=1e-12, atol=0, msg=name)
 
 
+GROUPS = 2
+
+
+def conv(in_channels=4, **options):
+    return nn.Conv2d(in_channels, 8, 3, **{"groups": GROUPS, "padding": 1, **options})
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, input):
+        return 2 * super().forward(input)
+
+
+class Leaky(BatchNormReLU2d):
+    def forward(self, input):
+        return super().forward(input) + 0.1 * input
+
+
+def hooked(layer, kind="register_forward_hook"):
+    change = {
+        "register_forward_hook": lambda module, inputs, output: output * 3,
+        "register_forward_pre_hook": lambda module, inputs: (inputs[0] + 1,),
+        "register_full_backward_hook": lambda module, grads, outputs: (grads[0] * 2,),
+        "register_full_backward_pre_hook": lambda module, grads: (grads[0] * 2,),
+    }
+    getattr(layer, kind)(change[kind])
+    return layer
+
+
+def with_forward(layer):
+    layer.forward = lambda input: type(layer).forward(layer, input) * 5
+    return layer
+
+
+LAYERS = {
+    "bias": lambda: [conv(bias=False), BatchNormReLU2d(8), conv(in_channels=8, bias=False)],
+    "stride": lambda: [conv(stride=2), BatchNormReLU2d(8)],
+    "stride, side by side": lambda: [conv(stride=(1, 3)), BatchNormReLU2d(8)],
+    "dilation": lambda: [conv(dilation=(2, 1), padding=(2, 0)), BatchNormReLU2d(8)],
+    "same": lambda: [conv(padding="same", dilation=2)],
+    "valid": lambda: [conv(padding="valid"), nn.MaxPool2d(3, 2, 1)],
+    "reflect": lambda: [conv(padding_mode="reflect"), BatchNormReLU2d(8)],
+    "circular": lambda: [conv(padding_mode="circular", padding=(2, 1))],
+    "replicate": lambda: [conv(padding_mode="replicate", stride=2)],
+    "even kernel": lambda: [nn.Conv2d(4, 6, (2, 4), groups=GROUPS, padding=1)],
+    "groups in a group": lambda: [conv(groups=4), BatchNormReLU2d(8)],
+    "groups mixed": lambda: [conv(groups=1), BatchNormReLU2d(8)],
+    "subclass": lambda: [Doubled(4, 8, 3, groups=GROUPS), Leaky(8)],
+    "norm first": lambda: [BatchNormReLU2d(4), conv()],
+    "norm without affine": lambda: [conv(), BatchNormReLU2d(8, affine=False)],
+    "norm without statistics": lambda: [conv(), BatchNormReLU2d(8, track_running_stats=False)],
+    "norm with cumulative statistics": lambda: [conv(), BatchNormReLU2d(8, momentum=None)],
+    "torch's batch norm": lambda: [conv(), nn.BatchNorm2d(8), nn.ReLU()],
+    "group norm": lambda: [conv(), nn.GroupNorm(GROUPS, 8)],
+    "instance norm": lambda: [conv(), nn.InstanceNorm2d(8, affine=True, track_running_stats=True)],
+    "batch norm of cells": lambda: [conv(), RegionBatchNorm2d(8, 2)],
+    "parameters": lambda: [conv(), nn.PReLU(8)],
+    "softmax over channels": lambda: [conv(), nn.Softmax(1)],
+    "shuffled channels": lambda: [conv(), nn.ChannelShuffle(4)],
+    "transposed": lambda: [conv(), nn.ConvTranspose2d(8, 4, 2, 2, groups=GROUPS)],
+    "a stack in the stack": lambda: [conv(), nn.Sequential(conv(in_channels=8), nn.ReLU())],
+    "in place": lambda: [conv(), nn.ReLU(inplace=True), conv(in_channels=8), nn.Sigmoid(), nn.AvgPool2d(2)],
+    "in place first": lambda: [nn.Identity(), nn.ReLU(inplace=True), conv()],
+    "hook": lambda: [hooked(conv()), BatchNormReLU2d(8)],
+    "hook on a norm": lambda: [conv(), hooked(BatchNormReLU2d(8), "register_forward_pre_hook")],
+    "hook on a place holder": lambda: [conv(), hooked(nn.Identity())],
+    "hook for gradients": lambda: [hooked(conv(), "register_full_backward_hook"), nn.ReLU()],
+    "hook before gradients": lambda: [conv(), hooked(nn.ReLU(), "register_full_backward_pre_hook")],
+    "another forward": lambda: [with_forward(conv())],
+    "spectral norm": lambda: [nn.utils.parametrizations.spectral_norm(conv())],
+    "old spectral norm": lambda: [nn.utils.spectral_norm(conv())],
+    "weight norm": lambda: [nn.utils.parametrizations.weight_norm(conv(), dim=None)],
+    "pruned": lambda: [prune.l1_unstructured(conv(), "weight", 0.5), BatchNormReLU2d(8)],
+    "pruned norm": lambda: [conv(), prune.l1_unstructured(BatchNormReLU2d(8), "weight", 0.5)],
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_any_layers_give_the_same_at_every_size(name, monkeypatch):
+    torch.manual_seed(0)
+    stack = GroupedSequential(GROUPS, *LAYERS[name]()).double()
+    randomise(stack)
+    x = torch.randn(2, 4, 12, 11, dtype=torch.float64)
+    results = []
+    for size in (float("inf"), 0):
+        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", size)
+        other = copy.deepcopy(stack)
+        leaf = x.clone().requires_grad_()
+        output = other.train()(leaf * 1.0)
+        output.square().sum().backward()
+        made = {"output": output, "grad": leaf.grad, "evaluated": other.eval()(x)}
+        made |= {f"grad of {path}": parameter.grad for path, parameter in other.named_parameters()}
+        results.append({**made, **other.state_dict()})
+    assert results[1].keys() == results[0].keys()
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=1e-9, atol=1e-10, msg=f"{name}: {key}")
+
+
+SPLIT = ["bias", "stride", "dilation", "same", "even kernel", "groups in a group", "norm first", "in place"]
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_what_can_be_split_is(name, monkeypatch):
+    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+    assert GroupedSequential(GROUPS, *LAYERS[name]()).one_by_one(torch.zeros(1, 4, 12, 11))
+
+
+def test_hooks_on_the_stack_and_on_all_modules_run(monkeypatch):
+    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+    features, maps = torch.randn(1, 4, 16, 16), torch.rand(1, 2, 16, 16)
+    layer = LocalFeatures(4, 1, 2).eval()
+    plain = layer(features, maps)
+    handle = layer.stack.register_forward_hook(lambda module, inputs, output: output * 3)
+    torch.testing.assert_close(layer(features, maps), 3 * plain)
+    handle.remove()
+    called = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: called.append(type(module)))
+    layer(features, maps)
+    handle.remove()
+    assert called.count(nn.Conv2d) == called.count(BatchNormReLU2d) == 6
+    torch.testing.assert_close(layer(features, maps), plain)
+
+
+def test_one_image_without_a_batch_and_wrong_channels(form):
+    stack = GroupedSequential(GROUPS, conv(), nn.ReLU())
+    x = torch.randn(4, 9, 9)
+    torch.testing.assert_close(stack(x), stack(x[None])[0])
+    for channels in (3, 5, 6):
+        with pytest.raises(RuntimeError):
+            stack(torch.zeros(1, channels, 9, 9))
+
+
 def test_large_images_on_a_cpu_go_one_group_after_the_other(monkeypatch):
     groups = []
     conv2d = F.conv2d
@@ -158,5 +297,17 @@ def test_folded_batch_norms(memory_format, form):
     want = refinement(maps)
     refinement.fold()
     assert not any(isinstance(layer, BatchNormReLU2d) for layer in refinement)
+    assert not any(parameter.grad_fn for parameter in refinement.parameters())
     assert refinement[3].weight.is_contiguous(memory_format=memory_format)
     equal(refinement(maps), want)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_folding_changes_nothing_in_evaluation(name):
+    torch.manual_seed(0)
+    stack = GroupedSequential(GROUPS, *LAYERS[name]()).double()
+    randomise(stack)
+    x = torch.randn(2, 4, 12, 11, dtype=torch.float64)
+    want = stack.eval()(x.clone())
+    stack.fold()
+    equal(stack(x), want)

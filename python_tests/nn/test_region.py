@@ -1,5 +1,6 @@
 """Region layers against the same computation done cell by cell with PyTorch's own layers."""
 
+import copy
 import math
 
 import pytest
@@ -129,6 +130,149 @@ def test_batch_norm_with_relu_is_both_one_after_the_other(memory_format):
         for layer in (fused, cells):
             for got, want in zip(layer.buffers(), plain.buffers(), strict=True):
                 equal(got.flatten(), want.flatten())
+
+
+class OneACell(nn.Module):
+    """Torch's own layers, one batch norm a cell, with ReLU."""
+
+    def __init__(self, features, grid, **options):
+        super().__init__()
+        self.grid = grid
+        self.norms = nn.ModuleList(nn.BatchNorm2d(features, **options) for _ in range(math.prod(grid)))
+
+    def forward(self, x):
+        return by_cell(x, self.grid, lambda i, j, cell: self.norms[i * self.grid[1] + j](cell).relu())
+
+
+KINDS = {
+    "BatchNormReLU2d": (BatchNormReLU2d, (1, 1)),
+    "RegionBatchNorm2d": (lambda c, **o: RegionBatchNorm2d(c, (2, 3), relu=True, **o), (2, 3)),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """A layer and torch's own for the same, as functions of their options."""
+    make, grid = KINDS[request.param]
+    return lambda **o: make(3, **o).double(), lambda **o: OneACell(3, grid, **o).double()
+
+
+def batches(count=3):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 3, 6, 7, generator=generator, dtype=torch.float64) * 3 + k for k in range(count)]
+
+
+def same_statistics(layer, plain):
+    for name in ("running_mean", "running_var"):
+        want = torch.stack([getattr(norm, name) for norm in plain.norms])
+        equal(getattr(layer, name).view(want.shape), want)
+    assert all(layer.num_batches_tracked == norm.num_batches_tracked for norm in plain.norms)
+
+
+OPTIONS = [
+    {"momentum": None},
+    {"momentum": 0.0},
+    {"momentum": 1, "eps": 0.1},
+    {"track_running_stats": False},
+    {"affine": False, "track_running_stats": False, "momentum": None},
+    {"affine": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_are_those_of_a_batch_norm(kind, options):
+    layer, plain = (make(**options) for make in kind)
+    for x in batches():
+        equal(layer(x), plain(x))
+    x = batches()[0] * 0.5
+    equal(layer.eval()(x), plain.eval()(x))
+    assert ("weight" in layer.state_dict()) == options.get("affine", True)
+    if options.get("track_running_stats", True):
+        same_statistics(layer, plain)
+    else:
+        assert not any(layer.buffers()) and layer.running_mean is layer.num_batches_tracked is None
+
+
+def test_arguments_keep_torchs_order():
+    ordered = (3, 0.1, None, False, False, "meta", torch.float64)
+    ours, regions = BatchNormReLU2d(*ordered), RegionBatchNorm2d(3, 2, *ordered[1:])
+    for name in ("num_features", "eps", "momentum", "affine", "track_running_stats"):
+        assert getattr(ours, name) == getattr(regions, name) == getattr(nn.BatchNorm2d(*ordered), name)
+
+
+def test_statistics_are_taken_anew_by_update_bn(kind):
+    layer, plain = (make() for make in kind)
+    for model in (layer, plain):
+        model(batches()[1] * 100)  # what the old weights gave
+        torch.optim.swa_utils.update_bn(batches(), model.eval())
+        assert not model.training
+    same_statistics(layer, plain)
+    assert layer.momentum == 0.1 and layer.num_batches_tracked == 3
+
+
+def test_averaged_models_hold_averaged_statistics(kind):
+    layer, plain = (make() for make in kind)
+    averaged = [torch.optim.swa_utils.AveragedModel(model, use_buffers=True) for model in (layer, plain)]
+    for x in batches():
+        for model, average in zip((layer, plain), averaged, strict=True):
+            model(x)
+            average.update_parameters(model)
+    same_statistics(*(average.module for average in averaged))
+
+
+def test_layers_frozen_by_their_kind_keep_their_statistics(kind):
+    frozen = nn.Sequential(*(make() for make in kind)).train()
+    for module in frozen.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval().requires_grad_(False)
+    before = copy.deepcopy(frozen.state_dict())
+    frozen(batches()[0])
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_statistics_can_be_reset_switched_off_and_taken_away(kind):
+    layer, plain = (make() for make in kind)
+    norms = [layer, *plain.norms]
+    for model in (layer, plain):
+        model(batches()[0])
+    for norm in norms:
+        norm.reset_running_stats()
+    same_statistics(layer, plain)
+    for norm in norms:
+        norm.track_running_stats = False
+    equal(layer(batches()[0]), plain(batches()[0]))
+    same_statistics(layer, plain)
+    for norm in norms:
+        norm.track_running_stats = True
+    for model in (layer, plain):
+        torch.func.replace_all_batch_norm_modules_(model)
+    equal(layer.eval()(batches()[1]), plain.eval()(batches()[1]))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_torchs_conversion_names_ours(kind, inside):
+    layer = kind[0]()
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), layer) if inside else layer
+    with pytest.raises(TypeError, match=r"would lose .* call jaa_ext\.nn\.synchronize_batch_norm"):
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    equal(layer(batches()[0]), kind[1]()(batches()[0]))
+
+
+def test_torchs_fusion_names_ours(kind):
+    conv = nn.Conv2d(3, 3, 1).eval()
+    with pytest.raises(TypeError, match=r"fuse_conv_bn_eval would lose .* call .*fold or .*JAANet\.fuse"):
+        torch.nn.utils.fuse_conv_bn_eval(conv, kind[0]().eval())
+    with pytest.raises((NotImplementedError, AssertionError)):
+        torch.ao.quantization.fuse_modules(nn.Sequential(conv, kind[0]()).eval(), [["0", "1"]])
+
+
+def test_eps_can_be_changed(kind):
+    layer, plain = (make() for make in kind)
+    layer.eps = 3.0
+    for norm in plain.norms:
+        norm.eps = 3.0
+    equal(copy.deepcopy(layer)(batches()[0]), plain(batches()[0]))
 
 
 def test_saved_blocks_keep_their_names():

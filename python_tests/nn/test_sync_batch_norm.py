@@ -25,6 +25,9 @@ CASES: dict[str, Any] = {
     "region, ReLU": lambda: RegionBatchNorm2d(3, 2, relu=True),
     "not affine": lambda: RegionBatchNorm2d(3, 2, affine=False),
     "whole image, ReLU": lambda: BatchNormReLU2d(3),
+    "cumulative statistics": lambda: RegionBatchNorm2d(3, 2, momentum=None),
+    "no statistics": lambda: BatchNormReLU2d(3, track_running_stats=False),
+    "torch's own": lambda: nn.BatchNorm2d(3),
     "half": lambda: RegionBatchNorm2d(3, 2, relu=True),
 }
 
@@ -57,8 +60,10 @@ def train(layer: nn.Module, images: Tensor, grad: Tensor) -> dict[str, Tensor]:
     assert images.grad is not None
     grads = {f"grad of {name}": p.grad for name, p in layer.named_parameters()}
     state = {name: value.clone() for name, value in layer.state_dict().items()}
-    layer.eval()
-    return {"output": output.detach(), "grad": images.grad, **grads, **state, "later": layer(images).detach()}
+    made = {"output": output.detach(), "grad": images.grad, **grads, **state}
+    if layer.track_running_stats:
+        made["later"] = layer.eval()(images).detach()
+    return made
 
 
 def work(folder: Path) -> None:
@@ -165,6 +170,14 @@ def test_other_batch_norms_are_refused() -> None:
     )
     with pytest.raises(TypeError, match=wanted):
         synchronize_batch_norm(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm1d(1)))
+
+
+def test_twice_is_as_once_and_what_torch_synchronizes_stays() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.SyncBatchNorm(2), BatchNormReLU2d(2), RegionBatchNorm2d(2, 2))
+    synchronize_batch_norm(model)
+    kinds = [type(layer) for layer in model]
+    synchronize_batch_norm(model)
+    assert [type(layer) for layer in model] == kinds and kinds[1] is nn.SyncBatchNorm
 
 
 if __name__ == "__main__":
