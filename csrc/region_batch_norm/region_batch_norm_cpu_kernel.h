@@ -200,7 +200,9 @@ struct GradientPass {
   inline void at(int64_t i, int64_t j) const {
     const V d = load<V>(x + i) - load<V>(tables.mean + j);
     const V g = gradient_at<V, RELU>(grad + i, d, tables, j);
-    store(grad_x + i, load<V>(tables.scale + j) * g - (load<V>(tables.slope + j) * d + load<V>(tables.offset + j)));
+    const V slope = load<V>(tables.slope + j);
+    const V lost = slope == 0 ? V{} : slope * d;  // running statistics: nothing, also where d is infinite
+    store(grad_x + i, load<V>(tables.scale + j) * g - (lost + load<V>(tables.offset + j)));
   }
 };
 

@@ -142,7 +142,9 @@ __global__ void gradient_kernel(RegionBatchNorm op, Plan plan, RegionBatchNormPa
       for (int v = 0; v < V; ++v) {
         const C x = widen(vectors[1].lanes[v]);
         const C g = gradient_before_relu(op, affine[v], vectors[0].lanes[v], x);
-        result.lanes[v] = narrow<T>(affine[v].scale * g - (loss[v].slope * (x - affine[v].mean) + loss[v].offset));
+        // With running statistics nothing, also where x is infinite.
+        const C lost = loss[v].slope == 0 ? C(0) : loss[v].slope * (x - affine[v].mean);
+        result.lanes[v] = narrow<T>(affine[v].scale * g - (lost + loss[v].offset));
       }
       *reinterpret_cast<Vector<T, V>*>(to) = result;
     });

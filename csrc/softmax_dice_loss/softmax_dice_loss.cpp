@@ -23,10 +23,13 @@ constexpr const char* NAME = "softmax_dice_loss";
 
 // The words are those of check_softmax_dice_loss in jaa_ext/ops/reference.py.
 void check(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight, double smooth,
-           c10::string_view dice) {
+           c10::string_view dice, int64_t ignore_index) {
   TORCH_CHECK_VALUE(dice == "sample" || dice == "batch", NAME, ": dice must be \"sample\" or \"batch\", got \"", dice,
                     "\"");
   TORCH_CHECK_VALUE(smooth > 0, NAME, ": smooth must be above 0, got ", smooth);
+  constexpr int64_t LARGEST = int64_t{1} << 24;  // float holds whole numbers up to here
+  TORCH_CHECK_VALUE(-LARGEST <= ignore_index && ignore_index <= LARGEST, NAME,
+                    ": ignore_index must be in -2^24..2^24, ", "got ", ignore_index);
   TORCH_CHECK_VALUE(logits.dim() == 3 && logits.size(1) == 2, NAME, ": logits must be (N, 2, A), got ",
                     logits.sizes());
   check_float(NAME, "logits", logits);
@@ -54,7 +57,7 @@ struct Prepared {
 
 Prepared prepare(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight, double smooth,
                  c10::string_view dice, int64_t ignore_index) {
-  check(logits, target, weight, smooth, dice);
+  check(logits, target, weight, smooth, dice, ignore_index);
   const bool probability = target.is_floating_point();
   const at::ScalarType type = compute_type(logits);
   Prepared prepared;

@@ -89,7 +89,11 @@ inline Labels<V> load_labels(const SoftmaxDiceLoss& op, int64_t n, int64_t au, i
     return load<C>(logits + n * op.logits_stride_n + index * op.logits_stride_class + au * op.logits_stride_au,
                    op.logits_stride_au, count, last + 1);
   };
-  const V margin = load_class(1) - load_class(0);
+  const V absent = load_class(0), present = load_class(1);
+  // The softmax of an infinite logit is NaN, but that of -inf is 0.
+  const V margin = (present == static_cast<C>(INFINITY)) | (absent == static_cast<C>(INFINITY))
+                       ? V{} + static_cast<C>(NAN)
+                       : present - absent;
   const auto valid = p != static_cast<C>(op.ignore_index);
   const V checked = (p >= 0) & (p <= 1) ? p : V{} + static_cast<C>(NAN);
   return {valid ? V{} + 1 : V{}, valid ? checked : V{}, valid ? margin : V{}};
@@ -118,7 +122,8 @@ void sum_over_samples(const SoftmaxDiceLoss& op, int64_t begin, int64_t end, AuS
     for (int64_t n = begin; n < end; ++n) {
       const auto [valid, p, margin] = load_labels<T>(op, n, au, count);
       const V small = small_of(margin), p_hat = p_hat_of(margin, small);
-      const V cross_entropy = log1p_up_to_one(small) + (margin < 0 ? -p * margin : (1 - p) * margin);
+      const V wrong = margin < 0 ? -p : 1 - p;  // times margin: of the smaller class; 0 also where that is infinite
+      const V cross_entropy = log1p_up_to_one(small) + (wrong == 0 ? V{} : wrong * margin);
       const V square = p * p + p_hat * p_hat;
       softmax += valid * cross_entropy;
       dice += valid * (p - p_hat) * (p - p_hat) / (square + smooth);  // 1 - (2 p p_hat + smooth) / (square + smooth)

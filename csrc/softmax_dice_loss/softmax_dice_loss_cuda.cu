@@ -50,7 +50,10 @@ __device__ Label<C> label_of(const SoftmaxDiceLoss& op, int64_t n, int64_t au) {
   }
   if (!(label.p >= 0 && label.p <= 1)) label.p = static_cast<C>(NAN);
   const T* logits = static_cast<const T*>(op.logits) + n * op.logits_stride_n + au * op.logits_stride_au;
-  label.margin = widen(logits[op.logits_stride_class]) - widen(logits[0]);
+  const C absent = widen(logits[0]), present = widen(logits[op.logits_stride_class]);
+  // The softmax of an infinite logit is NaN, but that of -inf is 0.
+  const bool infinite = absent == static_cast<C>(INFINITY) || present == static_cast<C>(INFINITY);
+  label.margin = infinite ? static_cast<C>(NAN) : present - absent;
   return label;
 }
 
@@ -96,8 +99,9 @@ __device__ void sum_over_samples(const SoftmaxDiceLoss& op, const Tile& tile, Au
     overlap += p * p_hat;
     squares += square;
     if (!WITH_LOSSES) return;
-    // -(p log(p_hat) + (1 - p) log(1 - p_hat))
-    softmax += log1p(prediction.small) + (label.margin < 0 ? p : 1 - p) * std::fabs(label.margin);
+    // -(p log(p_hat) + (1 - p) log(1 - p_hat)); a term of weight 0 is 0, also where its logarithm is infinite
+    const C wrong = label.margin < 0 ? p : 1 - p;
+    softmax += log1p(prediction.small) + (wrong == 0 ? C(0) : wrong * std::fabs(label.margin));
     dice += dice_ratio(p * p_hat, square, static_cast<C>(op.smooth));
   });
   __syncthreads();  // the last tile's sums have been read

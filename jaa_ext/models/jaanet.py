@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
@@ -406,7 +407,7 @@ class Alignment(nn.Module):
         features = self.features(pool2)
         embedding = self.embedding(features.flatten(1))
         # Half precision would round a landmark to a whole pixel.
-        with torch.autocast(pool2.device.type, enabled=False):
+        with _without_autocast(pool2):
             landmarks = self.landmarks(embedding.to(self.landmarks.weight.dtype))
         return features, landmarks.unflatten(1, (facs.NUM_LANDMARKS, 2))
 
@@ -531,11 +532,16 @@ def _zoom(x: Tensor, matrix: Tensor) -> Tensor:
     `F.interpolate` has no deterministic gradient on GPUs but by many small steps in float32.
     """
     batch, channels, size, _ = x.shape
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         matrix = matrix.to(x.dtype)
         rows = matrix @ x.permute(0, 2, 3, 1).reshape(batch, size, size * channels)
         both = matrix @ rows.view(-1, size, channels)
     return both.view(batch, len(matrix), len(matrix), channels).permute(0, 3, 1, 2)
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Where the tensor lies; tensors without storage have no autocast."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:

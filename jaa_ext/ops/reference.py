@@ -32,10 +32,10 @@ def region_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Literal["cell", "image"] = "cell"
 ) -> Tensor:
     """See `jaa_ext.ops.region_conv2d`: here one ordinary convolution a cell."""
-    if torch.is_autocast_enabled(input.device.type):
+    if is_autocast(input):
         dtype = torch.get_autocast_dtype(input.device.type)
-        input, weight = input.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+        input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
+        bias = None if bias is None else autocast_to(dtype, bias)
     check_region_conv2d(input, weight, bias, border)
     grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
     pad_h, pad_w = kernel_h // 2, kernel_w // 2
@@ -85,7 +85,10 @@ def region_batch_norm(
         cells = []
         for j, cell in enumerate(row.tensor_split(column_starts, 3)):
             own = [None if t is None else t[i, j] for t in (mean, var, scale, shift)]
-            cells.append(F.batch_norm(cell, own[0], own[1], own[2], own[3], training, momentum, eps))
+            # With a side of 1, torch 2.13 can take a channels_last gradient for a contiguous one: not in 3-D.
+            plane = cell.flatten(2) if 1 in cell.shape else cell
+            normal = F.batch_norm(plane, own[0], own[1], own[2], own[3], training, momentum, eps)
+            cells.append(normal.view(cell.shape) if plane is not cell else normal)
         rows.append(torch.cat(cells, 3))
     if training:
         for running, moved in ((running_mean, mean), (running_var, var)):
@@ -152,14 +155,16 @@ def softmax_dice_loss(
     ignore_index: int = -1,
 ) -> SoftmaxDice:
     """See `jaa_ext.ops.softmax_dice_loss`."""
-    check_softmax_dice_loss(logits, target, weight, smooth, dice)
-    if torch.is_autocast_enabled(logits.device.type):
-        logits = logits.float()
+    check_softmax_dice_loss(logits, target, weight, smooth, dice, ignore_index)
+    if is_autocast(logits):
+        logits = autocast_to(torch.float32, logits)
     x = logits if logits.dtype == torch.float64 else logits.float()
+    # Narrow integers would take an ignore_index that they cannot hold for another number.
+    target = target.to(x.dtype if target.is_floating_point() else torch.int64)
     valid = target != ignore_index
     p = torch.where(valid, target, 0).to(x.dtype)  # symbol p of Eq. 6 and 7
     p = torch.where((p >= 0) & (p <= 1), p, torch.nan)  # a label that is none makes the loss NaN
-    log_absent, log_present = F.log_softmax(x, 1).unbind(1)
+    log_absent, log_present = F.log_softmax(torch.where(valid.unsqueeze(1), x, 0), 1).unbind(1)
     p_hat = log_present.exp()
 
     count = valid.sum(0)
@@ -172,7 +177,11 @@ def softmax_dice_loss(
     def over_samples(value: Tensor) -> Tensor:
         return torch.where(valid, value, 0).sum(0) / count.clamp_min(1)
 
-    e_softmax = over_aus(over_samples(-(p * log_present + (1 - p) * log_absent)))
+    # A term of weight 0 is 0, also where its logarithm is infinite.
+    of_present, of_absent = (
+        torch.where(share == 0, 0, share * log) for share, log in ((p, log_present), (1 - p, log_absent))
+    )
+    e_softmax = over_aus(over_samples(-(of_present + of_absent)))
     if dice == "sample":
         e_dice = over_aus(over_samples(1 - (2 * p * p_hat + smooth) / (p**2 + p_hat**2 + smooth)))
     else:
@@ -180,6 +189,16 @@ def softmax_dice_loss(
         squares = torch.where(valid, p**2 + p_hat**2, 0).sum(0)
         e_dice = over_aus(1 - (2 * overlap + smooth) / (squares + smooth))
     return SoftmaxDice(e_softmax.to(logits.dtype), e_dice.to(logits.dtype))
+
+
+def is_autocast(input: Tensor) -> bool:
+    """Whether autocast is on where the tensor lies."""
+    return not input.is_meta and torch.is_autocast_enabled(input.device.type)
+
+
+def autocast_to(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    """The tensor as autocast hands it to an op that wants `dtype`: it leaves float64 and integers alone."""
+    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
 
 
 def cell_edges(size: int, cells: int) -> list[int]:
@@ -301,7 +320,7 @@ def check_attention_maps(
 
 
 def check_softmax_dice_loss(
-    logits: Tensor, target: Tensor, weight: Tensor | None, smooth: float, dice: str
+    logits: Tensor, target: Tensor, weight: Tensor | None, smooth: float, dice: str, ignore_index: int
 ) -> None:
     """The same checks, in the same words, as the compiled op."""
     name = "softmax_dice_loss"
@@ -309,6 +328,8 @@ def check_softmax_dice_loss(
         raise ValueError(f'{name}: dice must be "sample" or "batch", got "{dice}"')
     if not smooth > 0:
         raise ValueError(f"{name}: smooth must be above 0, got {smooth:g}")
+    if not -(2**24) <= ignore_index <= 2**24:  # up to where float32 holds whole numbers
+        raise ValueError(f"{name}: ignore_index must be in -2^24..2^24, got {ignore_index}")
     if logits.dim() != 3 or logits.shape[1] != 2:
         raise ValueError(f"{name}: logits must be (N, 2, A), got {_shape(logits)}")
     _check_float(name, "logits", logits)

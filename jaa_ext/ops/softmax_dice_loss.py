@@ -34,7 +34,8 @@ def softmax_dice_loss(
         smooth: epsilon of Eq. 7, above 0.
         dice: "sample" takes the Dice ratio of each label, Eq. 7; "batch" sums products and squares over the
             valid labels of an AU first (the V-Net form).
-        ignore_index: the value of a missing label.
+        ignore_index: the value of a missing label, -2^24..2^24. Targets are compared with it as whole numbers
+            whatever their dtype: an int8 target holds no 255.
 
     Returns:
         The scalars (softmax, dice) in the dtype of the logits. Half types compute in float32; autocast casts
@@ -46,7 +47,8 @@ def softmax_dice_loss(
             device).
         TypeError: dtypes that do not fit.
 
-    Gradients flow to the logits; differentiating twice, forward-mode differentiation and ``torch.func`` are
+    A logit of -inf is a class of probability 0, one of inf or NaN makes the losses NaN, as in
+    `torch.nn.functional.cross_entropy`. Gradients flow to the logits; differentiating twice, forward-mode differentiation and ``torch.func`` are
     not supported. Results are the same bits from run to run.
     """
     if not _library.has_kernel(logits.device):
@@ -64,7 +66,7 @@ if _library.DEVICES:
     def _(
         logits: Tensor, target: Tensor, weight: Tensor | None, smooth: float, dice: str, ignore_index: int
     ) -> tuple[Tensor, Tensor]:
-        reference.check_softmax_dice_loss(logits, target, weight, smooth, dice)
+        reference.check_softmax_dice_loss(logits, target, weight, smooth, dice, ignore_index)
         return logits.new_empty(()), logits.new_empty(())
 
     @torch.library.register_fake("jaa_ext::softmax_dice_loss_backward")

@@ -229,6 +229,18 @@ def test_device_and_dtype_can_be_given(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", MADE_ANYWHERE)
+@pytest.mark.parametrize("training", [True, False])
+def test_it_runs_without_storage(case: Case, training: bool) -> None:
+    want = run(build(case).double().train(training), case)
+    there = build(case, device="meta", dtype=torch.float64).train(training)
+    first, *others = (x.to("meta") for x in inputs(case))
+    outputs = tensors(there(first.requires_grad_(), *others))
+    assert [(x.shape, x.dtype, x.is_meta) for x in outputs] == [(x.shape, x.dtype, True) for x in want]
+    sum(output.sum() for output in outputs if output.requires_grad).backward()
+    assert all(p.grad is not None and p.grad.is_meta for p in there.parameters())
+
+
+@pytest.mark.parametrize("name", MADE_ANYWHERE)
 @pytest.mark.parametrize("by", ["argument", "context"])
 def test_made_without_storage_and_filled_it_is_a_new_one(case: Case, by: str) -> None:
     if by == "argument":

@@ -503,6 +503,25 @@ def test_softmax_dice_loss_targets(library: ctypes.CDLL, dice: str) -> None:
     assert all(t.count_nonzero() == 0 for t in softmax_dice_loss(library, logits, missing, weight, dice, 1.0))
 
 
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_dice_loss_of_infinite_logits(library: ctypes.CDLL, dtype: torch.dtype, dice: str) -> None:
+    for present in (torch.inf, -torch.inf, torch.nan, 0.5):
+        for absent in (torch.inf, -torch.inf, torch.nan, 0.5):
+            for label in (0, 1, -1):
+                logits, target, weight = random_labels(9, 3)
+                logits[4, :, 1], target[4, 1] = torch.tensor([absent, present]), label
+                logits = logits.to(dtype)
+                actual = softmax_dice_loss(library, logits, target, weight, dice, 1.0)
+                exact = logits.double().requires_grad_()
+                losses = reference.softmax_dice_loss(exact, target, weight, dice=dice)
+                (grad,) = torch.autograd.grad(0.75 * losses.softmax + 1.5 * losses.dice, exact)
+                for one, other in zip(
+                    actual, (losses.softmax.view(1), losses.dice.view(1), grad), strict=True
+                ):
+                    torch.testing.assert_close(one.double(), other, rtol=2e-2, atol=1e-2, equal_nan=True)
+
+
 @pytest.mark.parametrize("wrong", [9, 2, -2])
 def test_softmax_dice_loss_wrong_label(library: ctypes.CDLL, wrong: int) -> None:
     logits, target, weight = random_labels(40, 20)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -225,6 +226,82 @@ def test_empty_batch(device: str) -> None:
     case = random_case(batch=0, device=device)
     output = assert_matches_reference(*case, 1e-14, training=False)
     assert output.shape == (0, 5, 13, 17)
+
+
+def unusual_layouts(x: Tensor) -> list[Tensor]:
+    """The same numbers in layouts that tell only by sides of 1 whether they are channels_last."""
+    n, c, h, w = x.shape
+    strides = [(c * h * w, h * w, w, 1), (c * h * w, 1, c * w, c)]
+    strides += [(7, 1, c * w, c), (c * h * w, 1, c, 1)] if n == 1 or h == 1 or w == 1 else []
+    layouts = []
+    for own in strides:
+        if (
+            len({sum(i * s for i, s in zip(at, own, strict=True)) for at in np.ndindex(n, c, h, w)})
+            == x.numel()
+        ):
+            layouts.append(x.new_zeros(2 * x.numel() + 16).as_strided(x.shape, own).copy_(x))
+    return layouts
+
+
+@pytest.mark.parametrize(
+    "function", [region_batch_norm, reference.region_batch_norm], ids=["op", "reference"]
+)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 1), (3, 5, 1, 4), (1, 8, 2, 8), (2, 1, 3, 3), (2, 5, 1, 1)])
+def test_sides_of_one(function: Callable[..., Tensor], training: bool, shape: tuple[int, ...]) -> None:
+    """Against the formula, whatever the layouts of input and gradient: torch 2.13 confuses some."""
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    channels = [torch.rand(1, 1, shape[1], generator=generator, dtype=torch.float64) + 0.5 for _ in range(4)]
+
+    def formula(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        mean, var = (t.view(1, -1, 1, 1) for t in channels[2:])
+        if training:
+            mean = x.mean((0, 2, 3), keepdim=True)
+            var = (x - mean).square().mean((0, 2, 3), keepdim=True)
+        return (x - mean) / (var + 1e-5).sqrt() * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+
+    def results(function: Callable[..., Tensor], x: Tensor, grad: Tensor) -> list[Tensor]:
+        leaves = [t.detach().requires_grad_() for t in (x, *channels[:2])]
+        output = function(*leaves)
+        return [output, *torch.autograd.grad(output, leaves, grad)]
+
+    def layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        running = [t.clone() for t in channels[2:]]
+        return function(x, weight, bias, *running, grid=(1, 1), training=training)
+
+    expected = results(formula, x, grad)
+    for one in unusual_layouts(x):
+        for other in unusual_layouts(grad):
+            for got, want in zip(results(layer, one, other), expected, strict=True):
+                torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_what_is_not_finite(dtype: torch.dtype, layout: torch.memory_format, relu: bool) -> None:
+    """With running statistics an infinite pixel has the gradient of any other."""
+    input, *rest = random_case(dtype=dtype)
+    for k, value in enumerate((torch.inf, -torch.inf, torch.nan)):
+        input[k, 2, 3, 4 * k] = value
+    results = []
+    for function in (region_batch_norm, reference.region_batch_norm):
+        x = input.clone().contiguous(memory_format=layout).requires_grad_()
+        output = function(x, *rest, grid=(3, 4), training=False, relu=relu)
+        results.append(torch.autograd.grad(output, x, torch.ones_like(output))[0])
+    assert results[0].isfinite().all()
+    torch.testing.assert_close(*results, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
+    case = random_case(dtype=dtype, parameter_dtype=torch.float32)
+    for function in (region_batch_norm, reference.region_batch_norm):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = function(*(t.clone() for t in case), grid=(3, 4), training=True)
+        assert output.dtype == dtype
+        assert torch.equal(output, function(*(t.clone() for t in case), grid=(3, 4), training=True))
 
 
 def test_any_strides(device: str) -> None:

@@ -268,6 +268,67 @@ def test_autocast_uses_its_dtype(dtype: torch.dtype, device: str) -> None:
     assert all(t.grad.dtype == torch.float32 for t in case)
 
 
+@pytest.mark.parametrize("function", [region_conv2d, reference.region_conv2d], ids=["op", "reference"])
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_autocast_treats_every_dtype_as_in_torchs_convolution(
+    function: Callable[..., Tensor], autocast: torch.dtype
+) -> None:
+    """It leaves float64: alone that is kept, beside others it is refused."""
+    for of_input in DTYPES:
+        for of_weight in DTYPES:
+            for of_bias in (None, *DTYPES):
+                x, weight = torch.randn(2, 3, 4, 4).to(of_input), torch.randn(2, 3, 3, 3).to(of_weight)
+                bias = None if of_bias is None else torch.randn(2).to(of_bias)
+                each = weight[None, None], None if bias is None else bias[None, None]
+                with torch.autocast("cpu", autocast):
+                    try:
+                        want = torch.nn.functional.conv2d(x, weight, bias, padding=1)
+                    except RuntimeError:
+                        with pytest.raises(TypeError, match="must have the dtype of input"):
+                            function(x, *each)
+                        continue
+                    got = function(x, *each)
+                assert got.dtype == want.dtype
+                torch.testing.assert_close(got, want, rtol=2e-2, atol=5e-2)
+
+
+@pytest.mark.parametrize("function", [region_conv2d, reference.region_conv2d], ids=["op", "reference"])
+def test_autocast_lets_no_integers_in(function: Callable[..., Tensor]) -> None:
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(TypeError, match="input must be float64, float32, float16 or bfloat16, got int32"),
+    ):
+        function(torch.zeros(1, 3, 4, 4, dtype=torch.int32), torch.zeros(1, 1, 2, 3, 3, 3))
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_not_finite_stays_in_its_window(dtype: torch.dtype, value: float) -> None:
+    """As in float64: in half types oneDNN's convolution, which the reference calls, lets a NaN leak."""
+    for border in ("cell", "image"):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            input, weight, bias = random_case(in_channels=3, out_channels=5, dtype=dtype)
+            input[1, 2, 6, 8] = value
+            case = [input.contiguous(memory_format=layout), weight, bias]
+            results = []
+            for function, kind in ((region_conv2d, dtype), (reference.region_conv2d, torch.float64)):
+                leaves = [t.to(kind, copy=True).requires_grad_() for t in case]
+                output = function(*leaves, border=border)
+                results.append([output, *torch.autograd.grad(output.sum(), leaves)])
+            for actual, expected in zip(*results, strict=True):
+                assert torch.equal(actual.isnan(), expected.isnan())
+                assert torch.equal(actual.isposinf(), expected.isposinf())
+                assert torch.equal(actual.isneginf(), expected.isneginf())
+
+
+@pytest.mark.parametrize("function", [region_conv2d, reference.region_conv2d], ids=["op", "reference"])
+def test_tensors_without_storage(function: Callable[..., Tensor]) -> None:
+    case = [t.to("meta").requires_grad_() for t in random_case()]
+    output = function(*case, border="image")
+    assert output.is_meta and output.shape == (2, 19, 13, 17)
+    assert [g.shape for g in torch.autograd.grad(output.sum(), case)] == [t.shape for t in case]
+
+
 def test_differentiating_twice_is_refused(device: str) -> None:
     case = [t.requires_grad_() for t in random_case(device=device)]
     (grad,) = torch.autograd.grad(region_conv2d(*case).square().sum(), case[1], create_graph=True)

@@ -212,6 +212,122 @@ def test_extreme_logits_stay_finite(device: str) -> None:
         assert gradients(softmax_dice_loss, logits, target).isfinite().all()
 
 
+def of_one_label(present: float, absent: float, label: float) -> tuple[Tensor, Tensor]:
+    """What `cross_entropy` makes of a label, and its gradient in (absent, present)."""
+    logits = torch.tensor([[absent, present]], dtype=torch.float64, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([int(label)]))
+    return loss.detach(), torch.autograd.grad(loss, logits)[0][0]
+
+
+ENDS = [torch.inf, -torch.inf, torch.nan, 0.5, torch.finfo(torch.float32).max, torch.finfo(torch.float32).min]
+
+
+def check_infinite_logits(function: Callable[..., Any], dtype: torch.dtype) -> None:
+    """Every pair of logits with either label, each beside an ordinary AU and a missing label with the same."""
+    for present in ENDS:
+        for absent in ENDS:
+            for label in (0, 1):
+                logits = torch.zeros(2, 2, 3, dtype=torch.float64)
+                logits[:, :, 1] = torch.tensor([absent, present])
+                logits = logits.to(dtype).requires_grad_()
+                target = torch.tensor([[1, label, 0], [0, -1, 1]])
+                pair = [logits[0, k, 1].item() for k in (1, 0)]  # infinite, where the dtype is too small
+                entropy, by_logits = of_one_label(*pair, label)
+                for kind in (torch.int64, torch.float32):
+                    losses = function(logits, target.to(kind), dice="sample")
+                    grad = torch.autograd.grad(losses.softmax, logits, retain_graph=True)[0].double()
+                    want = (entropy + 2 * math.log(2)) / 3
+                    torch.testing.assert_close(
+                        losses.softmax.double(), want, rtol=1e-2, atol=0, equal_nan=True
+                    )
+                    torch.testing.assert_close(
+                        grad[0, :, 1], by_logits / 3, rtol=1e-2, atol=1e-6, equal_nan=True
+                    )
+                    assert (grad[1, :, 1] == 0).all() and grad[:, :, [0, 2]].isfinite().all()
+                    # of Dice: finite wherever the probability is
+                    assert losses.dice.isfinite() == by_logits.isfinite().all()
+                    dice_grad = torch.autograd.grad(losses.dice, logits)[0]
+                    assert dice_grad[0, :, 1].isfinite().all() == by_logits.isfinite().all()
+                    assert (dice_grad[1, :, 1] == 0).all() and dice_grad[:, :, [0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "function", [softmax_dice_loss, reference.softmax_dice_loss], ids=["op", "reference"]
+)
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_infinite_logits_are_as_in_cross_entropy(function: Callable[..., Any], dtype: torch.dtype) -> None:
+    check_infinite_logits(function, dtype)
+
+
+def test_infinite_logits_at_every_instruction_set(at_level: Callable[[str], None]) -> None:
+    at_level("""
+from test_softmax_dice_loss import TOLERANCE, check_infinite_logits, softmax_dice_loss
+for dtype in TOLERANCE:
+    check_infinite_logits(softmax_dice_loss, dtype)
+""")
+
+
+@pytest.mark.parametrize("dice", ["sample", "batch"])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_what_is_not_finite_is_so_in_the_reference(dtype: torch.dtype, value: float, dice: str) -> None:
+    for place in ((0, 0, 1), (3, 1, 5), (2, 1, 6)):
+        logits, target, weight = random_case(20, 7, dtype)
+        logits[place] = value
+        logits.requires_grad_()
+        losses = [
+            f(logits, target, weight, dice=dice) for f in (softmax_dice_loss, reference.softmax_dice_loss)
+        ]
+        for kind in ("softmax", "dice"):
+            one, other = (getattr(loss, kind) for loss in losses)
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2, equal_nan=True)
+            grads = [torch.autograd.grad(loss, logits)[0] for loss in (one, other)]
+            torch.testing.assert_close(*grads, rtol=5e-2, atol=1e-2, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "function", [softmax_dice_loss, reference.softmax_dice_loss], ids=["op", "reference"]
+)
+@pytest.mark.parametrize(
+    ("dtype", "missing"),
+    [(torch.int8, 255), (torch.uint8, -1), (torch.uint8, 256), (torch.int8, -129), (torch.bool, -1)]
+    + [(torch.int16, 2**16), (torch.float16, 2**16), (torch.bfloat16, 257), (torch.float32, 2**24)],
+)
+def test_a_missing_label_that_the_target_cannot_hold(
+    function: Callable[..., Any], dtype: torch.dtype, missing: int
+) -> None:
+    """Nothing is missing then, and the number that it would wrap to is a wrong label."""
+    logits = torch.randn(4, 2, 3, dtype=torch.float64)
+    target = torch.tensor([[0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1]])
+    got = function(logits, target.to(dtype), ignore_index=missing)
+    for one, other in zip(got, function(logits, target), strict=True):
+        assert torch.equal(one, other)
+    if dtype in (torch.int8, torch.uint8, torch.int16):
+        wraps = torch.tensor(missing).to(dtype)
+        target = target.to(dtype)
+        target[1, 2] = wraps
+        if wraps in (0, 1):
+            return
+        if function is softmax_dice_loss:
+            with pytest.raises(
+                ValueError, match=rf"ignore_index \({missing}\), got {wraps.item()} for sample 1"
+            ):
+                function(logits, target, ignore_index=missing)
+        else:
+            assert all(loss.isnan() for loss in function(logits, target, ignore_index=missing))
+
+
+@pytest.mark.parametrize(
+    "function", [softmax_dice_loss, reference.softmax_dice_loss], ids=["op", "reference"]
+)
+def test_autocast_leaves_float64(function: Callable[..., Any]) -> None:
+    logits, target, weight = random_case()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = function(logits, target, weight)
+    for one, other in zip(losses, function(logits, target, weight), strict=True):
+        assert one.dtype == torch.float64 and torch.equal(one, other)
+
+
 def test_any_strides(device: str) -> None:
     logits, target, weight = random_case(device=device)
     expected = softmax_dice_loss(logits, target, weight)
@@ -313,6 +429,7 @@ def test_a_label_that_is_none(wrong: int, device: str) -> None:
 MISTAKES = {
     "dice": (dict(dice="mean"), ValueError, 'dice must be "sample" or "batch", got "mean"'),
     "smooth": (dict(smooth=0.0), ValueError, "smooth must be above 0, got 0"),
+    "ignore_index": (dict(ignore_index=2**24 + 1), ValueError, r"must be in -2\^24\.\.2\^24, got 16777217"),
     "logits": (dict(logits=torch.zeros(4, 3, 5)), ValueError, r"logits must be \(N, 2, A\), got \[4, 3, 5\]"),
     "logits dtype": (
         dict(logits=torch.zeros(4, 2, 5, dtype=torch.int64)),
