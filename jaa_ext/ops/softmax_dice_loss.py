@@ -47,9 +47,9 @@ def softmax_dice_loss(
             device).
         TypeError: dtypes that do not fit.
 
-    A logit of -inf is a class of probability 0, one of inf or NaN makes the losses NaN, as in
-    `torch.nn.functional.cross_entropy`. Gradients flow to the logits; differentiating twice, forward-mode differentiation and ``torch.func`` are
-    not supported. Results are the same bits from run to run.
+    A logit of -inf is a class of probability 0; one of inf or NaN makes the losses NaN, as in
+    `torch.nn.functional.cross_entropy`. Gradients flow to the logits; differentiating twice, forward-mode
+    differentiation and ``torch.func`` are not supported. Results are the same bits from run to run.
     """
     if not _library.has_kernel(logits.device):
         return reference.softmax_dice_loss(

@@ -223,7 +223,7 @@ ENDS = [torch.inf, -torch.inf, torch.nan, 0.5, torch.finfo(torch.float32).max, t
 
 
 def check_infinite_logits(function: Callable[..., Any], dtype: torch.dtype) -> None:
-    """Every pair of logits with either label, each beside an ordinary AU and a missing label with the same."""
+    """Every pair of logits with either label, each beside other AUs and a missing label of the same."""
     for present in ENDS:
         for absent in ENDS:
             for label in (0, 1):
@@ -290,8 +290,17 @@ def test_what_is_not_finite_is_so_in_the_reference(dtype: torch.dtype, value: fl
 )
 @pytest.mark.parametrize(
     ("dtype", "missing"),
-    [(torch.int8, 255), (torch.uint8, -1), (torch.uint8, 256), (torch.int8, -129), (torch.bool, -1)]
-    + [(torch.int16, 2**16), (torch.float16, 2**16), (torch.bfloat16, 257), (torch.float32, 2**24)],
+    [
+        (torch.int8, 255),
+        (torch.int8, -129),
+        (torch.uint8, -1),
+        (torch.uint8, 256),
+        (torch.int16, 2**16),
+        (torch.bool, -1),
+        (torch.float16, 2**16),
+        (torch.bfloat16, 257),
+        (torch.float32, 2**24),
+    ],
 )
 def test_a_missing_label_that_the_target_cannot_hold(
     function: Callable[..., Any], dtype: torch.dtype, missing: int
