@@ -212,11 +212,11 @@ def test_extreme_logits_stay_finite(device: str) -> None:
         assert gradients(softmax_dice_loss, logits, target).isfinite().all()
 
 
-def of_one_label(present: float, absent: float, label: float) -> tuple[Tensor, Tensor]:
-    """What `cross_entropy` makes of a label, and its gradient in (absent, present)."""
-    logits = torch.tensor([[absent, present]], dtype=torch.float64, requires_grad=True)
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([int(label)]))
-    return loss.detach(), torch.autograd.grad(loss, logits)[0][0]
+def of_one_label(logits: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """What `cross_entropy` makes of a label, and its gradient in the logits (absent, present)."""
+    logits = (logits if logits.dtype == torch.float64 else logits.float()).detach().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(logits[None], torch.tensor([label]))
+    return loss.detach().double(), torch.autograd.grad(loss, logits)[0].double()
 
 
 ENDS = [torch.inf, -torch.inf, torch.nan, 0.5, torch.finfo(torch.float32).max, torch.finfo(torch.float32).min]
@@ -231,8 +231,7 @@ def check_infinite_logits(function: Callable[..., Any], dtype: torch.dtype) -> N
                 logits[:, :, 1] = torch.tensor([absent, present])
                 logits = logits.to(dtype).requires_grad_()
                 target = torch.tensor([[1, label, 0], [0, -1, 1]])
-                pair = [logits[0, k, 1].item() for k in (1, 0)]  # infinite, where the dtype is too small
-                entropy, by_logits = of_one_label(*pair, label)
+                entropy, by_logits = of_one_label(logits[0, :, 1], label)
                 for kind in (torch.int64, torch.float32):
                     losses = function(logits, target.to(kind), dice="sample")
                     grad = torch.autograd.grad(losses.softmax, logits, retain_graph=True)[0].double()
@@ -275,14 +274,11 @@ def test_what_is_not_finite_is_so_in_the_reference(dtype: torch.dtype, value: fl
         logits, target, weight = random_case(20, 7, dtype)
         logits[place] = value
         logits.requires_grad_()
-        losses = [
-            f(logits, target, weight, dice=dice) for f in (softmax_dice_loss, reference.softmax_dice_loss)
-        ]
-        for kind in ("softmax", "dice"):
-            one, other = (getattr(loss, kind) for loss in losses)
+        functions = softmax_dice_loss, reference.softmax_dice_loss
+        for one, other in zip(*(f(logits, target, weight, dice=dice) for f in functions), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2, equal_nan=True)
-            grads = [torch.autograd.grad(loss, logits)[0] for loss in (one, other)]
-            torch.testing.assert_close(*grads, rtol=5e-2, atol=1e-2, equal_nan=True)
+        grads = [gradients(f, logits, target, weight, dice=dice) for f in functions]
+        torch.testing.assert_close(*grads, rtol=5e-2, atol=1e-2, equal_nan=True)
 
 
 @pytest.mark.parametrize(
