@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from pathlib import Path
 
 import torch
 
@@ -46,8 +48,38 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(_C.build_info()["cpu_level"] == "avx512_bf16")
 
 
+def warn_of_one_thread(device: torch.device) -> None:
+    """Say once if torch has one thread on a processor of several cores though the user did not ask for it:
+    some packages set that for the whole process when they are imported."""
+    several = processors()
+    if device.type != "cpu" or torch.get_num_threads() > 1 or several == 1 or "one thread" in _said:
+        return
+    start = _environment_at_start()
+    asked_for = (start.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    if any(threads.split(",")[0].strip() == "1" for threads in asked_for):
+        return
+    _said.add("one thread")
+    warnings.warn(
+        f"torch has 1 thread though this process may use {several} processors, which is slow; a package set "
+        f"it so (py-feat does when imported): torch.set_num_threads({several}) gives it all of them",
+        stacklevel=3,
+    )
+
+
+def _environment_at_start() -> dict[str, str]:
+    """As the user gave it. `os.environ` also has what packages put there: py-feat sets OMP_NUM_THREADS."""
+    try:
+        lines = os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0")
+    except OSError:
+        return dict(os.environ)
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
 def started_by_torchrun() -> tuple[int, int]:
     """Processes of the run on all machines, and on this one; (1, 1) without torchrun."""
     if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return 1, 1
     return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+_said: set[str] = set()

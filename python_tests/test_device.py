@@ -1,11 +1,17 @@
 """The words for devices, and how many processors there are."""
 
 import os
+import subprocess
+import sys
+import warnings
 
 import pytest
 import torch
 
-from jaa_ext.device import processors, resolve_device
+from jaa_ext import device
+from jaa_ext.device import processors, resolve_device, warn_of_one_thread
+from jaa_ext.models import JAANet, JAANetConfig
+from jaa_ext.predict import Predictor
 
 
 def test_the_first_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +39,59 @@ def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert processors() == 1
+
+
+def test_one_thread_of_several_processors_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_said", set())
+    monkeypatch.setattr(device, "processors", lambda: 8)
+    monkeypatch.setattr(device, "_environment_at_start", lambda: {"OMP_NUM_THREADS": "4"})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    model = JAANet(JAANetConfig.journal((1, 12), image_size=64, width=1))
+    with pytest.warns(UserWarning, match=r"1 thread .* 8 processors, .* torch.set_num_threads\(8\)") as told:
+        Predictor(model, detector=lambda image: [], device="cpu")
+        Predictor(model, detector=lambda image: [], device="cpu")
+    assert len(told) == 1
+    assert told[0].filename == __file__  # the line that made the predictor
+
+
+@pytest.mark.parametrize(
+    "threads, several, start, kind",
+    [
+        (2, 8, {}, "cpu"),
+        (1, 1, {}, "cpu"),
+        (1, 8, {}, "cuda"),
+        (1, 8, {"OMP_NUM_THREADS": "1"}, "cpu"),
+        (1, 8, {"OMP_NUM_THREADS": "1,2"}, "cpu"),
+        (1, 8, {"MKL_NUM_THREADS": " 1"}, "cpu"),
+    ],
+)
+def test_one_thread_that_is_right_or_asked_for_is_not_told(
+    threads: int, several: int, start: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_said", set())
+    monkeypatch.setattr(device, "processors", lambda: several)
+    monkeypatch.setattr(device, "_environment_at_start", lambda: start)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_one_thread(torch.device(kind))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="only there the two can be told apart")
+def test_what_a_package_put_into_the_environment_was_not_asked_for() -> None:
+    # As py-feat does it, before torch is imported.
+    program = """if True:
+        import os, sys
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        import torch
+        from jaa_ext import device
+        assert torch.get_num_threads() == 1
+        device.processors = lambda: 8
+        device.warn_of_one_thread(torch.device("cpu"))"""
+    for asked_for in (False, True):
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+        environment |= {"OMP_NUM_THREADS": "1"} if asked_for else {}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("torch has 1 thread" in done.stderr) is not asked_for

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
 from jaa_ext.data.images import ImageError, as_rgb, read_image
 from jaa_ext.data.video import Video, VideoError, VideoFrame
-from jaa_ext.device import has_bfloat16, processors, resolve_device
+from jaa_ext.device import has_bfloat16, processors, resolve_device, warn_of_one_thread
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import DetectedFace, FaceDetector
@@ -75,6 +75,7 @@ class Predictor:
         if search_every < 1:
             raise ValueError(f"Predictor: search_every must be at least 1, got {search_every}")
         self.device = resolve_device(device)
+        warn_of_one_thread(self.device)
         if precision == "auto":
             precision = "bfloat16" if has_bfloat16(self.device) else "float32"
         self.precision = precision
