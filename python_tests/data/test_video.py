@@ -27,7 +27,8 @@ def seeking(monkeypatch):
 
 @pytest.fixture
 def captures(monkeypatch):
-    """All captures that were opened; each counts its grabs, and its seeks go `astray` by so many frames."""
+    """All captures that were opened to decode; each counts the frames that it grabs, and its seeks go `astray`
+    by so many frames."""
     opened = []
 
     class Capture:
@@ -41,10 +42,14 @@ def captures(monkeypatch):
             return getattr(self.capture, name)
 
         def grab(self):
-            self.grabs += 1
-            return self.capture.grab()
+            grabbed = self.capture.grab()
+            self.grabs += grabbed
+            return grabbed
 
         def set(self, what, value):
+            if what == cv2.CAP_PROP_FORMAT:  # to read times without decoding
+                opened.remove(self)
+                return self.capture.set(what, value)
             self.seeks += 1
             return self.capture.set(what, value + self.astray)
 
