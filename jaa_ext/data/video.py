@@ -44,6 +44,8 @@ AVI_INDEX = 2**24
 """Bytes at the end of an AVI file in which its index begins: 16 for each frame and part of the sound."""
 LAST_FRAME = 1.0
 """Seconds that the last frame may be shown longer than others, by a duration that may be the sound's."""
+WRITTEN_RATES = (0.1, MAX_FPS)
+"""Frames a second that the formats of `write_video` have."""
 UNEVEN_RATES = (60.0, 120.0)
 """Frames a second of a copy of a video whose frames come unevenly."""
 
@@ -89,7 +91,7 @@ class Video:
         self._broke_off_after: int | None = None
         self._untimed = False
         self.ends_at: float | None = None
-        """Seconds; where the last frame ends, if `frames` came to it."""
+        """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
         self._size: tuple[int, int] | None = None
         capture = self._open()
@@ -149,6 +151,7 @@ class Video:
                     whole = True
                     continue
                 if end is not None and clock.timestamp >= end:
+                    self.ends_at = end
                     return
                 before = max(before, after)
                 if clock.number > before + 1:
@@ -179,7 +182,7 @@ class Video:
             if len(missing) > 1:
                 where = f"in {len(missing)} places, the first {where}"
             frames = "1 frame is" if number == 1 else f"{number} frames are"
-            remarks.append(f"{self.name}: {frames} missing {where}; damaged, or lost before")
+            remarks.append(f"{self.name}: {frames} missing {where}: damaged, or lost on the way")
         if self.numbers_are_low:
             remarks.append(
                 f"{self.name}: has {self._broke_off_after} of {self.count} frames, and does not tell which are "
@@ -199,14 +202,14 @@ class Video:
         steps = np.diff(self._times)
         steps = steps[steps > 0]
         if self._times_are_rough or len(steps) == 0:
-            return self.fps / every
+            return max(WRITTEN_RATES[0], self.fps / every)
         usual = float(np.median(steps))
         if abs(usual - 1 / self.fps) < max(1.5 * SAME_TIME, 0.03 / self.fps):
             usual = 1 / self.fps
         frames = np.maximum(1, np.rint(steps / usual))
         if (np.abs(steps - frames * usual) > 1.5 * SAME_TIME).any():
             return float(np.clip(1 / steps.min(), *UNEVEN_RATES))
-        return 1 / usual / (every if (frames == 1).all() else 1)
+        return float(np.clip(1 / usual / (every if (frames == 1).all() else 1), *WRITTEN_RATES))
 
     def expected(self, every: int = 1, start: float = 0.0, end: float | None = None) -> int | None:
         """About how many frames `frames` will show; None where nothing tells."""
@@ -287,13 +290,18 @@ class Video:
     def _times_are_rough(self) -> bool:
         return isinstance(self.source, int) or self._container == "ps"
 
-    def _goes_evenly(self, step: float) -> bool:
-        """Whether the file has a frame every so many seconds, so that a gap between two means damage."""
+    def _means_damage(self, gap: float, step: float, mean: float) -> bool:
+        """Whether a gap between two frames, in seconds, is none of the recording's own.
+
+        Args:
+            step: seconds from frame to frame before it; `mean` of all frames before, exactly.
+        """
         if self._container in ("avi", "ts", "ps"):
-            return True
-        if self._container == "mp4":  # has the average rate, and times of damaged frames, too
-            return self.count is not None and abs(self.count * (1 / self.fps - step)) < step / 2
-        return bool(np.mean(np.diff(self._times) > 1.5 * step) <= FEW_GAPS)
+            return True  # recorders write them for constant rates
+        if self._container == "mp4":  # whose rate is the average with this gap, if it is recorded
+            return self.count is not None and self.count * (1 / self.fps - mean) < (gap - step) / 2
+        steps = np.diff(self._times)
+        return len(steps) > 0 and float(np.mean(steps > 1.5 * step)) <= FEW_GAPS
 
     @cached_property
     def _all_evenly(self) -> bool:
@@ -322,7 +330,8 @@ class Video:
         scale = min(self._size[0] / height, self._size[1] / width)
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
         if picture.shape[:2] != (height, width):
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+            picture = picture.astype(np.uint8, copy=False)
         if self._size == (height, width):
             return picture
         fitted = np.zeros((*self._size, 3), np.uint8)
@@ -451,7 +460,7 @@ class _FileClock:
         return by_rate if abs(usual - by_rate) < 0.03 * by_rate or usual <= 0 else usual
 
     def _frames_are_missing(self, step: float, usual: float) -> bool:
-        """Whether the clock went evenly, leapt by a whole number of frames, and would not of itself."""
+        """Whether the clock went evenly, and now leaps by a whole number of frames without being made so."""
         steady = len(self._steps) >= STEADY or usual == 1 / self._video.fps
         rounding = 1.5 * SAME_TIME + 0.1 * usual
         return (
@@ -459,7 +468,7 @@ class _FileClock:
             and len(self._steps) > 0
             and max(abs(last - usual) for last in self._steps) < rounding
             and abs(step - usual * round(step / usual)) < rounding
-            and self._video._goes_evenly(usual)
+            and self._video._means_damage(step, usual, self.timestamp / max(1, self.number - 1))
         )
 
 

@@ -158,9 +158,8 @@ def _draw_video(
                     raise
             if done == 0:
                 raise VideoError(f"{video.name}: has no frame between --start and --end")
-            until = times["end"] if video.ends_at is None else video.ends_at
-            if until is not None:
-                file.hold(until)
+            if video.ends_at is not None:
+                file.hold(video.ends_at)
     finally:
         frames.close()
         bar.remove_task(task)
