@@ -132,22 +132,22 @@ class DISFAVideo:
 
     def _pictures(self, last: int) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
         """All numbers from 1 to the video's last, and to `last`, with the picture or why there is none."""
-        number = 0
+        shown = 0
         try:
             video = Video(self.video)
             for frame in video.frames():
-                for number in range(number + 1, frame.number):
+                for number in range(shown + 1, frame.number):
                     yield number, "no picture: the video is damaged there"
-                number = frame.number
-                yield number, frame.image
+                shown = frame.number
+                yield shown, frame.image
         except VideoError as error:
             raise ReleaseError(str(error)) from None
         if video.numbers_are_low:
             raise ReleaseError(
-                f"{self.video}: wanted {video.count} frames as its header counts, got {number} and nothing that "
-                "tells which are missing, so that labels would meet the wrong frames"
+                f"{self.video}: wanted {video.count} frames, as its header says, got {shown} and nothing that "
+                "tells which are missing, so that labels could meet the wrong frames"
             )
-        for number in range(number + 1, last + 1):
+        for number in range(shown + 1, last + 1):
             yield number, "no picture: the video ends before the labels"
 
 

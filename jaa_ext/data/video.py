@@ -44,6 +44,8 @@ AVI_INDEX = 2**24
 """Bytes at the end of an AVI file in which its index begins: 16 for each frame and part of the sound."""
 LAST_FRAME = 1.0
 """Seconds that the last frame may be shown longer than others, by a duration that may be the sound's."""
+LATEST_START = 60.0
+"""Seconds; a clock that begins later counts from elsewhere, and not from the file's first frame."""
 WRITTEN_RATES = (0.1, MAX_FPS)
 """Frames a second that the formats of `write_video` have."""
 UNEVEN_RATES = (60.0, 120.0)
@@ -71,8 +73,8 @@ class VideoFrame:
 class Video:
     """A video file, or a camera by its number; upright where the file tells its orientation.
 
-    Frames come as a player shows them: where pixels are not square, the shorter side of them is stretched.
-    All frames have the size of the first one; in a video that changes its size later ones are fitted into it.
+    Frames come in the proportions in which a player shows them: where pixels are not square, frames are
+    enlarged along the longer side of a pixel, and all places are in pixels of frames so enlarged.
 
     Args:
         source: a file, or the number of a camera, from 0.
@@ -85,15 +87,14 @@ class Video:
         self.source = source
         self.name = f"camera {source}" if isinstance(source, int) else os.fspath(source)
         self.missing: list[tuple[int, int]] = []
-        """Of what `frames` showed last: the first of some frames that are not there, and how many; in order."""
+        """Frames that are not there in what `frames` showed last: each time the first one, and how many."""
         self.numbers_are_low = False
-        """Whether `frames` came to the end of a file that lacks frames and does not tell which."""
+        """Whether `frames` came to the end of a file that lacks frames, maybe anywhere, and tells not which."""
         self._broke_off_after: int | None = None
         self._untimed = False
         self.ends_at: float | None = None
         """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
-        self._size: tuple[int, int] | None = None
         capture = self._open()
         try:
             fps: float = capture.get(cv2.CAP_PROP_FPS)
@@ -103,8 +104,6 @@ class Video:
             if not isinstance(source, int):
                 self.count = int(count) if 0 < count < 2**53 else None
                 self._aspect = _aspect(capture)
-                if self._grab(capture) is not None and (first := _picture(capture)) is not None:
-                    self._size = self._shown_size(first)
         finally:
             capture.release()
         self.fps: float = fps
@@ -119,8 +118,8 @@ class Video:
     ) -> Generator[VideoFrame, None, None]:
         """Decode in order; what is damaged is passed over, and stands in `missing`.
 
-        A frame keeps the number that it had when all were there, by the clock of the file. A video that breaks
-        off ends where its last whole frame ends.
+        A frame keeps the number that it had when all were there, by the clock of the file. A video that
+        breaks off ends where its last whole frame ends.
 
         Args:
             every: 2 for every second frame and so on, counted from the first one shown.
@@ -174,7 +173,11 @@ class Video:
             capture.release()
 
     def damage(self, missing: list[tuple[int, int]]) -> list[str]:
-        """Sentences on what `frames` did not show, or not surely right; `missing` may hold an earlier part's."""
+        """Sentences on what `frames` did not show, or not surely right, for the user.
+
+        Args:
+            missing: the attribute, with that of an earlier part before it if there was one.
+        """
         remarks = []
         if missing:
             number, place = sum(many for _, many in missing), missing[0][0] - 1
@@ -185,12 +188,13 @@ class Video:
             remarks.append(f"{self.name}: {frames} missing {where}: damaged, or lost on the way")
         if self.numbers_are_low:
             remarks.append(
-                f"{self.name}: has {self._broke_off_after} of {self.count} frames, and does not tell which are "
-                "missing; numbers and times behind them are too low"
+                f"{self.name}: has {self._broke_off_after} of {self.count} frames, and does not tell which "
+                "are missing; numbers and times behind them may be too low"
             )
         elif self._broke_off_after is not None:
             remarks.append(
-                f"{self.name}: breaks off after frame {self._broke_off_after}; it says that it has {self.count}"
+                f"{self.name}: breaks off after frame {self._broke_off_after}; "
+                f"it says that it has {self.count}"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")
@@ -310,39 +314,29 @@ class Video:
 
     @cached_property
     def _times(self) -> NDArray[np.float64]:
-        """(N,) seconds, rising: the times of the frames in the file, read without decoding any."""
+        return self._read_times()
+
+    def _read_times(self, most: float = math.inf) -> NDArray[np.float64]:
+        """(N,) seconds, rising: the times of the first frames in the file, read without decoding any."""
         times: list[float] = []
         if isinstance(self.source, int):
             return np.array(times)
         capture = self._open()
         try:
             if capture.set(cv2.CAP_PROP_FORMAT, -1):
-                while self._grab(capture) is not None:
+                while len(times) < most and self._grab(capture) is not None:
                     times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         finally:
             capture.release()
         return np.sort(np.array(times, np.float64))
 
     def _as_shown(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A decoded frame in the proportions and the size of the first one."""
-        height, width = self._shown_size(picture)
-        self._size = self._size or (height, width)
-        scale = min(self._size[0] / height, self._size[1] / width)
-        height, width = max(1, round(height * scale)), max(1, round(width * scale))
-        if picture.shape[:2] != (height, width):
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
-            picture = picture.astype(np.uint8, copy=False)
-        if self._size == (height, width):
+        """A decoded frame in its right proportions; the same one where pixels are square."""
+        if self._aspect == 1:
             return picture
-        fitted = np.zeros((*self._size, 3), np.uint8)
-        top, left = (self._size[0] - height) // 2, (self._size[1] - width) // 2
-        fitted[top : top + height, left : left + width] = picture
-        return fitted
-
-    def _shown_size(self, picture: NDArray[np.uint8]) -> tuple[int, int]:
-        """Height and width that a decoded frame has in its right proportions; no side gets shorter."""
         height, width = picture.shape[:2]
-        return round(height / min(1.0, self._aspect)), round(width * max(1.0, self._aspect))
+        size = round(width * max(1.0, self._aspect)), round(height / min(1.0, self._aspect))
+        return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
     def _seek(self, capture: cv2.VideoCapture, number: int) -> bool:
         """Go behind the frame of a number without decoding all before it; whether it is surely there.
@@ -383,8 +377,8 @@ class _RealTime:
 class _FileClock:
     """Numbers and times of the frames of a file as they come.
 
-    Where the clock goes evenly and then leaps, frames are missing, and the next one's number leaps, too. Where
-    it is uneven, numbers count the frames. Where there is none, the frame rate tells the time.
+    Where the clock goes evenly and then leaps, frames are missing, and the next one's number leaps, too.
+    Where it is uneven, numbers count the frames. Where there is none, the frame rate tells the time.
 
     Args:
         number: of the frame behind which decoding begins; its time is that of the frame rate.
@@ -395,7 +389,7 @@ class _FileClock:
         self._video = video
         self._offset = 0.0  # of the file's clock, where it was set back
         self._steps: deque[float] = deque([1 / video.fps] if number else [], maxlen=4 * STEADY)
-        self._leap = (0.0, -REORDERED)  # the time before the last one, and the number after it
+        self._leap = (0.0, -REORDERED)  # the time before frames were missing, and the number after them
         self._damaged = -REORDERED  # the number behind the last frame that could not be decoded
         self.known = False
         """Whether the file tells any times."""
@@ -423,8 +417,8 @@ class _FileClock:
         elif step < 0:
             before, number = self._leap
             if before < self.timestamp + step and self.number - number < REORDERED:
-                return False
-            if step < -1.5 * usual:  # the clock was set back: two recordings in one file
+                return False  # one of those that were missed
+            if step < -REORDERED * usual:  # the clock was set back: two recordings in one file
                 self._offset += usual - step
                 step = usual
             self._go_on(max(0.0, step))
@@ -432,16 +426,20 @@ class _FileClock:
             before, damaged = self.timestamp, self.number - self._damaged < REORDERED
             missing = damaged or self._frames_are_missing(step, usual)
             self._go_on(step, max(1, round(step / usual)) if missing else 1)
-            self._leap = before, self.number
+            if missing:
+                self._leap = before, self.number
         else:
             self._go_on(step)
         return True
 
     def _begin(self, clock: float, failed: int) -> None:
         """The first frame that can be decoded; its time tells how many there were before."""
-        if clock < 0 or (self._video._container not in ("mp4", "ts", "mkv") and not failed):
-            # Containers without a time for each frame give that of the one that is decoded meanwhile.
+        if not 0 <= clock < LATEST_START:
             self._offset = -clock
+        elif clock > 0 and not failed and self._video._container not in ("mp4", "ts", "mkv"):
+            # Where not each frame has a time, OpenCV gives that of the one that the decoder is fed meanwhile.
+            times = self._video._read_times(REORDERED)
+            self._offset = (times[0] if len(times) else 0.0) - clock
         self.timestamp = clock + self._offset
         self.number = 1 + round(self.timestamp * self._video.fps)
 

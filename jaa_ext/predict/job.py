@@ -235,7 +235,8 @@ class _Run:
             self._end(video.name, "frame", counts)
             if not counts["frames"]:
                 counts["remarks"].append(f"{video.name}: has no frame between --start and --end")
-            counts["remarks"] += video.damage(missing + video.missing)
+            else:
+                counts["remarks"] += video.damage(missing + video.missing)
         except VideoError as error:
             counts["remarks"].append(f"{error}{PASSED_OVER}")
         return counts

@@ -292,8 +292,10 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
     """Write a video: ``with write_video(path, fps) as video: video.write(picture, timestamp)``.
 
     The rate is constant, as OpenCV's writers have no other: a picture that is shown for longer is repeated,
-    so a timestamp is met to half of ``1 / fps``. Pauses for which there are too many repetitions, some
-    thousand and ten a picture, are shortened. The file appears whole when the block ends, or not at all, and replaces an older one. It has no sound.
+    so a timestamp is met to half of ``1 / fps``. Of pauses there are at most some thousand repetitions and
+    ten more for each picture; what is above is left out, see `VideoWriter.shortened`.
+
+    The file appears whole when the block ends, or not at all, and replaces an older one. It has no sound.
     Browsers play .webm (VP8); .mp4 (MPEG-4 part 2) and .avi (Motion JPEG) want a player such as VLC.
 
     Args:
