@@ -144,8 +144,8 @@ class DISFAVideo:
             raise ReleaseError(str(error)) from None
         if video.numbers_are_low:
             raise ReleaseError(
-                f"{self.video}: wanted {video.count} frames, as its header says, got {shown} and nothing that "
-                "tells which are missing, so that labels could meet the wrong frames"
+                f"{self.video}: wanted {video.count} frames, as its header says, got {shown} and nothing "
+                "that tells which are missing, so that labels could meet the wrong frames"
             )
         for number in range(shown + 1, last + 1):
             yield number, "no picture: the video ends before the labels"

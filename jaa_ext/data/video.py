@@ -89,7 +89,7 @@ class Video:
         self.missing: list[tuple[int, int]] = []
         """Frames that are not there in what `frames` showed last: each time the first one, and how many."""
         self.numbers_are_low = False
-        """Whether `frames` came to the end of a file that lacks frames, maybe anywhere, and tells not which."""
+        """Whether `frames` came to the end of a file that lacks frames, anywhere, and does not tell which."""
         self._broke_off_after: int | None = None
         self._untimed = False
         self.ends_at: float | None = None
@@ -269,15 +269,14 @@ class Video:
 
     def _end(self, clock: _FileClock) -> None:
         """What is to be said where no further frame can be decoded."""
-        step = 1 / self.fps
         self._untimed = clock.number > 1 and not clock.known
-        self.ends_at = clock.timestamp + step
+        self.ends_at = clock.timestamp + clock.usual_step()
         if self.count is None:
             return
-        duration = self.count * step
+        duration = self.count / self.fps
         # Others than AVI count roughly, or frames that are not to be shown, or the sound's duration.
-        wanted = duration - step / 2 if self._container == "avi" else BROKEN_OFF * duration
-        if max(clock.number * step, self.ends_at) < wanted:
+        wanted = duration - 0.5 / self.fps if self._container == "avi" else BROKEN_OFF * duration
+        if max(clock.number / self.fps, self.ends_at) < wanted:
             self._broke_off_after = clock.number
             self.numbers_are_low = self._container == "avi" and self._lacks_frames_inside()
         if clock.number == self.count or abs(duration - self.ends_at) < LAST_FRAME:
@@ -409,7 +408,7 @@ class _FileClock:
         if known and not failed and 0.5 * last < step < 1.5 * last:
             self._go_on(step)
             return True
-        usual = self._usual_step()
+        usual = self.usual_step()
         if not known:
             self._go_on((1 + failed) * usual, 1 + failed)
         elif self._video._container == "ps" and not failed and abs(step - usual) < COARSE * usual:
@@ -449,7 +448,7 @@ class _FileClock:
         if frames == 1:
             self._steps.append(step)
 
-    def _usual_step(self) -> float:
+    def usual_step(self) -> float:
         """Seconds; the frame rate where the last steps are about that long, as clocks may be rounded."""
         by_rate = 1 / self._video.fps
         if not self._steps:

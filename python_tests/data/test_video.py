@@ -27,7 +27,7 @@ def seeking(monkeypatch):
 
 @pytest.fixture
 def captures(monkeypatch):
-    """All captures that decode; each counts the frames that it grabs, and its seeks go `astray` by so many."""
+    """All captures that decode; each counts the frames it grabs, and its seeks go `astray` by so many."""
     opened = []
 
     class Capture:
