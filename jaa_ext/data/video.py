@@ -307,9 +307,16 @@ class Video:
         return len(steps) > 0 and float(np.mean(steps > 1.5 * step)) <= FEW_GAPS
 
     @cached_property
-    def _all_evenly(self) -> bool:
-        """Whether all frames come by the frame rate, as far as clocks are exact."""
-        return bool((np.abs(np.diff(self._times) - 1 / self.fps) < 1.5 * SAME_TIME).all())
+    def _numbers_tell_times(self) -> bool:
+        """Whether frames that come by the frame rate at some places do so everywhere."""
+        if self._container in ("mp4", "ts"):
+            return True
+        if self._container == "avi":  # a seek goes by the index, which has frames that are gone
+            return len(self._times) >= (self.count or 0)
+        # The rate is that of most frames, not the average.
+        return self._container != "ps" and bool(
+            (np.abs(np.diff(self._times) - 1 / self.fps) < 1.5 * SAME_TIME).all()
+        )
 
     @cached_property
     def _times(self) -> NDArray[np.float64]:
@@ -345,8 +352,8 @@ class Video:
         """
         if self.count is None or number > self.count:
             return False
-        if self._container in ("mkv", "other") and not self._all_evenly:
-            return False  # the rate is that of most frames there, not the average
+        if not self._numbers_tell_times:
+            return False
         return all(self._agrees(capture, number * part // 4) for part in (1, 2, 3, 4))
 
     def _agrees(self, capture: cv2.VideoCapture, number: int) -> bool:
@@ -387,6 +394,7 @@ class _FileClock:
         self.number, self.timestamp = number, max(0, number - 1) / video.fps
         self._video = video
         self._offset = 0.0  # of the file's clock, where it was set back
+        self._told = self.number, self.timestamp  # of the last frame whose time the file told
         self._steps: deque[float] = deque([1 / video.fps] if number else [], maxlen=4 * STEADY)
         self._leap = (0.0, -REORDERED)  # the time before frames were missing, and the number after them
         self._damaged = -REORDERED  # the number behind the last frame that could not be decoded
@@ -403,32 +411,36 @@ class _FileClock:
         if self.number == 0:
             self._begin(clock if known else 0.0, failed)
             return True
+        now = clock + self._offset
+        step = now - self.timestamp
         last = self._steps[-1] if self._steps else 1 / self._video.fps
-        step = clock + self._offset - self.timestamp
         if known and not failed and 0.5 * last < step < 1.5 * last:
-            self._go_on(step)
+            self._go_on(now)
             return True
         usual = self.usual_step()
         if not known:
-            self._go_on((1 + failed) * usual, 1 + failed)
+            self.number += 1 + failed
+            number, timestamp = self._told
+            self.timestamp = timestamp + (self.number - number) / (1 / usual)
         elif self._video._container == "ps" and not failed and abs(step - usual) < COARSE * usual:
-            self._go_on(usual)
+            self._go_on(self.timestamp + usual)
         elif step < 0:
             before, number = self._leap
-            if before < self.timestamp + step and self.number - number < REORDERED:
+            if before < now and self.number - number < REORDERED:
                 return False  # one of those that were missed
             if step < -REORDERED * usual:  # the clock was set back: two recordings in one file
                 self._offset += usual - step
-                step = usual
-            self._go_on(max(0.0, step))
+                now = self.timestamp + usual
+            self._go_on(max(self.timestamp, now))
         elif step > 1.5 * usual:
             before, damaged = self.timestamp, self.number - self._damaged < REORDERED
-            missing = damaged or self._frames_are_missing(step, usual)
-            self._go_on(step, max(1, round(step / usual)) if missing else 1)
-            if missing:
+            if damaged or self._frames_are_missing(step, usual):
+                self._go_on(now, max(1, round(step / usual)))
                 self._leap = before, self.number
+            else:
+                self._go_on(now)
         else:
-            self._go_on(step)
+            self._go_on(now)
         return True
 
     def _begin(self, clock: float, failed: int) -> None:
@@ -438,15 +450,16 @@ class _FileClock:
         elif clock > 0 and not failed and self._video._container not in ("mp4", "ts", "mkv"):
             # Where not each frame has a time, OpenCV gives that of the one that the decoder is fed meanwhile.
             times = self._video._read_times(REORDERED)
-            self._offset = (times[0] if len(times) else 0.0) - clock
+            self._offset = (float(times[0]) if len(times) else 0.0) - clock
         self.timestamp = clock + self._offset
         self.number = 1 + round(self.timestamp * self._video.fps)
+        self._told = self.number, self.timestamp
 
-    def _go_on(self, step: float, frames: int = 1) -> None:
-        self.number += frames
-        self.timestamp += step
+    def _go_on(self, now: float, frames: int = 1) -> None:
         if frames == 1:
-            self._steps.append(step)
+            self._steps.append(now - self.timestamp)
+        self.number, self.timestamp = self.number + frames, now
+        self._told = self.number, now
 
     def usual_step(self) -> float:
         """Seconds; the frame rate where the last steps are about that long, as clocks may be rounded."""
