@@ -37,6 +37,8 @@ COARSE = 6.5
 """Frames by which the clock of an MPEG program stream may err: OpenCV knows it in few frames only."""
 MAX_ASPECT = 4.0
 """Of a pixel; what is longer or higher is damage. Known are 1:2 to 3:1."""
+STILL = 8
+"""Frames from which on it is told that all are the same."""
 MAX_FPS = 1000.0
 BROKEN_OFF = 0.95
 """Videos with less than this share of what their header promises, often roughly, break off."""
@@ -92,6 +94,7 @@ class Video:
         """Whether `frames` came to the end of a file that lacks frames, anywhere, and does not tell which."""
         self._broke_off_after: int | None = None
         self._untimed = False
+        self._still = 0
         self.ends_at: float | None = None
         """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
@@ -132,7 +135,7 @@ class Video:
         """
         check_times(every, start, end)
         self.missing, self.numbers_are_low, self._broke_off_after = [], False, None
-        self._untimed, self.ends_at = False, None
+        self._untimed, self._still, self.ends_at = False, 0, None
         capture = self._open()
         try:
             number = max(after, round(start * self.fps)) - BEFORE
@@ -144,6 +147,7 @@ class Video:
             first = after or None  # from which `every` counts: `after` was shown
             clock = _RealTime() if isinstance(self.source, int) else _FileClock(self, number)
             whole = number > 0  # whether there is anything in the file
+            shown, still = 0, None  # how many, and the picture of all of them
             while (failed := self._grab(capture)) is not None:
                 before = clock.number
                 if not clock.tick(capture, failed) or clock.number <= after or clock.timestamp < start:
@@ -163,6 +167,11 @@ class Video:
                     self.missing.append((clock.number, 1))
                     continue
                 whole = True
+                if shown == 0 or (still is not None and np.array_equal(still, picture)):
+                    still, self._still = picture, shown + 1
+                else:
+                    still, self._still = None, 0
+                shown += 1
                 yield VideoFrame(clock.number, clock.timestamp, self._as_shown(picture))
             if not whole:
                 what = "gives no picture" if isinstance(self.source, int) else NO_VIDEO
@@ -195,6 +204,11 @@ class Video:
             remarks.append(
                 f"{self.name}: breaks off after frame {self._broke_off_after}; "
                 f"it says that it has {self.count}"
+            )
+        if self._still >= STILL:
+            remarks.append(
+                f"{self.name}: all {self._still} frames are the same; one that is interlaced, which OpenCV "
+                "cannot read, looks like this: make it progressive first (ffmpeg -vf yadif)"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")

@@ -1,5 +1,6 @@
 """Every frame shows its own number in black and white bars, so that a wrong one is seen."""
 
+import itertools
 import os
 import struct
 from types import SimpleNamespace
@@ -456,6 +457,17 @@ class TestDamage:
         assert all(frame.dtype == np.uint8 and frame.shape == (HEIGHT, BAR * BITS, 3) for frame in frames)
         np.testing.assert_allclose(frames, plain, atol=3)
 
+    def test_one_picture_all_the_time_is_told(self, releases, tmp_path):
+        """OpenCV gives what was in memory for interlaced video, and says that it was decoded."""
+        moving, still = np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 3), 30, np.uint8)
+        releases.write_video(tmp_path / "still.avi", [still] * 20)
+        releases.write_video(tmp_path / "moves.avi", [still] * 19 + [moving])
+        for name, told in (("still.avi", True), ("moves.avi", False)):
+            video = Video(tmp_path / name)
+            assert len(list(video.frames())) == 20
+            remarks = video.damage(video.missing)
+            assert [f"{name}: all 20 frames are the same" in remark for remark in remarks] == [True] * told
+
     @pytest.mark.parametrize("count", [0, 7, 2**31, 2**32 - 1])
     def test_a_count_that_lies(self, film, count):
         content = bytearray(film.read_bytes())
@@ -559,6 +571,8 @@ class TestClock:
 
     @pytest.fixture
     def play(self, tmp_path, monkeypatch):
+        levels = itertools.count()
+
         def play(container, clock, fps=25.0, count=0.0, packets=None):
             class Capture:
                 def __init__(self, source):
@@ -584,7 +598,7 @@ class TestClock:
                     return now is not None
 
                 def retrieve(self):
-                    return True, np.zeros((4, 4, 3), np.uint8)
+                    return True, np.full((4, 4, 3), next(levels) % 256, np.uint8)
 
                 def release(self):
                     pass
