@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, require, whole_number
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
-from jaa_ext.data.video import VideoError, read_frames
+from jaa_ext.data.video import Video, VideoError
 
 DISFA_FOLDS: dict[str, tuple[str, ...]] = {
     fold: tuple(subjects.split())
@@ -118,18 +117,11 @@ class DISFAVideo:
         last = max((max(frames, default=0) for frames in intensities), default=0)
         landmarks = _landmark_files(self.landmarks, self.subject, last)
         excluded = DISFA_EXCLUDED.get(self.subject, frozenset())
-        pictures = read_frames(self.video)
-        for number in count(1):
-            try:
-                picture = next(pictures, None)
-            except VideoError as error:
-                raise ReleaseError(str(error)) from None
-            if picture is None and number > last:
-                return
+        for number, picture in self._pictures(last):
             if number in excluded:
                 yield Skipped(number, "left out by the papers' lists")
-            elif picture is None:
-                yield Skipped(number, "no picture: the video ends before the labels")
+            elif isinstance(picture, str):
+                yield Skipped(number, picture)
             elif not all(number in frames for frames in intensities):
                 yield Skipped(number, "no label")
             elif number not in landmarks:
@@ -137,6 +129,26 @@ class DISFAVideo:
             else:
                 labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
                 yield Frame(number, picture, _points(landmarks[number]), labels)
+
+    def _pictures(self, last: int) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+        """All numbers from 1 to the video's last, and to `last`, with the picture or why there is none."""
+        shown = 0
+        try:
+            video = Video(self.video)
+            for frame in video.frames():
+                for number in range(shown + 1, frame.number):
+                    yield number, "no picture: the video is damaged there"
+                shown = frame.number
+                yield shown, frame.image
+        except VideoError as error:
+            raise ReleaseError(str(error)) from None
+        if video.numbers_are_low:
+            raise ReleaseError(
+                f"{self.video}: wanted {video.count} frames, as its header says, got {shown} and nothing "
+                "that tells which are missing, so that labels could meet the wrong frames"
+            )
+        for number in range(shown + 1, last + 1):
+            yield number, "no picture: the video ends before the labels"
 
 
 def _label_files(folder: Path) -> dict[int, Path]:

@@ -45,7 +45,7 @@ def draw_sources(
         out: a folder for a ``*_faces.png`` of each photograph and a ``*_faces.mp4`` of each video. For a
             single source also the picture (.png, .jpg) or video (see `write_video`) itself: what has an
             ending and is no folder yet.
-        every, start, end: of videos, see `Video.frames`; with `every` the video keeps its speed.
+        every, start, end: of videos, see `Video.frames`; each frame is shown at its time.
         attention: the number of an AU whose attention map is painted over the faces.
         console: where progress goes.
 
@@ -147,10 +147,10 @@ def _draw_video(
     began, done = time.perf_counter(), 0
     frames = predictor.video(video, **times)
     try:
-        with write_video(path, video.fps / times["every"]) as file:
+        with write_video(path, video.copy_rate(times["every"])) as file:
             try:
                 for done, frame in enumerate(frames, 1):
-                    file.write(draw(frame))
+                    file.write(draw(frame), frame.timestamp)
                     speed = done / (time.perf_counter() - began)
                     bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
             except KeyboardInterrupt:
@@ -158,9 +158,15 @@ def _draw_video(
                     raise
             if done == 0:
                 raise VideoError(f"{video.name}: has no frame between --start and --end")
+            if video.ends_at is not None:
+                file.hold(video.ends_at)
     finally:
         frames.close()
         bar.remove_task(task)
+    for remark in video.damage(video.missing):
+        say(bar.console, f"note: {remark}")
+    if file.shortened:
+        say(bar.console, f"note: {path}: its pauses are shortened by {file.shortened:.0f} s")
     return f"{counted(done, 'frame')}, {done / (time.perf_counter() - began):.1f} frames/s"
 
 

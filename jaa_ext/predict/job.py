@@ -28,8 +28,6 @@ PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
 """Seconds; what a killed run of a video loses at most."""
 PASSED_OVER = "; passed over"
-BROKEN_OFF = 0.95
-"""Videos with less than this share of the frames that their header counts, often roughly, are told of."""
 
 
 @dataclass
@@ -199,9 +197,11 @@ class _Run:
 
     def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
         counts, after, length, tracker = _no_counts(), 0, 0, self.predictor.tracker()
+        missing: list[tuple[int, int]] = []  # up to the frame `after`, see `Video.missing`
         if path.exists() and state_file.exists() and source.kind == "video":
             state = json.loads(state_file.read_text())
             counts, after, length = state["counts"], state["after"], state["length"]
+            missing = [(first, many) for first, many in state["missing"]]
             tracker.load_state(state["tracker"])
         path.touch()
         try:
@@ -219,7 +219,8 @@ class _Run:
                         if time.monotonic() - saved > SAVED_EVERY:
                             file.flush()
                             os.fsync(file.fileno())
-                            state = {"counts": counts, "after": after, "length": length}
+                            lost = missing + [each for each in video.missing if each[0] <= after]
+                            state = {"counts": counts, "after": after, "length": length, "missing": lost}
                             with replacing(state_file) as temporary:
                                 temporary.write_text(json.dumps({**state, "tracker": tracker.state()}))
                             saved, safe = time.monotonic(), after
@@ -232,13 +233,10 @@ class _Run:
                     frames.close()
                     self.bar.remove_task(task)
             self._end(video.name, "frame", counts)
-            last = after + self.chosen["every"] - 1
             if not counts["frames"]:
                 counts["remarks"].append(f"{video.name}: has no frame between --start and --end")
-            elif video.count is not None and self.chosen["end"] is None and last < BROKEN_OFF * video.count:
-                counts["remarks"].append(
-                    f"{video.name}: breaks off after frame {after}; it says that it has {video.count}"
-                )
+            else:
+                counts["remarks"] += video.damage(missing + video.missing)
         except VideoError as error:
             counts["remarks"].append(f"{error}{PASSED_OVER}")
         return counts

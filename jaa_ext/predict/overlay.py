@@ -34,6 +34,8 @@ OTHER_LINES = 7.3
 """Height of the panel without the rows of AUs, in line heights."""
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """The encoder of each ending: those that the OpenCV of the package registry has."""
+REPEATS, REPEATS_A_PICTURE = 3000, 10
+"""Places that a video has more than pictures, and for each picture: of a damaged clock are hours."""
 FINE_BITS = 4
 FINE = 1 << FINE_BITS
 """Steps of a pixel in which dots are placed."""
@@ -209,9 +211,20 @@ class VideoWriter:
         self._name, self._file, self._codec, self._fps = name, file, codec, fps
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
+        self._last: NDArray[np.uint8] | None = None  # not written yet, as it may be shown for long
+        self._place = 0  # of the last one in the file, from 0
+        self._began: float | None = None
+        self._repeats_left = REPEATS
+        self.shortened = 0.0
+        """Seconds by which the file is shorter than the timestamps: see `write_video`."""
 
-    def write(self, picture: NDArray[np.uint8]) -> None:
+    def write(self, picture: NDArray[np.uint8], timestamp: float | None = None) -> None:
         """Append a picture, (H, W, 3) uint8 RGB.
+
+        Args:
+            picture: of the size of the first one.
+            timestamp: seconds; shown from there on, counted from the first picture's, to half a picture. None
+                for the next place. Of several at one place the last one is shown.
 
         Raises:
             ValueError: odd sides, another size than the first picture's, or an OpenCV without this encoder.
@@ -237,16 +250,50 @@ class VideoWriter:
             raise ValueError(
                 f"{self._name}: got a picture of shape {picture.shape}, wanted {self._shape} as the first one"
             )
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._repeats_left += REPEATS_A_PICTURE
+        if self._last is not None:
+            self._show_until(self._place + 1 if timestamp is None else self._place_of(timestamp))
+        if self._began is None:
+            self._began = timestamp
+        self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+
+    def hold(self, timestamp: float) -> None:
+        """Show the last picture until then, and at least in one place."""
+        self._show_until(max(self._place + 1, self._place_of(timestamp)))
+        self._last = None
 
     def release(self) -> None:
         if self._writer is not None:
+            if self._last is not None:
+                self._show_until(self._place + 1)
+                self._last = None
             self._writer.release()
+
+    def _place_of(self, timestamp: float) -> int:
+        began = timestamp if self._began is None else self._began
+        return round((timestamp - began - self.shortened) * self._fps)
+
+    def _show_until(self, place: int) -> None:
+        """Write the last picture into all places from its own on."""
+        if self._last is None or self._writer is None:
+            return
+        times = place - self._place
+        if times - 1 > self._repeats_left:
+            self.shortened += (times - 1 - self._repeats_left) / self._fps
+            times = 1 + self._repeats_left
+        for _ in range(times):
+            self._writer.write(self._last)
+        self._place += max(0, times)
+        self._repeats_left -= max(0, times - 1)
 
 
 @contextmanager
 def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWriter]:
-    """Write a video: ``with write_video(path, fps) as video: video.write(picture)``.
+    """Write a video: ``with write_video(path, fps) as video: video.write(picture, timestamp)``.
+
+    The rate is constant, as OpenCV's writers have no other: a picture that is shown for longer is repeated,
+    so a timestamp is met to half of ``1 / fps``. Of pauses there are at most some thousand repetitions and
+    ten more for each picture; what is above is left out, see `VideoWriter.shortened`.
 
     The file appears whole when the block ends, or not at all, and replaces an older one. It has no sound.
     Browsers play .webm (VP8); .mp4 (MPEG-4 part 2) and .avi (Motion JPEG) want a player such as VLC.

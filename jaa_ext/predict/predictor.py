@@ -157,7 +157,10 @@ class Predictor:
             photographs = []
             if one is not None:
                 try:
-                    yield from self.video(one.open(), every=every, start=start, end=end)
+                    video = one.open()
+                    yield from self.video(video, every=every, start=start, end=end)
+                    for remark in video.damage(video.missing):
+                        warnings.warn(remark, stacklevel=2)
                 except VideoError as error:
                     if one.named:
                         raise

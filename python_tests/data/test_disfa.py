@@ -156,6 +156,48 @@ def test_a_video_may_be_shorter_than_its_labels(releases, tmp_path):
     check(frames, {number: made[number] for number in (1, 2)})
 
 
+def pictures_of(content):
+    """Places of the pictures in an AVI file, each with its header of 8 bytes."""
+    at, places = content.index(b"movi") + 4, []
+    while content[at : at + 4] == b"00dc":
+        size = 8 + int.from_bytes(content[at + 4 : at + 8], "little")
+        places.append(slice(at, at + size + size % 2))
+        at = places[-1].stop
+    return places
+
+
+@pytest.mark.parametrize("damaged", [[1], [2, 3], [3, 5], [6]])
+def test_damaged_pictures_are_skipped_and_the_others_keep_their_labels(releases, tmp_path, damaged):
+    made = releases.make_disfa(tmp_path, ["SN001"], frames=6)["SN001"]
+    content = bytearray((tmp_path / VIDEO).read_bytes())
+    for number in damaged:
+        place = pictures_of(content)[number - 1]
+        content[place.start + 8 : place.stop] = bytes(place.stop - place.start - 8)
+    (tmp_path / VIDEO).write_bytes(content)
+    frames = read(tmp_path)
+    reasons = [frames.pop(number).reason for number in damaged]
+    assert set(reasons) == {
+        "no picture: the video ends before the labels"
+        if damaged == [6]
+        else "no picture: the video is damaged there"
+    }
+    check(frames, {number: face for number, face in made.items() if number not in damaged})
+
+
+def test_pictures_that_are_gone_without_a_trace_are_an_error(releases, tmp_path):
+    releases.make_disfa(tmp_path, ["SN001"], frames=6)
+    content = (tmp_path / VIDEO).read_bytes()
+    third = pictures_of(content)[2]
+    (tmp_path / VIDEO).write_bytes(content[: third.start] + content[third.stop :])
+    with pytest.raises(
+        ReleaseError, match=r"LeftVideoSN001_comp.avi: wanted 6 frames.*got 5 and nothing that"
+    ):
+        read(tmp_path)
+    # One that is cut short misses its last pictures, and no others.
+    (tmp_path / VIDEO).write_bytes(content[: third.start + 30])
+    assert [type(frame) for frame in read(tmp_path).values()] == [Frame] * 2 + [Skipped] * 4
+
+
 @pytest.mark.parametrize(
     ("line", "text", "message"),
     [

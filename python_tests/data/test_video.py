@@ -1,5 +1,6 @@
 """Every frame shows its own number in black and white bars, so that a wrong one is seen."""
 
+import itertools
 import os
 import struct
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ def seeking(monkeypatch):
 
 @pytest.fixture
 def captures(monkeypatch):
-    """All captures that were opened; each counts its grabs, and its seeks go `astray` by so many frames."""
+    """All captures that decode; each counts the frames it grabs, and its seeks go `astray` by so many."""
     opened = []
 
     class Capture:
@@ -41,10 +42,14 @@ def captures(monkeypatch):
             return getattr(self.capture, name)
 
         def grab(self):
-            self.grabs += 1
-            return self.capture.grab()
+            grabbed = self.capture.grab()
+            self.grabs += grabbed
+            return grabbed
 
         def set(self, what, value):
+            if what == cv2.CAP_PROP_FORMAT:  # to read times without decoding
+                opened.remove(self)
+                return self.capture.set(what, value)
             self.seeks += 1
             return self.capture.set(what, value + self.astray)
 
@@ -82,6 +87,25 @@ def numbers(frames):
     return [frame.number for frame in frames]
 
 
+def rewrite(path, edits):
+    """Change the bodies of boxes of an mp4 file of ours by functions; what lies before its pictures stays."""
+
+    def changed(boxes):
+        done, at = b"", 0
+        while at < len(boxes):
+            size, kind = struct.unpack(">I4s", boxes[at : at + 8])
+            body = boxes[at + 8 : at + size]
+            if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+                body = changed(body)
+            elif kind in edits:
+                body = edits[kind](body)
+            done += struct.pack(">I4s", 8 + len(body), kind) + body
+            at += size
+        return done
+
+    path.write_bytes(changed(path.read_bytes()))
+
+
 def retime(path, periods):
     """Give each frame of an mp4 file of ours another length, in units of the present one."""
 
@@ -94,24 +118,40 @@ def retime(path, periods):
         (duration,) = struct.unpack(">I", body[16:20])
         return body[:16] + struct.pack(">I", duration // len(periods) * sum(periods)) + body[20:]
 
-    def changed(boxes):
-        done, at = b"", 0
-        while at < len(boxes):
-            size, kind = struct.unpack(">I4s", boxes[at : at + 8])
-            body = boxes[at + 8 : at + size]
-            if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
-                body = changed(body)
-            elif kind == b"stts":
-                body = time_to_sample(body)
-            elif kind == b"mdhd":
-                body = media_header(body)
-            elif kind == b"edts":
-                kind = b"free"
-            done += struct.pack(">I4s", 8 + len(body), kind) + body
-            at += size
-        return done
+    def no_edit(body):
+        return body[:4] + bytes(4)
 
-    path.write_bytes(changed(path.read_bytes()))
+    rewrite(
+        path, {b"stts": time_to_sample, b"mdhd": media_header, b"elst": no_edit, b"edts": lambda body: b""}
+    )
+    return path
+
+
+def set_aspect(path, wide, high):
+    """Of the pixels of an mp4 file of ours."""
+
+    def sample_description(body):
+        (size,) = struct.unpack(">I", body[8:12])
+        entry = body[12 : 8 + size] + struct.pack(">I4sII", 16, b"pasp", wide, high)
+        return body[:8] + struct.pack(">I", 4 + len(entry)) + entry
+
+    rewrite(path, {b"stsd": sample_description})
+
+
+def turn(path):
+    """Have an mp4 file of ours shown turned by 90 degrees clockwise."""
+    matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    rewrite(path, {b"tkhd": lambda body: body[:40] + matrix + body[76:]})
+
+
+def pictures_of(content):
+    """Places and sizes of the pictures in an AVI file, each with its header of 8 bytes."""
+    at, places = content.index(b"movi") + 4, []
+    while content[at : at + 4] == b"00dc":
+        size = 8 + struct.unpack("<I", content[at + 4 : at + 8])[0]
+        places.append(slice(at, at + size + size % 2))
+        at = places[-1].stop
+    return places
 
 
 def test_frames_come_in_order_and_in_rgb(releases, tmp_path):
@@ -214,11 +254,11 @@ class TestFrames:
     def test_one_that_breaks_off(self, tmp_path, whole):
         path = write_numbered(tmp_path / "a.avi", 40)
         content = path.read_bytes()
-        pictures = [
-            at for at in range(content.index(b"movi"), len(content)) if content.startswith(b"00dc", at)
-        ]
-        path.write_bytes(content[: pictures[whole] + 30])
-        assert numbers(Video(path).frames()) == list(range(1, whole + 1))
+        path.write_bytes(content[: pictures_of(content)[whole].start + 30])
+        film = Video(path)
+        assert numbers(film.frames()) == list(range(1, whole + 1)) and film.missing == []
+        (remark,) = film.damage(film.missing)
+        assert remark == f"{path}: breaks off after frame {whole}; it says that it has 40"
 
 
 class TestSeeking:
@@ -287,6 +327,442 @@ class TestSeeking:
                 found = film.frames(**where)
                 assert (frame := next(found)).number == shown(frame.image) == number
                 found.close()
+
+
+class TestDamage:
+    @pytest.fixture
+    def film(self, tmp_path):
+        return write_numbered(tmp_path / "a.avi", 60)
+
+    @pytest.mark.parametrize(
+        "damaged",
+        [[5], [1], [1, 2, 3], range(20, 30), [60], range(51, 61), [4, 9, 10, 50]],
+        ids=["one", "the first", "the first ones", "ten", "the last", "the last ones", "here and there"],
+    )
+    @pytest.mark.parametrize("how", ["zeroed", "left out"])
+    def test_frames_that_are_damaged_are_told_and_passed_over(self, film, damaged, how):
+        content = bytearray(film.read_bytes())
+        for number in reversed(damaged):
+            picture = pictures_of(content)[number - 1]
+            if how == "zeroed":
+                content[picture.start + 8 : picture.stop] = bytes(picture.stop - picture.start - 8)
+            else:  # as capture programs do when they cannot keep up: a frame of no bytes
+                content[picture] = b"00dc" + bytes(4)
+        film.write_bytes(content)
+        video = Video(film)
+        frames = list(video.frames())
+        assert numbers(frames) == [n for n in range(1, 61) if n not in damaged]
+        assert np.allclose([frame.timestamp for frame in frames], [(n - 1) / 20 for n in numbers(frames)])
+        last = frames[-1].number
+        gone = [first + i for first, many in video.missing for i in range(many)]
+        assert gone == [n for n in damaged if n < last]
+        remarks = video.damage(video.missing)
+        assert len(remarks) == bool(gone) + (last < 60)
+        if gone:
+            count = "1 frame is" if len(gone) == 1 else f"{len(gone)} frames are"
+            assert remarks[0].startswith(f"{film}: {count} missing ")
+        if last < 60:
+            sentence = f"breaks off after frame {last}; it says that it has 60"
+            if how == "left out":  # of which only later frames tell
+                sentence = f"has {last} of 60 frames, and does not tell which are missing; numbers and times "
+            assert sentence in remarks[-1]
+        assert numbers(video.frames(every=2)) == [
+            n for n in numbers(frames) if (n - frames[0].number) % 2 == 0
+        ]
+        assert numbers(video.frames(after=25)) == [n for n in numbers(frames) if n > 25]
+        assert [first for first, _ in video.missing] == [n for n in gone if n > 25][: len(video.missing)]
+
+    def test_frames_that_are_gone_without_a_trace_make_the_numbers_low(self, film):
+        content = film.read_bytes()
+        pictures = pictures_of(content)
+        film.write_bytes(content[: pictures[30].start] + content[pictures[40].start :])
+        video = Video(film)
+        assert [frame.number for frame in video.frames()] == list(range(1, 51))
+        assert video.numbers_are_low
+        (remark,) = video.damage(video.missing)
+        assert "has 50 of 60 frames, and does not tell which are missing" in remark
+
+    @pytest.mark.parametrize("size, name", [(188, "a.ts"), (192, "a.m2ts")])
+    @pytest.mark.parametrize("codec", ["mpg2", "mp4v"])
+    def test_lost_packets_of_a_transport_stream(self, tmp_path, size, name, codec):
+        path = write_numbered(tmp_path / name, 200, codec, 25)
+        content = path.read_bytes()
+        video = Video(path)
+        assert numbers(video.frames()) == list(range(1, 201)) and video.damage(video.missing) == []
+        packets = [content[at : at + size] for at in range(0, len(content), size)]
+        for lost in (10, 40):
+            middle = len(packets) // 2
+            path.write_bytes(b"".join(packets[:middle] + packets[middle + lost :]))
+            video = Video(path)
+            frames = list(video.frames())
+            numbers_shown = [frame.number for frame in frames]
+            assert numbers_shown == sorted(set(numbers_shown)) and numbers_shown[-1] == 200
+            assert np.allclose([frame.timestamp for frame in frames], [(n - 1) / 25 for n in numbers_shown])
+            # What is decoded after the hole, until the next whole picture, may show anything.
+            wrong = [frame.number for frame in frames if frame.number != shown_or_none(frame.image)]
+            assert len(wrong) <= 12 and (not wrong or wrong[-1] - wrong[0] < 12 + lost)
+            missing = sum(many for _, many in video.missing)
+            assert missing == 200 - len(frames) and missing > 1
+            (remark,) = video.damage(video.missing)
+            assert f"{missing} frames are missing " in remark
+
+    def test_two_recordings_in_one_file_follow_each_other(self, tmp_path):
+        path = write_numbered(tmp_path / "a.ts", 50, "mpg2", 25)
+        path.write_bytes(2 * path.read_bytes())
+        video = Video(path)
+        frames = list(video.frames())
+        assert [frame.number for frame in frames] == list(range(1, 101)) and video.missing == []
+        assert [shown(frame.image) for frame in frames] == 2 * list(range(1, 51))
+        assert np.allclose([frame.timestamp for frame in frames], np.arange(100) / 25)
+
+    @pytest.mark.parametrize(
+        "picture",
+        [
+            (False, None),
+            (True, None),
+            (True, np.zeros((0, 0, 3), np.uint8)),
+            (True, np.zeros((4, 4, 2), np.uint8)),
+            (True, np.zeros((4, 4, 3), np.float32)),
+            cv2.error("damaged"),
+        ],
+    )
+    def test_an_empty_frame_is_missing(self, film, captures, monkeypatch, picture):
+        def retrieve(self):
+            if self.grabs != 7:
+                return self.capture.retrieve()
+            if isinstance(picture, Exception):
+                raise picture
+            return picture
+
+        monkeypatch.setattr(captures.Capture, "retrieve", retrieve, raising=False)
+        video = Video(film)
+        assert numbers(video.frames()) == [n for n in range(1, 61) if n != 7] and video.missing == [(7, 1)]
+
+    @pytest.mark.parametrize("kind", ["grey", "grey with an axis", "alpha", "16 bit", "16 bit grey"])
+    def test_frames_of_other_kinds_become_rgb(self, film, captures, monkeypatch, kind):
+        def retrieve(self):
+            _, bgr = self.capture.retrieve()
+            grey = bgr.mean(-1).astype(np.uint8)
+            return True, {
+                "grey": grey,
+                "grey with an axis": grey[..., None],
+                "alpha": np.dstack((bgr, np.full_like(grey, 255))),
+                "16 bit": bgr.astype(np.uint16) * 257,
+                "16 bit grey": grey.astype(np.uint16) * 257,
+            }[kind]
+
+        plain = [frame.image for frame in Video(film).frames(end=0.2)]
+        monkeypatch.setattr(captures.Capture, "retrieve", retrieve, raising=False)
+        frames = [frame.image for frame in Video(film).frames(end=0.2)]
+        assert all(frame.dtype == np.uint8 and frame.shape == (HEIGHT, BAR * BITS, 3) for frame in frames)
+        np.testing.assert_allclose(frames, plain, atol=3)
+
+    def test_one_picture_all_the_time_is_told(self, releases, tmp_path):
+        """OpenCV gives what was in memory for interlaced video, and says that it was decoded."""
+        moving, still = np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 3), 30, np.uint8)
+        releases.write_video(tmp_path / "still.avi", [still] * 20)
+        releases.write_video(tmp_path / "moves.avi", [still] * 19 + [moving])
+        for name, told in (("still.avi", True), ("moves.avi", False)):
+            video = Video(tmp_path / name)
+            assert len(list(video.frames())) == 20
+            remarks = video.damage(video.missing)
+            assert [f"{name}: all 20 frames are the same" in remark for remark in remarks] == [True] * told
+
+    @pytest.mark.parametrize("count", [0, 7, 2**31, 2**32 - 1])
+    def test_a_count_that_lies(self, film, count):
+        content = bytearray(film.read_bytes())
+        struct.pack_into("<I", content, content.index(b"avih") + 24, count)
+        struct.pack_into("<I", content, content.index(b"strh") + 40, count)
+        film.write_bytes(content)
+        video = Video(film)
+        assert numbers(video.frames()) == list(range(1, 61)) and video.missing == []
+        assert video.count == (count or None)
+        assert [
+            f"it says that it has {count}" in remark or f"of {count} frames" in remark
+            for remark in video.damage([])
+        ] == [True] * (count > 60)
+
+    @pytest.mark.parametrize("rate", [(0, 0), (1, 0), (0, 1), (1, 10**9)])
+    def test_a_rate_that_lies(self, film, rate):
+        content = bytearray(film.read_bytes())
+        struct.pack_into("<I", content, content.index(b"avih") + 8, 0)
+        struct.pack_into("<II", content, content.index(b"strh") + 28, *rate)
+        film.write_bytes(content)
+        video = Video(film)
+        frames = list(video.frames())
+        assert numbers(frames) == list(range(1, 61))
+        times = [frame.timestamp for frame in frames]
+        assert times[0] == 0 and (np.diff(times) > 0).all() and times[-1] < 60
+
+    @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 1e9])
+    @pytest.mark.parametrize("count", [0.0, -9.2e18, float("nan"), float("inf"), 1e300])
+    def test_headers_that_make_no_sense(self, film, captures, monkeypatch, fps, count):
+        def get(self, what):
+            lies = {
+                cv2.CAP_PROP_FPS: fps,
+                cv2.CAP_PROP_FRAME_COUNT: count,
+                cv2.CAP_PROP_SAR_NUM: float("nan"),
+            }
+            return lies.get(what, self.capture.get(what))
+
+        monkeypatch.setattr(captures.Capture, "get", get, raising=False)
+        video = Video(film)
+        assert video.fps == pytest.approx(20) and video.count is None and video.expected() is None
+        assert numbers(video.frames(start=1)) == list(range(21, 61)) and video.damage(video.missing) == []
+
+    def test_a_file_of_sound_is_no_video(self, tmp_path):
+        path = tmp_path / "a.wav"
+        sound = bytes(8000)
+        header = struct.pack(
+            "<4sI4s4sIHHIIHH4sI",
+            b"RIFF",
+            36 + len(sound),
+            b"WAVE",
+            b"fmt ",
+            16,
+            1,
+            1,
+            8000,
+            8000,
+            1,
+            8,
+            b"data",
+            len(sound),
+        )
+        path.write_bytes(header + sound)
+        with pytest.raises(VideoError, match=r"a\.wav: is damaged, or not a video"):
+            Video(path)
+
+    @pytest.mark.parametrize("after", [20, 33, 40, 47, 120])
+    def test_going_on_gives_the_same_frames_and_tells_the_same(self, tmp_path, seeking, after):
+        path = write_numbered(tmp_path / "a.avi", 150)
+        content = bytearray(path.read_bytes())
+        for picture in [*pictures_of(content)[40:50], *pictures_of(content)[90:95]]:
+            content[picture.start + 8 : picture.stop] = bytes(picture.stop - picture.start - 8)
+        path.write_bytes(content)
+        video = Video(path)
+        frames = [(frame.number, frame.timestamp) for frame in video.frames(every=3)]
+        whole = video.missing
+        assert whole == [(41, 10), (91, 5)]
+        last = max(number for number, _ in frames if number <= after)
+        rest = [(frame.number, frame.timestamp) for frame in video.frames(every=3, after=last)]
+        assert rest == [frame for frame in frames if frame[0] > last]
+        assert [gap for gap in whole if gap[0] <= last] + video.missing == whole
+
+
+def shown_or_none(image):
+    bars = image.mean((0, 2)).reshape(BITS, BAR)[:, 4:-4].mean(1)
+    return shown(image) if (np.abs(bars - 125) > 70).all() else None
+
+
+HEADS = {
+    "avi": b"RIFF",
+    "mp4": b"\0\0\0\x08ftyp",
+    "mkv": b"\x1aE\xdf\xa3",
+    "ts": 5 * (b"G" + bytes(187)),
+    "ps": b"\0\0\x01\xba",
+    "other": b"any",
+}
+"""Of the containers that are told apart."""
+
+
+class TestClock:
+    """By scripts of what OpenCV says: milliseconds of each frame, or None where it cannot be decoded."""
+
+    @pytest.fixture
+    def play(self, tmp_path, monkeypatch):
+        levels = itertools.count()
+
+        def play(container, clock, fps=25.0, count=0.0, packets=None):
+            class Capture:
+                def __init__(self, source):
+                    self.clock, self.now = iter(clock), 0.0
+
+                def isOpened(self):
+                    return True
+
+                def get(self, what):
+                    return {
+                        cv2.CAP_PROP_POS_MSEC: self.now,
+                        cv2.CAP_PROP_FPS: fps,
+                        cv2.CAP_PROP_FRAME_COUNT: count,
+                    }.get(what, 0.0)
+
+                def set(self, what, value):
+                    self.clock = iter(packets or clock)
+                    return what == cv2.CAP_PROP_FORMAT
+
+                def grab(self):
+                    now = next(self.clock, None)
+                    self.now = 0.0 if now is None else now
+                    return now is not None
+
+                def retrieve(self):
+                    return True, np.full((4, 4, 3), next(levels) % 256, np.uint8)
+
+                def release(self):
+                    pass
+
+            monkeypatch.setattr(cv2, "VideoCapture", Capture)
+            (tmp_path / "film").write_bytes(HEADS[container].ljust(2000, b"\0"))
+            film = Video(tmp_path / "film")
+            assert film._container == container
+            frames = list(film.frames())
+            return [frame.number for frame in frames], [1000 * frame.timestamp for frame in frames], film
+
+        return play
+
+    def test_a_late_start_of_the_clock_is_the_decoders_unless_the_container_has_times(self, play):
+        clock = [80.0 + 40 * i for i in range(28)] + [0.0, 0.0]  # with frames that wait in the decoder
+        for container in ("avi", "other"):
+            numbers, times, film = play(container, clock, packets=[40.0 * i for i in range(30)])
+            assert numbers == list(range(1, 31)) and np.allclose(times, 40 * np.arange(30))
+            assert film.damage(film.missing) == []
+        for container in ("mp4", "mkv", "ts"):
+            numbers, times, film = play(container, clock)
+            assert numbers == list(range(3, 33)) and np.allclose(times, 80 + 40 * np.arange(30))
+            assert (
+                film.missing == [(1, 2)]
+                and "2 frames are missing at its beginning" in film.damage([(1, 2)])[0]
+            )
+
+    def test_without_a_clock_the_rate_tells_the_time_and_that_is_told(self, play):
+        numbers, times, film = play("other", [0.0] * 10 + [None, None] + [0.0] * 10)
+        assert numbers == [*range(1, 11), *range(13, 23)] and film.missing == [(11, 2)]
+        assert np.allclose(times, 40 * (np.array(numbers) - 1))
+        assert film.damage([]) == [f"{film.name}: tells no times; they are those of 25 frames a second"]
+
+    def test_a_negative_start_is_the_start(self, play):
+        numbers, times, film = play("mkv", [-100.0 + 40 * i for i in range(10)])
+        assert numbers == list(range(1, 11)) and np.allclose(times, 40 * np.arange(10))
+        assert film.damage(film.missing) == []
+
+    def test_a_clock_that_is_set_back_goes_on(self, play):
+        once = [3.6e6 + 40 * i for i in range(20)]
+        numbers, times, film = play("other", once + [40.0 * i for i in range(20)] + once)
+        assert numbers == list(range(1, 61)) and (np.diff(times) > 0).all() and film.missing == []
+        assert np.allclose(times[:40], 40 * np.arange(40))
+
+    def test_frames_of_one_time_and_in_disorder_keep_their_numbers(self, play):
+        numbers, times, film = play("other", [0.0, 40, 80, 80, 120, 160, 240, 200, 240, 280, 320])
+        assert numbers == list(range(1, 12)) and film.missing == []
+        assert np.allclose(times, [0, 40, 80, 80, 120, 160, 240, 240, 240, 280, 320])
+
+    def test_what_a_decoder_gives_too_late_after_damage_is_left_out(self, play):
+        clock = [40.0 * i for i in range(20)] + [1400.0, 800.0, 1440.0, 1480.0]
+        numbers, times, film = play("ts", clock)
+        assert numbers == [*range(1, 21), 36, 37, 38] and film.missing == [(21, 15)]
+        assert np.allclose(times, 40 * (np.array(numbers) - 1))
+
+    @pytest.mark.parametrize("container, count", [("ts", 0), ("avi", 200), ("mp4", 200), ("mkv", 200)])
+    def test_a_gap_in_an_even_clock_means_frames(self, play, container, count):
+        clock = [40.0 * i for i in range(200) if not 100 <= i < 110]
+        numbers, _, film = play(container, clock, count=count)
+        assert numbers == [i + 1 for i in range(200) if not 100 <= i < 110] and film.missing == [(101, 10)]
+
+    @pytest.mark.parametrize(
+        "container, count, fps", [("mp4", 190, 190 / 8), ("mkv", 200, 25), ("other", 200, 25)]
+    )
+    def test_gaps_that_belong_to_the_recording_mean_nothing(self, play, container, count, fps):
+        clock = [40.0 * i for i in range(200) if not (100 <= i < 120 and i % 2)]
+        numbers, times, film = play(container, clock, count=count, fps=fps)
+        assert numbers == list(range(1, 191)) and film.missing == [] and np.allclose(times, clock)
+        assert film.damage([]) == []
+
+    def test_a_gap_off_the_grid_means_nothing(self, play):
+        numbers, _, film = play("ts", [40.0 * i + 17 * (i >= 50) + 55 * (i >= 70) for i in range(100)])
+        assert numbers == list(range(1, 101)) and film.missing == []
+
+    def test_damage_between_uneven_frames_counts_by_those_before(self, play):
+        clock = [40.0 * i for i in range(30)] + [1200.0 + 100 * i for i in range(40)]
+        numbers, _, film = play("mp4", clock[:50] + [None] * 3 + clock[55:], count=70, fps=70 / 5.2)
+        assert numbers == [*range(1, 51), *range(56, 71)] and film.missing == [(51, 5)]
+
+    def test_half_the_rate_of_the_header_is_no_damage(self, play):
+        """Where the header counts the fields of interlaced video."""
+        numbers, _, film = play("ts", [40.0 * i for i in range(60)], fps=50)
+        assert numbers == list(range(1, 61)) and film.missing == []
+
+    def test_the_rough_clock_of_a_program_stream(self, play):
+        clock = [40.0 * i + {5: 40, 9: -40, 20: 80}.get(i, 0) for i in range(30)] + [0.0]
+        numbers, times, film = play("ps", clock)
+        assert numbers == list(range(1, 32)) and np.allclose(times, 40 * np.arange(31)) and film.missing == []
+        numbers, times, film = play("ps", [40.0 * i for i in range(100) if not 40 <= i < 60])
+        assert film.missing == [(41, 20)] and numbers[-1] == 100 and times[-1] == pytest.approx(99 * 40)
+
+
+class TestAsShown:
+    @pytest.mark.parametrize(
+        "aspect, shape",
+        [
+            ((4, 3), (48, 171)),
+            ((12, 11), (48, 140)),
+            ((1, 2), (96, 128)),
+            ((1, 1), (48, 128)),
+            ((9, 1), (48, 128)),
+        ],
+    )
+    def test_pixels_that_are_not_square(self, tmp_path, aspect, shape):
+        path = write_numbered(tmp_path / "a.mp4", 5, "mp4v", 25)
+        plain = [frame.image for frame in Video(path).frames()]
+        set_aspect(path, *aspect)
+        for frame, image in zip(Video(path).frames(), plain, strict=True):
+            assert frame.image.shape == (*shape, 3)
+            expected = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
+            np.testing.assert_array_equal(frame.image, expected)
+
+    def test_turned_pixels(self, tmp_path):
+        path = write_numbered(tmp_path / "a.mp4", 3, "mp4v", 25)
+        turn(path)
+        assert next(Video(path).frames()).image.shape == (128, 48, 3)
+        set_aspect(path, 4, 3)  # wide as they are stored, high as they are shown
+        assert next(Video(path).frames()).image.shape == (171, 48, 3)
+
+    def test_square_pixels_are_not_copied(self, tmp_path):
+        film = Video(write_numbered(tmp_path / "a.avi", 2))
+        picture = next(film.frames()).image
+        assert film._as_shown(picture) is picture
+
+    def test_all_frames_have_one_size(self, tmp_path, seeking):
+        """OpenCV brings later ones to the size that the header has."""
+        path, content = tmp_path / "a.ts", b""
+        for width, height in ((128, 48), (64, 24), (48, 96), (256, 96)):
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mpg2"), 25, (width, height))
+            for _ in range(50):
+                writer.write(np.full((height, width, 3), 200, np.uint8))
+            writer.release()
+            content += path.read_bytes()
+        path.write_bytes(content)
+        frames = [frame.image for frame in Video(path).frames()]
+        assert {frame.shape for frame in frames} == {(48, 128, 3)} and len(frames) > 190
+        assert next(Video(path).frames(after=120)).image.shape == (48, 128, 3)
+
+
+class TestCopyRate:
+    @EVENLY
+    def test_of_even_frames(self, tmp_path, name, codec, fps):
+        film = Video(write_numbered(tmp_path / name, 40, codec, fps))
+        assert film.copy_rate() == pytest.approx(fps) and film.copy_rate(4) == pytest.approx(fps / 4)
+
+    @pytest.mark.parametrize(
+        "periods", [[1] * 30 + [6] * 10 + [1] * 30, [6] * 40 + [1] * 30], ids=["fast", "slow"]
+    )
+    def test_of_frames_on_a_grid_and_of_others(self, tmp_path, periods):
+        """30, 5 and 30 frames a second, say."""
+        path = retime(write_numbered(tmp_path / "a.mp4", 70, "mp4v", 30), periods)
+        rate = Video(path).copy_rate()
+        assert rate == pytest.approx(30) or (60 <= rate <= 120)
+        times = np.cumsum([0, *periods[:-1]]) / 30
+        assert np.abs(times - np.rint(times * rate) / rate).max() <= 0.5 / rate
+        assert len(set(np.rint(times * rate))) == 70
+
+    def test_of_frames_at_any_time(self, tmp_path):
+        periods = np.random.default_rng(0).integers(70, 130, 70).tolist()
+        path = retime(write_numbered(tmp_path / "a.mp4", 70, "mp4v", 30 * 100), periods)
+        film = Video(path)
+        times = [frame.timestamp for frame in film.frames()]
+        places = np.rint(np.array(times) * film.copy_rate())
+        assert 60 <= film.copy_rate() <= 120 and len(set(places)) == 70
 
 
 class TestCamera:

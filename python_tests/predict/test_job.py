@@ -194,6 +194,23 @@ def test_a_video_that_breaks_off_is_told(model, inputs, tmp_path) -> None:
     assert f"cut.avi: breaks off after frame {summary.frames}; it says that it has {FRAMES}" in remark
 
 
+def test_missing_frames_are_told_after_an_interruption_too(model, inputs, tmp_path, interrupted) -> None:
+    content = bytearray((inputs / "talk.avi").read_bytes())
+    at, number = content.index(b"movi") + 4, 1
+    while content[at : at + 4] == b"00dc":
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if number in (9, 10, 30):
+            content[at + 8 : at + 8 + size] = bytes(size)
+        at, number = at + 8 + size + size % 2, number + 1
+    (tmp_path / "holes.avi").write_bytes(content)
+    source, out = tmp_path / "holes.avi", tmp_path / "out.csv"
+    with interrupted(21), pytest.raises(KeyboardInterrupt):
+        run(model, [source], out, every=2)
+    (remark,) = run(model, [source], out, every=2).remarks
+    assert remark.startswith(f"{source}: 3 frames are missing in 2 places, the first after frame 8: ")
+    assert read_table(out)["frame"].tolist() == [n for n in range(1, FRAMES + 1, 2) if n != 9]
+
+
 @pytest.mark.parametrize("name", ["b.png", "c.avi"])
 def test_where_nothing_can_be_read_it_is_a_mistake(model, inputs, tmp_path, name) -> None:
     Path(name).write_text("neither image nor video")

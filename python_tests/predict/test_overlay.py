@@ -10,7 +10,7 @@ from skimage import data
 
 from jaa_ext import facs
 from jaa_ext.data.faces import align_face, transform
-from jaa_ext.data.video import read_frames
+from jaa_ext.data.video import Video, read_frames
 from jaa_ext.predict import overlay
 from jaa_ext.predict.overlay import FrameDrawer, write_video
 from jaa_ext.predict.prediction import FramePrediction
@@ -371,6 +371,39 @@ class TestWriteVideo:
         self.write(tmp_path / "a.avi", pictures=[drawn])
         [read] = read_frames(tmp_path / "a.avi")
         assert read.shape == drawn.shape and np.abs(read.astype(int) - drawn).mean() < 4
+
+    @pytest.mark.parametrize("ending", [".mp4", ".avi", ".webm"])
+    def test_each_picture_is_shown_at_its_time(self, tmp_path, ending):
+        """30, 5 and 30 pictures a second from 7 s on, and one that is held at the end."""
+        times = 7 + np.cumsum([0] + [1 / 30] * 12 + [1 / 5] * 5 + [1 / 30] * 12)
+        levels = np.tile(np.arange(20, 250, 20), 3)[: len(times)]
+        path = tmp_path / f"a{ending}"
+        with write_video(path, 30) as video:
+            for level, time in zip(levels, times, strict=True):
+                video.write(np.full((48, 64, 3), level, np.uint8), time)
+            video.hold(times[-1] + 0.5)
+            assert video.shortened == 0
+        copy = [(frame.timestamp, frame.image.mean()) for frame in Video(path).frames()]
+        assert len(copy) == round(30 * (times[-1] - 7 + 0.5))
+        for now, level in copy:
+            shown = levels[np.searchsorted(times - 7, now + 0.5 / 30) - 1]
+            assert abs(level - shown) < 5, now
+
+    def test_of_pictures_in_one_place_the_last_is_shown(self, tmp_path):
+        with write_video(tmp_path / "a.avi", 10) as video:
+            for level, time in ((50, 0.0), (100, 0.1), (150, 0.12), (200, 0.2), (250, 0.15)):
+                video.write(np.full((48, 64, 3), level, np.uint8), time)
+        levels = [frame.mean() for frame in read_frames(tmp_path / "a.avi")]
+        np.testing.assert_allclose(levels, [50, 150, 250], atol=3)
+
+    def test_pauses_beyond_measure_are_shortened(self, tmp_path):
+        with write_video(tmp_path / "a.avi", 30) as video:
+            for time in (0.0, 1.0, 1e9, 1e9 + 1):
+                video.write(np.zeros((48, 64, 3), np.uint8), time)
+            video.hold(1e12)
+        frames = sum(1 for _ in read_frames(tmp_path / "a.avi"))
+        assert frames == 4 + overlay.REPEATS + 4 * overlay.REPEATS_A_PICTURE
+        assert video.shortened == pytest.approx(1e12 - frames / 30, abs=1)
 
     def test_after_an_error_the_older_file_stays(self, tmp_path):
         path = tmp_path / "a.avi"
