@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, require, whole_number
+from jaa_ext.data.layout import (
+    damage_told,
+    estimate_lines,
+    find_folders,
+    frame_numbers,
+    read_lines,
+    require,
+    shown,
+    whole_number,
+)
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import VideoError, read_frames
 
@@ -124,12 +134,10 @@ class DISFAVideo:
                 picture = next(pictures, None)
             except VideoError as error:
                 raise ReleaseError(str(error)) from None
-            if picture is None and number > last:
-                return
+            if picture is None:
+                break
             if number in excluded:
                 yield Skipped(number, "left out by the papers' lists")
-            elif picture is None:
-                yield Skipped(number, "no picture: the video ends before the labels")
             elif not all(number in frames for frames in intensities):
                 yield Skipped(number, "no label")
             elif number not in landmarks:
@@ -137,6 +145,12 @@ class DISFAVideo:
             else:
                 labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
                 yield Frame(number, picture, _points(landmarks[number]), labels)
+        # Only what has a label: a damaged one may be of a number that counting would never reach.
+        for late in sorted({late for frames in intensities for late in frames if late >= number}):
+            if late in excluded:
+                yield Skipped(late, "left out by the papers' lists")
+            else:
+                yield Skipped(late, "no picture: the video ends before the labels")
 
 
 def _label_files(folder: Path) -> dict[int, Path]:
@@ -150,7 +164,7 @@ def _intensities(path: Path) -> dict[int, int]:
     for line, text in enumerate(read_lines(path), start=1):
         cells = text.split(",")
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {text.strip()!r}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
@@ -179,17 +193,31 @@ def _landmark_files(folder: Path, subject: str, last: int) -> dict[int, Path]:
 
 def _points(path: Path) -> NDArray[np.float64]:
     """(49, 2) landmarks."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io import loadmat, whosmat
 
-    try:
-        points = np.asarray(loadmat(path, variable_names=["pts"])["pts"], np.float64)
-    except KeyError:
-        raise ReleaseError(f"{path}: wanted the key pts, got a file without it") from None
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError):
-        raise ReleaseError(
-            f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"
-        ) from None
-    if points.shape != (66, 2):
-        raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape}")
-    return points[list(facs.DISFA66_TO_49)]
+    with damage_told(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ReleaseError(
+                f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one of over {_LARGEST_FILE:,} bytes"
+            )
+        # What a file says of itself comes first: scipy would make room for any size that it names.
+        kinds = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
+        if "pts" not in kinds:
+            raise ReleaseError(f"{path}: wanted the key pts, got a file without it")
+        shape, kind = kinds["pts"]
+        if shape != (66, 2) or kind not in _NUMBERS:
+            raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {shape} of {kind}")
+        points = loadmat(io.BytesIO(content), variable_names=["pts"])["pts"]
+        if points.shape != (66, 2) or points.dtype.kind not in "iuf":
+            raise ReleaseError(
+                f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape} of {points.dtype}"
+            )
+        return np.asarray(points[list(facs.DISFA66_TO_49)], np.float64)
+
+
+_LARGEST_FILE = 1_000_000
+"""Bytes; 66 points take 1,100, and compressed bytes a thousand times their room at most."""
+_NUMBERS = {"double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+"""MATLAB's types of numbers."""

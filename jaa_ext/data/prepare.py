@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
-import json
 import multiprocessing
 import os
 import shutil
@@ -53,6 +52,9 @@ from jaa_ext.data.prepared import (
     LANDMARK_COLUMNS,
     SETTINGS,
     FolderError,
+    Preparation,
+    Settings,
+    alignment_warning,
     au_columns,
     index_file,
     read_begun,
@@ -112,22 +114,22 @@ def prepare(
     out, console = Path(out), console or Console()
     require_table(table)
     _check(release)
-    settings = {
-        "name": release.name,
-        "source": release.source,
-        "aus": list(release.aus),
-        "size": size if align else None,
-        "align": align,
-        "detector": detector is not None,
-        "table": table,
-    }
+    settings = Settings(
+        name=release.name,
+        source=release.source,
+        aus=list(release.aus),
+        size=size if align else None,
+        align=align,
+        detector=detector is not None,
+        table=table,
+    )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, FolderError(f"{out}: another process is preparing a data set in this folder")):
-        known = _begin(out, settings, release)
-        if known["report"] is not None:
+        known = _begin(out, settings, release, console)
+        if known.report is not None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
             say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
-            report = Report.from_dict(known["report"])
+            report = known.report
         else:
             work = Preparer(out, release.aus, size if align else None, detector)
             try:
@@ -165,8 +167,9 @@ def _check(release: Release) -> None:
         raise ReleaseError(f"{release.name}: wanted sequences of different names, got {name!r} {times} times")
 
 
-def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, Any]:
+def _begin(out: Path, settings: Settings, release: Release, console: Console) -> Preparation:
     """prepare.json of this call, which is written if there is none."""
+    opencv = [cv2.__version__] if settings.align else []
     sequences = [[s.name, s.subject, s.task, s.fold] for s in release.sequences]
     known = read_begun(out)
     if known is not None:
@@ -175,39 +178,40 @@ def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, A
             raise FolderError(
                 f"{out}: was begun with {difference}; give another folder, or delete it to prepare it anew"
             )
+        if known.report is None and not set(opencv) <= set(known.opencv):
+            known = known.model_copy(update={"opencv": [*(known.opencv or ["an unknown version"]), *opencv]})
+            _write_settings(out, known)
+            if warning := alignment_warning(out, known.opencv):
+                say(console, warning)
         return known
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise FolderError(f"{out}: wanted an empty folder, or one with a preparation begun, got other files")
-    known = {
-        "format": FORMAT,
-        "settings": settings,
-        "sequences": sequences,
-        "image_size": None,
-        "report": None,
-    }
+    known = Preparation(
+        format=FORMAT, settings=settings, sequences=sequences, opencv=opencv, image_size=None, report=None
+    )
     _write_settings(out, known)
     return known
 
 
-def _difference(known: dict[str, Any], settings: dict[str, Any], sequences: list[list[str]]) -> str:
+def _difference(known: Preparation, settings: Settings, sequences: list[list[str]]) -> str:
     """In words; empty where there is none."""
-    for key, value in settings.items():
-        if known["settings"][key] != value:
-            return f"{key} {known['settings'][key]!r}, not {value!r}"
-    if known["sequences"] == sequences:
+    for key, value in settings:
+        if getattr(known.settings, key) != value:
+            return f"{key} {getattr(known.settings, key)!r}, not {value!r}"
+    if known.sequences == sequences:
         return ""
-    for former, now in zip(known["sequences"], sequences, strict=False):
+    for former, now in zip(known.sequences, sequences, strict=False):
         if former != now:
             names = ("sequence", "subject", "task", "fold")
             (name, old, new) = next(z for z in zip(names, former, now, strict=True) if z[1] != z[2])
             where = "" if name == "sequence" else f" in sequence {former[0]!r}"
             return f"{name} {old!r}, not {new!r}{where}"
-    return f"{len(known['sequences'])} sequences, not {len(sequences)}"
+    return f"{len(known.sequences)} sequences, not {len(sequences)}"
 
 
-def _write_settings(out: Path, known: dict[str, Any]) -> None:
+def _write_settings(out: Path, known: Preparation) -> None:
     with replacing(out / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(known.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _work(work: Preparer, release: Release, workers: int | None, console: Console) -> None:
@@ -313,10 +317,10 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Report:
+def _merge(out: Path, known: Preparation, release: Release, table: str) -> Report:
     """From the parts to the index; prepare.json comes last and declares the folder finished."""
     parts = [Part.load(part_file(out, sequence)) for sequence in release.sequences]
-    size = known["settings"]["size"] or _commonest(np.concatenate([part.side for part in parts]))
+    size = known.settings.size or _commonest(np.concatenate([part.side for part in parts]))
     skipped: list[tuple[str, int, str]] = []
     for place, (sequence, part) in enumerate(zip(release.sequences, parts, strict=True)):
         left_out = list(zip(part.skipped.tolist(), part.reason.tolist(), strict=True))
@@ -345,7 +349,7 @@ def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Re
         writer.writerow(["sequence", "frame", "reason"])
         writer.writerows(skipped)
     _write_index(index_file(out, table), release, parts)
-    _write_settings(out, known | {"image_size": size, "report": report.to_dict()})
+    _write_settings(out, known.model_copy(update={"image_size": size, "report": report}))
     shutil.rmtree(out / PARTS)
     return report
 
