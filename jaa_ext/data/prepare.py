@@ -46,6 +46,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jaa_ext import facs
 from jaa_ext.atomic import locked, replacing
 from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
+from jaa_ext.data.plausible import QUESTIONS
 from jaa_ext.data.prepared import (
     FORMAT,
     IMAGES,
@@ -218,7 +219,7 @@ def _work(work: Preparer, release: Release, workers: int | None, console: Consol
     """Prepare the sequences that have no part yet."""
     (work.out / PARTS).mkdir(exist_ok=True)
     lengths = {sequence.name: sequence.length for sequence in release.sequences}
-    todo = [sequence for sequence in release.sequences if not part_file(work.out, sequence).exists()]
+    todo = [s for s in release.sequences if Part.load(part_file(work.out, s)) is None]
     done = len(release.sequences) - len(todo)
     if done:
         say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
@@ -319,7 +320,13 @@ def _bar(console: Console) -> Progress:
 
 def _merge(out: Path, known: Preparation, release: Release, table: str) -> Report:
     """From the parts to the index; prepare.json comes last and declares the folder finished."""
-    parts = [Part.load(part_file(out, sequence)) for sequence in release.sequences]
+    parts = []
+    for sequence in release.sequences:
+        part = Part.load(part_file(out, sequence))
+        if part is None:
+            raise FolderError(f"{part_file(out, sequence)}: is damaged; the same command makes it anew")
+        parts.append(part)
+    _check_landmarks(out, release, parts)
     size = known.settings.size or _commonest(np.concatenate([part.side for part in parts]))
     skipped: list[tuple[str, int, str]] = []
     for place, (sequence, part) in enumerate(zip(release.sequences, parts, strict=True)):
@@ -334,13 +341,13 @@ def _merge(out: Path, known: Preparation, release: Release, table: str) -> Repor
             path=part.path[~other],
             landmarks=part.landmarks[~other],
             labels=part.labels[~other],
+            reach=part.reach[~other],
         )
-    report = _report(release, parts, Counter(reason for _, _, reason in skipped), size)
+    remarks = _remarks(np.concatenate([part.reach for part in parts]))
+    report = _report(release, parts, Counter(reason for _, _, reason in skipped), size, remarks)
     if not report.kept:
         # Nothing that would be worth going on with: the cure may be to put images where they belong.
-        for folder in (PARTS, IMAGES):
-            shutil.rmtree(out / folder)
-        (out / SETTINGS).unlink()
+        _begin_anew(out)
         raise ReleaseError(
             f"{release.name}: wanted frames that can be used, got none: {_why(skipped, report)}"
         )
@@ -354,6 +361,37 @@ def _merge(out: Path, known: Preparation, release: Release, table: str) -> Repor
     return report
 
 
+def _check_landmarks(out: Path, release: Release, parts: list[Part]) -> None:
+    """Raise a ReleaseError if most landmarks cannot be those of the pictures' faces."""
+    kept = sum(len(part.number) for part in parts)
+    faults = Counter(reason for part in parts for reason in part.reason.tolist() if reason in QUESTIONS)
+    if faults.total() <= kept:
+        return
+    ((reason, times),) = faults.most_common(1)
+    reach = np.concatenate([part.skipped_reach[part.reason == reason] for part in parts])
+    name, number = next(
+        (sequence.name, int(number))
+        for sequence, part in zip(release.sequences, parts, strict=True)
+        for number in part.skipped[part.reason == reason]
+    )
+    (left, top), (right, bottom) = reach[:, :2].min(0), reach[:, 2:4].max(0)
+    (((width, height), _),) = Counter(map(tuple, reach[:, 4:].astype(int).tolist())).most_common(1)
+    # The cure is another table, which the parts know nothing of.
+    _begin_anew(out)
+    raise ReleaseError(
+        f"{release.name}: wanted landmarks of the faces in the pictures, but in {times:,} of "
+        f"{kept + faults.total():,} frames, such as frame {number} of {name}, {reason}: they reach from x "
+        f"{left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} in pictures of {width} x {height}; "
+        f"{QUESTIONS[reason]}"
+    )
+
+
+def _begin_anew(out: Path) -> None:
+    for folder in (PARTS, IMAGES):
+        shutil.rmtree(out / folder)
+    (out / SETTINGS).unlink()
+
+
 def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
     if not skipped:
         return "the sequences have no frames"
@@ -362,13 +400,30 @@ def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
     return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {sequence}"
 
 
+def _remarks(reach: NDArray[np.float64]) -> tuple[str, ...]:
+    """What is odd about landmarks, `Part.reach` of all, that lie on the pictures as faces do.
+
+    Landmarks of pictures of half the size or less lie there too, but all in one quarter, where faces do not.
+    """
+    right, bottom, width, height = reach[:, 2:].T
+    if len(reach) < 2 or (right > width / 2).any() or (bottom > height / 2).any():
+        return ()
+    return (
+        "all landmarks lie in the upper left quarter of their pictures: they reach x "
+        f"{right.max():.4g} and y {bottom.max():.4g} in pictures of {width.max():.0f} x {height.max():.0f}; "
+        "look at some of the faces: are they of a smaller resolution?",
+    )
+
+
 def _commonest(sides: NDArray[np.int64]) -> int:
     """Of equally common sides the largest; 0 where there are none."""
     values, counts = np.unique(sides, return_counts=True)
     return int(values[counts == counts.max()].max()) if len(values) else 0
 
 
-def _report(release: Release, parts: list[Part], skipped: Counter[str], size: int) -> Report:
+def _report(
+    release: Release, parts: list[Part], skipped: Counter[str], size: int, remarks: tuple[str, ...]
+) -> Report:
     labels = np.concatenate([part.labels for part in parts])
     valid, present = (labels != MISSING).sum(0).tolist(), (labels == 1).sum(0).tolist()
     frames: Counter[str] = Counter()
@@ -388,6 +443,7 @@ def _report(release: Release, parts: list[Part], skipped: Counter[str], size: in
         subjects=len(subjects),
         folds={fold: frames[fold] for fold in sort_folds(frames)},
         image_size=size,
+        remarks=remarks,
     )
 
 

@@ -34,6 +34,8 @@ class Report:
     """Frames of each fold; empty where the release has no folds."""
     image_size: int
     """Side of the images in pixels."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what looks odd."""
 
     def __post_init__(self) -> None:
         if not len(self.aus) == len(self.occurrence) == len(self.valid):
@@ -62,4 +64,4 @@ class Report:
             kept += f" ({difference:+,})" if difference else ", as many"
         folds = ", ".join(f"{fold}: {frames:,}" for fold, frames in self.folds.items())
         skipped = [f"  {frames:,} left out: {reason}" for reason, frames in self.skipped.items()]
-        return [kept, *([f"frames of each fold: {folds}"] if folds else []), *skipped]
+        return [kept, *([f"frames of each fold: {folds}"] if folds else []), *skipped, *self.remarks]

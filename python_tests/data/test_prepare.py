@@ -186,7 +186,7 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
         ("A", "3", "the image cannot be read"),
         ("A", "4", "no landmarks"),
         ("A", "5", "landmarks that are not finite"),
-        ("A", "7", "landmarks by which the face cannot be aligned"),
+        ("A", "7", "the eyes are less than 4 pixels apart"),
         ("A", "8", "not 49 landmarks"),
         ("A", "9", "the image cannot be read"),
         ("A", "6", "its frame number came before"),
@@ -269,7 +269,7 @@ def test_pictures_that_are_aligned_already_are_kept_as_they_are(tmp_path, astron
     ):
         images.append(tmp_path / f"{number}.{ending}")
         assert cv2.imwrite(str(images[-1]), astronaut[: shape[0], : shape[1]])
-    points = np.stack([face(i) for i in range(5)])
+    points = np.stack([face(i) - (180, 80) for i in range(5)])
     whole = release(
         sequence(tuple(images[:1]), "A", numbers=(0,), labels=[(1, 0)], landmarks=points[:1]),
         sequence(tuple(images[1:]), "B", numbers=(1, 2, 3, 4), labels=[(1, 0)] * 4, landmarks=points[1:]),
