@@ -27,13 +27,14 @@ LABELS = {
 FOLDS = {"NA": "10", "007": "2", "x": "validation"}
 
 
-def points(seed):
-    return np.random.default_rng(seed).uniform(0, 32, (49, 2))
+@pytest.fixture(scope="module")
+def points(releases):
+    return lambda seed: releases.face_points(seed, 32)
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    """Aligned pictures of 32 x 32 random pixels with random landmarks."""
+def originals(tmp_path_factory, points):
+    """Aligned pictures of 32 x 32 random pixels with landmarks, each a little different."""
     folder, sequences, seed = tmp_path_factory.mktemp("originals"), [], 0
     for name, labels in LABELS.items():
         images, landmarks = [], []
@@ -69,7 +70,7 @@ def csv_folder(originals, tmp_path):
     return tmp_path / "p"
 
 
-def test_samples(folder):
+def test_samples(folder, points):
     faces = PreparedFaces(folder)
     assert len(faces) == 5 and faces.name == "Mine" and faces.aus == AUS and faces.image_size == 32
     assert faces.subjects == ("NA", "007", "x")
@@ -89,7 +90,7 @@ def test_samples(folder):
         assert sample.labels.dtype == np.int64 and sample.labels.tolist() == list(flat[i])
 
 
-def test_samples_can_be_changed_without_changing_the_data_set(folder):
+def test_samples_can_be_changed_without_changing_the_data_set(folder, points):
     faces = PreparedFaces(folder)
     for array in (faces[0].image, faces[0].landmarks, faces[0].labels, faces.label_matrix()):
         array[:] = 77
@@ -111,7 +112,7 @@ def test_chosen_aus_in_their_order(folder):
     assert faces.label_matrix().tolist() == [[-1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
 
 
-def test_chosen_folds(folder):
+def test_chosen_folds(folder, points):
     faces = PreparedFaces(folder, folds=["validation", "10"])
     assert [sample.id for sample in faces] == ["NA/T1/5", "NA/T1/6", "x/5"]
     assert faces.subjects == ("NA", "x") and faces.folds == ("10", "validation")
