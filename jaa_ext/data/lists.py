@@ -233,9 +233,7 @@ def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
                     task=task,
                     fold=fold.name,
                     numbers=numbers_in_names(paths) or tuple(line + 1 for line in lines),
-                    images=tuple(
-                        images / (_without_data_set(path, shared) if within else path) for path in paths
-                    ),
+                    images=tuple(images / file for file in files),
                     landmarks=fold.landmarks[lines],
                     labels=fold.labels[lines],
                 )

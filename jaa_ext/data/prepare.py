@@ -160,7 +160,8 @@ def _check(release: Release) -> None:
             raise ReleaseError(
                 f"{release.name}: wanted a sequence's name to begin with subject {subject!r}, got {name!r}"
             )
-        if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name:
+        long = any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.split("/"))
+        if long or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
             raise ReleaseError(f"{release.name}: wanted a sequence's name that can be a path, got {name!r}")
     require_exclusive_folds(((s.subject, s.fold) for s in release.sequences), release.name)
     ((name, times),) = Counter(s.name for s in release.sequences).most_common(1)
@@ -279,6 +280,9 @@ def _interrupts_held() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
+
+_LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems take 255, and parts and temporary files add to it."""
 
 _worker: tuple[Preparer, Callable[[int], None]]
 """What a worker process works with."""
