@@ -120,9 +120,9 @@ def decimal_number(text: str) -> float:
     raise ValueError(f"wanted a number, got {shown(text)}")
 
 
-def shown(text: str) -> str:
+def shown(piece: object) -> str:
     """A piece of a file for a sentence: in quotes, and not longer than a line."""
-    text = text.strip()
+    text = str(piece).strip()
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 

@@ -150,15 +150,17 @@ def _read_test_lists(tests: dict[str, Path], aus: tuple[int, ...]) -> list[_Fold
         for line, (path, trained) in enumerate(zip(paths, labels, strict=True), 1):
             if path not in tested:
                 raise ReleaseError(
-                    f"{file}, line {line}: wanted images of the test lists of the other folds, got {path}, "
+                    f"{file}, line {line}: wanted images of the other folds' test lists, got {shown(path)}, "
                     "which is in none: are those of all folds there?"
                 )
             fold, row = tested[path]
             if fold.name == name:
-                raise ReleaseError(f"{file}, line {line}: wanted no image of {fold.file.name}, got {path}")
+                raise ReleaseError(
+                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {shown(path)}"
+                )
             if not np.array_equal(fold.labels[row], trained):
                 raise ReleaseError(
-                    f"{_label_file(file)}, line {line}: wanted the labels that {path} has in "
+                    f"{_label_file(file)}, line {line}: wanted the labels that {shown(path)} has in "
                     f"{_label_file(fold.file).name}, got others"
                 )
     return folds
@@ -180,7 +182,7 @@ def _require_as_many(file: Path, paths: list[PurePosixPath], other: Path, rows: 
 def _require_once(names: Iterable[object], what: str, wanted: str) -> None:
     for name, times in Counter(names).most_common(1):
         if times > 1:
-            raise ReleaseError(f"{wanted}, got {what} {str(name)!r} {times} times")
+            raise ReleaseError(f"{wanted}, got {what} {shown(name)} {times} times")
 
 
 def _require_images_once(folds: list[_Fold]) -> None:
@@ -205,7 +207,7 @@ def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
     shared = _shared_folders(all_paths)
     # The folder of the images may be the data set's itself, with which the paths begin.
     within = any(
-        (images / _without_data_set(path, shared)).exists() and not (images / path).exists()
+        os.path.exists(images / _without_data_set(path, shared)) and not os.path.exists(images / path)
         for path in all_paths[:1]
     )
     found: list[ImageFiles] = []
@@ -219,7 +221,7 @@ def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
                 sequence, subject = path.parent.as_posix(), path.parts[0]
             if not subject:
                 raise ReleaseError(
-                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {path}"
+                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {shown(path)}"
                 )
             task = "/".join(path.parts[1:-1])
             sequences.setdefault(sequence, _Lines(subject, task, [])).lines.append(line)

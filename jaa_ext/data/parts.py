@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import urllib.parse
 from collections.abc import Callable
@@ -111,7 +112,8 @@ class Preparer:
         try:
             image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
         except (ValueError, TypeError):
-            missing = isinstance(frame.image, Path) and not frame.image.exists()
+            # os.path's: Path.exists raises for a name that is too long.
+            missing = isinstance(frame.image, Path) and not os.path.exists(frame.image)
             return _LeftOut(frame.number, "the image is missing" if missing else "the image cannot be read")
         if self.size is None and image.shape[0] != image.shape[1]:
             return _LeftOut(frame.number, "the picture is not square")

@@ -27,7 +27,7 @@ QUESTIONS = {
 LEAST_EYE_DISTANCE = 4.0
 """Pixels; a face so small fills 15, and tells nothing."""
 FARTHEST = 6.0
-"""Of a landmark from their median, in units of the median distance from it; 2 to 4 in faces of any pose."""
+"""Of a landmark from their median, in units of the median distance from it; 2 to 3 in faces of any pose."""
 LEAST_DROP = 0.2
 """Of the mouth below the eyes in units of the eye distance; about 1.1 in a frontal face."""
 
@@ -37,7 +37,7 @@ def fault(landmarks: NDArray[np.float64], width: int, height: int) -> str | None
 
     A face at the edge of the picture may lie outside it by half.
     """
-    inside = (landmarks > -1).all(1) & (landmarks < (width, height)).all(1)
+    inside = ((landmarks >= -0.5) & (landmarks <= (width - 0.5, height - 0.5))).all(1)
     if 2 * inside.sum() < facs.NUM_LANDMARKS:
         return OUTSIDE
     left, right = (landmarks[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
@@ -45,15 +45,15 @@ def fault(landmarks: NDArray[np.float64], width: int, height: int) -> str | None
     distance = float(np.hypot(*across))
     if distance < LEAST_EYE_DISTANCE:
         return TINY
+    far = np.hypot(*(landmarks - np.median(landmarks, 0)).T)
+    if far.max() > FARTHEST * np.median(far):
+        return SHAPELESS
     # Alignment turns the face until the right eye is to the right of the left one.
     x, y = landmarks[_MOUTH].mean(0) - (left + right) / 2
     drop = (across[0] * y - across[1] * x) / distance
     if drop < 0:
         return UPSIDE_DOWN
-    far = np.hypot(*(landmarks - np.median(landmarks, 0)).T)
-    if drop < LEAST_DROP * distance or far.max() > FARTHEST * np.median(far):
-        return SHAPELESS
-    return None
+    return SHAPELESS if drop < LEAST_DROP * distance else None
 
 
 _MOUTH = slice(31, 49)

@@ -45,6 +45,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaa_ext import facs
 from jaa_ext.atomic import locked, replacing
+from jaa_ext.data.layout import shown
 from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
 from jaa_ext.data.plausible import QUESTIONS
 from jaa_ext.data.prepared import (
@@ -154,19 +155,25 @@ def _check(release: Release) -> None:
         name, subject = sequence.name, sequence.subject
         if not subject or "/" in subject:
             raise ReleaseError(
-                f"{release.name}: wanted a subject without a slash, got {subject!r} in sequence {name!r}"
+                f"{release.name}: wanted a subject without a slash, got {shown(subject)} in sequence "
+                f"{shown(name)}"
             )
         if name.split("/")[0] != subject:
             raise ReleaseError(
-                f"{release.name}: wanted a sequence's name to begin with subject {subject!r}, got {name!r}"
+                f"{release.name}: wanted a sequence's name to begin with subject {shown(subject)}, "
+                f"got {shown(name)}"
             )
         long = any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.split("/"))
         if long or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
-            raise ReleaseError(f"{release.name}: wanted a sequence's name that can be a path, got {name!r}")
+            raise ReleaseError(
+                f"{release.name}: wanted a sequence's name that can be a path, got {shown(name)}"
+            )
     require_exclusive_folds(((s.subject, s.fold) for s in release.sequences), release.name)
     ((name, times),) = Counter(s.name for s in release.sequences).most_common(1)
     if times > 1:
-        raise ReleaseError(f"{release.name}: wanted sequences of different names, got {name!r} {times} times")
+        raise ReleaseError(
+            f"{release.name}: wanted sequences of different names, got {shown(name)} {times} times"
+        )
 
 
 def _begin(out: Path, settings: Settings, release: Release, console: Console) -> Preparation:

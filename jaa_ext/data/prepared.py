@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jaa_ext import facs
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
-from jaa_ext.data.layout import damage_told, require
+from jaa_ext.data.layout import damage_told, require, shown
 from jaa_ext.data.release import MISSING
 from jaa_ext.data.report import Report
 
@@ -376,10 +376,12 @@ def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
     rows = _Index(subjects, folds, paths, landmarks, labels)
     for subject, image in zip(rows.subject, rows.path, strict=True):
         if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
-            raise FolderError(f"{path}: wanted images in {IMAGES}/{subject}/ for {subject}, got {image!r}")
+            raise FolderError(
+                f"{path}: wanted images in {IMAGES}/{subject}/ for {shown(subject)}, got {shown(image)}"
+            )
     ((image, times),) = Counter(rows.path).most_common(1) or [("", 1)]
     if times > 1:
-        raise FolderError(f"{path}: wanted each image once, got {image!r} {times} times")
+        raise FolderError(f"{path}: wanted each image once, got {shown(image)} {times} times")
     return rows
 
 
@@ -387,7 +389,7 @@ def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
     texts: NDArray[Any] = index[name].to_numpy(object)
     for text in texts:
         if not isinstance(text, str):
-            raise FolderError(f"{path}: wanted text in column {name}, got {text!r}")
+            raise FolderError(f"{path}: wanted text in column {name}, got {shown(text)}")
     return texts
 
 
@@ -402,7 +404,9 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
         raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file")
     most = known.report.kept if known.report is not None else 0
     labels = [name for name in columns if name.startswith("AU")]
-    with damage_told(f"{path}: is damaged, wanted the columns that {SETTINGS} tells of", FolderError):
+    sentence = f"{path}: is damaged, wanted the columns that {SETTINGS} tells of"
+    # Numbers beyond float32 become infinite, and are refused as that.
+    with damage_told(sentence, FolderError), np.errstate(over="ignore"):
         if table == "parquet":
             from pyarrow.parquet import read_metadata
 

@@ -197,6 +197,115 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
     assert only.id == "A/6" and only.labels.tolist() == [1, 1]
 
 
+def test_landmarks_of_another_resolution_stop_with_their_numbers(tmp_path, photograph):
+    numbers = tuple(range(30))
+    wide = release(
+        sequence(
+            photograph,
+            numbers=numbers,
+            labels=[(1, 0)] * 30,
+            landmarks=np.stack([face(n) * 4 for n in numbers]),
+        )
+    )
+    left, top = np.stack([face(n) * 4 for n in numbers]).min((0, 1))
+    right, bottom = np.stack([face(n) * 4 for n in numbers]).max((0, 1))
+    with pytest.raises(ReleaseError) as error:
+        run(wide, tmp_path / "out")
+    assert str(error.value) == (
+        "Test: wanted landmarks of the faces in the pictures, but in 30 of 30 frames, such as frame 0 of "
+        "F001/T1, most landmarks lie outside the picture: they reach from x "
+        f"{left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} in pictures of 512 x 512; are they "
+        "of another resolution, or of a crop of the pictures?"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+    assert run(small(photograph), tmp_path / "out").kept == 6
+
+
+def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photograph):
+    good = face()
+    landmarks = np.stack([good, good * 4, good[:, ::-1], good, good / 512, good])
+    report = run(
+        release(
+            sequence(photograph, numbers=tuple(range(6)), labels=[(1, 0)] * 6, landmarks=landmarks),
+        ),
+        tmp_path / "out",
+    )
+    assert report.kept == 3 and report.remarks == ()
+    assert skipped(tmp_path / "out")[1:] == [
+        ("F001/T1", "1", "most landmarks lie outside the picture"),
+        ("F001/T1", "2", "with the eyes level and in their order the mouth lies above them"),
+        ("F001/T1", "4", "the eyes are less than 4 pixels apart"),
+    ]
+    assert sum(report.skipped.values()) == 3
+
+
+def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
+    numbers = (1, 2)
+    points = np.stack([face(n) / 2 for n in numbers])
+    console = quiet()
+    half = release(sequence(photograph, numbers=numbers, landmarks=points))
+    report = run(half, tmp_path / "out", console=console)
+    (remark,) = report.remarks
+    right, bottom = points.max((0, 1))
+    assert f"upper left quarter of their pictures: they reach x {right:.4g} and y {bottom:.4g} in" in remark
+    assert (
+        "in pictures of 512 x 512; look at some of the faces" in remark and remark in console.file.getvalue()
+    )
+    assert run(half, tmp_path / "out") == report
+
+
+def test_the_folder_names_the_opencv_that_aligned_its_faces(tmp_path, photograph, monkeypatch, recwarn):
+    run(small(photograph), tmp_path / "out")
+    assert PreparedFaces(tmp_path / "out").opencv == (cv2.__version__,)
+    assert not recwarn
+    monkeypatch.setattr(cv2, "__version__", "3.4.0")
+    with pytest.warns(UserWarning, match=r"aligned by OpenCV [45]\.\S+, and this is 3\.4\.0, which .* grey"):
+        PreparedFaces(tmp_path / "out")
+
+
+@pytest.mark.parametrize("former", ["3.4.0", None])
+def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former):
+    out, console = tmp_path / "out", quiet()
+    release_of_two, interrupted = small(photograph), KeyboardInterrupt
+
+    class Stops:
+        name, subject, task, fold, length = "M002/T1", "M002", "T1", "2", 1
+
+        def read(self):
+            raise interrupted
+            yield
+
+    one, two, three = release_of_two.sequences
+    with pytest.raises(KeyboardInterrupt):
+        run(release(one, two, Stops()), out)
+    settings = json.loads((out / "prepare.json").read_text())
+    assert settings.pop("opencv") == [cv2.__version__]
+    (out / "prepare.json").write_text(json.dumps(settings | ({"opencv": [former]} if former else {})))
+    assert run(release(one, two, three), out, console=console).kept == 6
+    named = f"{former or 'an unknown version'} and {cv2.__version__}"
+    assert f"its faces were aligned by OpenCV {named}; the same face differs" in console.file.getvalue()
+    with pytest.warns(UserWarning, match=f"aligned by OpenCV {named}"):
+        PreparedFaces(out)
+
+
+def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkeypatch):
+    out = tmp_path / "out"
+    module = sys.modules["jaa_ext.data.prepare"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(small(photograph), out)
+    damaged, absent = (out / "parts" / f"F001%2F{task}.npz" for task in ("T1", "T2"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    absent.unlink()
+    (out / "images" / "F001" / "T2" / "99.png").write_bytes(b"half of a picture that the list has no more")
+    console = quiet()
+    run(small(photograph), out, console=console)
+    assert "goes on; 1 of 3 sequences are done" in console.file.getvalue()
+    run(small(photograph), tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, photograph, monkeypatch):
     def fails(path):
         raise OSError(28, "No space left on device", str(path))

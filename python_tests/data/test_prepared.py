@@ -212,6 +212,80 @@ def test_folders_that_are_no_finished_preparation(csv_folder, tmp_path):
         PreparedFaces(csv_folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": None}, r"settings: Input should be"),
+        ({"settings": []}, r"settings: Input should be"),
+        ({"image_size": 0}, r"image_size: Input should be greater"),
+        ({"report": {}}, r"report\.name: Field required"),
+        ({"sequences": [["A"]]}, r"sequences\.0: List should have at least 4"),
+        ({"format": "one"}, r"format: Input should be a valid integer"),
+        ({"opencv": 5}, r"opencv: Input should be a valid array"),
+    ],
+)
+def test_settings_that_are_damaged_inside(csv_folder, change, message):
+    path = csv_folder / "prepare.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FolderError, match=rf"prepare\.json: is damaged: wanted .*\({message}"):
+        PreparedFaces(csv_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b"null", b"7"])
+def test_settings_that_are_no_json_of_ours(csv_folder, content):
+    (csv_folder / "prepare.json").write_bytes(content)
+    with pytest.raises(FolderError, match=r"prepare\.json: is damaged: wanted the JSON that the preparation"):
+        PreparedFaces(csv_folder)
+
+
+def test_folders_of_early_versions(csv_folder, recwarn):
+    path = csv_folder / "prepare.json"
+    known = json.loads(path.read_text())
+    del known["opencv"], known["settings"]["source"], known["report"]["remarks"]
+    path.write_text(json.dumps(known))
+    faces = PreparedFaces(csv_folder)
+    assert len(faces) == 5 and faces.opencv == () and not recwarn
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"AU05": "7"}, "wanted 0, 1 or nothing in column AU05, got 7"),
+        ({"AU05": "-1"}, "wanted 0, 1 or nothing in column AU05, got -1"),
+        ({"AU05": "smile"}, "is damaged, wanted the columns"),
+        ({"x_0": "1e300"}, "wanted landmarks that are finite, got NaN or infinity"),
+        ({"y_48": ""}, "is damaged, wanted the columns"),
+        (
+            {"path": "images/NA/T1/../../../../secret.png"},
+            "wanted images in images/NA/ for 'NA', got",
+        ),
+        (
+            {"path": "/etc/passwd"},
+            "wanted images in images/NA/ for 'NA', got '/etc/passwd'",
+        ),
+        ({"subject": "x"}, "wanted images in images/x/ for 'x', got"),
+        ({"path": "images/NA/T1/6.png"}, r"wanted each image once, got 'images/NA/T1/6\.png' 2 times"),
+    ],
+)
+def test_rows_that_make_no_sense(csv_folder, change, message):
+    edit(csv_folder, lambda rows: rows[0].update(change))
+    with pytest.raises(FolderError, match=rf"index\.csv: {message}"):
+        PreparedFaces(csv_folder)
+
+
+def test_more_rows_than_were_kept(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    known = json.loads((copy / "prepare.json").read_text())
+    known["report"]["kept"] = 4
+    (copy / "prepare.json").write_text(json.dumps(known))
+    for read in (PreparedFaces, read_folds):
+        with pytest.raises(
+            FolderError, match=r"index\.\w+: wanted the 4 rows that prepare.json tells of, got 5"
+        ):
+            read(copy)
+
+
 def test_a_damaged_index(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
