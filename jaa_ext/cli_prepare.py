@@ -156,6 +156,7 @@ def _prepare(
         size=size,
         align=align == "similarity",
         detector=FaceDetector if detect else None,
+        checker=FaceDetector,
         table=index,
         workers=workers,
         console=console,

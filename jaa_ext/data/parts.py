@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -58,13 +58,18 @@ class Preparer:
         out: the folder.
         aus: AU numbers of the labels.
         size: side of the aligned images; None keeps the pictures as they are.
-        detector: see `prepare`.
+        detector, checker: see `prepare`.
+        looks: how many frames the checker looks at in each sequence of `looked_at`.
+        looked_at: names of sequences.
     """
 
     out: Path
     aus: tuple[int, ...]
     size: int | None
     detector: Callable[[], Detector] | None
+    checker: Callable[[], Detector] | None = None
+    looks: int = 0
+    looked_at: frozenset[str] = frozenset()
 
     def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
         """`tick` is told after each frame how many more are done."""
@@ -72,20 +77,22 @@ class Preparer:
         skipped: list[_LeftOut] = []
         seen: set[int] = set()
         ticked, length = 0, sequence.length
+        looks = self.looks if sequence.name in self.looked_at else 0
+        every = max(1, length // max(1, looks))
         folder = self.out / IMAGES / sequence.name
         folder.mkdir(parents=True, exist_ok=True)
         # What a run left that ended here; the folders in it are other sequences'.
         for path in folder.iterdir():
             if not path.is_dir():
                 path.unlink()
-        for frame in sequence.read():
+        for place, frame in enumerate(sequence.read()):
             done: _Face | _LeftOut
             if frame.number in seen:
                 done = _LeftOut(frame.number, "its frame number came before")
             elif isinstance(frame, Skipped):
                 done = _LeftOut(*frame)
             else:
-                done = self._prepare(frame, sequence.name)
+                done = self._prepare(frame, sequence.name, look=looks > 0 and place % every == 0)
             seen.add(frame.number)
             if isinstance(done, _LeftOut):
                 skipped.append(done)
@@ -103,7 +110,7 @@ class Preparer:
             np.savez(file, **part._asdict())
         tick(length - ticked)
 
-    def _prepare(self, frame: Frame, sequence: str) -> _Face | _LeftOut:
+    def _prepare(self, frame: Frame, sequence: str, look: bool) -> _Face | _LeftOut:
         if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
             raise ReleaseError(
                 f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
@@ -134,6 +141,8 @@ class Preparer:
         reach = (*landmarks.min(0).tolist(), *landmarks.max(0).tolist(), width, height)
         if reason := fault(landmarks.astype(np.float64), width, height):
             return _LeftOut(frame.number, reason, reach)
+        look = look and frame.landmarks is not None and self._check is not None
+        distance = self._distance(image, landmarks) if look else math.nan
         stem = f"{IMAGES}/{sequence}/{frame.number}"
         if self.size is None:
             path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
@@ -143,7 +152,17 @@ class Preparer:
             except (ValueError, cv2.error):
                 return _LeftOut(frame.number, "landmarks by which the face cannot be aligned")
             path = self._write_png(image, stem)
-        return _Face(frame.number, path, image.shape[0], points, frame.labels, reach)
+        return _Face(frame.number, path, image.shape[0], points, frame.labels, reach, distance)
+
+    def _distance(self, image: NDArray[np.uint8], landmarks: NDArray[Any]) -> float:
+        """Of landmarks from the nearest face's, in eye distances of the face; NaN where no face is found."""
+        assert self._check is not None
+        distances = []
+        for face in self._check(image):
+            left, right = (face.landmarks[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
+            off = np.hypot(*(face.landmarks - landmarks).T).mean()
+            distances.append(float(off / np.hypot(*(right - left))))
+        return min(distances, default=math.nan)
 
     def _keep(self, frame: Frame, image: NDArray[np.uint8], stem: str) -> str:
         if not isinstance(frame.image, Path):
@@ -161,6 +180,13 @@ class Preparer:
     def _detect(self) -> Detector | None:
         return None if self.detector is None else self.detector()
 
+    @cached_property
+    def _check(self) -> Detector | None:
+        try:
+            return None if self.checker is None else self.checker()
+        except ImportError:  # what finds faces is an extra
+            return None
+
 
 class Part(NamedTuple):
     """The rows of a sequence: n frames kept, m left out."""
@@ -177,6 +203,8 @@ class Part(NamedTuple):
     """(n, A)"""
     reach: NDArray[np.float64]
     """(n, 6) landmarks before alignment: lowest x and y, highest x and y; the picture's width and height."""
+    distance: NDArray[np.float64]
+    """(n,) of the landmarks from what the checker found, in eye distances; NaN where it did not look."""
     skipped: NDArray[np.int64]
     """(m,) their numbers."""
     reason: NDArray[np.str_]
@@ -194,6 +222,7 @@ class Part(NamedTuple):
             landmarks=landmarks.reshape(-1, facs.NUM_LANDMARKS, 2),
             labels=np.array([face.labels for face in faces], np.int8).reshape(-1, aus),
             reach=np.array([face.reach for face in faces], np.float64).reshape(-1, 6),
+            distance=np.array([face.distance for face in faces], np.float64),
             skipped=np.array([frame.number for frame in skipped], np.int64),
             reason=np.array([frame.reason for frame in skipped], np.str_),
             skipped_reach=np.array([frame.reach for frame in skipped], np.float64).reshape(-1, 6),
@@ -222,6 +251,7 @@ class _Face(NamedTuple):
     landmarks: NDArray[np.float32]
     labels: tuple[int, ...]
     reach: tuple[float, ...]
+    distance: float
 
 
 class _LeftOut(NamedTuple):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
+import math
 import multiprocessing
 import os
 import shutil
@@ -47,7 +48,7 @@ from jaa_ext import facs
 from jaa_ext.atomic import locked, replacing
 from jaa_ext.data.layout import shown
 from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
-from jaa_ext.data.plausible import QUESTIONS
+from jaa_ext.data.plausible import OUTSIDE, QUESTIONS
 from jaa_ext.data.prepared import (
     FORMAT,
     IMAGES,
@@ -69,6 +70,14 @@ from jaa_ext.data.report import Report
 from jaa_ext.device import processors
 from jaa_ext.progress import say
 
+LOOKS = 20
+"""Frames, or a few more, that a checker looks at."""
+ENOUGH_LOOKS = 5
+"""Faces that it must have found to stop a preparation; one or two may be a poster on the wall."""
+BESIDE = 0.5
+"""Mean distance, in eye distances, beyond which landmarks are not those of a face; two ways of placing them
+on the same face differ by 0.05."""
+
 
 def prepare(
     release: Release,
@@ -77,6 +86,7 @@ def prepare(
     size: int = 200,
     align: bool = True,
     detector: Callable[[], Detector] | None = None,
+    checker: Callable[[], Detector] | None = None,
     table: Literal["parquet", "csv"] = "parquet",
     workers: int | None = None,
     console: Console | None = None,
@@ -95,6 +105,8 @@ def prepare(
             meaning then. The pictures must be square; those that have not the side of most are left out.
         detector: makes a detector, in each worker (so it must be picklable), for frames that come without
             landmarks: of several faces the one with the largest box is taken. None leaves such frames out.
+        checker: makes a detector that looks at about `LOOKS` frames whose landmarks come with the data: they
+            should lie on a face that it finds. None, or one whose package is not installed: nobody looks.
         table: format of the index.
         workers: processes that work at a time; 0 works in this one. None: one for each processor. A script
             that calls this with workers needs ``if __name__ == "__main__":``.
@@ -102,8 +114,8 @@ def prepare(
 
     Raises:
         FolderError: the folder belongs to another call, or holds other files, or another process works in it.
-        ReleaseError: sequences that cannot be told apart, files that do not look as released, or no frame
-            that can be used.
+        ReleaseError: sequences that cannot be told apart, files that do not look as released, no frame that
+            can be used, or landmarks of which most cannot be the faces'.
         ValueError: size, table or workers out of range.
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
         RuntimeError: a worker was killed.
@@ -133,7 +145,17 @@ def prepare(
             say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
             report = known.report
         else:
-            work = Preparer(out, release.aus, size if align else None, detector)
+            # Evenly over the data set: one sequence may be unlike the others.
+            looked_at = release.sequences[:: math.ceil(len(release.sequences) / LOOKS)]
+            work = Preparer(
+                out,
+                release.aus,
+                size if align else None,
+                detector,
+                checker,
+                looks=math.ceil(LOOKS / len(looked_at)),
+                looked_at=frozenset(sequence.name for sequence in looked_at),
+            )
             try:
                 _work(work, release, workers, console)
                 report = _merge(out, known, release, table)
@@ -146,9 +168,10 @@ def prepare(
 
 def _check(release: Release) -> None:
     """See that ids, paths and folds will be what `PreparedFaces` promises."""
-    if not release.sequences or not release.aus or len(set(release.aus)) < len(release.aus):
+    odd = len(set(release.aus)) < len(release.aus) or not all(1 <= au <= 999 for au in release.aus)
+    if not release.sequences or not release.aus or odd:
         raise ReleaseError(
-            f"{release.name}: wanted sequences of frames and distinct AUs, "
+            f"{release.name}: wanted sequences of frames and distinct AUs from 1 to 999, "
             f"got {len(release.sequences)} sequences and AUs {list(release.aus)}"
         )
     for sequence in release.sequences:
@@ -353,8 +376,9 @@ def _merge(out: Path, known: Preparation, release: Release, table: str) -> Repor
             landmarks=part.landmarks[~other],
             labels=part.labels[~other],
             reach=part.reach[~other],
+            distance=part.distance[~other],
         )
-    remarks = _remarks(np.concatenate([part.reach for part in parts]))
+    remarks = _remarks(parts)
     report = _report(release, parts, Counter(reason for _, _, reason in skipped), size, remarks)
     if not report.kept:
         # Nothing that would be worth going on with: the cure may be to put images where they belong.
@@ -376,24 +400,39 @@ def _check_landmarks(out: Path, release: Release, parts: list[Part]) -> None:
     """Raise a ReleaseError if most landmarks cannot be those of the pictures' faces."""
     kept = sum(len(part.number) for part in parts)
     faults = Counter(reason for part in parts for reason in part.reason.tolist() if reason in QUESTIONS)
-    if faults.total() <= kept:
-        return
-    ((reason, times),) = faults.most_common(1)
-    reach = np.concatenate([part.skipped_reach[part.reason == reason] for part in parts])
+    if faults.total() > kept:
+        ((reason, _),) = faults.most_common(1)
+        of, question = f"{kept + faults.total():,} frames", QUESTIONS[reason]
+        missed = [part.skipped[part.reason == reason] for part in parts]
+        reach = np.concatenate([part.skipped_reach[part.reason == reason] for part in parts])
+    else:
+        reason, question = "they lie beside the face that a detector finds", QUESTIONS[OUTSIDE]
+        frames = sum(int(np.isfinite(part.distance).sum()) for part in parts)
+        missed = [part.number[part.distance > BESIDE] for part in parts]
+        reach = np.concatenate([part.reach[part.distance > BESIDE] for part in parts])
+        of = f"{frames:,} frames that were looked at"
+        if frames < ENOUGH_LOOKS or 2 * len(reach) <= frames:
+            return
     name, number = next(
         (sequence.name, int(number))
-        for sequence, part in zip(release.sequences, parts, strict=True)
-        for number in part.skipped[part.reason == reason]
+        for sequence, numbers in zip(release.sequences, missed, strict=True)
+        for number in numbers
     )
-    (left, top), (right, bottom) = reach[:, :2].min(0), reach[:, 2:4].max(0)
-    (((width, height), _),) = Counter(map(tuple, reach[:, 4:].astype(int).tolist())).most_common(1)
     # The cure is another table, which the parts know nothing of.
     _begin_anew(out)
     raise ReleaseError(
-        f"{release.name}: wanted landmarks of the faces in the pictures, but in {times:,} of "
-        f"{kept + faults.total():,} frames, such as frame {number} of {name}, {reason}: they reach from x "
-        f"{left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} in pictures of {width} x {height}; "
-        f"{QUESTIONS[reason]}"
+        f"{release.name}: wanted landmarks of the faces in the pictures, but in {len(reach):,} of {of}, "
+        f"such as frame {number} of {name}, {reason}: {_in_words(reach)}; {question}"
+    )
+
+
+def _in_words(reach: NDArray[np.float64]) -> str:
+    """What landmarks, `Part.reach`, look like."""
+    (left, top), (right, bottom) = reach[:, :2].min(0), reach[:, 2:4].max(0)
+    (((width, height), _),) = Counter(map(tuple, reach[:, 4:].astype(int).tolist())).most_common(1)
+    return (
+        f"they reach from x {left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} "
+        f"in pictures of {width} x {height}"
     )
 
 
@@ -411,19 +450,19 @@ def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
     return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {sequence}"
 
 
-def _remarks(reach: NDArray[np.float64]) -> tuple[str, ...]:
-    """What is odd about landmarks, `Part.reach` of all, that lie on the pictures as faces do.
-
-    Landmarks of pictures of half the size or less lie there too, but all in one quarter, where faces do not.
-    """
+def _remarks(parts: list[Part]) -> tuple[str, ...]:
+    """What is odd about landmarks that lie on the pictures as those of faces do."""
+    reach = np.concatenate([part.reach for part in parts])
+    distance = np.concatenate([part.distance for part in parts])
     right, bottom, width, height = reach[:, 2:].T
-    if len(reach) < 2 or (right > width / 2).any() or (bottom > height / 2).any():
+    # Landmarks of pictures of half the size lie in one quarter, all of them: faces do not.
+    if len(reach) > 1 and (right <= width / 2).all() and (bottom <= height / 2).all():
+        odd = "all landmarks lie in the upper left quarter of their pictures"
+    elif 2 * (distance > BESIDE).sum() > np.isfinite(distance).sum():
+        odd = "the landmarks lie beside the face that a detector finds"
+    else:
         return ()
-    return (
-        "all landmarks lie in the upper left quarter of their pictures: they reach x "
-        f"{right.max():.4g} and y {bottom.max():.4g} in pictures of {width.max():.0f} x {height.max():.0f}; "
-        "look at some of the faces: are they of a smaller resolution?",
-    )
+    return (f"{odd}: {_in_words(reach)}; look at some of the faces: are they of another resolution?",)
 
 
 def _commonest(sides: NDArray[np.int64]) -> int:

@@ -52,7 +52,7 @@ class Settings(_Section):
     source: str = ""
     """See `Release.source`; empty in the folders of early versions."""
     aus: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)]
-    size: Annotated[int, Field(ge=2, le=65_535)] | None
+    size: Annotated[int, Field(ge=2)] | None
     align: bool
     detector: bool
     table: Literal["parquet", "csv"]

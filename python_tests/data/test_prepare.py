@@ -247,11 +247,65 @@ def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photogr
     report = run(half, tmp_path / "out", console=console)
     (remark,) = report.remarks
     right, bottom = points.max((0, 1))
-    assert f"upper left quarter of their pictures: they reach x {right:.4g} and y {bottom:.4g} in" in remark
+    assert "all landmarks lie in the upper left quarter of their pictures: they reach from x" in remark
     assert (
-        "in pictures of 512 x 512; look at some of the faces" in remark and remark in console.file.getvalue()
+        f"to {right:.4g} and from y" in remark and f"to {bottom:.4g} in pictures of 512 x 512; look" in remark
     )
+    assert remark in console.file.getvalue()
     assert run(half, tmp_path / "out") == report
+
+
+def at_the_face(image):
+    points = face().astype(np.float32)
+    return [DetectedFace((0, 0, 9, 9), points + 300, 9.0), DetectedFace((0, 0, 9, 9), points, 1.0)]
+
+
+def shifted(photograph, shift, frames=30):
+    numbers = tuple(range(frames))
+    points = np.stack([face() + shift for _ in numbers])
+    return release(sequence(photograph, numbers=numbers, labels=[(1, 0)] * frames, landmarks=points))
+
+
+def test_a_checker_sees_landmarks_that_lie_beside_the_face(tmp_path, photograph):
+    looked = []
+
+    def checker():
+        def find(image):
+            looked.append(image.shape)
+            return at_the_face(image)
+
+        return find
+
+    # The eyes are 46 pixels apart.
+    report = run(shifted(photograph, 15), tmp_path / "near", checker=checker)
+    assert report.kept == 30 and report.remarks == () and 20 <= len(looked) <= 30
+    message = (
+        "in 30 of 30 frames that were looked at, such as frame 0 of F001/T1, they lie beside the face that a "
+        "detector finds: "
+    )
+    with pytest.raises(
+        ReleaseError, match=message + "they reach from x .* in pictures of 512 x 512; are they"
+    ):
+        run(shifted(photograph, 20), tmp_path / "far", checker=checker)
+    # Of a few frames it may have found another face.
+    (remark,) = run(shifted(photograph, 20, frames=4), tmp_path / "few", checker=checker).remarks
+    assert remark.startswith("the landmarks lie beside the face that a detector finds: they reach from")
+
+
+def test_without_a_checker_or_a_face_nothing_is_said(tmp_path, photograph):
+    def missing():
+        raise ImportError("dlib")
+
+    for name, checker in {"none": None, "missing": missing, "blind": lambda: lambda image: []}.items():
+        report = run(shifted(photograph, 50), tmp_path / name, checker=checker)
+        assert report.kept == 30 and report.remarks == ()
+
+
+def test_a_checker_looks_at_sequences_over_the_whole_data_set(tmp_path, photograph):
+    looked = []
+    many = release(*(sequence(photograph, f"F{i:03}/T1", numbers=(0,), labels=((1, 0),)) for i in range(50)))
+    report = run(many, tmp_path / "out", checker=lambda: lambda image: looked.append(0) or at_the_face(image))
+    assert report.kept == 50 and len(looked) == 17
 
 
 def test_the_folder_names_the_opencv_that_aligned_its_faces(tmp_path, photograph, monkeypatch, recwarn):
