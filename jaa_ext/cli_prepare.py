@@ -174,6 +174,6 @@ def _prepare(
 
 def _numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and part.isascii() and len(part) < 4 for part in parts):
         raise ValueError(f'--aus must be AU numbers with commas between, such as 1,2,4, got "{text}"')
     return tuple(map(int, parts))

@@ -173,7 +173,10 @@ class Preparer:
 
     def _write_png(self, image: NDArray[np.uint8], stem: str) -> str:
         path = f"{stem}.png"
-        (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        try:
+            (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        except OSError as error:  # which names no file where the disk is full
+            raise OSError(error.errno, error.strerror, str(self.out / path)) from None
         return path
 
     @cached_property

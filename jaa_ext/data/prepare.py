@@ -131,8 +131,8 @@ def prepare(
     settings = Settings(
         name=release.name,
         source=release.source,
-        aus=list(release.aus),
-        size=size if align else None,
+        aus=[int(au) for au in release.aus],
+        size=int(size) if align else None,
         align=align,
         detector=detector is not None,
         table=table,

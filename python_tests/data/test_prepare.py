@@ -370,6 +370,23 @@ def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, phot
     assert list((tmp_path / "out" / "parts").iterdir()) == []
 
 
+def test_a_full_disk_names_the_file(tmp_path, photograph, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*images/F001/T1/3\.png"):
+        run(small(photograph), tmp_path / "out")
+
+
+@pytest.mark.parametrize("aus", [(0, 1), (1, 1000), (1, 1)])
+def test_aus_that_are_none(tmp_path, photograph, aus):
+    with pytest.raises(
+        ReleaseError, match=r"wanted sequences of frames and distinct AUs from 1 to 999, got 3"
+    ):
+        run(replace(small(photograph), aus=aus), tmp_path / "out")
+
+
 def test_decoded_pictures_of_a_video(tmp_path, astronaut):
     class Video:
         name, subject, task, fold, length = "A", "A", "", "", 1
