@@ -316,7 +316,8 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {subject} is in folds {fold_of[subject]!r} and {fold!r}, wanted in one"
+                f"{where}: subject {subject} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
+                "wanted in one"
             )
 
 
@@ -376,9 +377,7 @@ def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
     rows = _Index(subjects, folds, paths, landmarks, labels)
     for subject, image in zip(rows.subject, rows.path, strict=True):
         if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
-            raise FolderError(
-                f"{path}: wanted images in {IMAGES}/{subject}/ for {shown(subject)}, got {shown(image)}"
-            )
+            raise FolderError(f"{path}: wanted images in {shown(f'{IMAGES}/{subject}/')}, got {shown(image)}")
     ((image, times),) = Counter(rows.path).most_common(1) or [("", 1)]
     if times > 1:
         raise FolderError(f"{path}: wanted each image once, got {shown(image)} {times} times")
@@ -386,7 +385,9 @@ def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
 
 
 def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
-    texts: NDArray[Any] = index[name].to_numpy(object)
+    # Only now are the bytes of a Parquet file taken for UTF-8.
+    with damage_told(f"{path}: is damaged, wanted text in column {name}", FolderError):
+        texts: NDArray[Any] = index[name].to_numpy(object)
     for text in texts:
         if not isinstance(text, str):
             raise FolderError(f"{path}: wanted text in column {name}, got {shown(text)}")

@@ -8,6 +8,7 @@ import shutil
 
 import cv2
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from rich.console import Console
@@ -257,13 +258,13 @@ def test_folders_of_early_versions(csv_folder, recwarn):
         ({"y_48": ""}, "is damaged, wanted the columns"),
         (
             {"path": "images/NA/T1/../../../../secret.png"},
-            "wanted images in images/NA/ for 'NA', got",
+            "wanted images in 'images/NA/', got",
         ),
         (
             {"path": "/etc/passwd"},
-            "wanted images in images/NA/ for 'NA', got '/etc/passwd'",
+            "wanted images in 'images/NA/', got '/etc/passwd'",
         ),
-        ({"subject": "x"}, "wanted images in images/x/ for 'x', got"),
+        ({"subject": "x"}, "wanted images in 'images/x/', got"),
         ({"path": "images/NA/T1/6.png"}, r"wanted each image once, got 'images/NA/T1/6\.png' 2 times"),
     ],
 )
@@ -284,6 +285,16 @@ def test_more_rows_than_were_kept(folder, tmp_path):
             FolderError, match=r"index\.\w+: wanted the 4 rows that prepare.json tells of, got 5"
         ):
             read(copy)
+
+
+def test_text_in_parquet_that_is_no_utf8(originals, tmp_path):
+    copy = tmp_path / "copy"
+    prepare(originals, copy, align=False, workers=0, console=Console(file=io.StringIO()))
+    index = copy / "index.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(index), index, compression="none")
+    index.write_bytes(index.read_bytes().replace(b"images/x/5.png", b"images/x/\xff.png"))
+    with pytest.raises(FolderError, match=r"index\.parquet: is damaged, wanted text in column path"):
+        PreparedFaces(copy)
 
 
 def test_a_damaged_index(folder, tmp_path):
