@@ -190,6 +190,20 @@ def test_the_authors_lists(jaa, releases, tmp_path: Path) -> None:
     ok(jaa("train", "paper", *arguments, *TINY))
 
 
+def test_lists_without_landmarks(jaa, releases, tmp_path: Path) -> None:
+    for fold, subject in enumerate(("F001", "F003"), 1):
+        (face,) = releases.draw(fold, 1, facs.BP4D_AUS)
+        releases.write_image(tmp_path / "images" / subject / "T1" / "7.jpg", face.picture)
+        (tmp_path / f"BP4D_test_img_path_fold{fold}.txt").write_text(f"{subject}/T1/7.jpg\n")
+        labels = " ".join(map(str, face.labels))
+        (tmp_path / f"BP4D_test_label_fold{fold}.txt").write_text(f"{labels}\n")
+    arguments = ("--images", tmp_path / "images", "--landmarks", "none", "--workers", 0)
+    ok(jaa("prepare", "lists", tmp_path / "BP4D", *arguments, "--out", tmp_path / "faces"))
+    faces = PreparedFaces(tmp_path / "faces", folds=["2"])
+    (sample,) = faces
+    assert sample.id == "F003/T1/7" and tuple(sample.labels) == face.labels
+
+
 @pytest.mark.parametrize(("study", "tables"), [("eccv", ("table3", "table4")), ("abaw", ("table1",))])
 def test_ablate_prints_the_papers_tables(jaa, study: str, tables: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "ablation"

@@ -129,6 +129,11 @@ def _test_lists(prefix: Path) -> dict[str, Path]:
         return {}
     start = f"{prefix.name}_test_img_path_fold"
     found = sorted(prefix.parent.glob(f"{glob.escape(start)}*.txt"))
+    if not found:
+        raise ReleaseError(
+            f"{prefix}: wanted lists whose names begin so, {_file(prefix, 'path').name} or ME-GraphAU's "
+            f"{start}1.txt, got neither"
+        )
     return {path.stem.removeprefix(start): path for path in found}
 
 

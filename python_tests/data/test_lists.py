@@ -320,6 +320,10 @@ def test_missing_files_and_arguments(tmp_path, images):
         ValueError, match="one prefix and landmarks 'raw', 'aligned' or 'none', got 1 and 'both'"
     ):
         read_lists([prefix], images, landmarks="both")
+    with pytest.raises(
+        ReleaseError, match=r"q: wanted lists .*, q_path\.txt or .* q_test_img_path_fold1\.txt"
+    ):
+        read_lists([tmp_path / "q"], images, landmarks="raw")
     (tmp_path / "p_land.txt").unlink()
     with pytest.raises(ReleaseError, match=r"p_land\.txt: cannot be read \(No such file or directory\)"):
         read_lists([prefix], images, landmarks="raw")
