@@ -78,14 +78,16 @@ def lists(
     prefixes: Annotated[
         list[Path],
         typer.Argument(
-            help="What the files' names begin with, such as list/BP4D_part1; each becomes a fold."
+            help="What the files' names begin with, such as list/BP4D_part1, each a fold, or list/BP4D of "
+            "ME-GraphAU's."
         ),
     ],
     images: Annotated[Path, typer.Option(help="Folder that the paths in the lists start from.")],
     landmarks: Annotated[
-        Literal["raw", "aligned"],
+        Literal["raw", "aligned", "none"],
         typer.Option(
-            help='_land.txt counts from 1 in original images ("raw") or from 0 in 200x200 ones ("aligned").'
+            help='_land.txt counts from 1 in original images ("raw") or from 0 in 200x200 ones ("aligned"); '
+            '"none": dlib finds them (extra `faces`).'
         ),
     ],
     out: Out,
@@ -96,13 +98,20 @@ def lists(
     index: Format = "parquet",
     workers: Workers = None,
 ) -> None:
-    """The JAA-Net authors' lists: PREFIX_path.txt, _land.txt and _AUoccur.txt."""
+    """The JAA-Net authors' lists: PREFIX_path.txt, _land.txt and _AUoccur.txt; or ME-GraphAU's.
+
+    Those are PREFIX_test_img_path_fold1.txt and PREFIX_test_label_fold1.txt of each fold, without landmarks;
+    fold K is the test list of fold K. Folders in front of a path that name a data set (BP4D/F001/T1/2440.jpg)
+    or that all lines share are no subject.
+    """
     from jaa_ext.data.lists import read_lists
 
     numbers = None if aus is None else _numbers(aus)
     release = read_lists(prefixes, images, landmarks=landmarks, aus=numbers)
     align = "none" if landmarks == "aligned" else "similarity"
-    _prepare(release, out, size, align, index, workers)
+    detect = landmarks == "none"
+    recipe = "paper-disfa" if release.name == "DISFA" else "paper"
+    _prepare(release, out, size, align, index, workers, detect=detect, recipe=recipe)
 
 
 @app.command()
@@ -147,6 +156,7 @@ def _prepare(
         size=size,
         align=align == "similarity",
         detector=FaceDetector if detect else None,
+        checker=FaceDetector,
         table=index,
         workers=workers,
         console=console,
@@ -164,6 +174,6 @@ def _prepare(
 
 def _numbers(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and part.isascii() and len(part) < 4 for part in parts):
         raise ValueError(f'--aus must be AU numbers with commas between, such as 1,2,4, got "{text}"')
     return tuple(map(int, parts))

@@ -152,13 +152,28 @@ def test_own_images_with_a_rule_of_ones_own(jaa, releases, tmp_path: Path) -> No
     assert model.config.aus[2] == facs.AURule((31, 37), 0.1, 20)
 
 
+def test_landmarks_that_miss_the_faces_stop(jaa, releases, tmp_path: Path) -> None:
+    """Of a table in 80 % of the pictures' size: they lie on the pictures, and not on the faces."""
+    rows = [["image", "subject", "AU1", *(f"{a}_{i}" for a in "xy" for i in range(49))]]
+    for person in range(6):
+        (face,) = releases.draw(person, 1, (1,), width=400, height=400)
+        releases.write_image(tmp_path / f"{person}.png", face.picture)
+        rows.append([f"{person}.png", f"P{person}", "1", *(0.8 * face.landmarks).T.flatten().tolist()])
+    with (tmp_path / "mine.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    code, _, error = jaa("prepare", "csv", tmp_path / "mine.csv", "--out", tmp_path / "faces", "--workers", 0)
+    assert code == 2 and len(error.splitlines()) == 1
+    assert "frames that were looked at" in error and "beside the face that a detector finds" in error
+    assert "in pictures of 400 x 400; are they of another resolution, or of a crop of the pictures?" in error
+
+
 def test_the_authors_lists(jaa, releases, tmp_path: Path) -> None:
     for part, subject in enumerate(("F001", "F003", "F004"), 1):
         lines: dict[str, list[str]] = {"path": [], "land": [], "AUoccur": []}
         for i, face in enumerate(releases.draw(part, 3, facs.BP4D_AUS)):
             name = f"{subject}/T1/{100 + i}.jpg"
-            releases.write_image(tmp_path / "images" / name, face.picture)
-            lines["path"].append(name)
+            releases.write_image(tmp_path / "images" / "BP4D" / name, face.picture)
+            lines["path"].append(f"BP4D/{name}")
             lines["land"].append(" ".join(map(str, (face.landmarks + 1).flatten().tolist())))
             lines["AUoccur"].append(" ".join(map(str, face.labels)))
         for what, text in lines.items():
@@ -170,8 +185,23 @@ def test_the_authors_lists(jaa, releases, tmp_path: Path) -> None:
     assert "9 frames of 3 subjects kept" in printed
     assert f"Try next: jaa crossval paper --data {faces} --out cv" in printed
     assert PreparedFaces(faces).folds == ("BP4D_part1", "BP4D_part2", "BP4D_part3")
+    assert PreparedFaces(faces).subjects == ("F001", "F003", "F004")
     arguments = ("--data", faces, "--fold", "BP4D_part2", "--out", tmp_path / "run")
     ok(jaa("train", "paper", *arguments, *TINY))
+
+
+def test_lists_without_landmarks(jaa, releases, tmp_path: Path) -> None:
+    for fold, subject in enumerate(("F001", "F003"), 1):
+        (face,) = releases.draw(fold, 1, facs.BP4D_AUS)
+        releases.write_image(tmp_path / "images" / subject / "T1" / "7.jpg", face.picture)
+        (tmp_path / f"BP4D_test_img_path_fold{fold}.txt").write_text(f"{subject}/T1/7.jpg\n")
+        labels = " ".join(map(str, face.labels))
+        (tmp_path / f"BP4D_test_label_fold{fold}.txt").write_text(f"{labels}\n")
+    arguments = ("--images", tmp_path / "images", "--landmarks", "none", "--workers", 0)
+    ok(jaa("prepare", "lists", tmp_path / "BP4D", *arguments, "--out", tmp_path / "faces"))
+    faces = PreparedFaces(tmp_path / "faces", folds=["2"])
+    (sample,) = faces
+    assert sample.id == "F003/T1/7" and tuple(sample.labels) == face.labels
 
 
 @pytest.mark.parametrize(("study", "tables"), [("eccv", ("table3", "table4")), ("abaw", ("table1",))])

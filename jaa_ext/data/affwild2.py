@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaa_ext import facs
-from jaa_ext.data.layout import estimate_lines, find_folders, read_lines, whole_number
+from jaa_ext.data.layout import estimate_lines, find_folders, numbered_images, read_lines, shown, whole_number
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
 
 AFFWILD2_FOLDS = {"train": "Train_Set", "validation": "Validation_Set"}
@@ -77,18 +76,17 @@ class AffWild2Video:
 
     def read(self) -> Iterator[Frame | Skipped]:
         """The frames in order, counted from 1; see `Sequence.read`."""
-        images = set(os.listdir(self.images))
+        images = numbered_images(self.images)
         header, *lines = read_lines(self.labels) or [""]
         columns = _columns(header, self.labels)
         for number, text in enumerate(lines, start=1):
             labels = _labels(text, columns, self.labels, number + 1)
-            image = f"{number:05d}.jpg"
-            if image not in images:
+            if number not in images:
                 yield Skipped(number, "no face: no image")
             elif set(labels) == {MISSING}:
                 yield Skipped(number, "no valid label")
             else:
-                yield Frame(number, self.images / image, None, labels)
+                yield Frame(number, images[number], None, labels)
 
 
 def _label_folder(source: Path) -> Path:
@@ -117,7 +115,7 @@ def _columns(header: str, path: Path) -> list[int]:
     names = [name.strip() for name in header.split(",")]
     for au in facs.AFFWILD2_AUS:
         if names.count(f"AU{au}") != 1:
-            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {header.strip()!r}")
+            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {shown(header)}")
     return [names.index(f"AU{au}") for au in facs.AFFWILD2_AUS]
 
 
@@ -125,7 +123,9 @@ def _labels(text: str, columns: list[int], path: Path, line: int) -> tuple[int, 
     cells = text.split(",")
     if len(cells) <= max(columns):
         raise ReleaseError(f"{path}, line {line}: wanted {max(columns) + 1} labels or more, got {len(cells)}")
-    labels = tuple(whole_number(cells[column], path, line, "a label of 0, 1 or -1") for column in columns)
+    labels = tuple(
+        whole_number(cells[column], path, line, "a label of 0, 1 or -1", lowest=MISSING) for column in columns
+    )
     for au, label in zip(facs.AFFWILD2_AUS, labels, strict=True):
         if label not in (0, 1, MISSING):
             raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or -1 for AU{au}, got {label}")

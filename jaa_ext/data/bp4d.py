@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.layout import (
     SEARCH_DEPTH,
+    damage_told,
     estimate_lines,
     find_folders,
     frame_numbers,
+    numbered_images,
+    other_separator,
     read_lines,
     require,
+    shown,
     whole_number,
 )
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
@@ -112,12 +116,10 @@ class BP4DTask:
         """The coded frames in the order of the CSV; see `Sequence.read`."""
         import h5py
 
-        images = _images(self.images)
+        images = numbered_images(self.images)
         dropped = BP4D_DROPPED.get(self.name, frozenset())
-        try:
+        with damage_told(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
             file = h5py.File(self.landmarks, "r")
-        except OSError:
-            raise ReleaseError(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another") from None
         with file:
             entries = _entries(file, self.landmarks)
             in_order = len(images) == len(entries)
@@ -133,8 +135,8 @@ class BP4DTask:
                     yield Skipped(number, "no landmarks")
                 else:
                     landmarks = _points(file, entries, entry_of[number], self.landmarks)
-                    if landmarks is None:
-                        yield Skipped(number, "empty landmarks")
+                    if isinstance(landmarks, str):
+                        yield Skipped(number, landmarks)
                     else:
                         yield Frame(number, images[number], landmarks, labels)
 
@@ -155,26 +157,17 @@ def _image_roots(source: Path) -> list[Path]:
     return roots
 
 
-def _images(folder: Path) -> dict[int, Path]:
-    """The image of each frame number."""
-    images: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() == ".jpg" and path.stem.isdecimal():
-            other = images.setdefault(int(path.stem), path)
-            if other is not path:
-                raise ReleaseError(
-                    f"{folder}: wanted one image of frame {int(path.stem)}, got {other.name} and {path.name}"
-                )
-    return images
-
-
 def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Frame number and labels of each line of a CSV."""
     header, *lines = read_lines(path) or [""]
-    columns = {name.strip(): column for column, name in enumerate(header.split(",")) if column}
-    absent = [au for au in facs.BP4D_AUS if str(au) not in columns]
-    if absent:
-        raise ReleaseError(f"{path}, line 1: wanted a column for each AU, got none for AU {absent[0]}")
+    names = [name.strip() for name in header.split(",")][1:]
+    columns = {name: column for column, name in enumerate(names, start=1)}
+    for au in facs.BP4D_AUS:
+        if names.count(str(au)) != 1:
+            got = f"{names.count(str(au)) or 'none'} for AU {au}"
+            if separator := other_separator(header):
+                got = f"values separated by {separator}, not by commas"
+            raise ReleaseError(f"{path}, line 1: wanted a column for each AU, got {got}")
     codes = {"0": 0, "1": 1, "9": MISSING}
     seen: set[int] = set()
     for line, text in enumerate(lines, start=2):
@@ -187,7 +180,7 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
         for au in facs.BP4D_AUS:
             code = cells[columns[str(au)]] if columns[str(au)] < len(cells) else ""
             if code not in codes:
-                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {code!r}")
+                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {shown(code)}")
             labels.append(codes[code])
         yield number, tuple(labels)
 
@@ -196,26 +189,46 @@ def _entries(file: Any, path: Path) -> Any:
     """The references of ``fit/pred``, one a frame of the video."""
     import h5py
 
-    entries = file.get("fit/pred")
-    if not isinstance(entries, h5py.Dataset):
-        raise ReleaseError(f"{path}: wanted the key fit/pred with one reference a frame, got none")
-    if h5py.check_ref_dtype(entries.dtype) is not h5py.Reference:
-        raise ReleaseError(f"{path}, key fit/pred: wanted one reference a frame, got {entries.dtype}")
-    return entries[()].ravel()
+    with damage_told(f"{path}, key fit/pred: wanted one reference a frame, got what cannot be read"):
+        entries = file.get("fit/pred")
+        if not isinstance(entries, h5py.Dataset):
+            raise ReleaseError(f"{path}: wanted the key fit/pred with one reference a frame, got none")
+        if h5py.check_ref_dtype(entries.dtype) is not h5py.Reference:
+            raise ReleaseError(f"{path}, key fit/pred: wanted one reference a frame, got {entries.dtype}")
+        # A file may say that it holds any number, and h5py would make room for all of them.
+        if entries.size is None or entries.size > _MOST_ENTRIES:
+            raise ReleaseError(
+                f"{path}, key fit/pred: wanted up to {_MOST_ENTRIES:,} references, got shape {entries.shape}"
+            )
+        return entries[()].ravel()
 
 
-def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float64] | None:
-    """(49, 2) landmarks counted from 0; None where the tracker found no face."""
-    reference = entries[index]
-    if not reference:
-        return None
-    dataset = file[reference]
-    # In place of an empty array MATLAB writes the list of its dimensions, and says so in an attribute.
-    if dataset.attrs.get("MATLAB_empty", 0) or dataset.ndim < 2 or 0 in dataset.shape:
-        return None
-    if dataset.shape != (2, facs.NUM_LANDMARKS):
-        raise ReleaseError(
-            f"{path}, key fit/pred, entry {index}: wanted 2 x {facs.NUM_LANDMARKS} numbers, "
-            f"got shape {dataset.shape}"
-        )
-    return np.asarray(dataset[()], np.float64).T - 1
+def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float64] | str:
+    """(49, 2) landmarks counted from 0; else why there are none."""
+    import h5py
+
+    try:
+        reference = entries[index]
+        if not reference:
+            return "empty landmarks"
+        dataset = file[reference]
+        if not isinstance(dataset, h5py.Dataset):
+            return "damaged landmarks: a reference to no array"
+        # In place of an empty array MATLAB writes the list of its dimensions, and says so in an attribute.
+        if dataset.ndim < 2 or 0 in dataset.shape or dataset.attrs.get("MATLAB_empty", 0):
+            return "empty landmarks"
+        if dataset.dtype.kind not in "iuf":
+            return "damaged landmarks: no numbers"
+        if dataset.shape == (2, facs.NUM_LANDMARKS):
+            return np.asarray(dataset[()], np.float64).T - 1
+    # A reference into nowhere, chunks that cannot be unpacked, other types: h5py has an error for each.
+    except Exception:
+        return "damaged landmarks: they cannot be read"
+    raise ReleaseError(
+        f"{path}, key fit/pred, entry {index}: wanted 2 x {facs.NUM_LANDMARKS} numbers, "
+        f"got shape {dataset.shape}"
+    )
+
+
+_MOST_ENTRIES = 1_000_000
+"""Eleven hours of video; BP4D's tasks take a minute."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, require, whole_number
+from jaa_ext.data.layout import (
+    damage_told,
+    estimate_lines,
+    find_folders,
+    frame_numbers,
+    read_lines,
+    require,
+    shown,
+    whole_number,
+)
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import Video, VideoError
 
@@ -117,7 +128,8 @@ class DISFAVideo:
         last = max((max(frames, default=0) for frames in intensities), default=0)
         landmarks = _landmark_files(self.landmarks, self.subject, last)
         excluded = DISFA_EXCLUDED.get(self.subject, frozenset())
-        for number, picture in self._pictures(last):
+        labelled = {number for frames in intensities for number in frames}
+        for number, picture in self._pictures(labelled):
             if number in excluded:
                 yield Skipped(number, "left out by the papers' lists")
             elif isinstance(picture, str):
@@ -130,24 +142,26 @@ class DISFAVideo:
                 labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
                 yield Frame(number, picture, _points(landmarks[number]), labels)
 
-    def _pictures(self, last: int) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
-        """All numbers from 1 to the video's last, and to `last`, with the picture or why there is none."""
-        shown = 0
+    def _pictures(self, labelled: set[int]) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
+        """The video's frames, and those it lacks that have a label: number and picture, or why there is none."""
+        waiting = deque(sorted(labelled))
+        last = 0
         try:
             video = Video(self.video)
             for frame in video.frames():
-                for number in range(shown + 1, frame.number):
-                    yield number, "no picture: the video is damaged there"
-                shown = frame.number
-                yield shown, frame.image
+                while waiting and waiting[0] <= frame.number:
+                    if (number := waiting.popleft()) < frame.number:
+                        yield number, "no picture: the video is damaged there"
+                last = frame.number
+                yield last, frame.image
         except VideoError as error:
             raise ReleaseError(str(error)) from None
         if video.numbers_are_low:
             raise ReleaseError(
-                f"{self.video}: wanted {video.count} frames, as its header says, got {shown} and nothing "
+                f"{self.video}: wanted {video.count} frames, as its header says, got {last} and nothing "
                 "that tells which are missing, so that labels could meet the wrong frames"
             )
-        for number in range(shown + 1, last + 1):
+        for number in waiting:
             yield number, "no picture: the video ends before the labels"
 
 
@@ -162,7 +176,7 @@ def _intensities(path: Path) -> dict[int, int]:
     for line, text in enumerate(read_lines(path), start=1):
         cells = text.split(",")
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {text.strip()!r}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
@@ -191,17 +205,31 @@ def _landmark_files(folder: Path, subject: str, last: int) -> dict[int, Path]:
 
 def _points(path: Path) -> NDArray[np.float64]:
     """(49, 2) landmarks."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io import loadmat, whosmat
 
-    try:
-        points = np.asarray(loadmat(path, variable_names=["pts"])["pts"], np.float64)
-    except KeyError:
-        raise ReleaseError(f"{path}: wanted the key pts, got a file without it") from None
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError):
-        raise ReleaseError(
-            f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"
-        ) from None
-    if points.shape != (66, 2):
-        raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape}")
-    return points[list(facs.DISFA66_TO_49)]
+    with damage_told(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ReleaseError(
+                f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one of over {_LARGEST_FILE:,} bytes"
+            )
+        # What a file says of itself comes first: scipy would make room for any size that it names.
+        kinds = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
+        if "pts" not in kinds:
+            raise ReleaseError(f"{path}: wanted the key pts, got a file without it")
+        shape, kind = kinds["pts"]
+        if shape != (66, 2) or kind not in _NUMBERS:
+            raise ReleaseError(f"{path}, key pts: wanted 66 x 2 numbers, got shape {shape} of {kind}")
+        points = loadmat(io.BytesIO(content), variable_names=["pts"])["pts"]
+        if points.shape != (66, 2) or points.dtype.kind not in "iuf":
+            raise ReleaseError(
+                f"{path}, key pts: wanted 66 x 2 numbers, got shape {points.shape} of {points.dtype}"
+            )
+        return np.asarray(points[list(facs.DISFA66_TO_49)], np.float64)
+
+
+_LARGEST_FILE = 1_000_000
+"""Bytes; 66 points take 1,100, and compressed bytes a thousand times their room at most."""
+_NUMBERS = {"double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+"""MATLAB's types of numbers."""

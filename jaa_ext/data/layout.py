@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jaa_ext.data.release import ReleaseError
 
 SEARCH_DEPTH = 2
 """How many levels below the given folder a folder of the release may lie."""
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+"""Of the images of a release, in small letters; they may be written in capitals."""
 
 
 def find_folders(source: Path, name: str) -> list[Path]:
@@ -28,6 +34,39 @@ def find_folders(source: Path, name: str) -> list[Path]:
             f"{source}: wanted the folder {name} in it or up to {SEARCH_DEPTH} levels below, got none"
         )
     return found
+
+
+@contextmanager
+def damage_told(sentence: str, kind: type[Exception] = ReleaseError) -> Iterator[None]:
+    """Whatever a library raises over a damaged file becomes `kind`, with `sentence` and its first line.
+
+    Libraries raise many kinds of errors over a few wrong bytes, and others in their next version. Only that
+    of `kind`, whose sentence is ours already, passes as it is.
+    """
+    try:
+        yield
+    except kind:
+        raise
+    except Exception as error:
+        (reason, *_) = str(error).splitlines() or [type(error).__name__]
+        raise kind(f"{sentence} ({reason[:200]})") from None
+
+
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """The image of each number: "0017.jpg" and "17.PNG" are that of 17.
+
+    Raises:
+        ReleaseError: two images of one number.
+    """
+    images: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_ENDINGS and re.fullmatch(r"[0-9]{1,18}", path.stem):
+            other = images.setdefault(int(path.stem), path)
+            if other is not path:
+                raise ReleaseError(
+                    f"{folder}: wanted one image of frame {int(path.stem)}, got {other.name} and {path.name}"
+                )
+    return images
 
 
 def read_lines(path: Path) -> list[str]:
@@ -55,16 +94,41 @@ def estimate_lines(path: Path) -> int:
     return round(head.count(b"\n") * size / len(head))
 
 
-def whole_number(text: str, path: Path, line: int, what: str) -> int:
-    """`text` as a whole number.
+def whole_number(text: str, path: Path, line: int, what: str, *, lowest: int = 0) -> int:
+    """`text` as a whole number of at least `lowest`.
 
     Raises:
         ReleaseError: it is none; `what` says what it should have been, such as "a frame number".
     """
-    try:
+    # int() alone would take "1_0", digits of other alphabets and numbers that no array can hold.
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and int(text) >= lowest:
         return int(text)
+    raise ReleaseError(f"{path}, line {line}: wanted {what}, got {shown(text)}")
+
+
+def decimal_number(text: str) -> float:
+    """`text` as a number; "nan" and "inf" are some, "1_0" and digits of other alphabets are not.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        if text.isascii() and "_" not in text:
+            return float(text)
     except ValueError:
-        raise ReleaseError(f"{path}, line {line}: wanted {what}, got {text.strip()!r}") from None
+        pass
+    raise ValueError(f"wanted a number, got {shown(text)}")
+
+
+def shown(piece: object) -> str:
+    """A piece of a file for a sentence: in quotes, and not longer than a line."""
+    text = str(piece).strip()
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def other_separator(line: str) -> str:
+    """What separates the values of a line that has no comma, in quotes; empty where nothing usual does."""
+    return "" if "," in line else next((repr(mark) for mark in (";", "\t", "|") if mark in line), "")
 
 
 def frame_numbers(ranges: str) -> frozenset[int]:

@@ -1,16 +1,20 @@
-"""The list format of the JAA-Net authors' programs: text files with one line an image."""
+"""The lists of the JAA-Net authors' programs, and of ME-GraphAU's: text files with one line an image."""
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import read_lines
+from jaa_ext.data.layout import decimal_number, other_separator, read_lines, shown
 from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
 
 T = TypeVar("T")
@@ -23,35 +27,44 @@ def read_lists(
     prefixes: Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str],
     *,
-    landmarks: Literal["raw", "aligned"],
+    landmarks: Literal["raw", "aligned", "none"],
     aus: tuple[int, ...] | None = None,
 ) -> Release:
-    """Read lists of images, landmarks and AUs; each prefix becomes a fold of the name of its last component.
+    """Read lists of images, landmarks and AUs.
 
-    The files of a prefix, line by line for the same images: ``<prefix>_path.txt``, relative to `images`;
-    ``<prefix>_land.txt``, 98 numbers x1 y1 x2 y2 ...; ``<prefix>_AUoccur.txt``, one number an AU: 1, 0, and 9
-    or -1 for missing. Numbers are separated by spaces, tabs or commas. Of ``<prefix>_biocular.txt`` only the
-    number of lines is looked at, if it is there.
+    The JAA-Net authors' files of a prefix, line by line for the same images: ``<prefix>_path.txt``,
+    relative to `images`; ``<prefix>_land.txt``, 98 numbers x1 y1 x2 y2 ...; ``<prefix>_AUoccur.txt``, one
+    number an AU: 1, 0, and 9 or -1 for missing. Numbers are separated by spaces, tabs or commas. Of
+    ``<prefix>_biocular.txt`` only the number of lines is looked at, if it is there. Each prefix becomes a
+    fold of the name of its last component.
+
+    ME-GraphAU's, of a prefix without those: ``<prefix>_test_img_path_fold1.txt`` and
+    ``<prefix>_test_label_fold1.txt``, of each fold. The images of a test list become the fold of its number;
+    the training lists beside them must agree with that. They have no landmarks.
+
+    Weights (``_weight.txt``, ``_weight_fold1.txt``) are not read: training works them out.
 
     A path tells subject and task: "F001/T1/2440.jpg" is of subject F001 and task T1, "SN001/0001.png" of
-    SN001 and no task; without a folder the subject is the file's name up to the first "_" or "-". The frame's
-    number is the last whole number in the file's name; in a sequence where one lacks, or two are the same, it
-    is the line's number.
+    SN001 and no task; without a folder the subject is the file's name up to the first "_" or "-". Folders in
+    front that name a data set ("BP4D/F001/T1/2440.jpg") or that all lines share are neither; `images` may be
+    the last of them. The frame's number is the last whole number in the file's name; in a sequence where one
+    lacks, or two are the same, it is the line's number.
 
     Args:
-        prefixes: such as "data/BP4D_part1"; with suffixes they give the files.
+        prefixes: such as "data/BP4D_part1", or "list/BP4D" of ME-GraphAU's; the files' names begin with them.
         images: the folder that the paths are relative to.
         landmarks: "raw" as before the authors' alignment: counted from 1, in the original images; "aligned"
-            as after it: counted from 0, in aligned images, which `prepare` must keep with ``align=False``.
+            as after it: counted from 0, in aligned images, which `prepare` must keep with ``align=False``;
+            "none": not read, so that `prepare` needs a detector.
         aus: AU numbers of the columns; None for BP4D's with 12 columns, DISFA's with 8, GFT's with 10.
 
     Raises:
         ReleaseError: files that are missing or do not fit together, with the line.
         ValueError: another word for `landmarks`, or no prefix.
     """
-    if landmarks not in ("raw", "aligned") or not prefixes:
+    if landmarks not in ("raw", "aligned", "none") or not prefixes:
         raise ValueError(
-            "read_lists: wanted at least one prefix and landmarks 'raw' or 'aligned', "
+            "read_lists: wanted at least one prefix and landmarks 'raw', 'aligned' or 'none', "
             f"got {len(prefixes)} and {landmarks!r}"
         )
     images, files = Path(images), [Path(prefix) for prefix in prefixes]
@@ -59,13 +72,130 @@ def read_lists(
         raise ReleaseError(f"{images}: wanted the folder of the images, got no folder of that name")
     if len({prefix.name for prefix in files}) < len(files):
         raise ReleaseError(f"wanted prefixes whose last components differ, got {[str(p) for p in files]}")
-    name, sequences = "lists", []
+    name, folds = "lists", []
     for prefix in files:
+        tests = _test_lists(prefix)
         if aus is None:
-            name, aus = _guess_aus(prefix)
-        sequences += _read_fold(prefix, images, raw=landmarks == "raw", aus=aus)
+            name, aus = _guess_aus(
+                _label_file(next(iter(tests.values()))) if tests else _file(prefix, "AUoccur")
+            )
+        if not tests:
+            folds.append(_read_fold(prefix, landmarks, aus))
+        elif landmarks == "none":
+            folds += _read_test_lists(tests, aus)
+        else:
+            raise ReleaseError(
+                f"{prefix}: wanted landmarks in {_file(prefix, 'land').name}, got ME-GraphAU's lists, which "
+                "have none: let a detector find them (--landmarks none)"
+            )
+    _require_once((fold.name for fold in folds), "a fold", "wanted prefixes of different folds")
+    sequences = _sequences(folds, images)
     source = f"{landmarks} landmarks of {', '.join(str(p.resolve()) for p in files)} on {images.resolve()}"
     return Release(name, aus or (), tuple(sequences), source=source)
+
+
+class _Fold(NamedTuple):
+    """The n lines of a fold."""
+
+    name: str
+    file: Path
+    """Of the paths."""
+    paths: list[PurePosixPath]
+    landmarks: NDArray[np.float64]
+    """(n, 49, 2), NaN where there are none."""
+    labels: NDArray[np.int8]
+    """(n, A)"""
+
+
+def _read_fold(prefix: Path, landmarks: str, aus: tuple[int, ...]) -> _Fold:
+    """The JAA-Net authors' files of a prefix."""
+    file = _file(prefix, "path")
+    paths = _read(file, _path)
+    points = _no_landmarks(len(paths))
+    if landmarks != "none":
+        rows = _read(_file(prefix, "land"), _numbers(2 * facs.NUM_LANDMARKS))
+        _require_as_many(file, paths, _file(prefix, "land"), rows)
+        points = np.array(rows).reshape(points.shape) - (1 if landmarks == "raw" else 0)
+    labels = _read_labels(file, paths, _file(prefix, "AUoccur"), aus)
+    biocular = _file(prefix, "biocular")
+    if biocular.exists():
+        _require_as_many(file, paths, biocular, read_lines(biocular))
+    return _Fold(prefix.name, file, paths, points, labels)
+
+
+def _test_lists(prefix: Path) -> dict[str, Path]:
+    """ME-GraphAU's test list of each fold; none where the prefix is of the JAA-Net authors' files."""
+    if _file(prefix, "path").exists():
+        return {}
+    start = f"{prefix.name}_test_img_path_fold"
+    found = sorted(prefix.parent.glob(f"{glob.escape(start)}*.txt"))
+    if not found:
+        raise ReleaseError(
+            f"{prefix}: wanted lists whose names begin so, {_file(prefix, 'path').name} or ME-GraphAU's "
+            f"{start}1.txt, got neither"
+        )
+    return {path.stem.removeprefix(start): path for path in found}
+
+
+def _read_test_lists(tests: dict[str, Path], aus: tuple[int, ...]) -> list[_Fold]:
+    """ME-GraphAU's lists; those for training, where they are there, must be the other folds' tests."""
+    folds = []
+    for name, file in tests.items():
+        paths = _read(file, _path)
+        labels = _read_labels(file, paths, _label_file(file), aus)
+        folds.append(_Fold(name, file, paths, _no_landmarks(len(paths)), labels))
+    _require_images_once(folds)
+    tested = {path: (fold, row) for fold in folds for row, path in enumerate(fold.paths)}
+    for name, file in tests.items():
+        file = file.with_name(file.name.replace("_test_", "_train_"))
+        if not file.exists():
+            continue
+        paths = _read(file, _path)
+        labels = _read_labels(file, paths, _label_file(file), aus)
+        for line, (path, trained) in enumerate(zip(paths, labels, strict=True), 1):
+            if path not in tested:
+                raise ReleaseError(
+                    f"{file}, line {line}: wanted images of the other folds' test lists, got {shown(path)}, "
+                    "which is in none: are those of all folds there?"
+                )
+            fold, row = tested[path]
+            if fold.name == name:
+                raise ReleaseError(
+                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {shown(path)}"
+                )
+            if not np.array_equal(fold.labels[row], trained):
+                raise ReleaseError(
+                    f"{_label_file(file)}, line {line}: wanted the labels that {shown(path)} has in "
+                    f"{_label_file(fold.file).name}, got others"
+                )
+    return folds
+
+
+def _read_labels(
+    file: Path, paths: list[PurePosixPath], label_file: Path, aus: tuple[int, ...]
+) -> NDArray[np.int8]:
+    rows = _read(label_file, _labels(len(aus)))
+    _require_as_many(file, paths, label_file, rows)
+    return np.array(rows, np.int8).reshape(-1, len(aus))
+
+
+def _require_as_many(file: Path, paths: list[PurePosixPath], other: Path, rows: Sequence[object]) -> None:
+    if len(rows) != len(paths):
+        raise ReleaseError(f"{other}: wanted {len(paths)} lines, as many as {file.name} has, got {len(rows)}")
+
+
+def _require_once(names: Iterable[object], what: str, wanted: str) -> None:
+    for name, times in Counter(names).most_common(1):
+        if times > 1:
+            raise ReleaseError(f"{wanted}, got {what} {shown(name)} {times} times")
+
+
+def _require_images_once(folds: list[_Fold]) -> None:
+    _require_once((path for fold in folds for path in fold.paths), "image", "wanted each image once")
+
+
+def _no_landmarks(count: int) -> NDArray[np.float64]:
+    return np.full((count, facs.NUM_LANDMARKS, 2), np.nan)
 
 
 class _Lines(NamedTuple):
@@ -76,50 +206,74 @@ class _Lines(NamedTuple):
     lines: list[int]
 
 
-def _read_fold(prefix: Path, images: Path, *, raw: bool, aus: tuple[int, ...]) -> list[ImageFiles]:
-    paths = _read(prefix, "path", _path)
-    points = np.array(_read(prefix, "land", _numbers(2 * facs.NUM_LANDMARKS)), np.float64)
-    points = points.reshape(-1, facs.NUM_LANDMARKS, 2) - (1 if raw else 0)
-    labels = np.array(_read(prefix, "AUoccur", _labels(len(aus))), np.int8).reshape(-1, len(aus))
-    counts = {"path": len(paths), "land": len(points), "AUoccur": len(labels)}
-    if _file(prefix, "biocular").exists():
-        counts["biocular"] = len(read_lines(_file(prefix, "biocular")))
-    for what, lines in counts.items():
-        if lines != len(paths):
-            raise ReleaseError(
-                f"{_file(prefix, what)}: wanted {len(paths)} lines, as many as "
-                f"{_file(prefix, 'path').name} has, got {lines}"
+def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
+    _require_images_once(folds)
+    all_paths = [path for fold in folds for path in fold.paths]
+    shared = _shared_folders(all_paths)
+    # The folder of the images may be the data set's itself, with which the paths begin.
+    within = any(
+        os.path.exists(images / _without_data_set(path, shared)) and not os.path.exists(images / path)
+        for path in all_paths[:1]
+    )
+    found: list[ImageFiles] = []
+    for fold in folds:
+        sequences: dict[str, _Lines] = {}
+        for line, path in enumerate(fold.paths):
+            path = _without_data_set(path, shared)
+            if len(path.parts) == 1:
+                sequence = subject = path.stem.replace("-", "_").split("_")[0]
+            else:
+                sequence, subject = path.parent.as_posix(), path.parts[0]
+            if not subject:
+                raise ReleaseError(
+                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {shown(path)}"
+                )
+            task = "/".join(path.parts[1:-1])
+            sequences.setdefault(sequence, _Lines(subject, task, [])).lines.append(line)
+        for sequence, (subject, task, lines) in sequences.items():
+            paths = [fold.paths[line] for line in lines]
+            files = [_without_data_set(path, shared) for path in paths] if within else paths
+            found.append(
+                ImageFiles(
+                    name=sequence,
+                    subject=subject,
+                    task=task,
+                    fold=fold.name,
+                    numbers=numbers_in_names(paths) or tuple(line + 1 for line in lines),
+                    images=tuple(images / file for file in files),
+                    landmarks=fold.landmarks[lines],
+                    labels=fold.labels[lines],
+                )
             )
-
-    sequences: dict[str, _Lines] = {}
-    for line, path in enumerate(paths):
-        if len(path.parts) == 1:
-            sequence = subject = path.stem.replace("-", "_").split("_")[0]
-        else:
-            sequence, subject = path.parent.as_posix(), path.parts[0]
-        if not subject:
-            raise ReleaseError(
-                f"{_file(prefix, 'path')}, line {line + 1}: wanted a name with a subject in front, got {path}"
-            )
-        task = "/".join(path.parts[1:-1])
-        sequences.setdefault(sequence, _Lines(subject, task, [])).lines.append(line)
-    return [
-        ImageFiles(
-            name=sequence,
-            subject=subject,
-            task=task,
-            fold=prefix.name,
-            numbers=numbers_in_names(paths[line] for line in lines) or tuple(line + 1 for line in lines),
-            images=tuple(images / paths[line] for line in lines),
-            landmarks=points[lines],
-            labels=labels[lines],
-        )
-        for sequence, (subject, task, lines) in sequences.items()
-    ]
+    return found
 
 
-def _guess_aus(prefix: Path) -> tuple[str, tuple[int, ...]]:
-    path = _file(prefix, "AUoccur")
+def _shared_folders(paths: list[PurePosixPath]) -> int:
+    """How many of the folders in front, which all lines share, are above the subjects'."""
+    folders = {path.parent for path in paths}
+    shared = PurePosixPath(os.path.commonpath(folders)) if folders else PurePosixPath()
+    for place, name in enumerate(shared.parts):
+        if _SUBJECT.fullmatch(name):
+            return place
+    # Where images lie in the last of them, nothing tells it from a subject's.
+    return 0 if shared in folders else len(shared.parts)
+
+
+def _without_data_set(path: PurePosixPath, shared: int) -> PurePosixPath:
+    """A path from the subject's folder on."""
+    parts = path.parts[shared:]
+    while len(parts) > 1 and _DATA_SET.fullmatch(parts[0]):
+        parts = parts[1:]
+    return PurePosixPath(*parts)
+
+
+_SUBJECT = re.compile(r"[FM][0-9]{3}|SN[0-9]{3}")
+"""BP4D's and DISFA's subjects."""
+_DATA_SET = re.compile(r"(bp4d|disfa|gft|aff-?wild)(plus)?[0-9]?([\W_].*)?", re.IGNORECASE)
+"""Folders that name a data set, such as "BP4D" or "DISFA_images"."""
+
+
+def _guess_aus(path: Path) -> tuple[str, tuple[int, ...]]:
     lines = read_lines(path)
     columns = len(_split(lines[0])) if lines else 0
     if columns not in AUS_BY_COLUMNS:
@@ -130,13 +284,18 @@ def _guess_aus(prefix: Path) -> tuple[str, tuple[int, ...]]:
     return AUS_BY_COLUMNS[columns]
 
 
+def _label_file(paths: Path) -> Path:
+    """ME-GraphAU's labels of a list of paths."""
+    return paths.with_name(paths.name.replace("_img_path_", "_label_"))
+
+
 def _file(prefix: Path, what: str) -> Path:
     return prefix.with_name(f"{prefix.name}_{what}.txt")
 
 
-def _read(prefix: Path, what: str, parse: Callable[[str], T]) -> list[T]:
+def _read(path: Path, parse: Callable[[str], T]) -> list[T]:
     """The lines of one file; a ValueError of `parse` says what was wanted and got."""
-    path, parsed = _file(prefix, what), []
+    parsed = []
     for number, line in enumerate(read_lines(path), 1):
         try:
             parsed.append(parse(line))
@@ -147,17 +306,19 @@ def _read(prefix: Path, what: str, parse: Callable[[str], T]) -> list[T]:
 
 def _path(line: str) -> PurePosixPath:
     path = PurePosixPath(line.strip().replace("\\", "/"))
-    if not path.name or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"wanted a path relative to the folder of the images, got {line.strip()!r}")
+    if not path.name or path.is_absolute() or ".." in path.parts or not path.as_posix().isprintable():
+        raise ValueError(f"wanted a path relative to the folder of the images, got {shown(line)}")
     return path
 
 
-def _numbers(count: int) -> Callable[[str], list[float]]:
-    def parse(line: str) -> list[float]:
+def _numbers(count: int) -> Callable[[str], NDArray[np.float64]]:
+    def parse(line: str) -> NDArray[np.float64]:
         texts = _split(line)
         if len(texts) != count:
-            raise ValueError(f"wanted {count} numbers, got {len(texts)}")
-        return [_number(text) for text in texts]
+            separator = other_separator(line)
+            how = f", separated by {separator}" if separator else ""
+            raise ValueError(f"wanted {count} numbers, got {len(texts)}{how}")
+        return np.array([decimal_number(text) for text in texts])
 
     return parse
 
@@ -166,20 +327,13 @@ def _labels(count: int) -> Callable[[str], list[int]]:
     numbers, meaning = _numbers(count), {0: 0, 1: 1, 9: MISSING, -1: MISSING}
 
     def parse(line: str) -> list[int]:
-        values = numbers(line)
+        values = numbers(line).tolist()
         wrong = [value for value in values if value not in meaning]
         if wrong:
             raise ValueError(f"wanted 1, 0, or 9 or -1 for missing, got {wrong[0]:g}")
         return [meaning[int(value)] for value in values]
 
     return parse
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"wanted a number, got {text!r}") from None
 
 
 def _split(line: str) -> list[str]:

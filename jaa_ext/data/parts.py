@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 import urllib.parse
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from jaa_ext import facs
 from jaa_ext.atomic import replacing, sync
 from jaa_ext.data.faces import align_face
 from jaa_ext.data.images import as_rgb, read_image
+from jaa_ext.data.plausible import fault
 from jaa_ext.data.prepared import IMAGES
 from jaa_ext.data.release import MISSING, Frame, ReleaseError, Sequence, Skipped
 
@@ -55,29 +58,43 @@ class Preparer:
         out: the folder.
         aus: AU numbers of the labels.
         size: side of the aligned images; None keeps the pictures as they are.
-        detector: see `prepare`.
+        detector, checker: see `prepare`.
+        looks: how many frames the checker looks at in each sequence of `looked_at`.
+        looked_at: names of sequences.
     """
 
     out: Path
     aus: tuple[int, ...]
     size: int | None
     detector: Callable[[], Detector] | None
+    checker: Callable[[], Detector] | None = None
+    looks: int = 0
+    looked_at: frozenset[str] = frozenset()
 
     def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
         """`tick` is told after each frame how many more are done."""
         faces: list[_Face] = []
-        skipped: list[Skipped] = []
+        skipped: list[_LeftOut] = []
         seen: set[int] = set()
         ticked, length = 0, sequence.length
-        (self.out / IMAGES / sequence.name).mkdir(parents=True, exist_ok=True)
-        for frame in sequence.read():
-            done: _Face | Skipped
+        looks = self.looks if sequence.name in self.looked_at else 0
+        every = max(1, length // max(1, looks))
+        folder = self.out / IMAGES / sequence.name
+        folder.mkdir(parents=True, exist_ok=True)
+        # What a run left that ended here; the folders in it are other sequences'.
+        for path in folder.iterdir():
+            if not path.is_dir():
+                path.unlink()
+        for place, frame in enumerate(sequence.read()):
+            done: _Face | _LeftOut
             if frame.number in seen:
-                done = Skipped(frame.number, "its frame number came before")
+                done = _LeftOut(frame.number, "its frame number came before")
+            elif isinstance(frame, Skipped):
+                done = _LeftOut(*frame)
             else:
-                done = frame if isinstance(frame, Skipped) else self._prepare(frame, sequence.name)
+                done = self._prepare(frame, sequence.name, look=looks > 0 and place % every == 0)
             seen.add(frame.number)
-            if isinstance(done, Skipped):
+            if isinstance(done, _LeftOut):
                 skipped.append(done)
             else:
                 faces.append(done)
@@ -93,7 +110,7 @@ class Preparer:
             np.savez(file, **part._asdict())
         tick(length - ticked)
 
-    def _prepare(self, frame: Frame, sequence: str) -> _Face | Skipped:
+    def _prepare(self, frame: Frame, sequence: str, look: bool) -> _Face | _LeftOut:
         if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
             raise ReleaseError(
                 f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
@@ -102,23 +119,30 @@ class Preparer:
         try:
             image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
         except (ValueError, TypeError):
-            missing = isinstance(frame.image, Path) and not frame.image.exists()
-            return Skipped(frame.number, "the image is missing" if missing else "the image cannot be read")
+            # os.path's: Path.exists raises for a name that is too long.
+            missing = isinstance(frame.image, Path) and not os.path.exists(frame.image)
+            return _LeftOut(frame.number, "the image is missing" if missing else "the image cannot be read")
         if self.size is None and image.shape[0] != image.shape[1]:
-            return Skipped(frame.number, "the picture is not square")
+            return _LeftOut(frame.number, "the picture is not square")
         landmarks = frame.landmarks
         if landmarks is None and self._detect is not None:
             face = max(self._detect(image), key=_area, default=None)
             if face is None:
-                return Skipped(frame.number, "no face was found")
+                return _LeftOut(frame.number, "no face was found")
             landmarks = face.landmarks
         if landmarks is None:
-            return Skipped(frame.number, "no landmarks")
+            return _LeftOut(frame.number, "no landmarks")
         if landmarks.shape != (facs.NUM_LANDMARKS, 2):
-            return Skipped(frame.number, f"not {facs.NUM_LANDMARKS} landmarks")
+            return _LeftOut(frame.number, f"not {facs.NUM_LANDMARKS} landmarks")
         # False for NaN too.
         if not np.abs(landmarks).max() < np.finfo(np.float32).max:
-            return Skipped(frame.number, "landmarks that are not finite")
+            return _LeftOut(frame.number, "landmarks that are not finite")
+        height, width = image.shape[:2]
+        reach = (*landmarks.min(0).tolist(), *landmarks.max(0).tolist(), width, height)
+        if reason := fault(landmarks.astype(np.float64), width, height):
+            return _LeftOut(frame.number, reason, reach)
+        look = look and frame.landmarks is not None and self._check is not None
+        distance = self._distance(image, landmarks) if look else math.nan
         stem = f"{IMAGES}/{sequence}/{frame.number}"
         if self.size is None:
             path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
@@ -126,9 +150,19 @@ class Preparer:
             try:
                 image, points, _ = align_face(image, landmarks, size=self.size)
             except (ValueError, cv2.error):
-                return Skipped(frame.number, "landmarks by which the face cannot be aligned")
+                return _LeftOut(frame.number, "landmarks by which the face cannot be aligned")
             path = self._write_png(image, stem)
-        return _Face(frame.number, path, image.shape[0], points, frame.labels)
+        return _Face(frame.number, path, image.shape[0], points, frame.labels, reach, distance)
+
+    def _distance(self, image: NDArray[np.uint8], landmarks: NDArray[Any]) -> float:
+        """Of landmarks from the nearest face's, in eye distances of the face; NaN where no face is found."""
+        assert self._check is not None
+        distances = []
+        for face in self._check(image):
+            left, right = (face.landmarks[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
+            off = np.hypot(*(face.landmarks - landmarks).T).mean()
+            distances.append(float(off / np.hypot(*(right - left))))
+        return min(distances, default=math.nan)
 
     def _keep(self, frame: Frame, image: NDArray[np.uint8], stem: str) -> str:
         if not isinstance(frame.image, Path):
@@ -139,12 +173,22 @@ class Preparer:
 
     def _write_png(self, image: NDArray[np.uint8], stem: str) -> str:
         path = f"{stem}.png"
-        (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        try:
+            (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+        except OSError as error:  # which names no file where the disk is full
+            raise OSError(error.errno, error.strerror, str(self.out / path)) from None
         return path
 
     @cached_property
     def _detect(self) -> Detector | None:
         return None if self.detector is None else self.detector()
+
+    @cached_property
+    def _check(self) -> Detector | None:
+        try:
+            return None if self.checker is None else self.checker()
+        except ImportError:  # what finds faces is an extra
+            return None
 
 
 class Part(NamedTuple):
@@ -160,13 +204,19 @@ class Part(NamedTuple):
     """(n, 49, 2) in pixels of the image."""
     labels: NDArray[np.int8]
     """(n, A)"""
+    reach: NDArray[np.float64]
+    """(n, 6) landmarks before alignment: lowest x and y, highest x and y; the picture's width and height."""
+    distance: NDArray[np.float64]
+    """(n,) of the landmarks from what the checker found, in eye distances; NaN where it did not look."""
     skipped: NDArray[np.int64]
     """(m,) their numbers."""
     reason: NDArray[np.str_]
     """(m,)"""
+    skipped_reach: NDArray[np.float64]
+    """(m, 6), NaN where there are no landmarks."""
 
     @classmethod
-    def of(cls, faces: list[_Face], skipped: list[Skipped], aus: int) -> Part:
+    def of(cls, faces: list[_Face], skipped: list[_LeftOut], aus: int) -> Part:
         landmarks = np.array([face.landmarks for face in faces], np.float32)
         return cls(
             number=np.array([face.number for face in faces], np.int64),
@@ -174,14 +224,22 @@ class Part(NamedTuple):
             side=np.array([face.side for face in faces], np.int64),
             landmarks=landmarks.reshape(-1, facs.NUM_LANDMARKS, 2),
             labels=np.array([face.labels for face in faces], np.int8).reshape(-1, aus),
+            reach=np.array([face.reach for face in faces], np.float64).reshape(-1, 6),
+            distance=np.array([face.distance for face in faces], np.float64),
             skipped=np.array([frame.number for frame in skipped], np.int64),
             reason=np.array([frame.reason for frame in skipped], np.str_),
+            skipped_reach=np.array([frame.reach for frame in skipped], np.float64).reshape(-1, 6),
         )
 
     @classmethod
-    def load(cls, path: Path) -> Part:
-        with np.load(path) as arrays:
-            return cls(**arrays)
+    def load(cls, path: Path) -> Part | None:
+        """None where there is no part, or a damaged one, or one of another version: it is made anew then."""
+        try:
+            with np.load(path) as arrays:
+                return cls(**arrays)
+        # A zip file of arrays fails in many ways: zipfile's, zlib's, numpy's.
+        except Exception:
+            return None
 
 
 def part_file(out: Path, sequence: Sequence) -> Path:
@@ -195,6 +253,14 @@ class _Face(NamedTuple):
     side: int
     landmarks: NDArray[np.float32]
     labels: tuple[int, ...]
+    reach: tuple[float, ...]
+    distance: float
+
+
+class _LeftOut(NamedTuple):
+    number: int
+    reason: str
+    reach: tuple[float, ...] = (math.nan,) * 6
 
 
 def _area(face: Face) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
-import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -46,13 +46,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaa_ext import facs
 from jaa_ext.atomic import locked, replacing
+from jaa_ext.data.layout import shown
 from jaa_ext.data.parts import PARTS, Detector, Part, Preparer, part_file
+from jaa_ext.data.plausible import OUTSIDE, QUESTIONS
 from jaa_ext.data.prepared import (
     FORMAT,
     IMAGES,
     LANDMARK_COLUMNS,
     SETTINGS,
     FolderError,
+    Preparation,
+    Settings,
+    alignment_warning,
     au_columns,
     index_file,
     read_begun,
@@ -65,6 +70,14 @@ from jaa_ext.data.report import Report
 from jaa_ext.device import processors
 from jaa_ext.progress import say
 
+LOOKS = 20
+"""Frames, or a few more, that a checker looks at."""
+ENOUGH_LOOKS = 5
+"""Faces that it must have found to stop a preparation; one or two may be a poster on the wall."""
+BESIDE = 0.5
+"""Mean distance, in eye distances, beyond which landmarks are not those of a face; two ways of placing them
+on the same face differ by 0.05."""
+
 
 def prepare(
     release: Release,
@@ -73,6 +86,7 @@ def prepare(
     size: int = 200,
     align: bool = True,
     detector: Callable[[], Detector] | None = None,
+    checker: Callable[[], Detector] | None = None,
     table: Literal["parquet", "csv"] = "parquet",
     workers: int | None = None,
     console: Console | None = None,
@@ -91,6 +105,8 @@ def prepare(
             meaning then. The pictures must be square; those that have not the side of most are left out.
         detector: makes a detector, in each worker (so it must be picklable), for frames that come without
             landmarks: of several faces the one with the largest box is taken. None leaves such frames out.
+        checker: makes a detector that looks at about `LOOKS` frames whose landmarks come with the data: they
+            should lie on a face that it finds. None, or one whose package is not installed: nobody looks.
         table: format of the index.
         workers: processes that work at a time; 0 works in this one. None: one for each processor. A script
             that calls this with workers needs ``if __name__ == "__main__":``.
@@ -98,8 +114,8 @@ def prepare(
 
     Raises:
         FolderError: the folder belongs to another call, or holds other files, or another process works in it.
-        ReleaseError: sequences that cannot be told apart, files that do not look as released, or no frame
-            that can be used.
+        ReleaseError: sequences that cannot be told apart, files that do not look as released, no frame that
+            can be used, or landmarks of which most cannot be the faces'.
         ValueError: size, table or workers out of range.
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
         RuntimeError: a worker was killed.
@@ -112,24 +128,34 @@ def prepare(
     out, console = Path(out), console or Console()
     require_table(table)
     _check(release)
-    settings = {
-        "name": release.name,
-        "source": release.source,
-        "aus": list(release.aus),
-        "size": size if align else None,
-        "align": align,
-        "detector": detector is not None,
-        "table": table,
-    }
+    settings = Settings(
+        name=release.name,
+        source=release.source,
+        aus=[int(au) for au in release.aus],
+        size=int(size) if align else None,
+        align=align,
+        detector=detector is not None,
+        table=table,
+    )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, FolderError(f"{out}: another process is preparing a data set in this folder")):
-        known = _begin(out, settings, release)
-        if known["report"] is not None:
+        known = _begin(out, settings, release, console)
+        if known.report is not None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
             say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
-            report = Report.from_dict(known["report"])
+            report = known.report
         else:
-            work = Preparer(out, release.aus, size if align else None, detector)
+            # Evenly over the data set: one sequence may be unlike the others.
+            looked_at = release.sequences[:: math.ceil(len(release.sequences) / LOOKS)]
+            work = Preparer(
+                out,
+                release.aus,
+                size if align else None,
+                detector,
+                checker,
+                looks=math.ceil(LOOKS / len(looked_at)),
+                looked_at=frozenset(sequence.name for sequence in looked_at),
+            )
             try:
                 _work(work, release, workers, console)
                 report = _merge(out, known, release, table)
@@ -142,31 +168,40 @@ def prepare(
 
 def _check(release: Release) -> None:
     """See that ids, paths and folds will be what `PreparedFaces` promises."""
-    if not release.sequences or not release.aus or len(set(release.aus)) < len(release.aus):
+    odd = len(set(release.aus)) < len(release.aus) or not all(1 <= au <= 999 for au in release.aus)
+    if not release.sequences or not release.aus or odd:
         raise ReleaseError(
-            f"{release.name}: wanted sequences of frames and distinct AUs, "
+            f"{release.name}: wanted sequences of frames and distinct AUs from 1 to 999, "
             f"got {len(release.sequences)} sequences and AUs {list(release.aus)}"
         )
     for sequence in release.sequences:
         name, subject = sequence.name, sequence.subject
         if not subject or "/" in subject:
             raise ReleaseError(
-                f"{release.name}: wanted a subject without a slash, got {subject!r} in sequence {name!r}"
+                f"{release.name}: wanted a subject without a slash, got {shown(subject)} in sequence "
+                f"{shown(name)}"
             )
         if name.split("/")[0] != subject:
             raise ReleaseError(
-                f"{release.name}: wanted a sequence's name to begin with subject {subject!r}, got {name!r}"
+                f"{release.name}: wanted a sequence's name to begin with subject {shown(subject)}, "
+                f"got {shown(name)}"
             )
-        if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name:
-            raise ReleaseError(f"{release.name}: wanted a sequence's name that can be a path, got {name!r}")
+        long = any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.split("/"))
+        if long or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
+            raise ReleaseError(
+                f"{release.name}: wanted a sequence's name that can be a path, got {shown(name)}"
+            )
     require_exclusive_folds(((s.subject, s.fold) for s in release.sequences), release.name)
     ((name, times),) = Counter(s.name for s in release.sequences).most_common(1)
     if times > 1:
-        raise ReleaseError(f"{release.name}: wanted sequences of different names, got {name!r} {times} times")
+        raise ReleaseError(
+            f"{release.name}: wanted sequences of different names, got {shown(name)} {times} times"
+        )
 
 
-def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, Any]:
+def _begin(out: Path, settings: Settings, release: Release, console: Console) -> Preparation:
     """prepare.json of this call, which is written if there is none."""
+    opencv = [cv2.__version__] if settings.align else []
     sequences = [[s.name, s.subject, s.task, s.fold] for s in release.sequences]
     known = read_begun(out)
     if known is not None:
@@ -175,46 +210,47 @@ def _begin(out: Path, settings: dict[str, Any], release: Release) -> dict[str, A
             raise FolderError(
                 f"{out}: was begun with {difference}; give another folder, or delete it to prepare it anew"
             )
+        if known.report is None and not set(opencv) <= set(known.opencv):
+            known = known.model_copy(update={"opencv": [*(known.opencv or ["an unknown version"]), *opencv]})
+            _write_settings(out, known)
+            if warning := alignment_warning(out, known.opencv):
+                say(console, warning)
         return known
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise FolderError(f"{out}: wanted an empty folder, or one with a preparation begun, got other files")
-    known = {
-        "format": FORMAT,
-        "settings": settings,
-        "sequences": sequences,
-        "image_size": None,
-        "report": None,
-    }
+    known = Preparation(
+        format=FORMAT, settings=settings, sequences=sequences, opencv=opencv, image_size=None, report=None
+    )
     _write_settings(out, known)
     return known
 
 
-def _difference(known: dict[str, Any], settings: dict[str, Any], sequences: list[list[str]]) -> str:
+def _difference(known: Preparation, settings: Settings, sequences: list[list[str]]) -> str:
     """In words; empty where there is none."""
-    for key, value in settings.items():
-        if known["settings"][key] != value:
-            return f"{key} {known['settings'][key]!r}, not {value!r}"
-    if known["sequences"] == sequences:
+    for key, value in settings:
+        if getattr(known.settings, key) != value:
+            return f"{key} {getattr(known.settings, key)!r}, not {value!r}"
+    if known.sequences == sequences:
         return ""
-    for former, now in zip(known["sequences"], sequences, strict=False):
+    for former, now in zip(known.sequences, sequences, strict=False):
         if former != now:
             names = ("sequence", "subject", "task", "fold")
             (name, old, new) = next(z for z in zip(names, former, now, strict=True) if z[1] != z[2])
             where = "" if name == "sequence" else f" in sequence {former[0]!r}"
             return f"{name} {old!r}, not {new!r}{where}"
-    return f"{len(known['sequences'])} sequences, not {len(sequences)}"
+    return f"{len(known.sequences)} sequences, not {len(sequences)}"
 
 
-def _write_settings(out: Path, known: dict[str, Any]) -> None:
+def _write_settings(out: Path, known: Preparation) -> None:
     with replacing(out / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(known.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _work(work: Preparer, release: Release, workers: int | None, console: Console) -> None:
     """Prepare the sequences that have no part yet."""
     (work.out / PARTS).mkdir(exist_ok=True)
     lengths = {sequence.name: sequence.length for sequence in release.sequences}
-    todo = [sequence for sequence in release.sequences if not part_file(work.out, sequence).exists()]
+    todo = [s for s in release.sequences if Part.load(part_file(work.out, s)) is None]
     done = len(release.sequences) - len(todo)
     if done:
         say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
@@ -275,6 +311,9 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+_LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems take 255, and parts and temporary files add to it."""
+
 _worker: tuple[Preparer, Callable[[int], None]]
 """What a worker process works with."""
 
@@ -313,10 +352,16 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Report:
+def _merge(out: Path, known: Preparation, release: Release, table: str) -> Report:
     """From the parts to the index; prepare.json comes last and declares the folder finished."""
-    parts = [Part.load(part_file(out, sequence)) for sequence in release.sequences]
-    size = known["settings"]["size"] or _commonest(np.concatenate([part.side for part in parts]))
+    parts = []
+    for sequence in release.sequences:
+        part = Part.load(part_file(out, sequence))
+        if part is None:
+            raise FolderError(f"{part_file(out, sequence)}: is damaged; the same command makes it anew")
+        parts.append(part)
+    _check_landmarks(out, release, parts)
+    size = known.settings.size or _commonest(np.concatenate([part.side for part in parts]))
     skipped: list[tuple[str, int, str]] = []
     for place, (sequence, part) in enumerate(zip(release.sequences, parts, strict=True)):
         left_out = list(zip(part.skipped.tolist(), part.reason.tolist(), strict=True))
@@ -330,13 +375,14 @@ def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Re
             path=part.path[~other],
             landmarks=part.landmarks[~other],
             labels=part.labels[~other],
+            reach=part.reach[~other],
+            distance=part.distance[~other],
         )
-    report = _report(release, parts, Counter(reason for _, _, reason in skipped), size)
+    remarks = _remarks(parts)
+    report = _report(release, parts, Counter(reason for _, _, reason in skipped), size, remarks)
     if not report.kept:
         # Nothing that would be worth going on with: the cure may be to put images where they belong.
-        for folder in (PARTS, IMAGES):
-            shutil.rmtree(out / folder)
-        (out / SETTINGS).unlink()
+        _begin_anew(out)
         raise ReleaseError(
             f"{release.name}: wanted frames that can be used, got none: {_why(skipped, report)}"
         )
@@ -345,9 +391,55 @@ def _merge(out: Path, known: dict[str, Any], release: Release, table: str) -> Re
         writer.writerow(["sequence", "frame", "reason"])
         writer.writerows(skipped)
     _write_index(index_file(out, table), release, parts)
-    _write_settings(out, known | {"image_size": size, "report": report.to_dict()})
+    _write_settings(out, known.model_copy(update={"image_size": size, "report": report}))
     shutil.rmtree(out / PARTS)
     return report
+
+
+def _check_landmarks(out: Path, release: Release, parts: list[Part]) -> None:
+    """Raise a ReleaseError if most landmarks cannot be those of the pictures' faces."""
+    kept = sum(len(part.number) for part in parts)
+    faults = Counter(reason for part in parts for reason in part.reason.tolist() if reason in QUESTIONS)
+    if faults.total() > kept:
+        ((reason, _),) = faults.most_common(1)
+        of, question = f"{kept + faults.total():,} frames", QUESTIONS[reason]
+        missed = [part.skipped[part.reason == reason] for part in parts]
+        reach = np.concatenate([part.skipped_reach[part.reason == reason] for part in parts])
+    else:
+        reason, question = "they lie beside the face that a detector finds", QUESTIONS[OUTSIDE]
+        frames = sum(int(np.isfinite(part.distance).sum()) for part in parts)
+        missed = [part.number[part.distance > BESIDE] for part in parts]
+        reach = np.concatenate([part.reach[part.distance > BESIDE] for part in parts])
+        of = f"{frames:,} frames that were looked at"
+        if frames < ENOUGH_LOOKS or 2 * len(reach) <= frames:
+            return
+    name, number = next(
+        (sequence.name, int(number))
+        for sequence, numbers in zip(release.sequences, missed, strict=True)
+        for number in numbers
+    )
+    # The cure is another table, which the parts know nothing of.
+    _begin_anew(out)
+    raise ReleaseError(
+        f"{release.name}: wanted landmarks of the faces in the pictures, but in {len(reach):,} of {of}, "
+        f"such as frame {number} of {name}, {reason}: {_in_words(reach)}; {question}"
+    )
+
+
+def _in_words(reach: NDArray[np.float64]) -> str:
+    """What landmarks, `Part.reach`, look like."""
+    (left, top), (right, bottom) = reach[:, :2].min(0), reach[:, 2:4].max(0)
+    (((width, height), _),) = Counter(map(tuple, reach[:, 4:].astype(int).tolist())).most_common(1)
+    return (
+        f"they reach from x {left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} "
+        f"in pictures of {width} x {height}"
+    )
+
+
+def _begin_anew(out: Path) -> None:
+    for folder in (PARTS, IMAGES):
+        shutil.rmtree(out / folder)
+    (out / SETTINGS).unlink()
 
 
 def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
@@ -358,13 +450,30 @@ def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
     return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {sequence}"
 
 
+def _remarks(parts: list[Part]) -> tuple[str, ...]:
+    """What is odd about landmarks that lie on the pictures as those of faces do."""
+    reach = np.concatenate([part.reach for part in parts])
+    distance = np.concatenate([part.distance for part in parts])
+    right, bottom, width, height = reach[:, 2:].T
+    # Landmarks of pictures of half the size lie in one quarter, all of them: faces do not.
+    if len(reach) > 1 and (right <= width / 2).all() and (bottom <= height / 2).all():
+        odd = "all landmarks lie in the upper left quarter of their pictures"
+    elif 2 * (distance > BESIDE).sum() > np.isfinite(distance).sum():
+        odd = "the landmarks lie beside the face that a detector finds"
+    else:
+        return ()
+    return (f"{odd}: {_in_words(reach)}; look at some of the faces: are they of another resolution?",)
+
+
 def _commonest(sides: NDArray[np.int64]) -> int:
     """Of equally common sides the largest; 0 where there are none."""
     values, counts = np.unique(sides, return_counts=True)
     return int(values[counts == counts.max()].max()) if len(values) else 0
 
 
-def _report(release: Release, parts: list[Part], skipped: Counter[str], size: int) -> Report:
+def _report(
+    release: Release, parts: list[Part], skipped: Counter[str], size: int, remarks: tuple[str, ...]
+) -> Report:
     labels = np.concatenate([part.labels for part in parts])
     valid, present = (labels != MISSING).sum(0).tolist(), (labels == 1).sum(0).tolist()
     frames: Counter[str] = Counter()
@@ -384,6 +493,7 @@ def _report(release: Release, parts: list[Part], skipped: Counter[str], size: in
         subjects=len(subjects),
         folds={fold: frames[fold] for fold in sort_folds(frames)},
         image_size=size,
+        remarks=remarks,
     )
 
 

@@ -5,23 +5,26 @@ The names of a folder's files and columns stand here, and are explained in `jaa_
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import re
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaa_ext import facs
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
-from jaa_ext.data.layout import require
+from jaa_ext.data.layout import damage_told, require, shown
 from jaa_ext.data.release import MISSING
+from jaa_ext.data.report import Report
 
 FORMAT = 1
 """Version of the folder's layout."""
@@ -32,6 +35,46 @@ LANDMARK_COLUMNS = tuple(f"{axis}_{i}" for axis in "xy" for i in range(facs.NUM_
 
 class FolderError(ValueError):
     """The folder of a prepared data set cannot be used as asked."""
+
+
+Side = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Settings(_Section):
+    """What a preparation was asked to do."""
+
+    name: str
+    """Of the data set."""
+    source: str = ""
+    """See `Release.source`; empty in the folders of early versions."""
+    aus: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)]
+    size: Annotated[int, Field(ge=2)] | None
+    align: bool
+    detector: bool
+    table: Literal["parquet", "csv"]
+
+
+class Preparation(_Section):
+    """The content of prepare.json."""
+
+    format: int
+    settings: Settings
+    sequences: list[Annotated[list[str], Field(min_length=4, max_length=4)]]
+    """Name, subject, task and fold of each."""
+    opencv: list[str] = []
+    """The versions of OpenCV that aligned the faces; empty where they are kept as they are, and in folders of
+    early versions, which did not write it down."""
+    image_size: Side | None
+    """Of the images; None, like the report, until all is done."""
+    report: Report | None
+
+
+class _Version(BaseModel):
+    format: int
 
 
 class PreparedFaces:
@@ -62,21 +105,20 @@ class PreparedFaces:
     ) -> None:
         self._folder = Path(folder)
         known = read_settings(self._folder)
-        there = tuple(known["settings"]["aus"])
+        there = tuple(known.settings.aus)
         self._aus = there if aus is None else tuple(aus)
         unknown = [au for au in self._aus if au not in there]
         if unknown:
             raise FolderError(f"{folder}: has no labels of AU {unknown[0]}, only of {list(there)}")
         if not self._aus or len(set(self._aus)) < len(self._aus):
             raise FolderError(f"{folder}: wanted distinct AUs of {list(there)}, got {list(self._aus)}")
-        self._name: str = known["settings"]["name"]
-        self._image_size: int = known["image_size"]
+        assert known.image_size is not None
+        self._name, self._image_size, self._opencv = known.settings.name, known.image_size, known.opencv
 
-        labels = au_columns(self._aus)
-        index = _read_index(self._folder, known, ["subject", "fold", "path", *LANDMARK_COLUMNS, *labels])
-        subject, fold = index["subject"].to_numpy(object), index["fold"].to_numpy(object)
+        index = _read_index(self._folder, known, self._aus)
+        subject, fold = index.subject, index.fold
         require_exclusive_folds(zip(subject, fold, strict=True), str(folder))
-        keep = np.ones(len(index), bool)
+        keep = np.ones(len(subject), bool)
         for what, wanted, column in (("fold", folds, fold), ("subject", subjects, subject)):
             if wanted is not None:
                 keep &= np.isin(column, _known(wanted, set(column), what, self._folder))
@@ -87,14 +129,10 @@ class PreparedFaces:
         self._subject = np.array([codes[name] for name in subject[rows]], np.int64)
         self._folds = sort_folds(fold[rows])
         # Bytes: an array of them is pickled and shared between processes as one block.
-        self._paths = np.array([path.encode() for path in index["path"].to_numpy(object)[rows]], np.bytes_)
-        self._landmarks = np.empty((len(rows), facs.NUM_LANDMARKS, 2), np.float32)
-        for place, column_name in enumerate(LANDMARK_COLUMNS):
-            axis, point = divmod(place, facs.NUM_LANDMARKS)
-            self._landmarks[:, point, axis] = index[column_name].to_numpy(np.float32)[rows]
-        self._labels = np.column_stack(
-            [index[name].to_numpy(np.int8, na_value=MISSING)[rows] for name in labels]
-        )
+        self._paths = np.array([path.encode() for path in index.path[rows]], np.bytes_)
+        self._landmarks, self._labels = index.landmarks[rows], index.labels[rows]
+        if warning := alignment_warning(folder, known.opencv):
+            warnings.warn(warning, stacklevel=2)
 
     @property
     def name(self) -> str:
@@ -126,6 +164,11 @@ class PreparedFaces:
         """Side of the images in pixels."""
         return self._image_size
 
+    @property
+    def opencv(self) -> tuple[str, ...]:
+        """The versions of OpenCV that aligned the faces; empty where that was not done or written down."""
+        return tuple(self._opencv)
+
     def __len__(self) -> int:
         return len(self._paths)
 
@@ -153,7 +196,8 @@ def read_folds(folder: str | os.PathLike[str]) -> tuple[str, ...]:
         FolderError, ImportError: as `PreparedFaces`.
     """
     folder = Path(folder)
-    return sort_folds(_read_index(folder, read_settings(folder), ["fold"])["fold"])
+    path, index = _read_columns(folder, read_settings(folder), ["fold"])
+    return sort_folds(_texts(path, index, "fold"))
 
 
 def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
@@ -185,21 +229,21 @@ def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
     return dict(sorted(dealt.items()))
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> Preparation:
     """prepare.json of a finished preparation.
 
     Raises:
-        FolderError: there is none, it is not finished, or of another version.
+        FolderError: there is none, it is not finished, damaged, or of another version.
     """
     known = read_begun(folder)
     if known is None:
         raise FolderError(f"{folder}: wanted a prepared data set, got no {SETTINGS} in that folder")
-    if known["report"] is None:
+    if known.report is None:
         raise FolderError(f"{folder}: its preparation is not finished; the command that began it goes on")
     return known
 
 
-def read_begun(folder: Path) -> dict[str, Any] | None:
+def read_begun(folder: Path) -> Preparation | None:
     """prepare.json of a preparation that may not be finished; None where there is none.
 
     Raises:
@@ -207,15 +251,39 @@ def read_begun(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / SETTINGS
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = known["format"]
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError):
-        raise FolderError(f"{path}: is damaged: wanted the JSON that the preparation writes") from None
-    if version != FORMAT:
-        raise FolderError(f"{path}: wanted format {FORMAT}, got {version}; prepare the data set anew")
-    return known
+    try:
+        version = _Version.model_validate_json(content).format
+        if version == FORMAT:
+            return Preparation.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise FolderError(
+            f"{path}: is damaged: wanted the JSON that the preparation writes "
+            f"({where + ': ' if where else ''}{first['msg']})"
+        ) from None
+    raise FolderError(f"{path}: wanted format {FORMAT}, got {version}; prepare the data set anew")
+
+
+def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:
+    """What there is to say of faces that these versions of OpenCV aligned; None where there is nothing.
+
+    The same alignment of the same picture differs by up to 3 grey levels between OpenCV 4, which rounds
+    positions to 1/32 pixel, and 5, which does not.
+    """
+    majors = {version.partition(".")[0] for version in opencv}
+    differ = "the same face differs by up to 3 grey levels between major versions"
+    if len(majors) > 1:
+        return f"{folder}: its faces were aligned by OpenCV {' and '.join(opencv)}; {differ}"
+    if majors and majors != {cv2.__version__.partition(".")[0]}:
+        return (
+            f"{folder}: its faces were aligned by OpenCV {', '.join(opencv)}, and this is {cv2.__version__}, "
+            f"which will align those that a model is used on; {differ}"
+        )
+    return None
 
 
 def index_file(folder: Path, table: str) -> Path:
@@ -248,7 +316,8 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {subject} is in folds {fold_of[subject]!r} and {fold!r}, wanted in one"
+                f"{where}: subject {subject} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
+                "wanted in one"
             )
 
 
@@ -272,31 +341,91 @@ def _known(wanted: Collection[str], there: set[str], what: str, folder: Path) ->
     return list(wanted)
 
 
-def _read_index(folder: Path, known: dict[str, Any], columns: list[str]) -> Any:
-    """A pandas.DataFrame of some of the index's columns."""
-    table = known["settings"]["table"]
+class _Index(NamedTuple):
+    """The rows of an index: n faces."""
+
+    subject: NDArray[Any]
+    """(n,) of str, as fold and path."""
+    fold: NDArray[Any]
+    path: NDArray[Any]
+    landmarks: NDArray[np.float32]
+    """(n, 49, 2)"""
+    labels: NDArray[np.int8]
+    """(n, A)"""
+
+
+def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
+    columns = au_columns(aus)
+    path, index = _read_columns(folder, known, ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns])
+    with damage_told(f"{path}: is damaged, wanted other values", FolderError):
+        landmarks = np.empty((len(index), facs.NUM_LANDMARKS, 2), np.float32)
+        for place, name in enumerate(LANDMARK_COLUMNS):
+            axis, point = divmod(place, facs.NUM_LANDMARKS)
+            landmarks[:, point, axis] = index[name].to_numpy(np.float32)
+        labels = np.empty((len(index), len(columns)), np.int8)
+        for place, name in enumerate(columns):
+            values = index[name].to_numpy(np.float64, na_value=np.nan)
+            valid = np.isnan(values) | np.isin(values, (0, 1))
+            if not valid.all():
+                raise FolderError(
+                    f"{path}: wanted 0, 1 or nothing in column {name}, got {values[~valid][0]:g}"
+                )
+            labels[:, place] = np.where(np.isnan(values), MISSING, values)
+    if not np.isfinite(landmarks).all():
+        raise FolderError(f"{path}: wanted landmarks that are finite, got NaN or infinity")
+    subjects, folds, paths = (_texts(path, index, name) for name in ("subject", "fold", "path"))
+    rows = _Index(subjects, folds, paths, landmarks, labels)
+    for subject, image in zip(rows.subject, rows.path, strict=True):
+        if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
+            raise FolderError(f"{path}: wanted images in {shown(f'{IMAGES}/{subject}/')}, got {shown(image)}")
+    ((image, times),) = Counter(rows.path).most_common(1) or [("", 1)]
+    if times > 1:
+        raise FolderError(f"{path}: wanted each image once, got {shown(image)} {times} times")
+    return rows
+
+
+def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
+    # Only now are the bytes of a Parquet file taken for UTF-8.
+    with damage_told(f"{path}: is damaged, wanted text in column {name}", FolderError):
+        texts: NDArray[Any] = index[name].to_numpy(object)
+    for text in texts:
+        if not isinstance(text, str):
+            raise FolderError(f"{path}: wanted text in column {name}, got {shown(text)}")
+    return texts
+
+
+def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple[Path, Any]:
+    """The index's file, and a pandas.DataFrame of some of its columns."""
+    table = known.settings.table
     require_table(table)
     import pandas as pd
 
     path = index_file(folder, table)
+    if not path.exists():
+        raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file")
+    most = known.report.kept if known.report is not None else 0
     labels = [name for name in columns if name.startswith("AU")]
-    try:
+    sentence = f"{path}: is damaged, wanted the columns that {SETTINGS} tells of"
+    # Numbers beyond float32 become infinite, and are refused as that.
+    with damage_told(sentence, FolderError), np.errstate(over="ignore"):
         if table == "parquet":
-            return pd.read_parquet(path, columns=columns, engine="pyarrow")
-        types: dict[str, Any] = dict.fromkeys(("subject", "fold", "path"), str)
-        types |= dict.fromkeys(LANDMARK_COLUMNS, np.float32) | dict.fromkeys(labels, "Int8")
-        # A subject may be called "NA" or 007: only an empty label is missing.
-        return pd.read_csv(
-            path,
-            usecols=columns,
-            dtype={name: types[name] for name in columns},
-            keep_default_na=False,
-            na_values={name: [""] for name in labels},
-        )
-    except FileNotFoundError:
-        raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file") from None
-    except (ValueError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise FolderError(
-            f"{path}: is damaged, wanted the columns that {SETTINGS} tells of ({first})"
-        ) from None
+            from pyarrow.parquet import read_metadata
+
+            # Before anything is read: a few bytes can stand for any number of rows.
+            rows = read_metadata(path).num_rows
+            index = pd.read_parquet(path, columns=columns, engine="pyarrow") if rows <= most else None
+        else:
+            types: dict[str, Any] = dict.fromkeys(("subject", "fold", "path"), str)
+            types |= dict.fromkeys(LANDMARK_COLUMNS, np.float32) | dict.fromkeys(labels, "Int8")
+            # A subject may be called "NA" or 007: only an empty label is missing.
+            index = pd.read_csv(
+                path,
+                usecols=columns,
+                dtype={name: types[name] for name in columns},
+                keep_default_na=False,
+                na_values={name: [""] for name in labels},
+            )
+            rows = len(index)
+    if rows > most:
+        raise FolderError(f"{path}: wanted the {most:,} rows that {SETTINGS} tells of, got {rows:,}")
+    return path, index

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -15,31 +18,31 @@ class Report:
 
     name: str
     """Of the data set."""
-    kept: int
+    kept: Count
     """Frames in the index."""
-    expected: int | None
+    expected: Count | None
     """Frames that the papers keep of the whole data set, where that is known."""
-    skipped: dict[str, int]
+    skipped: dict[str, Count]
     """Frames left out, by reason; the commonest first."""
     aus: tuple[int, ...]
-    occurrence: tuple[float | None, ...]
+    occurrence: tuple[Annotated[float, Field(ge=0, le=1)] | None, ...]
     """How often each AU is present among its valid labels, 0..1; None where it has none."""
-    valid: tuple[int, ...]
+    valid: tuple[Count, ...]
     """Frames in which each AU is coded."""
-    subjects: int
-    folds: dict[str, int]
+    subjects: Count
+    folds: dict[str, Count]
     """Frames of each fold; empty where the release has no folds."""
     image_size: int
     """Side of the images in pixels."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what looks odd."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists; `from_dict` reads them back."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Report:
-        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**fields)
+    def __post_init__(self) -> None:
+        if not len(self.aus) == len(self.occurrence) == len(self.valid):
+            raise ValueError(
+                f"wanted a rate and a count for each of {len(self.aus)} AUs, "
+                f"got {len(self.occurrence)} and {len(self.valid)}"
+            )
 
     def show(self, console: Console) -> None:
         """Print it."""
@@ -61,4 +64,4 @@ class Report:
             kept += f" ({difference:+,})" if difference else ", as many"
         folds = ", ".join(f"{fold}: {frames:,}" for fold, frames in self.folds.items())
         skipped = [f"  {frames:,} left out: {reason}" for reason, frames in self.skipped.items()]
-        return [kept, *([f"frames of each fold: {folds}"] if folds else []), *skipped]
+        return [kept, *([f"frames of each fold: {folds}"] if folds else []), *skipped, *self.remarks]

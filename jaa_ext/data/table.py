@@ -6,6 +6,7 @@ import csv
 import difflib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
+from jaa_ext.data.layout import decimal_number, other_separator, shown
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
 from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
 
@@ -63,8 +65,12 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         for name in ("image", "subject"):
             if not values[name]:
                 raise ReleaseError(f"{where}: wanted a value in column {name!r}, got none")
+            if not values[name].isprintable():
+                raise ReleaseError(
+                    f"{where}: wanted text in column {name!r}, got control codes: {shown(values[name])}"
+                )
         if "/" in subject:
-            raise ReleaseError(f"{where}: wanted a subject without a slash, got {subject!r}")
+            raise ReleaseError(f"{where}: wanted a subject without a slash, got {shown(subject)}")
         former, first = folds.setdefault(subject, (fold, line))
         if former != fold:
             raise ReleaseError(
@@ -112,7 +118,7 @@ class _Lines:
     def number(self, text: str, where: str) -> None:
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise ReleaseError(
-                f"{where}: wanted a whole number of at least 0 in column 'frame', got {text!r}"
+                f"{where}: wanted a whole number of at least 0 in column 'frame', got {shown(text)}"
             )
         if int(text) in self.numbers:
             raise ReleaseError(
@@ -154,18 +160,25 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _columns(path: Path, header: list[str]) -> _Columns:
     names = [name.strip() for name in header]
-    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]*)", name) for name in names}
+    if len(names) == 1 and (separator := other_separator(names[0])):
+        raise ReleaseError(
+            f"{path}: wanted values separated by commas, got ones separated by {separator}: save it with "
+            "commas, and with points in decimal numbers"
+        )
+    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})", name) for name in names}
     aus = {name: int(match[1]) for name, match in numbers.items() if match}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
     for name in names:
         if name not in known and name not in aus:
             candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
-            (nearest, *_) = difflib.get_close_matches(name.lower(), candidates, 1, 0) or ["image"]
+            (nearest, *_) = difflib.get_close_matches(name.lower()[:60], candidates, 1, 0) or ["image"]
             raise ReleaseError(
-                f"{path}: column {name!r} is unknown; the nearest known one is {candidates[nearest]!r}"
+                f"{path}: column {shown(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
             )
-    if len(set(names)) < len(names) or len(set(aus.values())) < len(aus):
-        raise ReleaseError(f"{path}: wanted each column once, got {', '.join(names)}")
+    same = Counter(f"AU{aus[name]}" if name in aus else name for name in names)
+    for name, times in same.most_common(1):
+        if times > 1:
+            raise ReleaseError(f"{path}: wanted each column once, got {name} {times} times")
     for name in ("image", "subject"):
         if name not in names:
             why = ": folds must not share subjects" if name == "subject" else ""
@@ -185,7 +198,7 @@ def _columns(path: Path, header: list[str]) -> _Columns:
 def _label(text: str, column: str, where: str) -> int:
     if text not in LABELS:
         raise ReleaseError(
-            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {text!r}"
+            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {shown(text)}"
         )
     return LABELS[text]
 
@@ -197,7 +210,7 @@ def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:
     numbers = []
     for name, text in zip(LANDMARK_COLUMNS, texts, strict=True):
         try:
-            numbers.append(float(text))
+            numbers.append(decimal_number(text))
         except ValueError:
-            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {text!r}") from None
+            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {shown(text)}") from None
     return np.array(numbers).reshape(2, facs.NUM_LANDMARKS).T

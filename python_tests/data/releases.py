@@ -130,6 +130,26 @@ def make_affwild2(
     return contents
 
 
+def face_points(seed: int, side: float) -> np.ndarray:
+    """(49, 2) landmarks in the order of a face's, counted from 0, in a picture of `side` pixels."""
+    jitter = np.random.default_rng(seed).uniform(-0.03, 0.03, (facs.NUM_LANDMARKS, 2))
+    return (_FACE + jitter) * side
+
+
+def _face() -> np.ndarray:
+    def oval(x: float, y: float, width: float, height: float, count: int) -> np.ndarray:
+        turn = np.linspace(-np.pi, np.pi, count, endpoint=False)
+        return np.column_stack([x + width * np.cos(turn), y + height * np.sin(turn)])
+
+    brows = np.column_stack([np.linspace(0.2, 0.8, 10), np.full(10, 0.3)])
+    nose = np.column_stack([np.full(9, 0.5), np.linspace(0.4, 0.6, 9)])
+    eyes = [oval(x, 0.4, 0.08, 0.03, 6) for x in (0.32, 0.68)]
+    return np.concatenate([brows, nose, *eyes, oval(0.5, 0.78, 0.15, 0.06, 18)])
+
+
+_FACE = _face()
+
+
 def draw(
     person: int,
     frames: int,

@@ -124,6 +124,36 @@ def test_a_null_reference_and_an_array_without_numbers_are_empty(releases, tmp_p
     ]  # fmt: skip
 
 
+def test_damaged_landmarks_are_skipped(releases, tmp_path):
+    made = releases.make_bp4d(tmp_path, before=0, frames=5)["F001/T1"]
+    with h5py.File(tmp_path / POINTS, "a") as file:
+        gone = file.create_dataset("#refs#/gone", data=np.ones((2, 49)))
+        cells = file["fit/pred"]
+        cells[0, 0] = gone.ref
+        cells[1, 0] = file.create_group("#refs#/group").ref
+        cells[2, 0] = file.create_dataset("#refs#/text", data=np.full((2, 49), b"1.5")).ref
+        cells[3, 0] = file.create_dataset("#refs#/type", (2, 49), np.dtype([("a", "f8")])).ref
+        del file["#refs#/gone"]
+    frames = read(tmp_path)
+    check({201: frames.pop(201)}, {201: made[201]}, tmp_path)
+    assert {number: frame.reason for number, frame in frames.items()} == {
+        197: "damaged landmarks: they cannot be read",
+        198: "damaged landmarks: a reference to no array",
+        199: "damaged landmarks: no numbers",
+        200: "damaged landmarks: no numbers",
+    }
+
+
+def test_more_references_than_a_video_has_frames(releases, tmp_path):
+    releases.make_bp4d(tmp_path)
+    with h5py.File(tmp_path / POINTS, "w") as file:
+        file.create_dataset("fit/pred", (10**12, 1), h5py.ref_dtype, chunks=(1000, 1))
+    with pytest.raises(
+        ReleaseError, match=r"F001_T1.mat, key fit/pred: wanted up to 1,000,000 references, got"
+    ):
+        read(tmp_path)
+
+
 def test_references_may_lie_in_a_row(releases, tmp_path):
     made = releases.make_bp4d(tmp_path)["F001/T1"]
     with h5py.File(tmp_path / POINTS, "a") as file:
@@ -173,8 +203,10 @@ def test_lines_may_end_as_in_windows_and_be_out_of_order(releases, tmp_path):
     header, *lines = (tmp_path / CODES).read_text().splitlines()
     text = "\r\n".join([header, *reversed(lines)]).replace(",", ", ")
     (tmp_path / CODES).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    for path in (tmp_path / IMAGES).iterdir():
-        path.rename(path.with_suffix(".JPG"))
+    for path, ending in zip(
+        (tmp_path / IMAGES).iterdir(), (".JPG", ".jpeg", ".png", ".PNG", ".Jpg"), strict=True
+    ):
+        path.rename(path.with_suffix(ending))
     check(read(tmp_path), dict(reversed(made.items())), tmp_path)
 
 
@@ -201,6 +233,12 @@ def test_folders_that_may_not_be_read_are_passed_over(releases, tmp_path, monkey
     [
         (1, "0,1,2,4,6,7,10,12,14,15,17,23", "line 1: wanted a column for each AU, got none for AU 24"),
         (2, "x,0,0", "line 2: wanted a frame number, got 'x'"),
+        (2, "-5" + ",0" * 23, "line 2: wanted a frame number, got '-5'"),
+        (2, "1_0" + ",0" * 23, "line 2: wanted a frame number, got '1_0'"),
+        (2, "٣" + ",0" * 23, "line 2: wanted a frame number, got '٣'"),
+        (2, "9" * 30 + ",0" * 23, f"line 2: wanted a frame number, got '{'9' * 30}'"),
+        (1, "0;1;2;4", "line 1: wanted a column for each AU, got values separated by ';', not by commas"),
+        (1, "0,1,1" + ",2" * 22, "line 1: wanted a column for each AU, got 2 for AU 1"),
         (3, "198,2" + ",0" * 22, "line 3: wanted 0, 1 or 9 for AU 1, got '2'"),
         (3, "198" + ",0" * 20, "line 3: wanted 0, 1 or 9 for AU 24, got ''"),
         (4, "197" + ",0" * 23, "line 4: wanted each frame once, got frame 197 again"),

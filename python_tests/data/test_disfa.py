@@ -147,6 +147,15 @@ def test_a_video_may_be_longer_than_its_labels(releases, tmp_path):
     check(frames, made)
 
 
+def test_a_frame_number_that_counting_would_never_reach(releases, tmp_path):
+    made = releases.make_disfa(tmp_path, ["SN001"])["SN001"]
+    releases.edit(tmp_path / LABELS.format(12), 3, "300000000000,0")
+    frames = read(tmp_path)
+    assert frames.pop(3) == Skipped(3, "no label")
+    assert frames.pop(300000000000) == Skipped(300000000000, "no picture: the video ends before the labels")
+    check(frames, {number: made[number] for number in (1, 2)})
+
+
 def test_a_video_may_be_shorter_than_its_labels(releases, tmp_path):
     made = releases.make_disfa(tmp_path, ["SN001"], frames=4)["SN001"]
     releases.write_video(tmp_path / VIDEO, [made[number].picture for number in (1, 2)])
@@ -236,7 +245,16 @@ def test_a_bad_landmark_file_is_named(releases, tmp_path):
     scipy.io.savemat(path, {"points": np.ones((66, 2))})
     with pytest.raises(ReleaseError, match=r"SN001_0001_lm.mat: wanted the key pts"):
         read(tmp_path)
-    for content in (b"", b"no MATLAB file", path.read_bytes()[:150]):
+    for value in ({"a": 1}, np.array([["x"] * 2] * 66, object), np.full((66, 2), 1j)):
+        scipy.io.savemat(path, {"pts": value})
+        with pytest.raises(
+            ReleaseError, match=r"SN001_0001_lm.mat, key pts: wanted 66 x 2 numbers, got shape"
+        ):
+            read(tmp_path)
+    scipy.io.savemat(path, {"pts": np.ones((66, 2))}, do_compression=True)
+    damaged = bytearray(path.read_bytes())
+    damaged[-20:] = bytes(20)
+    for content in (b"", b"no MATLAB file", path.read_bytes()[:150], damaged, bytes(2_000_000)):
         path.write_bytes(content)
         with pytest.raises(ReleaseError, match=r"SN001_0001_lm.mat: wanted a MATLAB file"):
             read(tmp_path)

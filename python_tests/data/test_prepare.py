@@ -186,7 +186,7 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
         ("A", "3", "the image cannot be read"),
         ("A", "4", "no landmarks"),
         ("A", "5", "landmarks that are not finite"),
-        ("A", "7", "landmarks by which the face cannot be aligned"),
+        ("A", "7", "the eyes are less than 4 pixels apart"),
         ("A", "8", "not 49 landmarks"),
         ("A", "9", "the image cannot be read"),
         ("A", "6", "its frame number came before"),
@@ -197,6 +197,169 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
     assert only.id == "A/6" and only.labels.tolist() == [1, 1]
 
 
+def test_landmarks_of_another_resolution_stop_with_their_numbers(tmp_path, photograph):
+    numbers = tuple(range(30))
+    wide = release(
+        sequence(
+            photograph,
+            numbers=numbers,
+            labels=[(1, 0)] * 30,
+            landmarks=np.stack([face(n) * 4 for n in numbers]),
+        )
+    )
+    left, top = np.stack([face(n) * 4 for n in numbers]).min((0, 1))
+    right, bottom = np.stack([face(n) * 4 for n in numbers]).max((0, 1))
+    with pytest.raises(ReleaseError) as error:
+        run(wide, tmp_path / "out")
+    assert str(error.value) == (
+        "Test: wanted landmarks of the faces in the pictures, but in 30 of 30 frames, such as frame 0 of "
+        "F001/T1, most landmarks lie outside the picture: they reach from x "
+        f"{left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} in pictures of 512 x 512; are they "
+        "of another resolution, or of a crop of the pictures?"
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+    assert run(small(photograph), tmp_path / "out").kept == 6
+
+
+def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photograph):
+    good = face()
+    landmarks = np.stack([good, good * 4, good[:, ::-1], good, good / 512, good])
+    report = run(
+        release(
+            sequence(photograph, numbers=tuple(range(6)), labels=[(1, 0)] * 6, landmarks=landmarks),
+        ),
+        tmp_path / "out",
+    )
+    assert report.kept == 3 and report.remarks == ()
+    assert skipped(tmp_path / "out")[1:] == [
+        ("F001/T1", "1", "most landmarks lie outside the picture"),
+        ("F001/T1", "2", "with the eyes level and in their order the mouth lies above them"),
+        ("F001/T1", "4", "the eyes are less than 4 pixels apart"),
+    ]
+    assert sum(report.skipped.values()) == 3
+
+
+def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
+    numbers = (1, 2)
+    points = np.stack([face(n) / 2 for n in numbers])
+    console = quiet()
+    half = release(sequence(photograph, numbers=numbers, landmarks=points))
+    report = run(half, tmp_path / "out", console=console)
+    (remark,) = report.remarks
+    right, bottom = points.max((0, 1))
+    assert "all landmarks lie in the upper left quarter of their pictures: they reach from x" in remark
+    assert (
+        f"to {right:.4g} and from y" in remark and f"to {bottom:.4g} in pictures of 512 x 512; look" in remark
+    )
+    assert remark in console.file.getvalue()
+    assert run(half, tmp_path / "out") == report
+
+
+def at_the_face(image):
+    points = face().astype(np.float32)
+    return [DetectedFace((0, 0, 9, 9), points + 300, 9.0), DetectedFace((0, 0, 9, 9), points, 1.0)]
+
+
+def shifted(photograph, shift, frames=30):
+    numbers = tuple(range(frames))
+    points = np.stack([face() + shift for _ in numbers])
+    return release(sequence(photograph, numbers=numbers, labels=[(1, 0)] * frames, landmarks=points))
+
+
+def test_a_checker_sees_landmarks_that_lie_beside_the_face(tmp_path, photograph):
+    looked = []
+
+    def checker():
+        def find(image):
+            looked.append(image.shape)
+            return at_the_face(image)
+
+        return find
+
+    # The eyes are 46 pixels apart.
+    report = run(shifted(photograph, 15), tmp_path / "near", checker=checker)
+    assert report.kept == 30 and report.remarks == () and 20 <= len(looked) <= 30
+    message = (
+        "in 30 of 30 frames that were looked at, such as frame 0 of F001/T1, they lie beside the face that a "
+        "detector finds: "
+    )
+    with pytest.raises(
+        ReleaseError, match=message + "they reach from x .* in pictures of 512 x 512; are they"
+    ):
+        run(shifted(photograph, 20), tmp_path / "far", checker=checker)
+    # Of a few frames it may have found another face.
+    (remark,) = run(shifted(photograph, 20, frames=4), tmp_path / "few", checker=checker).remarks
+    assert remark.startswith("the landmarks lie beside the face that a detector finds: they reach from")
+
+
+def test_without_a_checker_or_a_face_nothing_is_said(tmp_path, photograph):
+    def missing():
+        raise ImportError("dlib")
+
+    for name, checker in {"none": None, "missing": missing, "blind": lambda: lambda image: []}.items():
+        report = run(shifted(photograph, 50), tmp_path / name, checker=checker)
+        assert report.kept == 30 and report.remarks == ()
+
+
+def test_a_checker_looks_at_sequences_over_the_whole_data_set(tmp_path, photograph):
+    looked = []
+    many = release(*(sequence(photograph, f"F{i:03}/T1", numbers=(0,), labels=((1, 0),)) for i in range(50)))
+    report = run(many, tmp_path / "out", checker=lambda: lambda image: looked.append(0) or at_the_face(image))
+    assert report.kept == 50 and len(looked) == 17
+
+
+def test_the_folder_names_the_opencv_that_aligned_its_faces(tmp_path, photograph, monkeypatch, recwarn):
+    run(small(photograph), tmp_path / "out")
+    assert PreparedFaces(tmp_path / "out").opencv == (cv2.__version__,)
+    assert not recwarn
+    monkeypatch.setattr(cv2, "__version__", "3.4.0")
+    with pytest.warns(UserWarning, match=r"aligned by OpenCV [45]\.\S+, and this is 3\.4\.0, which .* grey"):
+        PreparedFaces(tmp_path / "out")
+
+
+@pytest.mark.parametrize("former", ["3.4.0", None])
+def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former):
+    out, console = tmp_path / "out", quiet()
+    release_of_two, interrupted = small(photograph), KeyboardInterrupt
+
+    class Stops:
+        name, subject, task, fold, length = "M002/T1", "M002", "T1", "2", 1
+
+        def read(self):
+            raise interrupted
+            yield
+
+    one, two, three = release_of_two.sequences
+    with pytest.raises(KeyboardInterrupt):
+        run(release(one, two, Stops()), out)
+    settings = json.loads((out / "prepare.json").read_text())
+    assert settings.pop("opencv") == [cv2.__version__]
+    (out / "prepare.json").write_text(json.dumps(settings | ({"opencv": [former]} if former else {})))
+    assert run(release(one, two, three), out, console=console).kept == 6
+    named = f"{former or 'an unknown version'} and {cv2.__version__}"
+    assert f"its faces were aligned by OpenCV {named}; the same face differs" in console.file.getvalue()
+    with pytest.warns(UserWarning, match=f"aligned by OpenCV {named}"):
+        PreparedFaces(out)
+
+
+def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkeypatch):
+    out = tmp_path / "out"
+    module = sys.modules["jaa_ext.data.prepare"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(small(photograph), out)
+    damaged, absent = (out / "parts" / f"F001%2F{task}.npz" for task in ("T1", "T2"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    absent.unlink()
+    (out / "images" / "F001" / "T2" / "99.png").write_bytes(b"half of a picture that the list has no more")
+    console = quiet()
+    run(small(photograph), out, console=console)
+    assert "goes on; 1 of 3 sequences are done" in console.file.getvalue()
+    run(small(photograph), tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, photograph, monkeypatch):
     def fails(path):
         raise OSError(28, "No space left on device", str(path))
@@ -205,6 +368,23 @@ def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, phot
     with pytest.raises(OSError, match=r"No space left on device: .*3\.png"):
         run(small(photograph), tmp_path / "out")
     assert list((tmp_path / "out" / "parts").iterdir()) == []
+
+
+def test_a_full_disk_names_the_file(tmp_path, photograph, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*images/F001/T1/3\.png"):
+        run(small(photograph), tmp_path / "out")
+
+
+@pytest.mark.parametrize("aus", [(0, 1), (1, 1000), (1, 1)])
+def test_aus_that_are_none(tmp_path, photograph, aus):
+    with pytest.raises(
+        ReleaseError, match=r"wanted sequences of frames and distinct AUs from 1 to 999, got 3"
+    ):
+        run(replace(small(photograph), aus=aus), tmp_path / "out")
 
 
 def test_decoded_pictures_of_a_video(tmp_path, astronaut):
@@ -269,7 +449,7 @@ def test_pictures_that_are_aligned_already_are_kept_as_they_are(tmp_path, astron
     ):
         images.append(tmp_path / f"{number}.{ending}")
         assert cv2.imwrite(str(images[-1]), astronaut[: shape[0], : shape[1]])
-    points = np.stack([face(i) for i in range(5)])
+    points = np.stack([face(i) - (180, 80) for i in range(5)])
     whole = release(
         sequence(tuple(images[:1]), "A", numbers=(0,), labels=[(1, 0)], landmarks=points[:1]),
         sequence(tuple(images[1:]), "B", numbers=(1, 2, 3, 4), labels=[(1, 0)] * 4, landmarks=points[1:]),

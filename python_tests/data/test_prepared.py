@@ -8,6 +8,7 @@ import shutil
 
 import cv2
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from rich.console import Console
@@ -27,13 +28,14 @@ LABELS = {
 FOLDS = {"NA": "10", "007": "2", "x": "validation"}
 
 
-def points(seed):
-    return np.random.default_rng(seed).uniform(0, 32, (49, 2))
+@pytest.fixture(scope="module")
+def points(releases):
+    return lambda seed: releases.face_points(seed, 32)
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    """Aligned pictures of 32 x 32 random pixels with random landmarks."""
+def originals(tmp_path_factory, points):
+    """Aligned pictures of 32 x 32 random pixels with landmarks, each a little different."""
     folder, sequences, seed = tmp_path_factory.mktemp("originals"), [], 0
     for name, labels in LABELS.items():
         images, landmarks = [], []
@@ -69,7 +71,7 @@ def csv_folder(originals, tmp_path):
     return tmp_path / "p"
 
 
-def test_samples(folder):
+def test_samples(folder, points):
     faces = PreparedFaces(folder)
     assert len(faces) == 5 and faces.name == "Mine" and faces.aus == AUS and faces.image_size == 32
     assert faces.subjects == ("NA", "007", "x")
@@ -89,7 +91,7 @@ def test_samples(folder):
         assert sample.labels.dtype == np.int64 and sample.labels.tolist() == list(flat[i])
 
 
-def test_samples_can_be_changed_without_changing_the_data_set(folder):
+def test_samples_can_be_changed_without_changing_the_data_set(folder, points):
     faces = PreparedFaces(folder)
     for array in (faces[0].image, faces[0].landmarks, faces[0].labels, faces.label_matrix()):
         array[:] = 77
@@ -111,7 +113,7 @@ def test_chosen_aus_in_their_order(folder):
     assert faces.label_matrix().tolist() == [[-1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
 
 
-def test_chosen_folds(folder):
+def test_chosen_folds(folder, points):
     faces = PreparedFaces(folder, folds=["validation", "10"])
     assert [sample.id for sample in faces] == ["NA/T1/5", "NA/T1/6", "x/5"]
     assert faces.subjects == ("NA", "x") and faces.folds == ("10", "validation")
@@ -209,6 +211,90 @@ def test_folders_that_are_no_finished_preparation(csv_folder, tmp_path):
     settings.write_text(json.dumps(known)[:-5])
     with pytest.raises(FolderError, match=r"prepare\.json: is damaged"):
         PreparedFaces(csv_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": None}, r"settings: Input should be"),
+        ({"settings": []}, r"settings: Input should be"),
+        ({"image_size": 0}, r"image_size: Input should be greater"),
+        ({"report": {}}, r"report\.name: Field required"),
+        ({"sequences": [["A"]]}, r"sequences\.0: List should have at least 4"),
+        ({"format": "one"}, r"format: Input should be a valid integer"),
+        ({"opencv": 5}, r"opencv: Input should be a valid array"),
+    ],
+)
+def test_settings_that_are_damaged_inside(csv_folder, change, message):
+    path = csv_folder / "prepare.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FolderError, match=rf"prepare\.json: is damaged: wanted .*\({message}"):
+        PreparedFaces(csv_folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b"null", b"7"])
+def test_settings_that_are_no_json_of_ours(csv_folder, content):
+    (csv_folder / "prepare.json").write_bytes(content)
+    with pytest.raises(FolderError, match=r"prepare\.json: is damaged: wanted the JSON that the preparation"):
+        PreparedFaces(csv_folder)
+
+
+def test_folders_of_early_versions(csv_folder, recwarn):
+    path = csv_folder / "prepare.json"
+    known = json.loads(path.read_text())
+    del known["opencv"], known["settings"]["source"], known["report"]["remarks"]
+    path.write_text(json.dumps(known))
+    faces = PreparedFaces(csv_folder)
+    assert len(faces) == 5 and faces.opencv == () and not recwarn
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"AU05": "7"}, "wanted 0, 1 or nothing in column AU05, got 7"),
+        ({"AU05": "-1"}, "wanted 0, 1 or nothing in column AU05, got -1"),
+        ({"AU05": "smile"}, "is damaged, wanted the columns"),
+        ({"x_0": "1e300"}, "wanted landmarks that are finite, got NaN or infinity"),
+        ({"y_48": ""}, "is damaged, wanted the columns"),
+        (
+            {"path": "images/NA/T1/../../../../secret.png"},
+            "wanted images in 'images/NA/', got",
+        ),
+        (
+            {"path": "/etc/passwd"},
+            "wanted images in 'images/NA/', got '/etc/passwd'",
+        ),
+        ({"subject": "x"}, "wanted images in 'images/x/', got"),
+        ({"path": "images/NA/T1/6.png"}, r"wanted each image once, got 'images/NA/T1/6\.png' 2 times"),
+    ],
+)
+def test_rows_that_make_no_sense(csv_folder, change, message):
+    edit(csv_folder, lambda rows: rows[0].update(change))
+    with pytest.raises(FolderError, match=rf"index\.csv: {message}"):
+        PreparedFaces(csv_folder)
+
+
+def test_more_rows_than_were_kept(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    known = json.loads((copy / "prepare.json").read_text())
+    known["report"]["kept"] = 4
+    (copy / "prepare.json").write_text(json.dumps(known))
+    for read in (PreparedFaces, read_folds):
+        with pytest.raises(
+            FolderError, match=r"index\.\w+: wanted the 4 rows that prepare.json tells of, got 5"
+        ):
+            read(copy)
+
+
+def test_text_in_parquet_that_is_no_utf8(originals, tmp_path):
+    copy = tmp_path / "copy"
+    prepare(originals, copy, align=False, workers=0, console=Console(file=io.StringIO()))
+    index = copy / "index.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(index), index, compression="none")
+    index.write_bytes(index.read_bytes().replace(b"images/x/5.png", b"images/x/\xff.png"))
+    with pytest.raises(FolderError, match=r"index\.parquet: is damaged, wanted text in column path"):
+        PreparedFaces(copy)
 
 
 def test_a_damaged_index(folder, tmp_path):

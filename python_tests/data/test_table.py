@@ -84,7 +84,12 @@ def test_where_the_names_number_no_frames_the_lines_do(table):
         (["image", "AU4"], "wanted a column 'subject': folds must not share subjects, got image, AU4"),
         (["subject", "AU4"], "wanted a column 'image', got subject, AU4"),
         (["image", "subject"], "wanted at least one column of labels such as 'AU12', got none"),
-        (["image", "subject", "AU4", "AU04"], "wanted each column once, got image, subject, AU4, AU04"),
+        (["image", "subject", "AU4", "AU04"], "wanted each column once, got AU4 2 times"),
+        (["image;subject;AU4"], "wanted values separated by commas, got ones separated by ';'"),
+        (["image\tsubject\tAU4"], r"wanted values separated by commas, got ones separated by '\\t'"),
+        (["image", "subject", "x" * 100_000], r"column '(x{57})\.\.\.' is unknown"),
+        (["image", "subject", "AU4\0"], r"column 'AU4\\x00' is unknown"),
+        (["image", "subject", *(f"AU{i}" for i in range(1, 10_001))], "column 'AU1000' is unknown"),
         (["image", "subject", "AU4", "image"], "wanted each column once"),
         (["image", "subject", "AU4", *LANDMARKS[:-1]], r"wanted all columns x_0\.\.x_48 .* got no 'y_48'"),
         ([], "wanted a column 'image', got no header"),
@@ -100,6 +105,13 @@ def test_columns_that_do_not_fit(table, header, message):
     [
         (["b.png", "A", "1", "2", "f", "9"], "wanted 5 values, as in the header, got 6"),
         (["b.png", "A", "yes", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got 'yes'"),
+        (["b.png", "A", "nan", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got 'nan'"),
+        (["b.png", "A", "٣", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '٣'"),
+        (["b.png", "A", "7", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '7'"),
+        (["b.png", "A", "1", "٣", "f"], "wanted a whole number of at least 0 in column 'frame', got '٣'"),
+        (["b.png", "A", "1", "-1", "f"], "wanted a whole number of at least 0 in column 'frame', got '-1'"),
+        (["b\0.png", "A", "1", "2", "f"], r"wanted text in column 'image', .*: 'b\\x00\.png'"),
+        (["b.png", "A\aB", "1", "2", "f"], r"wanted text in column 'subject', .*: 'A\\x07B'"),
         (["b.png", "A", "1.5", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '1.5'"),
         (["b.png", "A", ".0", "2", "f"], "wanted 1, 0, or nothing, .* in column 'AU4', got '.0'"),
         (["b.png", "A", "1", "2.5", "f"], "wanted a whole number of at least 0 in column 'frame', got '2.5'"),
@@ -120,7 +132,7 @@ def test_lines_that_do_not_fit(table, row, message):
 
 
 def test_landmarks_that_are_no_numbers(table):
-    for text, message in (("", "got ''"), ("left", "got 'left'")):
+    for text, message in (("", "got ''"), ("left", "got 'left'"), ("1_0", "got '1_0'"), ("٣", "got '٣'")):
         path = table(["image", "subject", "AU4", *LANDMARKS], ["a.png", "A", "1", *["1"] * 97, text])
         with pytest.raises(
             ReleaseError, match=rf"mine\.csv, line 2: wanted a number in column 'y_48', {message}"
@@ -132,6 +144,12 @@ def test_files_that_cannot_be_read(table, tmp_path):
     with pytest.raises(ReleaseError, match=r"none\.csv: cannot be read \(No such file"):
         read_table(tmp_path / "none.csv")
     path = table(["image", "subject", "AU4"], ["a.png", "Zoë", "1"], encoding="latin-1")
+    with pytest.raises(ReleaseError, match=r"mine\.csv: wanted a text file, got bytes that are no UTF-8"):
+        read_table(path)
+    path.write_text(f"image,subject,AU4\n{'a' * 200_000},A,1\n")
+    with pytest.raises(ReleaseError, match=r"mine\.csv, line 2: wanted comma-separated values \(field lar"):
+        read_table(path)
+    path.write_text("image,subject,AU4\na.png,A,1", encoding="utf-16")
     with pytest.raises(ReleaseError, match=r"mine\.csv: wanted a text file, got bytes that are no UTF-8"):
         read_table(path)
     with pytest.raises(ReleaseError, match="nowhere: wanted the folder of the images"):
