@@ -143,7 +143,7 @@ class DISFAVideo:
                 yield Frame(number, picture, _points(landmarks[number]), labels)
 
     def _pictures(self, labelled: set[int]) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
-        """The video's frames, and those it lacks that have a label: number and picture, or why there is none."""
+        """Number and picture of each frame, and of those labelled that the video lacks why there is none."""
         waiting = deque(sorted(labelled))
         last = 0
         try:
