@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, features
 from jaa_ext.data.faces import BORDER
 
 MAX_PIXELS = 120_000_000
-"""Width times height of the largest image file that is read, of JPEG 2000 the half: 1.5 GB while it is read."""
+"""Width times height of the largest image file that is read (1.5 GB of memory), of JPEG 2000 the half."""
 MAX_PIXELS_VARIABLE = "JAA_MAX_PIXELS"
 """The environment variable that sets another limit."""
 
