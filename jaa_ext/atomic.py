@@ -93,9 +93,11 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             break
         os.close(opened)  # another process took it for a leftover before it was locked
     try:
-        yield folder
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         os.close(opened)
 
 

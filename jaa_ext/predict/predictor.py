@@ -246,7 +246,7 @@ class Predictor:
             except (cv2.error, MemoryError) as error:
                 if isinstance(image, np.ndarray):
                     raise
-                told = ImageError(f"{name}: cannot be searched for faces ({in_words(error)})")
+                told = ImageError(f"{os.fspath(image)}: cannot be searched for faces ({in_words(error)})")
             if unreadable is None:
                 raise told
             return _Unreadable(name, told)
