@@ -131,6 +131,17 @@ def test_predict_where_there_is_no_face(jaa, weights: Path, tmp_path: Path) -> N
     assert row["success"] == "0" and row["face_id"] == "-1" and row["x_0"] == row["AU12_p"] == ""
 
 
+def test_predict_names_what_it_leaves_out(jaa, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("10.png", "9.png"):
+        cv2.imwrite(str(folder / name), np.full((40, 60, 3), 90, np.uint8))
+    (folder / "8.heic").touch()
+    code, printed, _ = jaa("predict", folder, "--weights", weights, "--out", tmp_path / "all.csv")
+    assert code == 0 and f"note: {folder}: 1 file is left out, neither" in printed and ".heic (1)" in printed
+    assert [Path(row["source"]).name for row in read(tmp_path / "all.csv")] == ["9.png", "10.png"]
+
+
 def test_times_of_a_video(jaa, weights: Path, talk: Path, tmp_path: Path) -> None:
     options = ("--weights", weights, "--out", tmp_path / "talk.csv")
     assert jaa("predict", talk, "--start", "0:00.3", "--end", "0.8", "--every", 2, *options)[0] == 0
