@@ -37,25 +37,26 @@ def look(aligned: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(aligned, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """How alike two looks are, at most 1.
+def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[float, float]:
+    """How alike two looks are, at most 1, and how far one is shifted, as a share of its side.
 
     The correlation of the middles of their logarithms, on which brightness has no influence, with the best of
     some shifts, less a share of the difference of the cheeks' colours. At least `SAME_LOOK` where only the
     light has changed, or one of them is washed out.
     """
     first, second = _colours(a), _colours(b)
-    alike = _correlation(first, _middle(second, _SLACK), _SLACK)
+    alike, shift = float(_correlations(_middle(first, _SLACK), _middle(second, _SLACK))[0, 0]), 0.0
     if alike < _CERTAIN:
-        alike = _shifted(first, second, _SLACK)
+        alike, shift = _shifted(first, second, _SLACK)
     cheeks = first[_CHEEKS].mean((0, 1)) - second[_CHEEKS].mean((0, 1))
     alike -= min(_MOST_OF_COLOURS, _COLOURS * float(np.abs(cheeks - cheeks[1]).sum()))
-    if alike < SAME_LOOK and (
-        max(_washed_out(a), _washed_out(b)) > _WASHED_OUT
-        or _shifted(_outlines(a), _outlines(b), 2 * _SLACK - 1) >= _OUTLINES
-    ):
-        return SAME_LOOK
-    return alike
+    if alike < SAME_LOOK:
+        outlines, outlines_shift = _shifted(_outlines(a), _outlines(b), 2 * _SLACK - 1)
+        if outlines >= _OUTLINES:
+            return SAME_LOOK, outlines_shift
+        if max(_washed_out(a), _washed_out(b)) > _WASHED_OUT:
+            return SAME_LOOK, 0.0
+    return alike, shift
 
 
 def _colours(look: NDArray[np.uint8]) -> NDArray[Any]:
@@ -69,13 +70,18 @@ def _outlines(look: NDArray[np.uint8]) -> NDArray[Any]:
     return cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 4.0)
 
 
-def _shifted(a: NDArray[Any], b: NDArray[Any], slack: int) -> float:
-    """The best correlation of the middle of one picture with a part of the other."""
-    return max(_correlation(a, b, slack), _correlation(b, a, slack))
+def _shifted(a: NDArray[Any], b: NDArray[Any], slack: int) -> tuple[float, float]:
+    """The best correlation of the middle of one picture with a part of the other, and how far off that is."""
+    best, off = -1.0, 0.0
+    for whole, part in ((b, _middle(a, slack)), (a, _middle(b, slack))):
+        _, value, _, (x, y) = cv2.minMaxLoc(_correlations(whole, part))
+        if value > best:
+            best, off = value, float(np.hypot(x - slack, y - slack)) / len(a)
+    return best, off
 
 
-def _correlation(a: NDArray[Any], b: NDArray[Any], slack: int) -> float:
-    return float(cv2.matchTemplate(b, _middle(a, slack), cv2.TM_CCOEFF_NORMED).max())
+def _correlations(whole: NDArray[Any], part: NDArray[Any]) -> NDArray[Any]:
+    return cv2.matchTemplate(whole, part, cv2.TM_CCOEFF_NORMED)
 
 
 def _middle(picture: NDArray[Any], slack: int) -> NDArray[Any]:

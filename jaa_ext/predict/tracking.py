@@ -30,6 +30,9 @@ frame would be followed through many."""
 IN_PLACE = 0.5
 """Overlap (intersection over union) with the detector's box from which a followed face is in its place:
 dlib's boxes are coarse, by a tenth of their side in place and a fifth in size."""
+SHIFTED = 0.1
+"""Share of the aligned picture's side, a third of the eye distance, up to which a followed face may be off:
+from further away a network does not surely find back to it."""
 SAME_FACE = 0.3
 """Overlap from which a face found is at the place of one already known."""
 MOVED = 0.1
@@ -256,7 +259,7 @@ class Tracker:
         pairs = []
         for i, face in enumerate(faces):
             for j, other in enumerate(known):
-                alike = _alike(face, other)
+                alike, _ = _likeness(face, other)
                 at_its_place = _overlap(face.box, other.box) >= SAME_FACE
                 if alike >= ALIKE or (at_its_place and (j < len(sure) or alike >= SAME_LOOK)):
                     pairs.append((-alike - _nearness(face.box, other.box), i, j))
@@ -272,7 +275,7 @@ class Tracker:
     def _confirm(
         self, image: NDArray[np.uint8], faces: list[TrackedFace]
     ) -> tuple[list[TrackedFace], list[TrackedFace]]:
-        """Those of the faces that are seen where their landmarks are: looking as before, and not."""
+        """Those of the faces that the detector sees: surely the same, and perhaps off or others."""
         sure, unsure = [], []
         for face in faces:
             aligned, matrix = self._aligned(image, face)
@@ -282,7 +285,8 @@ class Tracker:
             if box is not None and _overlap(box, _mapped(face.box, matrix)) < IN_PLACE:
                 continue
             now = replace(face, score=score, look=look(aligned))
-            if _alike(face, now) >= SAME_LOOK:
+            alike, shift = _likeness(face, now)
+            if alike >= SAME_LOOK and shift <= SHIFTED:
                 sure.append(now)
             else:
                 unsure.append(replace(face, score=score))
@@ -346,8 +350,8 @@ def _eye_distance(points: NDArray[np.float32]) -> float:
     return float(np.hypot(*(right - left)))
 
 
-def _alike(a: TrackedFace, b: TrackedFace) -> float:
-    return SAME_LOOK if a.look is None or b.look is None else likeness(a.look, b.look)
+def _likeness(a: TrackedFace, b: TrackedFace) -> tuple[float, float]:
+    return (SAME_LOOK, 0.0) if a.look is None or b.look is None else likeness(a.look, b.look)
 
 
 def _moved(box: Box, before: NDArray[np.float32], after: NDArray[np.float32]) -> Box:
