@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SAME_LOOK = 0.75
+SAME_LOOK = 0.68
 """Likeness from which a face at the same place is the same one."""
 ALIKE = 0.85
 """Likeness from which a face is the same one though it is at another place."""
@@ -26,7 +26,7 @@ _COLOURS, _MOST_OF_COLOURS = 2.0, 0.4
 _OUTLINES = 0.975
 """Correlation of the outlines from which only the light has changed: 0.98 and more under lamps of another
 colour, from the side or an eighth as bright; two people reach it in 1 % of the pictures."""
-_WASHED_OUT = 0.1
+_WASHED_OUT = 0.04
 """Share of overexposed pixels from which a picture says nothing; in even light there are next to none."""
 _LOGARITHM = np.log(np.arange(256) + 8.0).astype(np.float32)
 

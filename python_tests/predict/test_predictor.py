@@ -12,9 +12,9 @@ import torch
 from skimage import data
 
 from jaa_ext import facs
-from jaa_ext.data import align_face, normalize
+from jaa_ext.data import SyntheticFaces, align_face, normalize
 from jaa_ext.data.images import ImageError
-from jaa_ext.data.video import Video, VideoError
+from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import has_bfloat16
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 from jaa_ext.predict import DetectedFace, FaceDetector, Predictor, predictor, read_table, write_table
@@ -388,6 +388,19 @@ def seeing(astronaut, face, detector):
     return make
 
 
+class Frames:
+    """A video out of the pictures that a function draws."""
+
+    name = "drawn"
+
+    def __init__(self, picture, count, fps):
+        self.picture, self.count, self.fps = picture, count, fps
+
+    def frames(self, *, every=1, start=0.0, end=None, after=0):
+        for i in range(0, self.count, every):
+            yield VideoFrame(i + 1, i / self.fps, np.ascontiguousarray(self.picture(i)))
+
+
 def rows(frames):
     """Everything that was predicted, for comparison."""
     return [
@@ -483,6 +496,71 @@ class TestVideo:
         frames = list(predict.video(film))
         assert finding.searches == FRAMES
         assert all(np.array_equal(frame.faces[0].landmarks, upright_face()) for frame in frames)
+
+    @pytest.mark.parametrize("every", [1, 5, 10])
+    def test_a_face_that_moves_fast_at_few_frames_a_second(self, astronaut, face, seeing, every):
+        """4 pixels a frame, of eyes that are 46 apart."""
+
+        def place(i):
+            return np.array((4 * i, 30 - i // 3))
+
+        moving = Frames(lambda i: np.roll(astronaut, place(i) - (100, 0), (1, 0))[:240, 20:460], 41, 30)
+        frames = list(seeing().video(moving, every=every))
+        assert len(frames) == 1 + 40 // every
+        for frame in frames:
+            (found,) = frame.faces
+            truth = face.landmarks + place(frame.frame - 1) - (120, 0)
+            assert found.face_id == 0 and np.abs(found.landmarks - truth).max() < 0.5
+            # The picture that the network saw was aligned as well.
+            assert np.abs((found.detected_landmarks - truth).mean(0)).max() < 0.12 * 46
+
+    @pytest.mark.parametrize("every", [1, 5])
+    @pytest.mark.parametrize("gap", [0, 10])
+    @pytest.mark.parametrize("at", [(100, 100), (120, 90), (450, 120)])
+    def test_a_cut_to_another_person(self, detector, every, gap, at):
+        """At the same place, beside it, elsewhere; at once or after a while. Drawn faces, found by dlib."""
+        people = SyntheticFaces(subjects=range(100, 110), samples_per_subject=1)
+        one, other = people.draw(101, {12: 1.0}), people.draw(104, {4: 1.0})
+
+        def picture(i):
+            image = np.full((320, 700, 3), 128, np.uint8)
+            (x, y), drawn = ((100, 100), one) if i < 10 or i >= 20 + gap else (at, other)
+            if not 10 <= i < 10 + gap:
+                image[y : y + 200, x : x + 200] = drawn.image
+            return image
+
+        _, points, _ = align_face(one.image, one.landmarks, size=ALIGNED)
+        predict = Predictor(Stub(points - MARGIN), detector=detector, device="cpu", precision="float32")
+        ids = {}
+        for frame in predict.video(Frames(picture, 25 + gap, 30), every=every):
+            i = frame.frame - 1
+            if 10 <= i < 10 + gap:
+                assert frame.faces == []
+                continue
+            (found,) = frame.faces
+            (x, y), drawn = ((100, 100), one) if i < 10 or i >= 20 + gap else (at, other)
+            off = (found.detected_landmarks - drawn.landmarks - (x, y)).mean(0)
+            assert np.abs(off).max() < 0.15 * 60, i
+            ids[i] = found.face_id
+        assert {ids[i] for i in ids if i < 10 or i >= 20 + gap} == {0}  # it comes back within 2.5 s
+        assert {ids[i] for i in ids if 10 + gap <= i < 20 + gap} == {1}
+
+    def test_every_fifth_frame_alone_is_searched_once_a_second(self, detector):
+        class Counting(type(detector)):
+            searches = 0
+
+            def __call__(self, image):
+                self.searches += 1
+                return super().__call__(image)
+
+        drawn = SyntheticFaces(subjects=[101], samples_per_subject=1).draw(101, {})
+        picture = cv2.copyMakeBorder(drawn.image, 50, 50, 50, 50, cv2.BORDER_REPLICATE)
+        _, points, _ = align_face(drawn.image, drawn.landmarks, size=ALIGNED)
+        counting = Counting()
+        predict = Predictor(Stub(points - MARGIN), detector=counting, device="cpu", precision="float32")
+        still = Frames(lambda i: picture, 91, 30)
+        assert len(list(predict.video(still, every=5))) == 19
+        assert 4 <= counting.searches <= 4 + predictor.FRAMES_AHEAD + 1  # those before a face was seen
 
     def test_closing_early_leaves_no_thread(self, film, seeing, no_thread_stays):
         class Endless:

@@ -34,7 +34,7 @@ def box(x, y, size=SIZE):
 
 
 def picture(*faces):
-    """A picture of dark grey 10 with faces (x, y) or (x, y, person), brighter than 60; persons look different."""
+    """A picture of grey 10 with faces (x, y) or (x, y, person), brighter than 60; persons look different."""
     image = np.full((300, 600, 3), 10, np.uint8)
     for x, y, *person in faces:
         coarse = np.random.default_rng(person or 0).uniform(70, 240, (5, 5, 3)).astype(np.uint8)
@@ -107,7 +107,7 @@ class Film:
 
     @staticmethod
     def short_sighted(placed, faces):
-        """As `exact`, of a face less than 0.4 eye distances away; else it sees the face where it is expected."""
+        """As `exact`, of a face less than 0.4 eye distances away; others it sees where they are expected."""
         return [
             points if np.hypot(*(face.landmarks - points).mean(0)) < 0.4 * EYES else face.landmarks
             for face, points in zip(placed, Film.exact(placed, faces), strict=True)
@@ -156,7 +156,7 @@ class TestIds:
     @pytest.mark.parametrize("gap", [0, 1, 20])
     @pytest.mark.parametrize("at", [(100, 100), (108, 94), (400, 200)])
     def test_another_person_is_another_at_once(self, film, gap, at):
-        """Beside the first one's place or not, in the next frame or later: a cut, or one goes and one comes."""
+        """Beside the first one's place or not; in the next frame, a cut, or later."""
         for _ in range(7):
             film.show((100, 100, 1))
         for _ in range(gap):
@@ -195,7 +195,7 @@ class TestIds:
         assert near(faces[1], 160, 100) and near(faces[2], 185, 100)
 
     def test_of_two_faces_that_cross_one_is_lost_while_they_are_at_one_place(self, film):
-        """The one in front goes on; the other, whose face was covered when it was last seen, comes as a new one."""
+        """The one in front goes on; the other, half covered when it was last seen, comes as a new one."""
         seen = {}
         for i in range(61):
             left, right = (100 + 4 * i, 150, 1), (340 - 4 * i, 150, 2)
@@ -225,7 +225,9 @@ class TestSearches:
         assert film.detector.scores == 1 + 60  # new, and in all frames after that the face is confirmed
         assert film.aligned == 61  # and goes through the network once
 
-    @pytest.mark.parametrize(("step", "searches"), [(1 / 30, 2), (1 / 3, 11), (0.45, 16), (1.0, 31), (3.0, 31)])
+    @pytest.mark.parametrize(
+        ("step", "searches"), [(1 / 30, 2), (1 / 3, 11), (0.45, 16), (1.0, 31), (3.0, 31)]
+    )
     def test_a_second_is_one_of_the_video(self, step, searches):
         """Of frames 0.45 s apart each second one is due, which is nearer to a second than each third."""
         film = Film(step=step)
