@@ -28,8 +28,13 @@ Every = Annotated[int, typer.Option(min=1, help="Of videos: every second frame, 
 Start = Annotated[str, typer.Option(help="Of videos: from here on, in seconds or as 1:02:03.5.")]
 End = Annotated[str | None, typer.Option(help="Of videos: up to here.")]
 SearchEvery = Annotated[
-    int,
-    typer.Option(min=1, help="Of videos: frames between searches for new faces; known ones are followed."),
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Of videos: seconds from one search for new faces to the next; known ones are followed. "
+        "0 searches each frame.",
+    ),
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
@@ -50,7 +55,7 @@ def predict(
     every: Every = 1,
     start: Start = "0",
     end: End = None,
-    search_every: SearchEvery = 30,
+    search_every: SearchEvery = 1.0,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
@@ -103,7 +108,7 @@ def draw(
     every: Every = 1,
     start: Start = "0",
     end: End = None,
-    search_every: SearchEvery = 30,
+    search_every: SearchEvery = 1.0,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
@@ -153,7 +158,7 @@ def seconds(text: str, option: str) -> float:
 
 
 def _predictor(
-    weights: Path, device: str, precision: Literal["auto", "float32", "bfloat16"], search_every: int
+    weights: Path, device: str, precision: Literal["auto", "float32", "bfloat16"], search_every: float
 ) -> Predictor:
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model

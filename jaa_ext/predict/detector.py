@@ -28,6 +28,10 @@ UPSAMPLED_SIDE = 1000
 """Photographs up to this size in which nothing is found are searched once more at twice their size."""
 
 
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels."""
+
+
 class MissingDependency(ImportError):
     """A package or model file of an extra is not installed; the message says how to get it."""
 
@@ -36,8 +40,8 @@ class MissingDependency(ImportError):
 class DetectedFace:
     """A face as dlib sees it, in pixels of the photograph."""
 
-    box: tuple[float, float, float, float]
-    """left, top, right, bottom; may reach outside the photograph."""
+    box: Box
+    """May reach outside the photograph."""
     landmarks: NDArray[np.float32]
     """(49, 2) float32 x, y."""
     score: float
@@ -92,15 +96,19 @@ class FaceDetector:
 
         -infinity where there is none above -1.
         """
+        return self.locate(aligned)[0]
+
+    def locate(self, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
+        """That score, and the face's box in pixels of the aligned picture; None where there is none."""
         with self._detector() as detector:
             boxes, scores, _ = detector.run(np.ascontiguousarray(aligned), 0, -1.0)
         x, y = aligned.shape[1] / 2, aligned.shape[0] / 2
-        covering = (
-            score
+        covering = [
+            (float(score), (float(box.left()), float(box.top()), float(box.right()), float(box.bottom())))
             for box, score in zip(boxes, scores, strict=True)
             if box.left() < x < box.right() and box.top() < y < box.bottom()
-        )
-        return float(max(covering, default=-math.inf))
+        ]
+        return max(covering, default=(-math.inf, None))
 
     @contextmanager
     def _detector(self) -> Iterator[Any]:

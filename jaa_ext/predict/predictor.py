@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,12 +22,12 @@ from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import has_bfloat16, processors, resolve_device, warn_of_one_thread
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
-from jaa_ext.predict.detector import DetectedFace, FaceDetector
+from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 from jaa_ext.predict.sources import Source, find_sources
 from jaa_ext.predict.stages import Stages
 from jaa_ext.predict.tables import data_frame
-from jaa_ext.predict.tracking import SEARCH_EVERY, Detector, TrackedFace, Tracker, confidence
+from jaa_ext.predict.tracking import SEARCH_EVERY, Detector, TrackedFace, Tracker, confidence, locate
 
 if TYPE_CHECKING:
     import pandas
@@ -50,12 +52,12 @@ class Predictor:
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
         precision: of the network: "float32", "bfloat16", or "auto" for bfloat16 where the device multiplies
             it natively.
-        search_every: in videos, frames from one search of the whole frame to the next while every face can be
-            followed by its landmarks; 1 searches each frame, as a model without alignment always does.
+        search_every: in videos, seconds from one search of the whole frame to the next while every face can
+            be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
 
     Raises:
-        ValueError: a model without AU detection, a device that is not there, another precision, a number of
-            frames below 1.
+        ValueError: a model without AU detection, a device that is not there, another precision, seconds
+            that are negative or not finite.
         MissingDependency: no detector is given and dlib or its landmark model is not installed.
     """
 
@@ -66,7 +68,7 @@ class Predictor:
         detector: Detector | None = None,
         device: str | torch.device = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
-        search_every: int = SEARCH_EVERY,
+        search_every: float = SEARCH_EVERY,
     ) -> None:
         if not model.config.au_detection:
             raise ValueError(
@@ -74,8 +76,8 @@ class Predictor:
             )
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f'Predictor: precision must be auto, float32 or bfloat16, got "{precision}"')
-        if search_every < 1:
-            raise ValueError(f"Predictor: search_every must be at least 1, got {search_every}")
+        if not 0 <= search_every < math.inf:
+            raise ValueError(f"Predictor: search_every must be seconds from 0 on, got {search_every}")
         self.device = resolve_device(device)
         warn_of_one_thread(self.device)
         if precision == "auto":
@@ -89,7 +91,7 @@ class Predictor:
             for layer in self.model.half_precision_layers().values():
                 layer.to(torch.bfloat16)  # once; autocast would do it for every frame
         self.detector: Detector = _Timed(detector or FaceDetector(), self.stages)
-        self.search_every = search_every if model.config.alignment else 1
+        self.search_every = float(search_every) if model.config.alignment else 0.0
 
     def __call__(
         self,
@@ -207,14 +209,14 @@ class Predictor:
             VideoError, ValueError: see `Video.frames`.
         """
         tracker = self.tracker() if tracker is None else tracker
-        number = tracker.frames
+        schedule = copy.copy(tracker.schedule)  # goes ahead of the tracker's, by the same timestamps
 
         def searched(
             frames: Generator[VideoFrame, None, None],
         ) -> Iterator[tuple[VideoFrame, Future[list[DetectedFace]] | None]]:
             """The frames, with the search of those that are surely, or likely, to be searched."""
-            for place, frame in enumerate(self._timed(frames), number):
-                due = place % tracker.search_every == 0 or not tracker.sees_faces
+            for frame in self._timed(frames):
+                due = schedule.due(frame.timestamp) or not tracker.sees_faces
                 yield frame, searchers.submit(self.detector, frame.image) if due else None
 
         frames = video.frames(every=every, start=start, end=end, after=after)
@@ -223,10 +225,16 @@ class Predictor:
             closing(ahead(searched(frames), FRAMES_AHEAD)) as coming,
         ):
             for frame, search in coming:
-                faces = tracker.place(frame.image, None if search is None else search.result)
-                predictions = self._predict([(frame.image, face) for face in faces])
-                tracker.follow([face.landmarks for face in predictions])
-                yield FramePrediction(video.name, frame.number, frame.timestamp, frame.image, predictions)
+                image = frame.image
+
+                def network(
+                    faces: list[TrackedFace], image: NDArray[np.uint8] = image
+                ) -> list[FacePrediction]:
+                    return self._predict([(image, face) for face in faces])
+
+                find = None if search is None else search.result
+                faces = tracker.track(image, frame.timestamp, network, find)
+                yield FramePrediction(video.name, frame.number, frame.timestamp, image, faces)
 
     def tracker(self) -> Tracker:
         """A new tracker for a video."""
@@ -376,5 +384,8 @@ class _Timed:
             return self.detector(image)
 
     def score(self, aligned: NDArray[np.uint8]) -> float:
+        return self.locate(aligned)[0]
+
+    def locate(self, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
         with self.stages.busy("finding faces"):
-            return self.detector.score(aligned)
+            return locate(self.detector, aligned)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.faces import align_face, alignment_matrix
-from jaa_ext.predict.detector import MIN_SCORE, DetectedFace
+from jaa_ext.data.faces import align_face, alignment_matrix, transform
+from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
+from jaa_ext.predict.look import ALIKE, SAME_LOOK, likeness, look
 
-SEARCH_EVERY = 30
-"""Frames from one search of the whole frame to the next, while every face is seen."""
+SEARCH_EVERY = 1.0
+"""Seconds of a video from one search of the whole frame to the next, while every face is seen."""
+REMEMBERED = 2.5
+"""Seconds for which a face out of sight keeps its id."""
 CONFIRMED_SIDE = 160
 """Side of the aligned picture in which a followed face is confirmed; it has about 100 pixels there, dlib's
 window 80."""
@@ -23,18 +27,51 @@ CONFIRMED_SCORE = -0.2
 NEW_SCORE = MIN_SCORE
 """A face that is new must look like one in the aligned picture, too: a badge that was taken for a face in one
 frame would be followed through many."""
+IN_PLACE = 0.5
+"""Overlap (intersection over union) with the detector's box from which a followed face is in its place:
+dlib's boxes are coarse, by a tenth of their side in place and a fifth in size."""
+SHIFTED = 0.1
+"""Share of the aligned picture's side, a third of the eye distance, up to which a followed face may be off:
+from further away a network does not surely find back to it."""
 SAME_FACE = 0.3
-"""Overlap (intersection over union) from which a face found is one already known."""
-REMEMBERED = 75
-"""Frames for which a face out of sight keeps its id: found again where it was last seen, it is the same."""
+"""Overlap from which a face found is at the place of one already known."""
+MOVED = 0.1
+"""Eye distances by which a face may lie beside the place by which it was aligned; if it is more, the network
+sees it again, aligned anew."""
+ALIGNMENTS = 3
+"""Of a face in one frame at most, before the whole frame is searched for it."""
+USUAL_STEP = 0.04
+"""Seconds from frame to frame where timestamps stand still or jump back."""
 
 
 class Detector(Protocol):
-    """Finds faces, and says whether an aligned picture shows one; `FaceDetector` is one."""
+    """Finds faces, and says whether an aligned picture shows one; `FaceDetector` is one.
+
+    If it has a method `locate` as well, see there, a followed face is only confirmed where it is expected.
+    """
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[DetectedFace]: ...
 
     def score(self, aligned: NDArray[np.uint8], /) -> float: ...
+
+
+def locate(detector: Detector, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
+    """Score and box, as of `FaceDetector.locate`; the box is None if the detector gives none."""
+    if hasattr(detector, "locate"):
+        located: tuple[float, Box | None] = detector.locate(aligned)
+        return located
+    return detector.score(aligned), None
+
+
+class Landmarks(Protocol):
+    """What the network says of a face, as far as tracking goes."""
+
+    @property
+    def landmarks(self) -> NDArray[np.float32]:
+        """(49, 2) pixels."""
+
+
+Seen = TypeVar("Seen", bound=Landmarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,87 +79,129 @@ class TrackedFace:
     """A face of a frame, before the network has seen it."""
 
     face_id: int
-    box: tuple[float, float, float, float]
-    """left, top, right, bottom."""
+    box: Box
     landmarks: NDArray[np.float32]
     """(49, 2) pixels, by which the face is aligned."""
     score: float
     """The detector's, of the whole frame or of the aligned picture."""
-    missed: int = 0
-    """Frames since it was last seen."""
+    missed: float = 0.0
+    """Seconds since it was last seen."""
     shift: NDArray[np.float64] | None = None
     """(49, 2) from the network's landmarks to the detector's when the face was last found, in pixels of the
     aligned picture; None until the network has seen it."""
+    look: NDArray[np.uint8] | None = None
+    """When it was last seen, see `jaa_ext.predict.look`; None of photographs."""
+
+
+@dataclass
+class Schedule:
+    """Which frames are searched whatever they show: so many seconds apart, by their timestamps alone."""
+
+    every: float
+    """Seconds; 0 for each frame."""
+    time: float = 0.0
+    """Seconds passed up to the last frame; unlike timestamps, it always goes on."""
+    step: float = 0.0
+    """Seconds from the frame before to the last one."""
+    timestamp: float | None = None
+    """Of the last frame."""
+    searched: float | None = None
+    """The time of the last frame that was due."""
+
+    def due(self, timestamp: float) -> bool:
+        """Whether the next frame is to be searched: the one nearest to the time at which a search is due."""
+        if self.timestamp is not None:
+            self.step = timestamp - self.timestamp
+            if not 0 < self.step < math.inf:
+                self.step = USUAL_STEP
+        self.timestamp = timestamp
+        self.time += self.step
+        due = self.searched is None or self.time + self.step / 2 >= self.searched + self.every
+        if due:
+            self.searched = self.time
+        return due
 
 
 class Tracker:
     """The faces of one video, each with the same id as long as it is seen.
 
-    For each frame call `place`; then, with the landmarks that the network gives, `follow`.
-
     Args:
         detector: searches frames and confirms faces.
-        search_every: frames from one search of the whole frame to the next while every face is seen; without
-            landmarks from the network it must be 1.
+        search_every: seconds of the video from one search of the whole frame to the next while every face is
+            seen; 0 searches each frame, as it must be without landmarks from the network.
     """
 
-    def __init__(self, detector: Detector, search_every: int = SEARCH_EVERY) -> None:
-        self.detector, self.search_every = detector, search_every
+    def __init__(self, detector: Detector, search_every: float = SEARCH_EVERY) -> None:
+        self.detector = detector
+        self.schedule = Schedule(search_every)
         self.known: list[TrackedFace] = []
-        """Seen in the last frame, or out of sight for at most `REMEMBERED` frames."""
+        """Seen in the last frame, or out of sight for at most `REMEMBERED` seconds."""
         self.next_id = 0
-        self.frames = 0
-        """Frames so far."""
 
     @property
     def sees_faces(self) -> bool:
         """Whether the last frame had a face; if not, the next one is searched."""
         return any(face.missed == 0 for face in self.known)
 
-    def place(
-        self, image: NDArray[np.uint8], find: Callable[[], list[DetectedFace]] | None = None
-    ) -> list[TrackedFace]:
-        """Where the faces of the next frame are, by id.
+    def track(
+        self,
+        image: NDArray[np.uint8],
+        timestamp: float,
+        network: Callable[[list[TrackedFace]], Sequence[Seen]],
+        find: Callable[[], list[DetectedFace]] | None = None,
+    ) -> list[Seen]:
+        """What the network sees in the faces of the next frame, by id.
+
+        A face is aligned by where it was in the frame before. If the network sees that it has moved from
+        there, it is aligned anew and seen again. The frame is searched if that comes to no end, or if the
+        detector does not confirm the face, or if it looks like another.
 
         Args:
             image: (H, W, 3) uint8 RGB.
+            timestamp: seconds.
+            network: gives what it sees in faces of this frame, in their order.
             find: gives the detector's faces of the whole frame, if it searches it already.
         """
+        due = self.schedule.due(timestamp)
         find = find or (lambda: self.detector(image))
-        seen = [face for face in self.known if face.missed == 0]
-        searched = self.frames % self.search_every == 0 or not seen
-        self.frames += 1
-        found = self._match(image, find()) if searched else []
-        followed = self._confirm(image, _without(seen, found))
-        if not searched and len(followed) < len(seen):
-            found = self._match(image, find())
-            followed = _without(followed, found)
-        followed = _apart(followed, found)
-        faces = sorted([*found, *followed], key=lambda face: face.face_id)
-        lost = [replace(face, missed=face.missed + 1) for face in _without(self.known, faces)]
-        self.known = [*faces, *(face for face in lost if face.missed <= REMEMBERED)]
-        return faces
-
-    def follow(self, landmarks: Sequence[NDArray[np.float32]]) -> None:
-        """Take the network's landmarks (49, 2) of the faces that `place` gave, in their order.
-
-        They align the next frame, shifted as they were to the detector's when it last found the face:
-        otherwise what the network's landmarks are off by would add up from frame to frame.
-        """
-        for i, points in enumerate(landmarks):
-            face = self.known[i]
-            turn = alignment_matrix(face.landmarks, size=CONFIRMED_SIDE)[:, :2]
-            shift = (face.landmarks - points) @ turn.T if face.shift is None else face.shift
-            points = (points + shift @ np.linalg.inv(turn).T).astype(np.float32)
-            if _eyes_apart(points):
-                box = _moved(face.box, face.landmarks, points)
-                self.known[i] = replace(face, box=box, landmarks=points, shift=shift)
+        before = [face for face in self.known if face.missed == 0]
+        sure, unsure = self._confirm(image, before)
+        searched = due or not before or len(sure) < len(before)
+        found, followed = self._search(image, find, sure, unsure) if searched else ([], _apart(sure, []))
+        faces = {face.face_id: face for face in (*found, *followed)}
+        ahead = dict(faces)  # as they will align the next frame
+        seen: dict[int, Seen] = {}
+        waiting, alignments = list(faces.values()), 0
+        while waiting:
+            waiting.sort(key=lambda face: face.face_id)
+            alignments += 1
+            moved = []
+            for face, one in zip(waiting, network(waiting), strict=True):
+                seen[face.face_id] = one
+                ahead[face.face_id], way = _follow(face, one.landmarks)
+                if way > MOVED:
+                    moved.append(ahead[face.face_id])
+            waiting = self._confirm(image, moved)[0] if alignments < ALIGNMENTS else []
+            lost = _without(moved, waiting)
+            ahead |= {face.face_id: faces[face.face_id] for face in lost}
+            if lost and not searched:
+                searched = True
+                sure = _without([*waiting, *_without(list(ahead.values()), waiting)], lost)
+                unsure = [faces[face.face_id] for face in lost]
+                found, followed = self._search(image, find, sure, unsure)
+                waiting = [*found, *(face for face in waiting if face in followed)]
+                faces = {face.face_id: faces[face.face_id] for face in followed}
+            faces |= {face.face_id: face for face in waiting}
+        now = [ahead[face_id] for face_id in sorted(faces)]
+        gone = (replace(face, missed=face.missed + self.schedule.step) for face in _without(self.known, now))
+        self.known = [*now, *(face for face in gone if face.missed <= REMEMBERED)]
+        return [seen[face.face_id] for face in now]
 
     def state(self) -> dict[str, Any]:
         """For JSON, exact."""
         return {
             "next_id": self.next_id,
-            "frames": self.frames,
+            "schedule": asdict(self.schedule),
             "known": [
                 {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in vars(face).items()}
                 for face in self.known
@@ -131,7 +210,7 @@ class Tracker:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
-        self.next_id, self.frames = state["next_id"], state["frames"]
+        self.next_id, self.schedule = state["next_id"], Schedule(**state["schedule"])
         self.known = [
             TrackedFace(
                 face_id=face["face_id"],
@@ -140,38 +219,105 @@ class Tracker:
                 score=face["score"],
                 missed=face["missed"],
                 shift=None if face["shift"] is None else np.array(face["shift"]),
+                look=None if face["look"] is None else np.array(face["look"], np.uint8),
             )
             for face in state["known"]
         ]
 
-    def _match(self, image: NDArray[np.uint8], found: list[DetectedFace]) -> list[TrackedFace]:
-        """Faces of a search, under the id of the known face that each overlaps most, or a new one."""
-        overlaps = sorted(
-            (-_overlap(face.box, known.box), i, j)
-            for i, face in enumerate(found)
-            for j, known in enumerate(self.known)
-        )
+    def _search(
+        self,
+        image: NDArray[np.uint8],
+        find: Callable[[], list[DetectedFace]],
+        sure: list[TrackedFace],
+        unsure: list[TrackedFace],
+    ) -> tuple[list[TrackedFace], list[TrackedFace]]:
+        """The faces of a search, and those of the faces followed that it did not find.
+
+        Args:
+            image, find: see `track`.
+            sure, unsure: faces followed; of the unsure ones the place or the look may be another's.
+        """
+        found = self._match(image, find(), sure, unsure)
+        unsure = [replace(face, look=look(self._aligned(image, face)[0])) for face in unsure]
+        return found, _apart(_without([*sure, *unsure], found), found)
+
+    def _match(
+        self,
+        image: NDArray[np.uint8],
+        found: list[DetectedFace],
+        sure: list[TrackedFace],
+        unsure: list[TrackedFace],
+    ) -> list[TrackedFace]:
+        """Faces of a search, under the id of a known face or a new one.
+
+        A known face is found again at its place if it still looks the same, and elsewhere if it looks very
+        much the same.
+        """
+        known = [*sure, *unsure, *_without(self.known, [*sure, *unsure])]
+        faces = [TrackedFace(-1, face.box, face.landmarks, face.score) for face in found]
+        faces = [replace(face, look=look(self._aligned(image, face)[0])) for face in faces]
+        pairs = []
+        for i, face in enumerate(faces):
+            for j, other in enumerate(known):
+                alike, _ = _likeness(face, other)
+                at_its_place = _overlap(face.box, other.box) >= SAME_FACE
+                if alike >= ALIKE or (at_its_place and (j < len(sure) or alike >= SAME_LOOK)):
+                    pairs.append((-alike - _nearness(face.box, other.box), i, j))
         ids: dict[int, int] = {}
-        for overlap, i, j in overlaps:
-            if -overlap >= SAME_FACE and i not in ids and self.known[j].face_id not in ids.values():
-                ids[i] = self.known[j].face_id
-        for i, face in enumerate(found):
-            if i not in ids and self._score(image, face.landmarks) >= NEW_SCORE:
+        for _, i, j in sorted(pairs):
+            if i not in ids and known[j].face_id not in ids.values():
+                ids[i] = known[j].face_id
+        for i, face in enumerate(faces):
+            if i not in ids and locate(self.detector, self._aligned(image, face)[0])[0] >= NEW_SCORE:
                 ids[i], self.next_id = self.next_id, self.next_id + 1
-        return [
-            TrackedFace(ids[i], face.box, face.landmarks, face.score)
-            for i, face in enumerate(found)
-            if i in ids
-        ]
+        return [replace(faces[i], face_id=ids[i]) for i in sorted(ids)]
 
-    def _confirm(self, image: NDArray[np.uint8], faces: list[TrackedFace]) -> list[TrackedFace]:
-        """Those of the faces that can still be seen where their landmarks were in the frame before."""
-        scored = [(face, self._score(image, face.landmarks)) for face in faces]
-        return [replace(face, score=score) for face, score in scored if score >= CONFIRMED_SCORE]
+    def _confirm(
+        self, image: NDArray[np.uint8], faces: list[TrackedFace]
+    ) -> tuple[list[TrackedFace], list[TrackedFace]]:
+        """Those of the faces that the detector sees: surely the same, and perhaps off or others."""
+        sure, unsure = [], []
+        for face in faces:
+            aligned, matrix = self._aligned(image, face)
+            score, box = locate(self.detector, aligned)
+            if score < CONFIRMED_SCORE:
+                continue
+            if box is not None and _overlap(box, _mapped(face.box, matrix)) < IN_PLACE:
+                continue
+            now = replace(face, score=score, look=look(aligned))
+            alike, shift = _likeness(face, now)
+            if alike >= SAME_LOOK and shift <= SHIFTED:
+                sure.append(now)
+            else:
+                unsure.append(replace(face, score=score))
+        return sure, unsure
 
-    def _score(self, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> float:
-        aligned, _, _ = align_face(image, landmarks, size=CONFIRMED_SIDE)
-        return self.detector.score(aligned)
+    def _aligned(
+        self, image: NDArray[np.uint8], face: TrackedFace
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        aligned, _, matrix = align_face(image, face.landmarks, size=CONFIRMED_SIDE)
+        return aligned, matrix
+
+
+def _follow(face: TrackedFace, points: NDArray[np.float32]) -> tuple[TrackedFace, float]:
+    """The face as the network's landmarks (49, 2) will align it, and how many eye distances that is off.
+
+    The landmarks are shifted as they were to the detector's when it last found the face: otherwise what they
+    are off by would add up from frame to frame.
+    """
+    matrix = alignment_matrix(face.landmarks, size=CONFIRMED_SIDE)
+    turn = matrix[:, :2]
+    shift = (face.landmarks - points) @ turn.T if face.shift is None else face.shift
+    points = (points + shift @ np.linalg.inv(turn).T).astype(np.float32)
+    eyes = _eye_distance(points)
+    if not eyes > 1:
+        return face, 0.0
+    after = replace(face, box=_moved(face.box, face.landmarks, points), landmarks=points, shift=shift)
+    if face.shift is None:
+        return after, 0.0
+    anew = alignment_matrix(points, size=CONFIRMED_SIDE)
+    way = np.hypot(*(transform(points, anew) - transform(points, matrix)).T).mean()
+    return after, float(way / (eyes * np.hypot(*anew[0, :2])))
 
 
 def confidence(score: float) -> float:
@@ -190,21 +336,25 @@ def _apart(followed: list[TrackedFace], found: list[TrackedFace]) -> list[Tracke
     Landmarks of a face that went behind another come to lie on that one.
     """
     kept: list[TrackedFace] = []
-    for face in followed:
+    for face in sorted(followed, key=lambda face: face.face_id):
         if all(_overlap(face.box, other.box) < SAME_FACE for other in (*found, *kept)):
             kept.append(face)
     return kept
 
 
-def _eyes_apart(points: NDArray[np.float32]) -> bool:
-    """Whether a face can be aligned by the landmarks."""
+def _eye_distance(points: NDArray[np.float32]) -> float:
+    """NaN if any landmark is not finite: the face cannot be aligned by them."""
+    if not np.isfinite(points).all():
+        return math.nan
     left, right = (points[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
-    return bool(np.isfinite(points).all() and np.hypot(*(right - left)) > 1)
+    return float(np.hypot(*(right - left)))
 
 
-def _moved(
-    box: tuple[float, float, float, float], before: NDArray[np.float32], after: NDArray[np.float32]
-) -> tuple[float, float, float, float]:
+def _likeness(a: TrackedFace, b: TrackedFace) -> tuple[float, float]:
+    return (SAME_LOOK, 0.0) if a.look is None or b.look is None else likeness(a.look, b.look)
+
+
+def _moved(box: Box, before: NDArray[np.float32], after: NDArray[np.float32]) -> Box:
     """A box that goes with its landmarks, and grows and shrinks as they do."""
     growth = float(after.std(0).mean() / before.std(0).mean())
     corners = (np.array(box).reshape(2, 2) - before.mean(0)) * growth + after.mean(0)
@@ -212,7 +362,23 @@ def _moved(
     return left, top, right, bottom
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def _mapped(box: Box, matrix: NDArray[np.float64]) -> Box:
+    """A box's place and size after a similarity transform; it stays upright."""
+    corners = np.array(box).reshape(2, 2)
+    x, y = transform(corners.mean(0), matrix).tolist()
+    half_width, half_height = (np.hypot(*matrix[0, :2]) * (corners[1] - corners[0]) / 2).tolist()
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def _nearness(a: Box, b: Box) -> float:
+    """Their overlap, less the share of the box around both that is in neither: from -1, far away, to 1."""
+    around = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    overlap = _overlap(a, b)
+    return overlap - (1 - areas / (1 + overlap) / around if around > 0 else 0.0)
+
+
+def _overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     common = max(0.0, width) * max(0.0, height)

@@ -90,6 +90,15 @@ class TestScore:
         assert find.score(aligned) > 1
         assert type(find.score(aligned)) is float
 
+    def test_where_it_is(self, find, astronaut, face):
+        aligned, landmarks, _ = align_face(astronaut, face.landmarks, size=160)
+        score, (left, top, right, bottom) = find.locate(aligned)
+        assert score == find.score(aligned)
+        assert left < landmarks[:, 0].min() + 10 and right > landmarks[:, 0].max() - 10
+        assert 80 < right - left < 130 and 80 < bottom - top < 130
+        assert abs((left + right) / 2 - 80) < 10 and 0 < top < landmarks[:, 1].min() + 10
+        assert find.locate(np.full((160, 160, 3), 128, np.uint8)) == (-np.inf, None)
+
     def test_nobody(self, find):
         assert find.score(data.coffee()[:160, :160]) < -0.2
         assert find.score(np.full((160, 160, 3), 128, np.uint8)) == -np.inf

@@ -61,7 +61,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: JAANet, inputs: list, out: Path, **options):
-    predictor = Predictor(model, device="cpu", precision="float32", search_every=5)
+    predictor = Predictor(model, device="cpu", precision="float32", search_every=0.2)
     return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
 
 
