@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,11 +87,12 @@ def test_a_fused_model_is_not_saved(tmp_path):
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(tensors, filename, metadata):
-        filename.write_bytes(b"half")
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
         raise OSError("disk full")
 
-    monkeypatch.setattr("jaa_ext.models.files.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_model(model(), saved)
     assert saved.read_bytes() == before and os.listdir(saved.parent) == [saved.name]
