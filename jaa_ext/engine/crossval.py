@@ -51,7 +51,7 @@ class CrossValidation:
         if not self.folds:
             raise ValueError("a cross validation has at least one fold")
         kinds = {
-            (scores.aus, scores.f1 is None, scores.failure_rate is None)
+            (scores.aus, scores.f1 is None, scores.accuracy is None, scores.failure_rate is None)
             for fold in self.folds
             for scores in (fold.last, fold.best)
         }

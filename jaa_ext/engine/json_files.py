@@ -13,9 +13,10 @@ from jaa_ext.atomic import replacing
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain numbers, lists, dicts and text. A number that is not finite, which JSON lacks, is null."""
+    """Write plain numbers, lists, dicts and text. A number that is not finite, which JSON lacks, is null;
+    bytes of a file's name that are no UTF-8 become escapes."""
     with replacing(path) as temporary:
-        text = json.dumps(_finite(value), indent=1, allow_nan=False)
+        text = json.dumps(_plain(value), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -43,9 +44,11 @@ def read_json(path: Path, kind: Any, wanted: str) -> Any:
         ) from None
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_plain(part) for part in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +39,10 @@ FAILURE = 10.0
 THRESHOLD = 0.5
 """An AU is said to be present where its probability exceeds this."""
 
-PerAU = tuple[float | None, ...]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+"""The bounds of 0..1, a rounding above 1 included, are those of files that are read."""
+Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PerAU = tuple[Share | None, ...]
 Interval = tuple[FiniteFloat, FiniteFloat]
 """Lower and upper end."""
 
@@ -96,20 +99,18 @@ class Scores:
         ValueError: another number of values than of AUs.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(allow_inf_nan=False)
-
     aus: tuple[int, ...]
     f1: PerAU | None
     """Of each AU, 0..1."""
     accuracy: PerAU | None
     """Of each AU, 0..1."""
-    f1_mean: float | None
+    f1_mean: Share | None
     """Over the AUs."""
-    accuracy_mean: float | None
+    accuracy_mean: Share | None
     """Over the AUs, each counting the same whatever its number of valid labels."""
-    mean_error: float | None
+    mean_error: Percent | None
     """Distance of the landmarks in percent of the inter-ocular distance, mean over landmarks and faces."""
-    failure_rate: float | None
+    failure_rate: Percent | None
     """Percentage of faces whose mean error exceeds 10 %."""
     note: str = ""
     """The model's, on what its scores are worth."""
@@ -119,14 +120,14 @@ class Scores:
     """Of each AU, 0..1."""
     auc: PerAU | None = None
     """Of each AU, 0..1."""
-    precision_mean: float | None = None
-    recall_mean: float | None = None
-    auc_mean: float | None = None
-    accuracy_total: float | None = None
+    precision_mean: Share | None = None
+    recall_mean: Share | None = None
+    auc_mean: Share | None = None
+    accuracy_total: Share | None = None
     """Accuracy over all valid labels of all AUs at once, as ABAW counts it."""
-    positives: tuple[int, ...] | None = None
+    positives: tuple[NonNegativeInt, ...] | None = None
     """Frames of each AU whose label is 1."""
-    valid: tuple[int, ...] | None = None
+    valid: tuple[NonNegativeInt, ...] | None = None
     """Frames of each AU whose label is not missing."""
     subjects: int | None = None
     """How many the test set has."""
@@ -134,10 +135,11 @@ class Scores:
     """Where they were asked for and the test set has at least two subjects."""
 
     def __post_init__(self) -> None:
-        for name in (*OF_EACH_AU, "positives", "valid"):
-            of_aus = getattr(self, name)
-            if of_aus is not None and len(of_aus) != len(self.aus):
-                raise ValueError(f"{len(of_aus)} values of {name} for {len(self.aus)} AUs")
+        for whose in (self, self.intervals):
+            for name in (*OF_EACH_AU, "positives", "valid"):
+                of_aus = getattr(whose, name, None)
+                if of_aus is not None and len(of_aus) != len(self.aus):
+                    raise ValueError(f"{len(of_aus)} values of {name} for {len(self.aus)} AUs")
 
     @property
     def abaw_score(self) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from jaa_ext.data import FaceDataset
 from jaa_ext.engine.datasets import STAND_IN, Data, Prepared, Synthetic, choose_data, faces_to_test
@@ -110,7 +110,7 @@ class _About(BaseModel):
 class Epoch(BaseModel):
     """An entry of history.json."""
 
-    epoch: int
+    epoch: PositiveInt
     step: str = ""
     lr: FiniteFloat | None = None
     losses: dict[str, FiniteFloat]

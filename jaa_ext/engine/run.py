@@ -28,7 +28,15 @@ def hold_folder(out: Path) -> Iterator[None]:
 
     Raises:
         RunError: another process has it.
+        NotADirectoryError: there is a file in its place.
+        ValueError: its name is no UTF-8, which TensorBoard and our files want.
     """
+    name = str(out).encode("utf-8", "backslashreplace").decode()
+    if name != str(out):
+        raise ValueError(f"{name}: wanted a folder whose name is UTF-8")
+    for part in (out, *out.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(f"{part}: is a file, wanted a folder for the results")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, RunError(f"{out}: another process is writing its results into this folder")):
         yield
@@ -42,11 +50,14 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     """
     if not resume:
         require_no_run(out)
+        try:
+            content = recipe.to_yaml().encode()
+        except UnicodeEncodeError:
+            raise RunError(f"{out}: the names of files in a recipe must be UTF-8") from None
         with replacing(out / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+            temporary.write_bytes(content)
         return
-    if not has_begun(out):
-        raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
+    require_run(out)
     former = load_recipe(out / "recipe.yaml")
     if former != recipe:
         raise RunError(
@@ -58,6 +69,12 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
 def has_begun(out: Path) -> bool:
     """Whether a folder holds a run that can be resumed."""
     return (out / "checkpoint.pt").exists()
+
+
+def require_run(out: Path) -> None:
+    """Raise a `RunError` if a folder holds no run."""
+    if not has_begun(out):
+        raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
 
 
 def require_no_run(out: Path) -> None:

@@ -30,7 +30,7 @@ from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.precision import CastAtOnce
 from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.recipe import Recipe, Step
-from jaa_ext.engine.run import Log, hold_folder, open_run
+from jaa_ext.engine.run import Log, hold_folder, open_run, require_run
 from jaa_ext.engine.runtime import (
     deterministic,
     ignore_interrupts,
@@ -128,6 +128,8 @@ def train(
             warn_of_slow_bfloat16(fabric.device, 'precision "32-true"')
         with processes.alike():
             if processes.first:
+                if resume:
+                    require_run(out)
                 held.enter_context(hold_folder(out))
                 open_run(recipe, out, resume=resume)
             chosen = datasets or recipe.data.build(recipe.model.config())

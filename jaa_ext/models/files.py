@@ -64,8 +64,11 @@ def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -
     Raises:
         TypeError: not one of `MODELS`.
         ValueError: a fused model.
+        IsADirectoryError: there is a folder of that name.
     """
     path, name = Path(path), type(model).__name__
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, wanted the name of the model's file")
     if MODELS.get(name, (None,))[0] is not type(model):
         raise TypeError(f"save_model: model must be one of {sorted(MODELS)}, got {name}")
     if model.fused:
@@ -128,9 +131,11 @@ def read_pickle(path: Path) -> Any:
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file):
-                # torch packs nothing: what would unpack to more than the file can fill the memory.
+                # torch compresses nothing: what would unpack to more than the file could fill the memory. And
+                # it does not look at the sums that tell of changed bits.
                 with zipfile.ZipFile(file) as archive:
-                    if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    unpacked = sum(entry.file_size for entry in archive.infolist())
+                    if unpacked > path.stat().st_size or archive.testzip() is not None:
                         raise ValueError
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -140,7 +140,10 @@ class JAANetConfig:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(dict(values)), strict=True)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
+            # An AU is a number or a rule: what is wrong inside of the rule tells most.
+            problem = max(
+                error.errors(include_url=False), key=lambda p: (p["type"] == "value_error", len(p["loc"]))
+            )
             if problem["type"] == "value_error":
                 raise ValueError(str(problem["ctx"]["error"])) from None
             place = ".".join(str(part) for part in problem["loc"])
