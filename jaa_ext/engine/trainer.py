@@ -343,6 +343,11 @@ class Trainer:
             momentum = self._optimizer_state.get("state", {})
             self._check_momentum(momentum, parameters)
             optimizer.load_state_dict({"state": momentum, "param_groups": settings})
+        elif self.recipe.precision == "16-mixed" and self.recipe.optimizer.momentum > 0:
+            # Where the first step is left out, for an overflow, torch's fused optimizer leaves the momentum
+            # uninitialised, and goes on with it.
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._optimizer_state = None
         loss = self.recipe.loss
         if step.align is not None:

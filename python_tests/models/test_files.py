@@ -245,9 +245,7 @@ def test_counts_that_are_no_int64(saved):
 
 def test_weights_of_mixed_dtypes(saved):
     rewrite(saved, lambda tensors: tensors.update({"au_head.1.bias": torch.zeros(4).double()}))
-    with pytest.raises(
-        ValueError, match=r"must be float32 as '.*' is, got float64|float64 as .* got float32"
-    ):
+    with pytest.raises(ValueError, match=r"must be float\d\d as '.*' is, got float\d\d$"):
         load_model(saved)
 
 
