@@ -57,11 +57,13 @@ def predict(
     """Find the faces of photographs and videos and write their AUs and landmarks as tables.
 
     Needs the extra `faces`. Interrupted, the same command goes on. At a camera, Ctrl-C ends the table.
+    Photographs of more than 120 million pixels are passed over; JAA_MAX_PIXELS sets another limit.
     """
     from jaa_ext.predict.job import predict_tables
     from jaa_ext.predict.sources import find_sources
 
-    found = find_sources(sources)
+    left_out: list[str] = []
+    found = find_sources(sources, left_out.append)
     predictor = _predictor(weights, device, precision, search_every)
     summary = predict_tables(
         predictor,
@@ -75,6 +77,7 @@ def predict(
     )
     if not summary.tables:
         return  # another process tells
+    summary.remarks = left_out + summary.remarks
     _show(summary, predictor)
     _say_note(predictor.note)
     say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
@@ -121,7 +124,7 @@ def draw(
     elif weights is None:
         raise ValueError("photographs and videos need --weights with a model file")
     else:
-        found = find_sources(sources)
+        found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
         predictor = _predictor(weights, device, precision, search_every)
         files = draw_sources(
             predictor,

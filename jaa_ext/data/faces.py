@@ -15,6 +15,8 @@ from jaa_ext import facs
 
 BORDER = 128
 """Grey value of what lies outside the original picture."""
+LONGEST_WARPED = 32766
+"""Pixels of the longest side of an image that OpenCV 4 can warp."""
 
 
 class FaceSample(NamedTuple):
@@ -165,7 +167,8 @@ def align_face(
         raise TypeError(f"align_face: image must be uint8, got {image.dtype}")
     matrix = alignment_matrix(landmarks, size=size, enlarge=enlarge)
     grey = (BORDER, BORDER, BORDER)
-    aligned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
+    part, shifted = (image, matrix) if max(image.shape) <= LONGEST_WARPED else _around(image, matrix, size)
+    aligned = cv2.warpAffine(part, shifted, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
     return aligned.astype(np.uint8, copy=False), transform(landmarks, matrix).astype(np.float32), matrix
 
 
@@ -195,6 +198,19 @@ def alignment_matrix(landmarks: NDArray[Any], *, size: int, enlarge: float = 2.9
     scale = (size - 1) / 2 / half
     shift = (size - 1) / 2 - scale * (low + high) / 2
     return np.column_stack([scale * rotation, shift])
+
+
+def _around(
+    image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of an image that an alignment shows, and the matrix from there."""
+    corners = np.array([(x, y) for x in (-2, size + 2) for y in (-2, size + 2)])
+    shown = transform(corners, cv2.invertAffineTransform(matrix).astype(np.float64))
+    height, width = image.shape[:2]
+    left, top = np.clip(np.floor(shown.min(0)), 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(shown.max(0)), (left + 1, top + 1), (width, height)).astype(int)
+    shift = transform(np.array((left, top)), matrix)
+    return image[top:bottom, left:right], np.column_stack([matrix[:, :2], shift])
 
 
 def transform(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import PIL
 from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin, features
 
 from jaa_ext.data.faces import BORDER
+
+MAX_PIXELS = 120_000_000
+"""Width times height of the largest image file that is read (1.5 GB of memory), of JPEG 2000 the half."""
+MAX_PIXELS_VARIABLE = "JAA_MAX_PIXELS"
+"""The environment variable that sets another limit."""
+
+SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+    b"\x59\xa6\x6a\x95": "SUN",
+    **{f"P{i}".encode() + blank: "PPM" for i in range(1, 7) for blank in (b"\n", b"\r", b" ", b"\t", b"#")},
+}
+"""How files begin, and Pillow's names of their formats."""
+BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    "HEIF": {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"},
+}
+"""Of photographs in files that are built like MP4 videos."""
+CODECS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+"""What Pillow may have been built without."""
+NO_IMAGE = "is damaged, or not an image that can be read"
+EXTRA_SAMPLES = 338
+"""The tag of TIFF's transparency."""
+ROWS = 64
+"""Whose transparency is worked out at a time: in float32, beside which a large image would be small."""
+LARGEST_PIXEL, OTHER_CONTENT = 8, 1 << 26
+"""Bytes of a pixel, and of all else that an image file may hold; larger files are not read."""
 
 
 class ImageError(ValueError):
@@ -18,41 +56,70 @@ class ImageError(ValueError):
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an image file as RGB, (H, W, 3) uint8, upright by its EXIF orientation.
+    """Read an image file as RGB, (H, W, 3) uint8, upright by its own orientation (EXIF; `irot`, `imir`).
 
-    Greyscale, paletted and CMYK files become RGB, 16-bit files are scaled to 8 bits, transparent pixels are
-    laid over mid grey (128). The EXIF orientation of an image with transparency is not followed.
+    JPEG, PNG, WebP, TIFF, AVIF, GIF, BMP, JPEG 2000, PNM and Sun raster files; of several pictures in a file
+    the first. Greyscale, paletted and CMYK files become RGB, 16-bit files are scaled to 8 bits, transparent
+    pixels are laid over mid grey (128).
 
     Raises:
-        ImageError: the file is missing, unreadable, cut short or no image.
+        ImageError: the file is missing, unreadable, cut short, no image, or has more than `MAX_PIXELS`
+            pixels, in place of which the environment variable JAA_MAX_PIXELS sets another number.
+        RuntimeError: that variable is no number.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: is a folder, wanted an image file") from None
+        with _opened(path) as file:
+            form, (width, height) = _header(file)
+            # JPEG 2000 is decoded into 32 bits a colour.
+            limit, length = max_pixels() // (1 + (form == "JPEG2000")), file.seek(0, os.SEEK_END)
+            another = f"{MAX_PIXELS_VARIABLE} sets another limit"
+            if width * height > limit:
+                raise ImageError(f"has {width} x {height} pixels, more than {limit:,}; {another}")
+            if length > LARGEST_PIXEL * limit + OTHER_CONTENT:
+                raise ImageError(f"has {length:,} bytes, more than {limit:,} pixels take; {another}")
+            file.seek(0)
+            return _decoded(file.read(), form)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-    if not data:
-        raise ImageError(f"{path}: the file is empty, wanted an image")
-    if _is_cut_short(data):
-        raise ImageError(f"{path}: the image is cut short, its end is missing")
+    except MemoryError:
+        raise ImageError(f"{path}: its {width} x {height} pixels do not fit into memory") from None
 
-    # Only the first way keeps transparency, only the second turns the image upright.
-    upright = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    opaque = _is_opaque(data)
-    pixels = _decode(data, upright if opaque else cv2.IMREAD_UNCHANGED)
-    if not opaque and pixels is not None and (pixels.ndim == 2 or pixels.shape[2] != 4):
-        pixels = _decode(data, upright)
-    if pixels is None:
-        raise ImageError(f"{path}: is damaged, or not an image that OpenCV can read")
+
+def count_pixels(path: str | os.PathLike[str]) -> int:
+    """Width times height by an image file's header; 0 where `read_image` will raise an error."""
+    path = Path(path)
     try:
-        bgr = as_rgb(pixels)  # which treats all colours alike
-    except (ValueError, TypeError) as error:
-        raise ImageError(f"{path}: {error}") from None
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        if not path.is_file():  # a pipe can be read once only
+            return 0
+        with _opened(path) as file:
+            _, (width, height) = _header(file)
+    except (ImageError, OSError, MemoryError):
+        return 0
+    return width * height
+
+
+def max_pixels() -> int:
+    """The limit of this process, see `read_image`."""
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if text is None:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise RuntimeError(f'{MAX_PIXELS_VARIABLE} must be a number of pixels, at least 1, got "{text}"')
+    return int(text)
+
+
+def image_format(start: bytes) -> str | None:
+    """Pillow's name of an image file's format by its first bytes (64 or more); None for other files."""
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[4:8] == b"ftyp":
+        box = start[8 : int.from_bytes(start[:4], "big")]
+        brands = {box[i : i + 4] for i in range(0, len(box), 4)}
+        return next((form for form, of_it in BRANDS.items() if brands & of_it), None)
+    return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), None)
 
 
 def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -73,47 +140,224 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
             f"got an image of shape {image.shape}, wanted (height, width) or (height, width, 1, 3 or 4)"
         )
     if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
+        image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=1 / 257)  # 65535 / 255; rounds
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[2] == 4:
-        alpha = image[..., 3:].astype(np.float32) / 255
-        image = np.rint(image[..., :3] * alpha + BORDER * (1 - alpha)).astype(np.uint8)
+        rgb = np.empty((*image.shape[:2], 3), np.uint8)
+        for top in range(0, len(image), ROWS):
+            rows = image[top : top + ROWS]
+            alpha = rows[..., 3:].astype(np.float32) / 255
+            rgb[top : top + ROWS] = np.rint(rows[..., :3] * alpha + BORDER * (1 - alpha))
+        image = rgb
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
     return np.ascontiguousarray(image)
 
 
-def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
+def _opened(path: Path) -> BinaryIO:
+    try:
+        file = path.open("rb")
+        if file.seekable():
+            return file
+        with file:  # a pipe
+            return io.BytesIO(file.read())
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    except IsADirectoryError:
+        raise ImageError("is a folder, wanted an image file") from None
+
+
+def _header(file: BinaryIO) -> tuple[str, tuple[int, int]]:
+    """Format, width and height of an image file; nothing is decoded."""
+    try:
+        start = file.read(4096)
+        if not start:
+            raise ImageError("the file is empty, wanted an image")
+        form = image_format(start)
+        if form is None:
+            raise ImageError(NO_IMAGE)
+        file.seek(0)
+        if form == "PNG":
+            return form, (int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big"))
+        if form == "JPEG":
+            return form, _find_scan(file)
+        if form == "TIFF":  # not all of whose pixels Pillow knows
+            tags = _tiff_tags(file)
+            return form, (int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH]))
+        return form, _by_pillow(file, form).size
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises many kinds on damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ImageError(NO_IMAGE) from None
+
+
+def _decoded(data: bytes, form: str) -> NDArray[np.uint8]:
+    if _is_cut_short(data, form):
+        raise ImageError("the image is cut short, its end is missing")
+    decode = _decode_by_opencv if _is_for_opencv(data, form) else _decode_by_pillow
+    try:
+        pixels, orientation = decode(data, form)
+        rgb = as_rgb(pixels)
+        del pixels
+        return _turned(rgb, orientation)
+    except (ImageError, MemoryError):
+        raise
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        raise ImageError(NO_IMAGE) from None
+    except (ValueError, TypeError) as error:
+        raise ImageError(str(error)) from None
+
+
+def _is_for_opencv(data: bytes, form: str) -> bool:
+    """Whether OpenCV decodes a file, as it does fast and with all 16 bits of a colour.
+
+    It loses the orientation of AVIF and of PNG with transparency, the range of PNM, and multiplies the
+    colours of TIFF by their transparency. Pillow wraps white round to black in JPEG 2000 of more than 8 bits
+    a colour.
+    """
+    if form == "PNG":
+        return data[25:26] in (b"\0", b"\2") and b"tRNS" not in data  # grey or RGB
+    if form == "TIFF":
+        return EXTRA_SAMPLES not in _tiff_tags(io.BytesIO(data))
+    if form == "JPEG2000":
+        return _bits_of_jpeg2000(data) > 8
+    return form in ("JPEG", "WEBP")
+
+
+def _decode_by_opencv(data: bytes, form: str) -> tuple[NDArray[Any], int]:
+    """Grey, RGB or RGBA of 8 or 16 bits, and the EXIF orientation that is left to be followed."""
+    flags, orientation = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, 1
+    if form == "WEBP" and _is_transparent_webp(data):
+        # Which this alone keeps, but not the orientation. Pillow would take four times the memory.
+        flags = cv2.IMREAD_UNCHANGED
+        orientation = _orientation(_by_pillow(io.BytesIO(data), form))
     logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
     level = logging.setLogLevel(0)
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     finally:
         logging.setLogLevel(level)
+    if pixels is None:
+        raise ImageError(NO_IMAGE)
+    if form == "JPEG2000":
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / (2.0 ** _bits_of_jpeg2000(data) - 1))
+    if pixels.ndim == 3 and pixels.shape[2] > 2:
+        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        pixels = cv2.cvtColor(pixels, code)
+    return pixels, orientation
 
 
-def _is_opaque(data: bytes) -> bool:
-    """Whether a file cannot hold transparency, so that decoding it once is enough: JPEG, and PNG in RGB."""
-    rgb = data.startswith(b"\x89PNG") and data[25:26] == b"\x02" and b"tRNS" not in data
-    return rgb or data.startswith(b"\xff\xd8\xff")
+def _is_transparent_webp(data: bytes) -> bool:
+    """By the header of the first chunk: that of an extended, a lossless or a lossy file."""
+    if data[12:16] == b"VP8X":
+        return bool(data[20] & 0x10)
+    return data[12:16] == b"VP8L" and bool(data[24] & 0x10)
 
 
-def _is_cut_short(data: bytes) -> bool:
+def _bits_of_jpeg2000(data: bytes) -> int:
+    """Of a colour, by the header of the code stream."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    return 1 + (data[at + 42] & 0x7F) if 0 <= at < len(data) - 42 else 8
+
+
+def _by_pillow(file: BinaryIO, form: str) -> Image.Image:
+    """What `Image.open` does, but without its own limits of pixels, which warn first and cannot be told."""
+    Image.init()
+    codec = CODECS.get(form)
+    if form not in Image.OPEN or (codec is not None and not features.check(codec)):
+        raise ImageError(
+            f"is an image of the format {form}, which the installed Pillow {PIL.__version__} cannot read; "
+            "convert it to JPEG or PNG"
+        )
+    factory, _ = Image.OPEN[form]
+    return factory(file, "")
+
+
+def _decode_by_pillow(data: bytes, form: str) -> tuple[NDArray[Any], int]:
+    """Grey, RGB or RGBA of 8 bits, or grey of 16; and the EXIF orientation that is left to be followed."""
+    try:
+        image = _by_pillow(io.BytesIO(data), form)
+        image.load()
+        orientation = _orientation(image)
+        if image.mode.startswith("I"):
+            return np.clip(np.asarray(image), 0, 65535).astype(np.uint16), orientation
+        mode = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L") else "RGB"
+        return np.asarray(image if image.mode in (mode, "F") else image.convert(mode)), orientation
+    except (ImageError, MemoryError):
+        raise
+    except Exception:  # see _header
+        raise ImageError(NO_IMAGE) from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, into which Pillow translates what AVIF has instead; TIFF it turns itself."""
+    about = Image.Exif()
+    try:
+        about.load(image.info.get("exif", b""))
+        return int(about.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged: as if there were none
+        return 1
+
+
+def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Upright by its EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Of the first image of a TIFF file."""
+    start = file.read(16)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(start[: 16 if start[2] == 43 or start[3] == 43 else 8])
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _find_scan(file: BinaryIO) -> tuple[int, int]:
+    """Go through the headers of a JPEG file to its pixels; gives width and height."""
+    size = 0, 0
+    file.seek(2)
+    while True:
+        byte = file.read(1)
+        while byte not in (b"\xff", b""):  # what lies between headers is passed over
+            byte = file.read(1)
+        while byte == b"\xff":
+            byte = file.read(1)
+        if byte in (b"", b"\xd9"):
+            raise ImageError(NO_IMAGE)
+        if byte == b"\xda":
+            return size
+        marker = byte[0]
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            continue  # no header
+        header = file.read(7)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = int.from_bytes(header[5:7], "big"), int.from_bytes(header[3:5], "big")
+        file.seek(int.from_bytes(header[:2], "big") - len(header), os.SEEK_CUR)
+
+
+def _is_cut_short(data: bytes, form: str) -> bool:
     """Whether a PNG or JPEG file lacks its end.
 
     OpenCV 4 returns the part of a JPEG that is there and whatever was in memory for the rest.
     """
-    if data.startswith(b"\x89PNG"):
+    if form == "PNG":
         return b"IEND" not in data
-    if not data.startswith(b"\xff\xd8\xff"):
+    if form != "JPEG":
         return False
     # A thumbnail in the headers has an end of its own, so skip to the scan; what cameras append after
     # the end may hold anything, so take the first end found.
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        padding = data[at + 1 : at + 2] == b"\xff"
-        at += 1 if padding else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(b"\xff\xd9", at) < 0
+    file = io.BytesIO(data)
+    _find_scan(file)
+    return data.find(b"\xff\xd9", file.tell()) < 0

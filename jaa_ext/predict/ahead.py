@@ -59,19 +59,31 @@ def ahead(items: Iterator[Out], depth: int) -> Generator[Out, None, None]:
 
 
 def mapped(
-    function: Callable[[In], Out], items: Iterable[In], executor: Executor, depth: int
+    function: Callable[[In], Out],
+    items: Iterable[In],
+    executor: Executor,
+    depth: int,
+    weigh: Callable[[In], int] = lambda item: 0,
+    heaviest: int = 0,
 ) -> Generator[Out, None, None]:
-    """``map(function, items)`` by an executor, in order, at most `depth` of them under way or waiting."""
-    waiting: deque[Future[Out]] = deque()
+    """``map(function, items)`` by an executor, in order.
+
+    At most `depth` of them are under way or waiting, and no more than weigh `heaviest` together, unless one
+    does alone.
+    """
+    waiting: deque[tuple[Future[Out], int]] = deque()
     try:
         for item in items:
-            waiting.append(executor.submit(function, item))
+            weight = weigh(item)
+            while waiting and weight + sum(others for _, others in waiting) > heaviest:
+                yield waiting.popleft()[0].result()
+            waiting.append((executor.submit(function, item), weight))
             if len(waiting) == depth:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
-        for future in waiting:
+        for future, _ in waiting:
             future.cancel()
 
 

@@ -19,7 +19,7 @@ from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.predict.draw import draw_faces
 from jaa_ext.predict.job import counted
 from jaa_ext.predict.overlay import FrameDrawer, write_video
-from jaa_ext.predict.predictor import Predictor
+from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
 from jaa_ext.predict.timeline import timeline_figure
@@ -79,7 +79,11 @@ def draw_sources(
                     written[path] = _draw_video(predictor, source, path, attention, times, bar)
             except (ImageError, VideoError) as error:
                 unreadable.append(error)
-                say(bar.console, f"note: {error}; passed over")
+            except (cv2.error, MemoryError) as error:
+                unreadable.append(VideoError(f"{source.name}: cannot be drawn ({in_words(error)})"))
+            else:
+                continue
+            say(bar.console, f"note: {unreadable[-1]}; passed over")
     if not written:
         raise unreadable[0]
     return written

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from jaa_ext.atomic import locked, replacing, sync
+from jaa_ext.atomic import locked, naming, replacing, sync
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.predict.prediction import FramePrediction
-from jaa_ext.predict.predictor import Predictor
+from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sharding import Sharers
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
@@ -27,6 +30,8 @@ from jaa_ext.progress import progress, say
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
 """Seconds; what a killed run of a video loses at most."""
+RUN = "run.json"
+"""Of an unfinished run: what it is of."""
 PASSED_OVER = "; passed over"
 BROKEN_OFF = 0.95
 """Videos with less than this share of the frames that their header counts, often roughly, are told of."""
@@ -94,6 +99,8 @@ def predict_tables(
         KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
     """
     check_times(every, start, end)
+    if not sources:
+        raise ValueError("predict_tables: got no photograph and no video, wanted at least one")
     one_table = out.suffix.lower() in TABLE_ENDINGS
     if one_table:
         require_table(out)
@@ -137,6 +144,7 @@ def predict_tables(
                 join_tables(table, files, predictor.aus)
                 summary.tables.append(table)
         if processes.rank == 0:
+            (folder / RUN).unlink()  # first: without it the rest is of no run
             shutil.rmtree(folder)
             if nothing:
                 raise ValueError(summary.remarks[0].removesuffix(PASSED_OVER))
@@ -161,19 +169,20 @@ class _Run:
     def do(self, number: int) -> None:
         """A part, or what is left of it."""
         rows_file, counts_file = self.file(number, "rows"), self.file(number, "counts")
-        if not rows_file.exists():
+        counts = _read_state(counts_file)
+        if counts is None or not rows_file.exists() or rows_file.stat().st_size != counts["bytes"]:
             begun = self.file(number, "begun")
-            sources = self.parts[number].sources
-            counts = (
-                self._photographs(begun, sources)
-                if sources[0].kind == "photograph"
-                else self._video(begun, self.file(number, "state"), sources[0])
-            )
-            with replacing(counts_file) as temporary:
-                temporary.write_text(json.dumps(counts))
-            sync(begun)
+            part = self.parts[number]
+            with naming(part.table):
+                counts = (
+                    self._photographs(begun, part.sources)
+                    if part.sources[0].kind == "photograph"
+                    else self._video(begun, self.file(number, "state"), part.sources[0])
+                )
+                sync(begun)
+            counts["bytes"] = begun.stat().st_size
+            _write_state(counts_file, counts)
             begun.replace(rows_file)
-        counts = json.loads(counts_file.read_text())
         self.summary.frames += counts["frames"]
         self.summary.without_face += counts["without_face"]
         self.summary.faces += counts["faces"]
@@ -199,11 +208,12 @@ class _Run:
 
     def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
         counts, after, length, tracker = _no_counts(), 0, 0, self.predictor.tracker()
-        if path.exists() and state_file.exists() and source.kind == "video":
-            state = json.loads(state_file.read_text())
+        state = _read_state(state_file)
+        path.touch()
+        if state is not None and path.stat().st_size >= state["length"] and source.kind == "video":
             counts, after, length = state["counts"], state["after"], state["length"]
             tracker.load_state(state["tracker"])
-        path.touch()
+        broken: list[Exception] = []
         try:
             video = source.open()
             task = self._task(video.name, video.expected(**self.chosen), counts["frames"])
@@ -213,15 +223,14 @@ class _Run:
                 saved, safe = time.monotonic(), after
                 frames = self.predictor.video(video, after=after, tracker=tracker, **self.chosen)
                 try:
-                    for frame in frames:
+                    for frame in _until_it_fails(frames, broken):
                         length += self._write(file, frame, counts, task)
                         after = frame.frame
                         if time.monotonic() - saved > SAVED_EVERY:
                             file.flush()
                             os.fsync(file.fileno())
                             state = {"counts": counts, "after": after, "length": length}
-                            with replacing(state_file) as temporary:
-                                temporary.write_text(json.dumps({**state, "tracker": tracker.state()}))
+                            _write_state(state_file, {**state, "tracker": tracker.state()})
                             saved, safe = time.monotonic(), after
                 except KeyboardInterrupt:
                     if source.kind == "video":
@@ -233,7 +242,12 @@ class _Run:
                     self.bar.remove_task(task)
             self._end(video.name, "frame", counts)
             last = after + self.chosen["every"] - 1
-            if not counts["frames"]:
+            why = in_words(broken[0]).removeprefix(f"{video.name}: ") if broken else ""
+            if why and not counts["frames"]:
+                raise VideoError(f"{video.name}: {why}")
+            if why:
+                counts["remarks"].append(f"{video.name}: breaks off after frame {after} ({why})")
+            elif not counts["frames"]:
                 counts["remarks"].append(f"{video.name}: has no frame between --start and --end")
             elif video.count is not None and self.chosen["end"] is None and last < BROKEN_OFF * video.count:
                 counts["remarks"].append(
@@ -310,16 +324,53 @@ def _require_free(table: Path) -> None:
 
 def _open(folder: Path, settings: dict[str, Any]) -> None:
     """See that what is done so far is of a run with the same settings, if it is of any."""
-    file = folder / "run.json"
-    text = json.dumps(settings, indent=1) + "\n"
-    if not file.exists():
-        with replacing(file) as temporary:
-            temporary.write_text(text)
-    elif file.read_text() != text:
+    file = folder / RUN
+    found = _read_state(file)
+    if found is None:  # nothing tells what the rest is of
+        for rest in folder.iterdir():
+            if rest.is_dir() and not rest.is_symlink():
+                shutil.rmtree(rest)
+            else:
+                rest.unlink()
+        _write_state(file, settings)
+    elif found != json.loads(json.dumps(settings)):
         raise ValueError(
             f"{folder}: holds an unfinished run of other settings or files; finish it by its own command, or "
             "remove this folder"
         )
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    """As JSON behind a line with its digest."""
+    text = json.dumps(state)
+    with replacing(path) as temporary:
+        temporary.write_text(f"{_digest(text)}\n{text}\n", encoding="utf-8")
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """What was written; None where there is nothing, or it is damaged."""
+    try:
+        digest, text, end = path.read_text(encoding="utf-8").split("\n")
+    except (FileNotFoundError, ValueError):
+        return None
+    if end or digest != _digest(text):
+        return None
+    state: dict[str, Any] = json.loads(text)
+    return state
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _until_it_fails(
+    frames: Iterator[FramePrediction], broken: list[Exception]
+) -> Generator[FramePrediction, None, None]:
+    """The frames; the error is added to `broken` where what comes next cannot be read or searched."""
+    try:
+        yield from frames
+    except (ValueError, cv2.error, MemoryError, OSError) as error:
+        broken.append(error)
 
 
 def _fingerprint(source: Source) -> tuple[int, int]:

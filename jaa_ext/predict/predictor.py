@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
-from jaa_ext.data.images import ImageError, as_rgb, read_image
+from jaa_ext.data.images import ImageError, as_rgb, count_pixels, read_image
 from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import has_bfloat16, processors, resolve_device, warn_of_slow_bfloat16
 from jaa_ext.models import JAANet
@@ -34,6 +34,8 @@ BATCH_SIZE = 32
 """Faces that go through the network at a time."""
 PHOTOGRAPHS_AHEAD = 8
 """Photographs that are read and searched ahead, and as many that are put together to a batch."""
+PIXELS_AHEAD = 120_000_000
+"""What these photographs have at most together, unless one has more."""
 FRAMES_AHEAD = 4
 """Frames of a video decoded, and searched where a search is due, before the network needs them."""
 
@@ -148,7 +150,7 @@ class Predictor:
             yield from self._photographs([("", source)], None)
             return
         photographs: list[Source] = []
-        for one in [*find_sources([source]), None]:
+        for one in [*find_sources([source], lambda sentence: warnings.warn(sentence, stacklevel=2)), None]:
             if one is not None and one.kind == "photograph":
                 photographs.append(one)
                 continue
@@ -240,11 +242,20 @@ class Predictor:
             try:
                 with self.stages.busy("reading"):
                     pixels = as_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
+                return name, pixels, self.detector(pixels)
             except ImageError as error:
-                if unreadable is None:
+                told = error
+            except (cv2.error, MemoryError) as error:
+                if isinstance(image, np.ndarray):
                     raise
-                return _Unreadable(name, error)
-            return name, pixels, self.detector(pixels)
+                told = ImageError(f"{os.fspath(image)}: cannot be searched for faces ({in_words(error)})")
+            if unreadable is None:
+                raise told
+            return _Unreadable(name, told)
+
+        def weigh(named: tuple[str, Any]) -> int:
+            _, image = named
+            return 0 if isinstance(image, np.ndarray) else count_pixels(image)
 
         def predicted(held: list[Searched]) -> Generator[FramePrediction, None, None]:
             faces = iter(
@@ -262,7 +273,7 @@ class Predictor:
         held: list[Searched] = []
         with (
             ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
-            closing(mapped(search, images, searchers, PHOTOGRAPHS_AHEAD)) as photographs,
+            closing(mapped(search, images, searchers, PHOTOGRAPHS_AHEAD, weigh, PIXELS_AHEAD)) as photographs,
         ):
             for photograph in photographs:
                 if isinstance(photograph, _Unreadable):
@@ -270,7 +281,8 @@ class Predictor:
                         unreadable(photograph.name, photograph.error)
                     continue
                 held.append(photograph)
-                if len(held) == PHOTOGRAPHS_AHEAD:
+                pixels = sum(image.shape[0] * image.shape[1] for _, image, _ in held)
+                if len(held) == PHOTOGRAPHS_AHEAD or pixels >= PIXELS_AHEAD:
                     yield from predicted(held)
                     held = []
             yield from predicted(held)
@@ -331,6 +343,15 @@ class Predictor:
                 if frame is None:
                     return
                 yield frame
+
+
+def in_words(error: Exception) -> str:
+    """Why a file cannot be read or searched, without its name, which is told before."""
+    if isinstance(error, cv2.error):
+        return f"OpenCV: {getattr(error, 'err', None) or str(error).strip()}"
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _warn(name: str, error: ImageError | VideoError) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 
 from jaa_ext import facs
@@ -35,7 +35,7 @@ def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     of the frame) and the presence ``AU01_c`` of each AU (1 or 0). Then ours: the probability ``AU01_p`` of
     each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
     ``weights`` (what is to be said of the model's weights). Without a face, confidence is 0 and what comes
-    from the face is empty.
+    from the face is empty. So is what is not finite of a face, whose success then is 0.
     """
     names = au_columns(aus)
     return [
@@ -87,12 +87,11 @@ def write_table(
         MissingDependency: Parquet without pyarrow.
     """
     require_table(path)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=Path(path).parent, prefix=".") as folder:
-        part = Path(folder) / "rows"
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(csv_rows(frame, aus, weights) for frame in frames)
-        join_tables(path, [part], aus)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(_header(aus))
+        file.writelines(csv_rows(frame, aus, weights) for frame in frames)
+        file.flush()
+        _convert(temporary, aus)
 
 
 def join_tables(
@@ -102,13 +101,11 @@ def join_tables(
     require_table(path)
     with replacing(path) as temporary:
         with temporary.open("wb") as table:
-            table.write((",".join(columns(aus)) + "\r\n").encode())
+            table.write(_header(aus).encode())
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, table)
-        if Path(path).suffix.lower() == ".parquet":
-            with replacing(temporary) as converted:
-                _to_parquet(temporary, converted, aus)
+        _convert(temporary, aus)
 
 
 def require_table(path: str | os.PathLike[str]) -> None:
@@ -135,7 +132,7 @@ def data_frame(
         ValueError: see `csv_rows`.
     """
     text = io.StringIO(newline="")
-    text.write(",".join(columns(aus)) + "\r\n")
+    text.write(_header(aus))
     text.writelines(csv_rows(frame, aus, weights) for frame in frames)
     text.seek(0)
     return read_table(text)
@@ -176,6 +173,10 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
     return table
 
 
+def _header(aus: Sequence[int | facs.AURule]) -> str:
+    return ",".join(columns(aus)) + "\r\n"
+
+
 def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
     # Linux allows any bytes in a name; those that are no UTF-8 could not be written.
@@ -185,18 +186,29 @@ def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str
             raise ValueError(
                 f"{frame.source}: got a face with {len(face.probabilities)} probabilities, wanted {len(aus)}"
             )
+        cells = [
+            *(_number(x, 3) for x in face.landmarks[:, 0].tolist()),
+            *(_number(y, 3) for y in face.landmarks[:, 1].tolist()),
+            *(
+                str(int(present)) if math.isfinite(p) else ""
+                for present, p in zip(face.present, face.probabilities, strict=True)
+            ),
+            *(_number(p, 6) for p in face.probabilities.tolist()),
+            *(_number(edge, 2) for edge in face.box),
+        ]
+        success = "1" if all(cells) else "0"
         yield [
-            *(str(frame.frame), str(face.face_id), timestamp, f"{face.confidence:.3f}", "1"),
-            *(f"{x:.3f}" for x in face.landmarks[:, 0].tolist()),
-            *(f"{y:.3f}" for y in face.landmarks[:, 1].tolist()),
-            *(str(int(present)) for present in face.present),
-            *(f"{p:.6f}" for p in face.probabilities.tolist()),
-            *(f"{edge:.2f}" for edge in face.box),
-            *(source, weights),
+            *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
+            *(*cells, source, weights),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
         yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights]
+
+
+def _number(value: float, digits: int) -> str:
+    """Empty if it is not finite."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
 def _is_whole(column: str) -> bool:
@@ -204,8 +216,10 @@ def _is_whole(column: str) -> bool:
     return column in ("frame", "face_id", "success") or column.endswith("_c")
 
 
-def _to_parquet(table: Path, path: Path, aus: Sequence[int | facs.AURule]) -> None:
-    """A CSV table as Parquet, piece by piece."""
+def _convert(table: Path, aus: Sequence[int | facs.AURule]) -> None:
+    """Make Parquet of a CSV table, piece by piece, in its place, if its name says so."""
+    if table.suffix.lower() != ".parquet":
+        return
     import pyarrow
     import pyarrow.csv
     import pyarrow.parquet
@@ -218,11 +232,13 @@ def _to_parquet(table: Path, path: Path, aus: Sequence[int | facs.AURule]) -> No
         else pyarrow.float64()
         for name in columns(aus)
     }
+    converted = table.with_name("converted")
     options = pyarrow.csv.ConvertOptions(column_types=types)
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with (
         pyarrow.csv.open_csv(table, parse_options=parsing, convert_options=options) as pieces,
-        pyarrow.parquet.ParquetWriter(path, pieces.schema) as writer,
+        pyarrow.parquet.ParquetWriter(converted, pieces.schema) as writer,
     ):
         for piece in pieces:
             writer.write_batch(piece)
+    os.replace(converted, table)

@@ -68,6 +68,20 @@ def test_aligned_pixels_are_bilinear_samples_of_the_original_and_128_outside():
     assert inside > 50 and outside > 5
 
 
+def test_a_panorama_longer_than_opencv_warps():
+    face, picture = tilted_face(), smooth_picture()
+    for axis in (0, 1):
+        for place in (0, 35000):
+            longer = np.full((40000, 360, 3) if axis == 0 else (320, 40000, 3), 90, np.uint8)
+            top, left = (place, 0) if axis == 0 else (0, place)
+            longer[top : top + 320, left : left + 360] = picture
+            shown, points, matrix = align_face(longer, face + np.array((left, top)))
+            alone, wanted, _ = align_face(longer[top : top + 330, left : left + 370], face)
+            assert np.abs(shown.astype(int) - alone).max() <= 1
+            np.testing.assert_allclose(points, wanted, atol=0.02)
+            assert (matrix @ (face[0, 0] + left, face[0, 1] + top, 1)) == pytest.approx(points[0], abs=0.01)
+
+
 def test_alignment_does_not_depend_on_where_the_face_was():
     _, first, _ = align_face(smooth_picture(), tilted_face(0.4, 1.7, (180, 150)))
     _, second, _ = align_face(smooth_picture(), tilted_face(-1.1, 0.6, (20, 300)))

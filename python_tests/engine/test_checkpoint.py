@@ -11,26 +11,6 @@ from jaa_ext.atomic import replacing
 from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 
 
-def test_a_file_appears_whole_in_folders_that_were_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "folder" / "scores.json"
-    with replacing(path) as temporary:
-        temporary.write_text("half")
-        assert temporary.parent == path.parent
-        assert not path.exists()
-    assert path.read_text() == "half"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_an_exception_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
-    path.write_text("former")
-    with pytest.raises(OSError, match="disk full"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise OSError("disk full")
-    assert path.read_text() == "former"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_killed_process_leaves_the_former_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"iteration": 1})

@@ -134,6 +134,24 @@ class TestMapped:
                 assert list(mapped(slow_if_even, range(20), executor, depth)) == [i * i for i in range(20)]
             assert list(mapped(slow_if_even, [], executor, 3)) == []
 
+    def test_no_more_than_weigh_so_much_are_under_way(self):
+        weights = [3, 3, 3, 3, 20, 1, 9, 10, 0, 0]
+        now, most, lock = [], [], threading.Lock()
+
+        def busy(weight):
+            with lock:
+                now.append(weight)
+                most.append(sum(now))
+            time.sleep(0.01)
+            with lock:
+                now.remove(weight)
+            return weight
+
+        with ThreadPoolExecutor(8) as executor:
+            results = mapped(busy, iter(weights), executor, 8, lambda weight: weight, 10)
+            assert list(results) == weights
+        assert max(most) == 20 and sorted(most)[-2] <= 10 and most.count(9) >= 1
+
     def test_no_more_than_that_many_are_under_way(self):
         items = Counted()
         with ThreadPoolExecutor(2) as executor:

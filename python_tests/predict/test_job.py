@@ -1,12 +1,17 @@
 """Tables of many inputs: what is written, going on after an end at any place, sharing among processes."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -18,8 +23,10 @@ from skimage import data
 
 from jaa_ext import facs
 from jaa_ext.atomic import locked
+from jaa_ext.data.images import read_image
+from jaa_ext.data.video import Video, VideoError
 from jaa_ext.models import JAANet, JAANetConfig, save_model
-from jaa_ext.predict import Predictor, job, read_table
+from jaa_ext.predict import DetectedFace, Predictor, job, predictor, read_table
 from jaa_ext.predict.job import predict_tables
 from jaa_ext.predict.sources import find_sources
 
@@ -55,6 +62,28 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(model: JAANet, inputs: list, out: Path, **options):
     predictor = Predictor(model, device="cpu", precision="float32", search_every=5)
+    return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
+
+
+class Quick:
+    """Finds one face at a place that the brightness of the picture tells, and fails where told to."""
+
+    def __init__(self, failure: Exception | None = None, width: int = 0) -> None:
+        self.failure, self.width = failure, width
+
+    def __call__(self, image: np.ndarray) -> list[DetectedFace]:
+        if image.shape[1] == self.width:
+            raise self.failure
+        x, y = np.meshgrid(np.linspace(60, 240, 7), np.linspace(60, 240, 7))
+        points = np.stack([x, y], -1).reshape(49, 2).astype(np.float32) + float(image.mean() / 100)
+        return [DetectedFace((50.0, 50.0, 250.0, 250.0), points, 1.0)]
+
+    def score(self, aligned: np.ndarray) -> float:
+        return 1.0
+
+
+def quick(model: JAANet, inputs: list, out: Path, detector: Quick | None = None, **options):
+    predictor = Predictor(model, detector=detector or Quick(), device="cpu", precision="float32")
     return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
 
 
@@ -140,6 +169,97 @@ def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(
     assert run(model, [inputs / "talk.avi"], out).done_now == FRAMES - 19 and not unfinished.exists()
 
 
+DAMAGES = {
+    "gone": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-20]),
+    "flipped": lambda file: file.write_bytes(file.read_bytes().replace(b"1", b"2", 1)),
+    "no text": lambda file: file.write_bytes(b"\xff\xfe\0" * 50),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rows_of_another_run_are_never_taken(model, inputs, tmp_path, monkeypatch, damage) -> None:
+    """What is left of a run of b.png is all there, but nothing says what it is of."""
+    out, unfinished = tmp_path / "out.csv", tmp_path / ".out.csv.unfinished"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(job, "join_tables", Mock(side_effect=KeyboardInterrupt))
+        quick(model, [inputs / "b.png"], out)
+    assert sorted(file.suffix for file in unfinished.iterdir()) == [".counts", ".json", ".rows"]
+    (unfinished / ".jaa_tmp.left").mkdir()
+    DAMAGES[damage](unfinished / "run.json")
+    for _ in range(2):
+        quick(model, [inputs / "a.png"], out)
+        assert read_table(out)["source"].tolist() == [str(inputs / "a.png")]
+        assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        *((kind, damage) for kind in ("counts", "state") for damage in DAMAGES),
+        *((kind, damage) for kind in ("begun", "rows") for damage in ("gone", "empty", "cut")),
+    ],
+)
+def test_a_part_whose_files_are_damaged_is_done_again(
+    model, inputs, tmp_path, interrupted, monkeypatch, kind, damage
+) -> None:
+    whole, out, sources = tmp_path / "whole.csv", tmp_path / "out.csv", [inputs / "talk.avi"]
+    quick(model, sources, whole, every=4)
+    if kind in ("state", "begun"):
+        with interrupted(21), pytest.raises(KeyboardInterrupt):
+            quick(model, sources, out, every=4)
+    else:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(job, "join_tables", Mock(side_effect=KeyboardInterrupt))
+            quick(model, sources, out, every=4)
+    DAMAGES[damage](tmp_path / ".out.csv.unfinished" / f"000000.{kind}")
+    summary = quick(model, sources, out, every=4)
+    assert out.read_bytes() == whole.read_bytes() and summary.frames == FRAMES / 4 and summary.remarks == []
+
+
+def test_an_end_between_any_two_steps_on_the_disk(model, inputs, tmp_path, monkeypatch) -> None:
+    whole, out, sources = (
+        tmp_path / "whole.csv",
+        tmp_path / "out.csv",
+        [inputs / "a.png", inputs / "talk.avi"],
+    )
+    quick(model, sources, whole, every=10)
+    monkeypatch.setattr(job, "SAVED_EVERY", 0.0)
+    steps = {(os, "replace"), (Path, "replace"), (Path, "unlink"), (os, "rmdir")}
+    real = {step: getattr(*step) for step in steps}
+
+    def end_at(number: int) -> bool:
+        """Whether there are so many steps: with others the run came to its own end."""
+        count = iter(range(number))
+
+        def stepping(step):
+            def do(*args, **options):
+                if next(count, None) is None:
+                    raise KeyboardInterrupt
+                return real[step](*args, **options)
+
+            return do
+
+        with monkeypatch.context() as patch:
+            for place, name in steps:
+                patch.setattr(place, name, stepping((place, name)))
+            try:
+                quick(model, sources, out, every=10)
+            except KeyboardInterrupt:
+                return True
+        return False
+
+    number = 0
+    while end_at(number):
+        quick(model, sources, out, every=10)
+        assert out.read_bytes() == whole.read_bytes(), number
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
+        out.unlink()
+        number += 1
+    assert number > 10 and out.read_bytes() == whole.read_bytes()
+
+
 def test_two_runs_do_not_write_one_table(model, inputs, tmp_path) -> None:
     (tmp_path / ".out.csv.unfinished").mkdir()
     with (
@@ -180,6 +300,89 @@ def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, 
     assert len(summary.remarks) == 3
     assert "b.png: is damaged" in summary.remarks[0] and "c.avi: is damaged" in summary.remarks[1]
     assert all(remark.endswith("; passed over") for remark in summary.remarks)
+
+
+ERRORS = {
+    "OpenCV: !src.empty()": cv2.error("!src.empty()"),
+    "the memory does not suffice": MemoryError(),
+    "Input/output error": OSError(5, "Input/output error"),
+    "is gone": VideoError("talk.avi: is gone"),
+}
+
+
+@pytest.mark.parametrize("told", ERRORS)
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_video_that_fails_costs_the_others_nothing(
+    model, inputs, tmp_path, monkeypatch, told, before
+) -> None:
+    monkeypatch.chdir(inputs)
+    frames = Video.frames
+
+    def failing(self, **options):
+        for frame, _ in zip(frames(self, **options), range(before), strict=False):
+            yield frame
+        raise ERRORS[told]
+
+    monkeypatch.setattr(Video, "frames", failing)
+    for _ in range(2):
+        summary = quick(model, ["talk.avi", "a.png"], tmp_path / "all.csv")
+        assert read_table(tmp_path / "all.csv")["source"].tolist() == ["talk.avi"] * before + ["a.png"]
+        end = f"breaks off after frame 5 ({told})" if before else f"{told}; passed over"
+        assert summary.remarks == [f"talk.avi: {end}"] and summary.frames == before + 1
+    if not before:
+        with pytest.raises(ValueError, match=f"^talk.avi: {re.escape(told)}$"):
+            quick(model, ["talk.avi"], tmp_path / "alone.csv")
+
+
+@pytest.mark.parametrize("failure", [cv2.error("too large"), MemoryError()])
+def test_a_photograph_that_fails_costs_the_others_nothing(model, inputs, tmp_path, failure) -> None:
+    cv2.imwrite(str(tmp_path / "d.png"), np.zeros((20, 30, 3), np.uint8))
+    names, failing = [inputs / "a.png", tmp_path / "d.png", inputs / "c.png"], Quick(failure, width=30)
+    summary = quick(model, names, tmp_path / "all.csv", failing)
+    assert read_table(tmp_path / "all.csv")["source"].tolist() == [str(names[0]), str(names[2])]
+    (remark,) = summary.remarks
+    assert re.search(
+        r"d\.png: cannot be searched for faces \((OpenCV: too large|the mem.*)\); passed", remark
+    )
+    with pytest.raises(ValueError, match=r"d\.png: cannot be searched for faces"):
+        Predictor(model, detector=failing, device="cpu").faces(names[1])
+
+
+def test_a_full_disk_ends_the_run_with_the_table_named(model, inputs, tmp_path, monkeypatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for source in ("a.png", "talk.avi"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OSError, match=r"out\.csv: No space left on device$"),
+        ):
+            patch.setattr(job._Run, "_write", Mock(side_effect=full))
+            quick(model, [inputs / source], tmp_path / "out.csv")
+        assert quick(model, [inputs / source], tmp_path / "out.csv").remarks == []
+
+
+def test_large_photographs_are_read_alone(model, inputs, tmp_path, monkeypatch) -> None:
+    names = [inputs / f"{name}.png" for name in "abcabcabc"]
+    quick(model, names, tmp_path / "together.csv")
+    now, most, lock = [], [], threading.Lock()
+
+    def counted(path):
+        with lock:
+            now.append(path)
+            most.append(len(now))
+        time.sleep(0.01)
+        image = read_image(path)
+        with lock:
+            now.remove(path)
+        return image
+
+    monkeypatch.setattr(predictor, "processors", lambda: 4)
+    monkeypatch.setattr(predictor, "read_image", counted)
+    monkeypatch.setattr(predictor, "PIXELS_AHEAD", 300 * 300)
+    quick(model, names, tmp_path / "alone.csv")
+    assert max(most) == 1
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "together.csv").read_bytes()
+    with pytest.raises(ValueError, match="got no photograph and no video"):
+        quick(model, [], tmp_path / "none.csv")
 
 
 def test_a_video_that_breaks_off_is_told(model, inputs, tmp_path) -> None:

@@ -255,6 +255,35 @@ class TestInMemory:
                 read_table(tmp_path / f"{name}.parquet")
 
 
+class TestWhatIsNotFinite:
+    """It is neither absent nor a success: cells stay empty."""
+
+    @ENDINGS
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_of_an_au(self, tmp_path, prediction, ending, value):
+        path = tmp_path / f"a.{ending}"
+        write_table(path, [frame([prediction([0.9, value, 0.2])])], AUS)
+        (row,) = read_table(path).to_dict("records")
+        assert row["success"] == 0 and row["face_id"] == 0 and row["confidence"] == 1
+        assert (row["AU01_c"], row["AUrule2_c"], row["AU01_p"]) == (1, 0, pytest.approx(0.9))
+        assert np.isnan(row["AU12_c"]) and np.isnan(row["AU12_p"])
+        assert (row["left"], row["x_0"]) == (100, 130)
+
+    def test_of_a_landmark_or_the_box(self, tmp_path, prediction):
+        landmarks = prediction().landmarks.copy()
+        landmarks[3, 1] = np.nan
+        faces = [
+            prediction([0.9, 0.1, 0.2], landmarks=landmarks),
+            prediction([0.9, 0.1, 0.2], face_id=1, box=(1.0, np.inf, 2.0, 3.0), confidence=np.nan),
+            prediction([0.9, 0.1, 0.2], face_id=2),
+        ]
+        write_table(tmp_path / "a.csv", [frame(faces)], AUS)
+        first, second, third = read(tmp_path / "a.csv")
+        assert [row["success"] for row in (first, second, third)] == ["0", "0", "1"]
+        assert [name for name, cell in first.items() if cell == ""] == ["y_3", "weights"]
+        assert [name for name, cell in second.items() if cell == ""] == ["confidence", "top", "weights"]
+
+
 class TestFailures:
     @ENDINGS
     def test_the_older_table_is_kept(self, tmp_path, prediction, ending):
