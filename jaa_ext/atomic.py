@@ -54,13 +54,16 @@ def locked(folder: Path, otherwise: Exception) -> Iterator[None]:
         otherwise: is raised if another process has it.
     """
     opened = os.open(folder, os.O_RDONLY)
+    _held.add(opened)
     try:
         # One that another process has just removed was that one's until now.
         if _lock(opened) is False or not _is_at(opened, folder):
             raise otherwise
         yield
     finally:
-        os.close(opened)
+        if opened in _held:  # not in a child
+            _held.remove(opened)
+            os.close(opened)
 
 
 @contextmanager
@@ -149,3 +152,16 @@ def _named(path: Path, number: int) -> OSError:
     error = OSError(f"{path}: {os.strerror(number)}")
     error.errno = number
     return error
+
+
+_held: set[int] = set()
+"""The open folders of `locked`."""
+
+
+def _let_go() -> None:
+    # A child that outlives its killed parent, as workers do for seconds, must not keep the lock.
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -59,7 +59,12 @@ Shrunk = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with what --out holds; give the other options as before.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Random seed, in place of the recipe's.")]
+LARGEST_SEED = 2**63 - 1
+"""See `jaa_ext.engine.datasets`, which loads slowly."""
+MOST_RESAMPLES = 1_000_000
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=LARGEST_SEED, help="Random seed, in place of the recipe's.")
+]
 
 
 def main() -> None:
@@ -68,17 +73,20 @@ def main() -> None:
         app(prog_name="jaa")
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         if os.environ.get("JAA_TRACEBACK") == "1":
             traceback.print_exc()
-        print(f"jaa: {error}", file=sys.stderr)
+        print(f"jaa: {error or 'the memory is full'}", file=sys.stderr)
         sys.exit(2)
 
 
 @app.command()
 def demo(
     out: Out = Path("jaa-demo"),
-    seed: Annotated[int, typer.Option(help="Of the weights and the order of the training faces.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the weights and the order of the training faces."),
+    ] = 0,
     device: Device = "auto",
 ) -> None:
     """Train a small JAA-Net on drawn faces, test it on unseen subjects and draw what it learnt.
@@ -131,9 +139,14 @@ def evaluate(
         str | None, typer.Option(help='The fold that is tested; "all" for every face of the folder.')
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples of the subjects, for 95 % intervals; 0 leaves them out.")
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_RESAMPLES,
+            help="Resamples of the subjects, for 95 % intervals; 0 leaves them out.",
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the resamples.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures."""
@@ -141,6 +154,7 @@ def evaluate(
     from jaa_ext.engine.processes import require_one_process
     from jaa_ext.engine.recipe import load_recipe
     from jaa_ext.engine.results import Origin
+    from jaa_ext.engine.run import hold_folder
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
 
@@ -152,20 +166,21 @@ def evaluate(
         network.config, None if chosen is None else chosen.data, data, fold, model=str(model), recipe=recipe
     )
     faces = origin.faces()
-    scores = run(
-        network,
-        faces,
-        batch_size=16 if chosen is None else chosen.batch_size,
-        device=device,
-        workers=None if chosen is None else chosen.workers,
-        predictions=out / "predictions.csv",
-        bootstrap=bootstrap,
-        seed=seed,
-        figures=out / "figures",
-    )
-    scores.to_json(out / "metrics.json")
-    scores.to_csv(out / "metrics.csv")
-    origin.write(out)
+    with hold_folder(out):
+        scores = run(
+            network,
+            faces,
+            batch_size=16 if chosen is None else chosen.batch_size,
+            device=device,
+            workers=None if chosen is None else chosen.workers,
+            predictions=out / "predictions.csv",
+            bootstrap=bootstrap,
+            seed=seed,
+            figures=out / "figures",
+        )
+        scores.to_json(out / "metrics.json")
+        scores.to_csv(out / "metrics.csv")
+        origin.write(out)
     scores.show(console)
     console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     say_where(

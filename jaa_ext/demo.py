@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from jaa_ext import progress
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.engine import Scores, load_recipe, train
 from jaa_ext.engine.processes import require_one_process
+from jaa_ext.engine.results import read_history
 from jaa_ext.engine.training_figure import training_figure
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.predict.draw import attention_figure
@@ -39,14 +40,14 @@ def run_demo(out: Path, *, seed: int, device: str, console: Console) -> Scores:
     require_one_process("`jaa demo`")
     start = time.perf_counter()
     recipe = load_recipe("demo")
-    say = partial(console.print, soft_wrap=True, highlight=False)
+    say = partial(progress.say, console)
     say("Training a small JAA-Net on drawn faces. Ctrl-C stops it, the same command goes on.")
     resume = (out / "checkpoint.pt").exists()
     scores = train(recipe, out, resume=resume, seed=seed, device=device, console=console)
 
     model = load_model(out / "model.safetensors")
     _, test_set = recipe.data.build(model.config)
-    training_figure(json.loads((out / "history.json").read_text()), out / "training.png", model.note)
+    training_figure(read_history(out / "history.json"), out / "training.png", model.note)
     _draw_attention(model, test_set, out / "attention.png")
 
     scores.show(console)

@@ -92,6 +92,7 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
 
     Raises:
         ValueError: an unknown format, another suffix, or weights too large for one ONNX file.
+        OSError: a folder in place of the file, or a file in place of its folder.
         ImportError: a package of the extra ``export`` is not installed.
         RuntimeError: the file differs from the model by more than `TOLERANCE`; nothing is left of it.
     """
@@ -100,6 +101,11 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
         raise ValueError(f"export_model: format must be one of {', '.join(SUFFIXES)}, got {format!r}")
     if path.suffix != SUFFIXES[format]:
         raise ValueError(f"{path}: a file of format {format} must end in {SUFFIXES[format]}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, wanted the name of the file")
+    for folder in path.parents:  # found before the minutes that the work takes
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder}: is a file, wanted a folder")
     if format == "onnx":
         _require_onnx(model)
     whole = _Pictures(copy.deepcopy(model).cpu().float().eval())

@@ -22,6 +22,10 @@ INNER_EYE_CORNERS = (22, 25)
 """Their horizontal distance is r, the unit of `AURule.dy`."""
 
 
+FARTHEST = 100
+"""Largest `AURule.dy`: far outside of any picture."""
+
+
 @dataclass(frozen=True)
 class AURule:
     """Where an AU acts: two centres, each a landmark moved down by ``dy``.
@@ -41,6 +45,10 @@ class AURule:
             raise ValueError(
                 f"AURule: points must be two landmark indices in 0..{NUM_LANDMARKS - 1}, got {self.points}"
             )
+        if not -FARTHEST <= self.dy <= FARTHEST:
+            raise ValueError(f"AURule: dy must be in -{FARTHEST}..{FARTHEST}, got {self.dy}")
+        if self.number is not None and self.number < 1:
+            raise ValueError(f"AURule: number must be at least 1, got {self.number}")
 
 
 AU_RULES: dict[int, AURule] = {

@@ -5,19 +5,21 @@ from jaa_ext.engine.bootstrap import bootstrap_intervals
 from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.crossval import CrossValidation, cross_validate
-from jaa_ext.engine.evaluate import evaluate
+from jaa_ext.engine.evaluate import NonFiniteOutput, evaluate
 from jaa_ext.engine.metrics import Intervals, Metrics, Predictions, Scores, score
 from jaa_ext.engine.recipe import Recipe, RecipeError, builtin_recipes, load_recipe
 from jaa_ext.engine.run import RunError
-from jaa_ext.engine.trainer import NonFiniteLoss, train
+from jaa_ext.engine.trainer import Diverged, NonFiniteLoss, train
 
 __all__ = [
     "Comparison",
     "CrossValidation",
+    "Diverged",
     "Intervals",
     "JointLoss",
     "Metrics",
     "NonFiniteLoss",
+    "NonFiniteOutput",
     "Predictions",
     "Recipe",
     "RecipeError",

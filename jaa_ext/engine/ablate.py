@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Literal
 
 from rich.console import Console
 
-from jaa_ext.atomic import replacing
 from jaa_ext.engine.crossval import CrossValidation, cross_validate
+from jaa_ext.engine.json_files import write_json
 from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import ABAW, ABLATION
 from jaa_ext.engine.recipe import Recipe, load_recipe
-from jaa_ext.engine.run import has_begun
+from jaa_ext.engine.run import has_begun, hold_folder
 from jaa_ext.engine.tables import ResultTable, percent, percent_of_one
 
 Study = Literal["eccv", "abaw"]
@@ -125,29 +124,29 @@ def ablate(
         folds, resume, device, console: see `cross_validate`.
 
     Raises:
-        RunError, ValueError: as `cross_validate`.
+        RunError, ValueError: as `cross_validate`; RunError too if another process works in `out`.
     """
     require_one_process("`jaa ablate`")
     console = console or Console()
     rows = ABAW if study == "abaw" else ABLATION
     recipes = {row.recipe: prepare(row.recipe) for row in rows if row.recipe is not None}
     results: dict[str, CrossValidation] = {}
-    for place, (name, recipe) in enumerate(recipes.items(), 1):
-        console.rule(f"{name}: {place} of {len(recipes)}", align="left")
-        results[name] = cross_validate(
-            recipe,
-            out / name,
-            folds=folds,
-            init=_start(name, out),
-            resume=resume,
-            device=device,
-            console=console,
-        )
-    comparison = Comparison(study, recipes, results)
-    for name, table in comparison.tables().items():
-        table.write(out, name)
-    with replacing(out / "ablation.json") as temporary:
-        temporary.write_text(json.dumps({n: r.to_dict() for n, r in results.items()}, indent=1) + "\n")
+    with hold_folder(out):
+        for place, (name, recipe) in enumerate(recipes.items(), 1):
+            console.rule(f"{name}: {place} of {len(recipes)}", align="left")
+            results[name] = cross_validate(
+                recipe,
+                out / name,
+                folds=folds,
+                init=_start(name, out),
+                resume=resume,
+                device=device,
+                console=console,
+            )
+        comparison = Comparison(study, recipes, results)
+        for name, table in comparison.tables().items():
+            table.write(out, name)
+        write_json(out / "ablation.json", {name: result.to_dict() for name, result in results.items()})
     return comparison
 
 

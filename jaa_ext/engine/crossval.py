@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,16 @@ from typing import Any
 
 from rich.console import Console
 
-from jaa_ext.atomic import replacing
+from jaa_ext.engine.json_files import read_json, write_json
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
-from jaa_ext.engine.run import has_begun, open_run, require_no_run
+from jaa_ext.engine.results import read_history
+from jaa_ext.engine.run import has_begun, hold_folder, open_run, require_no_run
 from jaa_ext.engine.tables import ResultTable, mean, percent
 from jaa_ext.engine.trainer import train
+from jaa_ext.progress import say
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ class CrossValidation:
     data: str
     """What it ran on, in words."""
     folds: tuple[FoldResult, ...]
+    """At least one, all of the same AUs."""
+
+    def __post_init__(self) -> None:
+        if not self.folds:
+            raise ValueError("a cross validation has at least one fold")
+        kinds = {
+            (scores.aus, scores.f1 is None, scores.accuracy is None, scores.failure_rate is None)
+            for fold in self.folds
+            for scores in (fold.last, fold.best)
+        }
+        if len(kinds) > 1:
+            raise ValueError("the folds have scores of different AUs or models")
 
     @property
     def aus(self) -> tuple[int, ...]:
@@ -156,7 +169,8 @@ def cross_validate(
         device, console: see `train`.
 
     Raises:
-        RunError: `out` holds runs already, and they are not to be resumed or are of another recipe.
+        RunError: `out` holds runs already, and they are not to be resumed or are of another recipe; or
+            another process works in it.
         ValueError: a fold that the data does not have, or what `train` raises.
     """
     require_one_process("`jaa crossval`")
@@ -167,21 +181,31 @@ def cross_validate(
         raise ValueError(f'there is no fold "{unknown[0]}" to test, wanted some of {", ".join(known)}')
     chosen = tuple(folds or known)
     runs = {fold: out / f"fold-{fold}" for fold in chosen}
-    if not resume:
-        for folder in runs.values():
-            require_no_run(folder)
-    results = []
-    for place, (fold, folder) in enumerate(runs.items(), 1):
-        update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
-        if init is not None:
-            update["init"] = str(init(fold))
-        console.print(f"{recipe.name}: fold {fold} ({place} of {len(runs)})", highlight=False)
-        results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
-    result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
-    with replacing(out / "crossval.json") as temporary:
-        temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
-    for name, table in result.tables().items():
-        table.write(out, name)
+    with hold_folder(out):
+        if not resume:
+            for folder in runs.values():
+                require_no_run(folder)
+        results = []
+        for place, (fold, folder) in enumerate(runs.items(), 1):
+            update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
+            if init is not None:
+                update["init"] = str(init(fold))
+            say(console, f"{recipe.name}: fold {fold} ({place} of {len(runs)})")
+            results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
+        write_json(out / "crossval.json", result.to_dict())
+        for name, table in result.tables().items():
+            table.write(out, name)
+    return result
+
+
+def read_crossval(path: Path) -> CrossValidation:
+    """crossval.json.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    result: CrossValidation = read_json(path, CrossValidation, "what jaa crossval writes")
     return result
 
 
@@ -191,8 +215,12 @@ def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Con
         open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
     else:
         train(recipe, folder, resume=begun, device=device, console=console)
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-    epochs = [Scores.from_dict(entry["scores"]) for entry in history]
+    history = read_history(folder / "history.json")
+    epochs = [Scores.from_dict(entry["scores"]) for entry in history if entry["scores"] is not None]
+    if len(epochs) != recipe.epochs:
+        raise ValueError(
+            f"{folder / 'history.json'}: wanted the scores of {recipe.epochs} epochs, got {len(epochs)}"
+        )
     best = max(range(len(epochs)), key=lambda i: _quality(epochs[i]))
     return FoldResult(fold, epochs[-1], epochs[best], best + 1)
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from jaa_ext import facs
 from jaa_ext.data import FaceDataset, PreparedFaces, SyntheticFaces, aligned_size
@@ -23,8 +23,15 @@ DEALT_FOLDS = ("1", "2", "3")
 """The folds into which the subjects of drawn faces, or of a folder without folds, are dealt: as many as the
 papers have."""
 
-Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
-Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+LARGEST_SEED = 2**63 - 1
+"""What every generator takes."""
+
+MOST_FACES = 10_000_000
+"""Drawn faces of a data set, and what else counts in a recipe: more is a slip, and would fill the memory."""
+
+Count = Annotated[int, Field(ge=1, le=MOST_FACES, description="a whole number of at least 1")]
+Whole = Annotated[int, Field(ge=0, le=MOST_FACES, description="a whole number of at least 0")]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, description="a whole number of at least 0")]
 
 
 class Section(BaseModel):
@@ -40,7 +47,7 @@ class Synthetic(Section):
     train_subjects: Count
     test_subjects: Count
     samples_per_subject: Count
-    seed: Whole = 0
+    seed: Seed = 0
     """Of the drawn faces; the recipe's own seed leaves them as they are."""
     co_occurrence: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")
@@ -49,10 +56,12 @@ class Synthetic(Section):
     test_fold: Literal["1", "2", "3"] | None = None
     """The third of all subjects that is tested; None: the last `test_subjects`."""
 
-    @property
-    def note(self) -> str:
-        """What weights trained on this data are worth; empty if there is nothing to say."""
-        return DEMONSTRATION
+    @model_validator(mode="after")
+    def _possible(self) -> Synthetic:
+        faces = (self.train_subjects + self.test_subjects) * self.samples_per_subject
+        if faces > MOST_FACES:
+            raise ValueError(f"subjects and their samples should be at most {MOST_FACES} faces, got {faces}")
+        return self
 
     @property
     def title(self) -> str:
@@ -101,10 +110,6 @@ class Prepared(Section):
     """Of `jaa prepare`; None: `--data` names it."""
     test_fold: str | None = None
     """The fold that is tested; its subjects are none of those trained on. None: the only one there is."""
-
-    @property
-    def note(self) -> str:
-        return ""
 
     @property
     def title(self) -> str:
@@ -168,6 +173,11 @@ DATA_SECTIONS: dict[str, type[Section]] = {"synthetic": Synthetic, "prepared": P
 
 STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
 """Drawn faces in place of a data set: as many subjects as BP4D."""
+
+
+def note_of(faces: FaceDataset) -> str:
+    """What weights trained on a data set are worth; empty if there is nothing to say."""
+    return DEMONSTRATION if isinstance(faces, SyntheticFaces) else ""
 
 
 def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | None) -> Synthetic | Prepared:

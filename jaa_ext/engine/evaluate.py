@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from jaa_ext.data import Crops, FaceDataset, normalize
@@ -16,8 +17,12 @@ from jaa_ext.engine.metrics import Metrics, Scores, score
 from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.runtime import ignore_interrupts, reading_workers
 from jaa_ext.engine.schedule import shares
-from jaa_ext.facs import au_numbers
+from jaa_ext.facs import au_numbers, eye_distance
 from jaa_ext.models import JAANet
+
+
+class NonFiniteOutput(RuntimeError):
+    """A model's output is infinite or not a number: the message names it and the face."""
 
 
 def evaluate(
@@ -52,18 +57,21 @@ def evaluate(
             all get the same scores, with the bits of one process, and the first one writes the files.
 
     Raises:
-        ValueError: no face, the data set has other AUs than the model, a device that is not there, or a
-            negative number of resamples.
+        ValueError: no face, the data set has other AUs than the model, a device that is not there, a negative
+            number of resamples or seed, or true landmarks that are not finite or have both eyes in one place.
+        NonFiniteOutput: the model gives no numbers for a face.
     """
     if len(dataset) == 0:
         raise ValueError("evaluate: the data set is empty")
     if bootstrap < 0:
         raise ValueError(f"evaluate: bootstrap must be a number of resamples, or 0 for none, got {bootstrap}")
+    if seed < 0:
+        raise ValueError(f"evaluate: seed must be at least 0, got {seed}")
     aus = au_numbers(model.config.aus)
     if tuple(dataset.aus) != aus:
         raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
     device = resolve_device(device) if device is not None else next(model.parameters()).device
-    fused = model.to(device).eval().fuse()
+    fused = model.to(device).eval().fuse().float()
     processes = processes or Processes()
     indices = [(0, i) for i in range(len(dataset))]
     # Whole batches: a face's last bits depend on how many are computed together.
@@ -81,6 +89,7 @@ def evaluate(
             output = fused(image)
             probabilities = None if output.logits is None else output.probabilities.cpu()
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
+            _require_finite({"probabilities": probabilities, "landmarks": landmarks}, batch)
             said_here.append((probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"]))
     metrics = Metrics(aus, note=getattr(model, "note", ""))
     for said_by_one in processes.collect(said_here):
@@ -98,3 +107,19 @@ def evaluate(
 
             write_figures(figures, said, scores)
     return scores
+
+
+def _require_finite(output: dict[str, Tensor | None], batch: dict[str, Any]) -> None:
+    for name, tensor in output.items():
+        if tensor is not None and not tensor.isfinite().all():
+            face = int(tensor.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
+            raise NonFiniteOutput(
+                f"the model's {name} of face {batch['id'][face]} are not finite, though its weights are: "
+                "they have grown too large, or training diverged"
+            )
+    eyes = eye_distance(batch["landmarks"])
+    wrong = (~((eyes > 0) & eyes.isfinite() & batch["landmarks"].isfinite().flatten(1).all(1))).nonzero()
+    if output["landmarks"] is not None and len(wrong):
+        raise ValueError(
+            f"the true landmarks of face {batch['id'][int(wrong[0])]} must be finite and the eyes apart"
+        )

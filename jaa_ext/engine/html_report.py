@@ -21,7 +21,7 @@ from rich.progress import track
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops
-from jaa_ext.engine.crossval import CrossValidation, FoldResult
+from jaa_ext.engine.crossval import read_crossval
 from jaa_ext.engine.metrics import (
     FAILURE,
     OF_EACH_AU,
@@ -36,7 +36,6 @@ from jaa_ext.engine.results import (
     ABOUT,
     Origin,
     read_history,
-    read_json,
     read_predictions,
     read_scores,
 )
@@ -205,22 +204,9 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
 def _crossval_page(folder: Path) -> dict[str, Any]:
     """What the template is filled with for a cross validation."""
     path = folder / "crossval.json"
-    values = read_json(path)
-    try:
-        folds = tuple(
-            FoldResult(
-                fold["fold"],
-                Scores.from_dict(fold["last"]),
-                Scores.from_dict(fold["best"]),
-                int(fold["best_epoch"]),
-            )
-            for fold in values["folds"]
-        )
-        result = CrossValidation(values["recipe"], values["data"], folds)
-        tables = [_Table(t.title, t.header, t.rows, t.notes) for t in result.tables().values()]
-        note = result.note
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path}: is damaged: wanted what jaa crossval writes, got {error!r}") from None
+    result = read_crossval(path)
+    folds, note = result.folds, result.note
+    tables = [_Table(t.title, t.header, t.rows, t.notes) for t in result.tables().values()]
     training = []
     for fold in folds:
         history = read_history(folder / f"fold-{fold.fold}" / "history.json")

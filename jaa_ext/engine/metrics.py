@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -27,16 +29,21 @@ from torchmetrics.functional.classification import (
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import eye_distance
+from jaa_ext.engine.json_files import write_json
 from jaa_ext.engine.tables import mean
 from jaa_ext.facs import NUM_LANDMARKS
+from jaa_ext.progress import say
 
 FAILURE = 10.0
 """A face fails when its landmarks' mean error exceeds this percentage of the inter-ocular distance."""
 THRESHOLD = 0.5
 """An AU is said to be present where its probability exceeds this."""
 
-PerAU = tuple[float | None, ...]
-Interval = tuple[float, float]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+"""The bounds of 0..1, a rounding above 1 included, are those of files that are read."""
+Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PerAU = tuple[Share | None, ...]
+Interval = tuple[FiniteFloat, FiniteFloat]
 """Lower and upper end."""
 
 OF_EACH_AU = ("f1", "accuracy", "precision", "recall", "auc")
@@ -85,8 +92,11 @@ class Scores:
       positives or negatives.
 
     An AU without any valid label has no score: None. Means are over the AUs that have the score, zeros of the
-    0 / 0 cases included; None where no AU has it. What a model does not predict is None too, and so is what
-    an older file does not hold.
+    0 / 0 cases included; None where no AU has it. What a model does not predict is None too, and so are a
+    mean error that is not finite, and what an older file does not hold.
+
+    Raises:
+        ValueError: another number of values than of AUs.
     """
 
     aus: tuple[int, ...]
@@ -94,13 +104,13 @@ class Scores:
     """Of each AU, 0..1."""
     accuracy: PerAU | None
     """Of each AU, 0..1."""
-    f1_mean: float | None
+    f1_mean: Share | None
     """Over the AUs."""
-    accuracy_mean: float | None
+    accuracy_mean: Share | None
     """Over the AUs, each counting the same whatever its number of valid labels."""
-    mean_error: float | None
+    mean_error: Percent | None
     """Distance of the landmarks in percent of the inter-ocular distance, mean over landmarks and faces."""
-    failure_rate: float | None
+    failure_rate: Percent | None
     """Percentage of faces whose mean error exceeds 10 %."""
     note: str = ""
     """The model's, on what its scores are worth."""
@@ -110,19 +120,26 @@ class Scores:
     """Of each AU, 0..1."""
     auc: PerAU | None = None
     """Of each AU, 0..1."""
-    precision_mean: float | None = None
-    recall_mean: float | None = None
-    auc_mean: float | None = None
-    accuracy_total: float | None = None
+    precision_mean: Share | None = None
+    recall_mean: Share | None = None
+    auc_mean: Share | None = None
+    accuracy_total: Share | None = None
     """Accuracy over all valid labels of all AUs at once, as ABAW counts it."""
-    positives: tuple[int, ...] | None = None
+    positives: tuple[NonNegativeInt, ...] | None = None
     """Frames of each AU whose label is 1."""
-    valid: tuple[int, ...] | None = None
+    valid: tuple[NonNegativeInt, ...] | None = None
     """Frames of each AU whose label is not missing."""
     subjects: int | None = None
     """How many the test set has."""
     intervals: Intervals | None = None
     """Where they were asked for and the test set has at least two subjects."""
+
+    def __post_init__(self) -> None:
+        for whose in (self, self.intervals):
+            for name in (*OF_EACH_AU, "positives", "valid"):
+                of_aus = getattr(whose, name, None)
+                if of_aus is not None and len(of_aus) != len(self.aus):
+                    raise ValueError(f"{len(of_aus)} values of {name} for {len(self.aus)} AUs")
 
     @property
     def abaw_score(self) -> float | None:
@@ -137,11 +154,12 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Scores:
-        """Scores from what `to_dict` gave, now or in an older version, which lacked some."""
-        read = {key: _tuples(value) for key, value in values.items() if key != "abaw_score"}
-        if read.get("intervals") is not None:
-            read["intervals"] = Intervals(**{key: _tuples(v) for key, v in values["intervals"].items()})
-        return cls(**read)
+        """Scores from what `to_dict` gave, now or in an older version, which lacked some.
+
+        Raises:
+            ValueError: values that are no scores.
+        """
+        return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
 
     def summary(self) -> dict[str, float]:
         """The four means in percent, without those that the model lacks."""
@@ -167,8 +185,8 @@ class Scores:
         return value, interval
 
     def to_json(self, path: Path) -> None:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        """See `to_dict`."""
+        write_json(path, self.to_dict())
 
     def to_csv(self, path: Path) -> None:
         """One row an AU, then the row "mean", which has the scores of all AUs and of the landmarks too.
@@ -195,7 +213,7 @@ class Scores:
         """Print the table and the note."""
         console.print(self.table())
         if self.note:
-            console.print(self.note, style="bold", soft_wrap=True)
+            say(console, self.note, style="bold")
 
     def table(self) -> Table:
         """For the terminal, in percent, intervals in brackets."""
@@ -275,7 +293,7 @@ class Predictions:
     def to_csv(self, path: Path) -> None:
         """One row a face: id, subject, each AU's label and probability, the landmarks, and the note.
 
-        A model without AUs or without landmarks has no columns for them.
+        A model without AUs or without landmarks has no columns for them; a value that is not finite is empty.
 
         Raises:
             ValueError: ids that are not known.
@@ -294,9 +312,9 @@ class Predictions:
                 row: list[Any] = [name, subject]
                 if self.probabilities is not None:
                     pairs = zip(self.labels[i].tolist(), self.probabilities[i].tolist(), strict=True)
-                    row += [cell for label, p in pairs for cell in (label, f"{p:.6f}")]
+                    row += [cell for label, p in pairs for cell in (label, _decimal(p, 6))]
                 if self.landmarks is not None:
-                    row += [f"{value:.3f}" for value in self.landmarks[i].ravel().tolist()]
+                    row += [_decimal(value, 3) for value in self.landmarks[i].ravel().tolist()]
                 writer.writerow([*row, self.note])
 
 
@@ -375,7 +393,7 @@ def score(predictions: Predictions) -> Scores:
         accuracy_total=total,
         positives=positives,
         valid=valid,
-        mean_error=None if errors is None else float(errors.mean()),
+        mean_error=None if errors is None or not math.isfinite(errors.mean()) else float(errors.mean()),
         # Not "errors > FAILURE": landmarks that are not a number have failed too.
         failure_rate=None if errors is None else float(100 * (~(errors <= FAILURE)).mean()),
         subjects=None if subjects is None else len(set(subjects)),
@@ -436,6 +454,10 @@ def _percent(
     return f"{text} ({low}-{high})"
 
 
+def _decimal(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
 def _cells(name: str, value: float | None, interval: Interval | None) -> dict[str, Any]:
     low, high = interval or (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
@@ -445,7 +467,3 @@ def _lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lists(v) for key, v in value.items()}
     return [_lists(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -25,15 +25,25 @@ from pydantic import (
 )
 
 from jaa_ext import facs
-from jaa_ext.engine.datasets import DATA_SECTIONS, Count, Data, Section, Whole
+from jaa_ext.engine.datasets import DATA_SECTIONS, Count, Data, Section, Seed, Whole
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 
 Module = Literal["region_learning", "alignment", "global_features", "attention", "graph", "au_head"]
 """The parts of a model that a step can train or keep fixed."""
 
 
+MOST_BYTES = 2**16
+"""Of a recipe's file; the built-in ones have two thousand at most. Reading YAML takes long."""
+DEEPEST = 20
+"""Sections and lists within one another."""
+MOST_BASES = 20
+"""Recipes that are based on one another."""
+SHOWN = 5
+"""Problems of a recipe that are told; the others are counted."""
+
+
 class RecipeError(ValueError):
-    """One sentence for each problem of a recipe, naming file and key."""
+    """One sentence for each problem of a recipe, up to a few, naming file and key."""
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
@@ -49,9 +59,10 @@ def load_recipe(recipe: str | Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        sentences = [
-            f"{name}: {_sentence(problem)}" for problem in _innermost(error.errors(include_url=False))
-        ]
+        problems = _innermost(error.errors(include_url=False))
+        sentences = [f"{name}: {_sentence(problem)}" for problem in problems[:SHOWN]]
+        if len(problems) > SHOWN:
+            sentences.append(f"{name}: and {len(problems) - SHOWN} more problems")
         raise RecipeError("\n".join(sentences)) from None
 
 
@@ -63,8 +74,8 @@ def builtin_recipes() -> list[str]:
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
-Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
-Decay = Annotated[float, Field(gt=0, le=1, description="a number above 0 and up to 1")]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, description="a number from 0 to below 1")]
+Decay = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1")]
 
 
 def _au(value: Any) -> int | facs.AURule:
@@ -179,7 +190,7 @@ class Step(Section):
         ),
     ] = None
     """What is trained; the rest is fixed, batch norm statistics too. None trains everything."""
-    align: Annotated[float | None, Field(ge=0, description="a number of at least 0")] = None
+    align: NotNegative | None = Field(None, description="a number of at least 0")
     """lambda1 in this step, in place of `loss.align`."""
 
 
@@ -201,14 +212,16 @@ class Recipe(Section):
     """A training run. Equal recipes on the same machine give the same bits."""
 
     name: str
-    seed: Whole = 0
+    seed: Seed = 0
     model: Model
     init: str | None = None
     """A model file whose weights training starts from, see `models.transfer_weights`."""
     data: Data
-    batch_size: Count
+    batch_size: Annotated[Count, Field(le=2**16)]
     """Faces of an iteration, of all processes together."""
-    workers: Whole | None = None
+    workers: Annotated[int, Field(ge=0, le=2**10)] | None = Field(
+        None, description="a whole number of at least 0"
+    )
     """Processes that read the training images, for each process that trains; 0 reads in that one. None: with
     a GPU one for each processor (divided among those that train on the machine), up to 16; else 0."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -236,7 +249,9 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """What `load_recipe` reads back as an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+        values = self.model_dump(mode="json", exclude_unset=True)
+        text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+        return text
 
 
 def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, dict[Hashable, Any]]:
@@ -245,26 +260,47 @@ def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, 
     name, builtin = path.name, builtin_recipes()
     if str(recipe) in builtin:
         name = f"{recipe}.yaml"
-        text = (resources.files("jaa_ext") / "recipes" / name).read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
+        content = (resources.files("jaa_ext") / "recipes" / name).read_bytes()
+    elif _is_file(path):
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     else:
         whose = f"{Path(above[-1]).name}: base: " if above else ""
-        raise RecipeError(f"{whose}{recipe}: no such recipe; give a YAML file or one of {', '.join(builtin)}")
+        known = ", ".join(builtin)
+        raise RecipeError(
+            f"{whose}{_short(str(recipe), 200)}: no such recipe; give a YAML file or one of {known}"
+        )
+    if len(content) > MOST_BYTES:
+        raise RecipeError(f"{name}: is no recipe: wanted at most {MOST_BYTES:,} bytes, got more")
     try:
-        values = yaml.load(text, _Loader)
+        values = yaml.load(content.decode("utf-8-sig"), _Loader)
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{name}: wanted a text file in UTF-8, got other bytes in place {error.start}"
+        ) from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{name}: not YAML: {_short(' '.join(str(error).split()), 300)}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{name}: should be keys and values, got {_shown(values)}")
     base = values.pop("base", None)
     if base is None:
         return name, values
     # A built-in one comes first, as in `load_recipe`; a file is looked for where the file that names it lies.
-    where = base if base in builtin else (path.parent / str(base)).resolve()
+    where = base if base in builtin else path.parent / str(base)
+    if isinstance(where, Path) and _is_file(where):
+        where = where.resolve()
     if where in above or not isinstance(base, str):
         raise RecipeError(f"{name}: base: should be another recipe, got {_shown(base)}")
+    if len(above) >= MOST_BASES:
+        raise RecipeError(f"{name}: base: wanted at most {MOST_BASES} recipes based on one another, got more")
     return name, _over(_read(where, (*above, recipe))[1], values)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long or no name at all
+        return False
 
 
 def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashable, Any]:
@@ -301,21 +337,74 @@ def _leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose numbers may be written 1e-7 (a string in YAML 1.1), and whose keys may not repeat."""
+    """YAML whose numbers may be written 1e-7 (a string in YAML 1.1), and whose keys are distinct texts.
+
+    It has no anchors, aliases and tags, by which a few lines can stand for any number of values or for
+    objects, and is not deeper than a recipe.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise yaml.composer.ComposerError(
+                None, None, "anchors (&) and aliases (*) are not known in recipes", event.start_mark
+            )
+        if event.tag is not None:
+            raise yaml.composer.ComposerError(
+                None, None, "tags (!) are not known in recipes", event.start_mark
+            )
+        if self.depth == DEEPEST:
+            raise yaml.composer.ComposerError(
+                None, None, f"wanted at most {DEEPEST} lists and sections in one another", event.start_mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "a key should be text", key.start_mark)
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f'the key "{key}" stands twice', node.value[i][0].start_mark
+                    None, None, f'the key "{_short(key.value)}" stands twice', key.start_mark
                 )
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> int:
+        # Python itself refuses to read the longest.
+        number = self.construct_yaml_int(node) if len(node.value) < 100 else 2**64
+        if abs(number) >= 2**63:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_short(node.value)} is beyond whole numbers of 64 bits", node.start_mark
+            )
+        return int(number)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that `_Loader` reads."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+# Dates are text like other names.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 _WANTED = {
     "float_type": "a number",
@@ -329,18 +418,18 @@ _WANTED = {
 
 def _innermost(problems: Sequence[Any]) -> list[Any]:
     """Without those of a list that an element's problem has made too short."""
-    paths = [problem["loc"] for problem in problems]
-    return [p for p in problems if not any(p["loc"] == path[: len(p["loc"])] != path for path in paths)]
+    outer = {problem["loc"][:length] for problem in problems for length in range(len(problem["loc"]))}
+    return [problem for problem in problems if problem["loc"] not in outer]
 
 
 def _sentence(problem: Any) -> str:
     """A problem that pydantic found, as `key.path: what was wanted, what was got`."""
     *parents, key = problem["loc"]
     kind, context = problem["type"], problem.get("ctx", {})
-    path = ".".join(str(part) for part in problem["loc"] if problem["loc"][:2] != ("data", part))
+    path = ".".join(_short(str(part)) for part in problem["loc"] if problem["loc"][:2] != ("data", part))
     known = _section(parents).model_fields
     if kind == "extra_forbidden":
-        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0)[0]
+        nearest = difflib.get_close_matches(_short(str(key)), known, n=1, cutoff=0)[0]
         return f'{path}: unknown key, the nearest known one is "{nearest}"'
     if kind == "missing":
         return f"{path}: is missing"
@@ -349,6 +438,8 @@ def _sentence(problem: Any) -> str:
     field = known.get(key if isinstance(key, str) else parents[-1])
     wanted = field.description if field is not None else None
     wanted = wanted or context.get("expected") or _WANTED.get(kind) or problem["msg"]
+    if kind == "less_than_equal" and isinstance(context["le"], int):
+        wanted = f"at most {context['le']}"
     return f"{path}: should be {wanted}, got {_shown(problem['input'])}"
 
 
@@ -370,5 +461,8 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _short(json.dumps(value, default=str))
+
+
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

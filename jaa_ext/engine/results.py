@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
-import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
-from jaa_ext.atomic import replacing
 from jaa_ext.data import FaceDataset
 from jaa_ext.engine.datasets import STAND_IN, Data, Prepared, Synthetic, choose_data, faces_to_test
-from jaa_ext.engine.metrics import OF_EACH_AU, Predictions, Scores
+from jaa_ext.engine.json_files import read_json, write_json
+from jaa_ext.engine.metrics import Predictions, Scores
 from jaa_ext.facs import NUM_LANDMARKS
 from jaa_ext.models import JAANetConfig
 from jaa_ext.models.files import MODELS
 
 ABOUT = "evaluation.json"
+
+LARGEST = 1e30
+"""Coordinates beyond it are no landmarks: their distances would not be finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,7 @@ class Origin:
             "data": self.data,
             "fold": self.fold,
         }
-        with replacing(folder / ABOUT) as temporary:
-            temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / ABOUT, values)
 
     @classmethod
     def read(cls, folder: Path) -> Origin | None:
@@ -81,16 +83,38 @@ class Origin:
         path = folder / ABOUT
         if not path.exists():
             return None
-        values = read_json(path)
-        try:
-            section = values["recipe_data"]
-            return cls(
-                MODELS[values["class"]][1].from_dict(values["config"]),
-                None if section is None else TypeAdapter(Data).validate_python(section),
-                **{name: values[name] for name in ("data", "fold", "model", "recipe")},
+        about = read_json(path, _About, "what jaa evaluate writes")
+        if about.kind not in MODELS:
+            raise ValueError(
+                f"{path}: is damaged: wanted the class {' or '.join(MODELS)}, got {about.kind[:60]!r}"
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, "what jaa evaluate writes", error) from None
+        try:
+            config = MODELS[about.kind][1].from_dict(about.config)
+        except ValueError as error:
+            raise ValueError(f"{path}: is damaged: {error}") from None
+        return cls(config, about.recipe_data, about.data, about.fold, about.model, about.recipe)
+
+
+class _About(BaseModel):
+    """evaluation.json."""
+
+    kind: str = Field(alias="class")
+    config: dict[str, Any]
+    recipe_data: Data | None
+    data: str | None
+    fold: str | None
+    model: str | None
+    recipe: str | None
+
+
+class Epoch(BaseModel):
+    """An entry of history.json."""
+
+    epoch: PositiveInt
+    step: str = ""
+    lr: FiniteFloat | None = None
+    losses: dict[str, FiniteFloat]
+    scores: Scores | None = None
 
 
 def read_scores(path: Path) -> Scores:
@@ -99,18 +123,7 @@ def read_scores(path: Path) -> Scores:
     Raises:
         ValueError: it is damaged.
     """
-    values = read_json(path)
-    try:
-        scores = Scores.from_dict(values)
-        for name in OF_EACH_AU:
-            of_aus = getattr(scores, name)
-            if of_aus is not None and len(of_aus) != len(scores.aus):
-                raise ValueError(f"{len(of_aus)} values of {name} for {len(scores.aus)} AUs")
-            for value in of_aus or ():
-                if value is not None and not isinstance(value, int | float):
-                    raise TypeError(f"{name} has {value!r}, which is no number")
-    except (TypeError, AttributeError, ValueError) as error:
-        raise _damaged(path, "the scores that jaa writes", error) from None
+    scores: Scores = read_json(path, Scores, "the scores that jaa writes")
     return scores
 
 
@@ -122,21 +135,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    history = read_json(path)
-    if not isinstance(history, list) or not all(map(_is_epoch, history)):
-        raise ValueError(f"{path}: is damaged: wanted a list of epochs and their losses")
-    return history
-
-
-def _is_epoch(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("losses"), dict):
-        return False
-    scores = entry.get("scores") or {}
-    if not isinstance(scores, dict):
-        return False
-    plain = [scores.get(name) for name in ("f1_mean", "accuracy_mean", "mean_error", "failure_rate")]
-    numbers = [entry.get("epoch"), *entry["losses"].values(), entry.get("lr", 0.0)]
-    return all(isinstance(x, int | float) for x in [*numbers, *(x for x in plain if x is not None)])
+    epochs: list[Epoch] = read_json(path, list[Epoch], "a list of epochs and their losses")
+    return [
+        {**epoch.model_dump(exclude_none=True), "scores": epoch.scores and epoch.scores.to_dict()}
+        for epoch in epochs
+    ]
 
 
 def read_predictions(path: Path, scores: Scores) -> Predictions:
@@ -149,28 +152,36 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
     Raises:
         ValueError: it is damaged, or lacks an AU of the scores.
     """
+    labels = [f"AU{au}" for au in scores.aus] if scores.f1 is not None else []
+    points = [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
+    if scores.failure_rate is None:
+        points = []
+    columns = [*labels, *(f"{label}_probability" for label in labels), *points]
+    ids, values = [], []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
-        header = {name: place for place, name in enumerate(next(rows, []))}
-        labels = [f"AU{au}" for au in scores.aus] if scores.f1 is not None else []
-        points = [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
-        if scores.mean_error is None:
-            points = []
-        columns = [*labels, *(f"{label}_probability" for label in labels), *points]
-        missing = [name for name in ("id", *columns) if name not in header]
-        if missing:
-            raise ValueError(f"{path}: is damaged, or not of metrics.json: wanted a column {missing[0]}")
-        places = [header[name] for name in columns]
-        ids, values = [], []
-        for row in rows:
-            try:
+        try:
+            header = {name: place for place, name in enumerate(next(rows, []))}
+            missing = [name for name in ("id", *columns) if name not in header]
+            if missing:
+                raise ValueError(f"{path}: is damaged, or not of metrics.json: wanted a column {missing[0]}")
+            for row in rows:
+                numbers = (
+                    _numbers([row[header[name]] for name in columns], len(labels))
+                    if (len(row) == len(header))
+                    else None
+                )
+                if numbers is None:
+                    raise ValueError(
+                        f"{path}: line {rows.line_num}: wanted {len(header)} columns, numbers for the AUs "
+                        f"and landmarks, got {','.join(row)[:60]!r}"
+                    )
                 ids.append(row[header["id"]])
-                values.append([float(row[place]) for place in places])
-            except (ValueError, IndexError):
-                wanted = f"{len(header)} columns, numbers for the AUs and landmarks"
-                raise ValueError(
-                    f"{path}: line {rows.line_num}: wanted {wanted}, got {','.join(row)[:60]!r}"
-                ) from None
+                values.append(numbers)
+        except (csv.Error, UnicodeDecodeError):
+            raise ValueError(
+                f"{path}: line {rows.line_num + 1}: is damaged: wanted a CSV file in UTF-8"
+            ) from None
     if not ids:
         raise ValueError(f"{path}: wanted a row for each face, got none")
     table, a = np.array(values), len(labels)
@@ -189,17 +200,16 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
     )
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+def _numbers(cells: list[str], labels: int) -> list[float] | None:
+    """Labels, as many probabilities, and landmarks; empty cells are NaN. None if they are something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, "JSON", error) from None
-
-
-def _damaged(path: Path, wanted: str, error: Exception) -> ValueError:
-    return ValueError(f"{path}: is damaged: wanted {wanted}, got {' '.join(f'{error!r}'.split())}")
+        numbers = [float(cell) if cell else math.nan for cell in cells]
+    except ValueError:
+        return None
+    probabilities, rest = numbers[labels : 2 * labels], numbers[2 * labels :]
+    fits = (
+        all(label in (-1, 0, 1) for label in numbers[:labels])
+        and all(math.isnan(p) or 0 <= p <= 1 for p in probabilities)
+        and all(math.isnan(x) or abs(x) < LARGEST for x in rest)
+    )
+    return numbers if fits else None

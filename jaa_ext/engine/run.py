@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaa_ext.atomic import replacing, sync
+from jaa_ext.atomic import locked, naming, replacing, sync
 from jaa_ext.engine.criterion import TERMS
+from jaa_ext.engine.json_files import write_json
 from jaa_ext.engine.recipe import Recipe, difference, load_recipe
 
 if TYPE_CHECKING:
@@ -21,6 +22,26 @@ class RunError(RuntimeError):
     """The folder of a run cannot be used as asked."""
 
 
+@contextmanager
+def hold_folder(out: Path) -> Iterator[None]:
+    """Keep a folder of results, made if need be, to this process, however that ends.
+
+    Raises:
+        RunError: another process has it.
+        NotADirectoryError: there is a file in its place.
+        ValueError: its name is no UTF-8, which TensorBoard and our files want.
+    """
+    name = str(out).encode("utf-8", "backslashreplace").decode()
+    if name != str(out):
+        raise ValueError(f"{name}: wanted a folder whose name is UTF-8")
+    for part in (out, *out.parents):
+        if part.exists() and not part.is_dir():
+            raise NotADirectoryError(f"{part}: is a file, wanted a folder for the results")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, RunError(f"{out}: another process is writing its results into this folder")):
+        yield
+
+
 def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     """Make the folder and put the recipe there, or, to resume, see that it holds a run by the same recipe.
 
@@ -29,11 +50,14 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     """
     if not resume:
         require_no_run(out)
+        try:
+            content = recipe.to_yaml().encode()
+        except UnicodeEncodeError:
+            raise RunError(f"{out}: the names of files in a recipe must be UTF-8") from None
         with replacing(out / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+            temporary.write_bytes(content)
         return
-    if not has_begun(out):
-        raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
+    require_run(out)
     former = load_recipe(out / "recipe.yaml")
     if former != recipe:
         raise RunError(
@@ -45,6 +69,12 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
 def has_begun(out: Path) -> bool:
     """Whether a folder holds a run that can be resumed."""
     return (out / "checkpoint.pt").exists()
+
+
+def require_run(out: Path) -> None:
+    """Raise a `RunError` if a folder holds no run."""
+    if not has_begun(out):
+        raise RunError(f"{out}: no run to resume (no checkpoint.pt)")
 
 
 def require_no_run(out: Path) -> None:
@@ -67,26 +97,77 @@ class Log:
 
         path = out / "losses.csv"
         columns = ["iteration", "epoch", *TERMS]
-        rows = path.read_text(encoding="utf-8").splitlines()[1 : iteration + 1] if path.exists() else []
+        rows = _logged(path, ",".join(columns), iteration)
         with replacing(path) as temporary:
             temporary.write_text("\n".join([",".join(columns), *rows, ""]), encoding="utf-8")
-        board = SummaryWriter(str(out / "tensorboard"), purge_step=iteration)
-        with path.open("a", buffering=1) as file, board:
-            yield cls(out, csv.DictWriter(file, columns, restval="", lineterminator="\n"), board)
+        folder = out / "tensorboard"
+        with _told_once():
+            board = SummaryWriter(str(folder), purge_step=iteration)
+            file = path.open("a", buffering=1, encoding="utf-8")
+            try:
+                yield cls(out, csv.DictWriter(file, columns, restval="", lineterminator="\n"), board)
+            except BaseException:
+                for part in (file, board):
+                    with suppress(OSError):  # of a full disk, of which the first error has told
+                        part.close()
+                raise
+            with naming(path):
+                file.close()
+            with naming(folder):
+                board.close()
 
     def iteration(self, number: int, epoch: int, losses: dict[str, float]) -> None:
         """Numbers count from 1."""
-        self.losses.writerow({"iteration": number, "epoch": epoch, **losses})
-        for name, value in losses.items():
-            self.board.add_scalar(f"loss/{name}", value, number)
+        with naming(self.out / "losses.csv"):
+            self.losses.writerow({"iteration": number, "epoch": epoch, **losses})
+        self._show({f"loss/{name}": value for name, value in losses.items()}, number)
 
     def epoch(self, iteration: int, scores: dict[str, float], history: list[dict[str, Any]]) -> None:
         """Scores for TensorBoard, and the history of all epochs so far."""
-        for name, value in scores.items():
-            self.board.add_scalar(f"test/{name}", value, iteration)
-        with replacing(self.out / "history.json") as temporary:
-            temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+        self._show({f"test/{name}": value for name, value in scores.items()}, iteration)
+        write_json(self.out / "history.json", history)
 
     def sync(self) -> None:
         """To the disk: a checkpoint must never know more iterations than losses.csv."""
         sync(self.out / "losses.csv")
+
+    def _show(self, values: dict[str, float], iteration: int) -> None:
+        with naming(self.out / "tensorboard"):
+            for name, value in values.items():
+                self.board.add_scalar(name, value, iteration)
+
+
+def _logged(path: Path, header: str, iteration: int) -> list[str]:
+    """The lines of the first iterations.
+
+    Raises:
+        ValueError: they are not there.
+    """
+    if iteration == 0:
+        return []
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []
+    wanted = [header, *(f"{number}," for number in range(1, iteration + 1))]
+    for place, start in enumerate(wanted):
+        line = lines[place] if place < len(lines) else ""
+        if not line.startswith(start) or line.count(",") != header.count(","):
+            raise ValueError(
+                f"{path}: is damaged: wanted the losses of the {iteration} iterations that checkpoint.pt has "
+                f"behind it, got {line[:60]!r} in line {place + 1}"
+            )
+    return lines[1 : iteration + 1]
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """TensorBoard hands an error of its thread to ours: the thread itself need not print it too."""
+    former = threading.excepthook
+
+    def hook(thrown: threading.ExceptHookArgs) -> None:
+        if not issubclass(thrown.exc_type, OSError):
+            former(thrown)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = former

@@ -31,12 +31,14 @@ def make_fabric(device: str, precision: Any) -> Fabric:
     Of several processes each has a GPU of its own (communicating by NCCL), or all are on the CPU (gloo).
 
     Raises:
-        ValueError: a device that is not there, or one that several processes cannot have.
+        ValueError: a device that is not there, one that several processes cannot have, or one without the
+            precision.
         SystemExit: the same, in all processes of a machine but one, which has said so.
     """
     count, here = started_by_torchrun()
     if count == 1:
         chosen = resolve_device(device)
+        _require_precision(precision, chosen)
         return Fabric(
             accelerator=chosen.type,
             devices=1 if chosen.type == "cpu" else [chosen.index or 0],
@@ -44,6 +46,7 @@ def make_fabric(device: str, precision: Any) -> Fabric:
         )
     try:
         chosen = _device_of_several(device, count, here)
+        _require_precision(precision, chosen)
     except ValueError:
         if os.environ["LOCAL_RANK"] != "0":  # the processes do not know of each other yet
             raise SystemExit(2) from None
@@ -76,6 +79,12 @@ def reading_workers(workers: int | None, device: torch.device) -> int:
         return workers
     _, here = started_by_torchrun()
     return min(16, max(1, processors() // here)) if device.type == "cuda" else 0
+
+
+def _require_precision(precision: Any, device: torch.device) -> None:
+    # Fabric would train in bfloat16 without a word.
+    if precision == "16-mixed" and device.type == "cpu":
+        raise ValueError('precision "16-mixed" needs a GPU; on a CPU choose "32-true" or "bf16-mixed"')
 
 
 def _device_of_several(device: str, count: int, here: int) -> torch.device:

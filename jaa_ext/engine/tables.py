@@ -10,6 +10,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaa_ext.atomic import replacing
 
@@ -28,7 +29,7 @@ class ResultTable:
         """Print it."""
         # Without frames and with names whole, the sixteen columns of Table 3 fit into 80.
         table = Table(
-            title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0
+            title=Text(self.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0
         )
         for i, name in enumerate(self.header):
             table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,17 @@ from torch.utils.data import DataLoader, default_collate
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, FaceDataset, normalize
-from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
+from jaa_ext.device import warn_of_slow_bfloat16
+from jaa_ext.engine.checkpoint import check_state, load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
+from jaa_ext.engine.datasets import LARGEST_SEED, note_of
 from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.precision import CastAtOnce
 from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.recipe import Recipe, Step
-from jaa_ext.engine.run import Log, open_run
+from jaa_ext.engine.run import Log, hold_folder, open_run, require_run
 from jaa_ext.engine.runtime import (
     deterministic,
     ignore_interrupts,
@@ -47,6 +49,7 @@ from jaa_ext.models import (
     save_model,
     transfer_weights,
 )
+from jaa_ext.models.files import check_tensors, find_not_finite, is_plain
 from jaa_ext.nn import au_weights
 from jaa_ext.nn.sync_batch_norm import synchronize_batch_norm
 from jaa_ext.progress import progress
@@ -55,7 +58,11 @@ MEAN_SHAPE_FACES = 256
 """Faces of the training set whose mean is the landmarks' starting point."""
 
 
-class NonFiniteLoss(RuntimeError):
+class Diverged(RuntimeError):
+    """Weights or batch norm statistics are not finite: the message names iteration and tensor."""
+
+
+class NonFiniteLoss(Diverged):
     """A loss became infinite or not a number: the message names the iteration, the terms and the samples."""
 
 
@@ -96,24 +103,34 @@ def train(
         The scores after the last epoch, in every process.
 
     Raises:
-        RunError: `out` holds a run already, or, to resume, none or one by another recipe.
-        NonFiniteLoss: training diverged, or a sample is broken. The last checkpoint stays.
+        RunError: `out` holds a run already, or, to resume, none or one by another recipe; or another process
+            is writing into it.
+        Diverged: training diverged; `NonFiniteLoss`, one of these, may also come from a broken sample. The
+            last checkpoint, whose numbers are finite, stays.
+        NonFiniteOutput: see `evaluate`.
         KeyboardInterrupt: after Ctrl-C, once the iteration has ended and a checkpoint is written; a second
             Ctrl-C interrupts at once.
-        ValueError: a device that is not there, data or steps that do not fit the model, or more processes
-            than faces in a batch.
+        ValueError: a device that is not there or does not have the precision, a seed out of range, data or
+            steps that do not fit the model, more processes than faces in a batch, or a damaged file.
         SystemExit: in a process of several, after another one has failed and told why.
     """
     out = Path(out)
     if seed is not None:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ValueError(f"train: seed must be in 0..{LARGEST_SEED}, got {seed}")
         recipe = recipe.model_copy(update={"seed": seed})
     console = console or Console()
     keep_freed_memory()
     fabric = make_fabric(device, recipe.precision)
     processes = Processes(fabric)
-    with processes.one_message(), processes.one_voice(console), deterministic():
+    with processes.one_message(), processes.one_voice(console), deterministic(), ExitStack() as held:
+        if recipe.precision == "bf16-mixed":
+            warn_of_slow_bfloat16(fabric.device, 'precision "32-true"')
         with processes.alike():
             if processes.first:
+                if resume:
+                    require_run(out)
+                held.enter_context(hold_folder(out))
                 open_run(recipe, out, resume=resume)
             chosen = datasets or recipe.data.build(recipe.model.config())
             trainer = Trainer(recipe, out, fabric, chosen, resume=resume, processes=processes)
@@ -187,7 +204,7 @@ class Trainer:
                 )
         torch.manual_seed(recipe.seed)
         self.model = build_model(config)
-        self.model.note = recipe.data.note
+        self.model.note = note_of(self.train_set)
         if config.alignment:
             self.model.set_mean_shape(_mean_shape(self.train_set, config.image_size))
         self.transfer: Transfer | None = None
@@ -273,6 +290,7 @@ class Trainer:
         with self.processes.alike():
             if self.processes.first:
                 state = load_checkpoint(self.out / "checkpoint.pt")
+                self._check(state)
         state = self.processes.from_first(state)
         self.model.load_state_dict(state["model"])
         self.model.note = state.get("note", self.model.note)
@@ -283,6 +301,33 @@ class Trainer:
         torch.set_rng_state(state["random"]["cpu"])
         if self.fabric.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.fabric.device)
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """See that what checkpoint.pt holds is the state of this run.
+
+        Raises:
+            ValueError: it is not.
+        """
+        path = self.out / "checkpoint.pt"
+        check_state(path, state)
+        check_tensors(path, self.model.state_dict(), state["model"])
+        epoch, batch, per_epoch = state["epoch"], state["batch"], len(self.batches)
+        if (
+            epoch > self.recipe.epochs
+            or batch > per_epoch
+            or state["iteration"] != epoch * per_epoch + batch
+            or len(state["history"]) != epoch
+            or any(entry.get("scores") is None for entry in state["history"])
+        ):
+            raise ValueError(
+                f"{path}: is damaged: wanted up to {self.recipe.epochs} epochs of {per_epoch} batches, each "
+                f"with its scores, got epoch {epoch}, batch {batch}, iteration {state['iteration']} and "
+                f"{len(state['history'])} epochs of scores"
+            )
+        try:
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: is damaged: scaler: {error}") from None
 
     def _train_step(self, step: Step, first: int) -> None:
         """The epochs of a step, or those that are left."""
@@ -296,7 +341,14 @@ class Trainer:
         if self._optimizer_state is not None and (self.epoch > first or self.batch > 0):
             # Its momentum alone: the settings are the recipe's, and older checkpoints have others.
             settings = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": self._optimizer_state["state"], "param_groups": settings})
+            momentum = self._optimizer_state.get("state", {})
+            self._check_momentum(momentum, parameters)
+            optimizer.load_state_dict({"state": momentum, "param_groups": settings})
+        elif self.recipe.precision == "16-mixed" and self.recipe.optimizer.momentum > 0:
+            # Where the first step is left out, for an overflow, torch's fused optimizer leaves the momentum
+            # uninitialised, and goes on with it.
+            for parameter in parameters:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._optimizer_state = None
         loss = self.recipe.loss
         if step.align is not None:
@@ -312,6 +364,18 @@ class Trainer:
         while self.epoch < first + step.epochs:
             speed = self._train_one_epoch(stage)
             self._end_epoch(stage, speed)
+
+    def _check_momentum(self, momentum: dict[int, Any], parameters: list[torch.nn.Parameter]) -> None:
+        for place, kept in momentum.items():
+            buffer = kept["momentum_buffer"]
+            shape = parameters[place].shape if 0 <= place < len(parameters) else None
+            if buffer is not None and (
+                not is_plain(buffer) or buffer.shape != shape or not buffer.isfinite().all()
+            ):
+                raise ValueError(
+                    f"{self.out / 'checkpoint.pt'}: is damaged: the momentum of parameter {place} must be "
+                    f"finite and {list(shape or ())}, got {list(buffer.shape)}"
+                )
 
     def _train_one_epoch(self, stage: _Stage) -> float:
         """The batches that are left of an epoch; gives images per second."""
@@ -344,7 +408,8 @@ class Trainer:
                 if self.iteration % self.recipe.checkpoint_every == 0:
                     self._save(stage.optimizer.state_dict())
             if self.processes.any(self.interrupted.is_set()):
-                self._save(stage.optimizer.state_dict())
+                with self.processes.alike():
+                    self._save(stage.optimizer.state_dict())
                 self.bar.console.print(
                     f"Stopped after iteration {self.iteration}: --resume goes on from there."
                 )
@@ -489,15 +554,26 @@ class Trainer:
         return trained
 
     def _save(self, optimizer: dict[str, Any]) -> None:
-        """The first process' part: its state is every process'."""
+        """The first process' part: its state is every process'.
+
+        Raises:
+            Diverged: it is nothing to go on from.
+        """
         if self.log is None:
             return
+        weights = self.model.state_dict()
+        if what := find_not_finite(weights):
+            epoch = self.epoch + (self.batch > 0)
+            raise Diverged(
+                f"training diverged: {what} after iteration {self.iteration} (epoch {epoch} of "
+                f"{self.recipe.epochs}); the checkpoint before it stays, a smaller lr may help"
+            )
         self.log.sync()
         random = {"cpu": torch.get_rng_state()}
         if self.fabric.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         state = {
-            "model": self.model.state_dict(),
+            "model": weights,
             "note": self.model.note,
             "optimizer": optimizer,
             "scaler": self.fabric.strategy.precision.state_dict(),
@@ -529,7 +605,11 @@ def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
     crops = Crops(dataset, size, train=False)
     # Spread over the set: its first faces may all be one person's.
     picked = np.linspace(0, len(dataset) - 1, min(MEAN_SHAPE_FACES, len(dataset)), dtype=int).tolist()
-    return torch.stack([crops[0, i]["landmarks"] for i in picked]).mean(0)
+    faces = [crops[0, i] for i in picked]
+    for face in faces:
+        if not face["landmarks"].isfinite().all():
+            raise ValueError(f"the landmarks of training face {face['id']} are not finite")
+    return torch.stack([face["landmarks"] for face in faces]).mean(0)
 
 
 def _listed(values: dict[str, float]) -> str:

@@ -13,13 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.files import check_tensors
+from jaa_ext.models.files import check_tensors, empty_model, find_not_finite, is_plain, read_pickle
 from jaa_ext.models.jaanet import JAANet, JAANetConfig
 
 MODULES = (
@@ -54,7 +54,7 @@ def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> 
     Raises:
         FileNotFoundError: no such folder, or a file of the epoch is missing.
         ValueError: no epoch is given and there is not exactly one, a file that is no state dict, a tensor
-            that is missing, unexpected or misshapen, another number of AUs.
+            that is missing, unexpected, misshapen, of another dtype or not finite, another number of AUs.
     """
     folder = Path(folder)
     if epoch is None:
@@ -72,8 +72,10 @@ def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> 
             raise FileNotFoundError(f"no such file: {path} (epochs of which all files are there: {found})")
     states = {module: _read(path) for module, path in paths.items()}
     config = _config(paths, states)
-    with torch.device("meta"):
-        model = JAANet(config)
+    try:
+        model = empty_model(config)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     targets = model.state_dict()
     sources = {name: _source(name, tensor, len(config.aus)) for name, tensor in targets.items()}
     for module, path in paths.items():
@@ -83,6 +85,8 @@ def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> 
         name: _join([states[source.module][part] for part in source.names], targets[name])
         for name, source in sources.items()
     }
+    if what := find_not_finite(tensors):  # doubles can be beyond what a float holds
+        raise ValueError(f"{folder}: {what}")
     model.load_state_dict(tensors, assign=True)
     model.note = (
         f"weights of the authors of JAA-Net, imported from {folder.resolve().name} epoch {epoch}, "
@@ -109,20 +113,21 @@ def find_epochs(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        try:
-            state: Any = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # a damaged file can raise anything, and torch's own words fill a page
-            raise ValueError(
-                f"{path}: not a checkpoint of tensors alone: it is damaged, or holds code, which is never run"
-            ) from None
+    try:
+        state = read_pickle(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a checkpoint of tensors alone: {error}") from None
     if not isinstance(state, Mapping):
         raise ValueError(f"{path}: must hold a state dict (names and tensors), got {type(state).__name__}")
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{path}: entry {name!r} must be a tensor, got {type(tensor).__name__}")
+        if not isinstance(name, str) or not is_plain(tensor):
+            raise ValueError(
+                f"{path}: entry {str(name)[:60]!r} must be a tensor, got {type(tensor).__name__}"
+            )
     parallel = all(name.startswith("module.") for name in state)  # as nn.DataParallel names them
-    return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in state.items()}
+    return {
+        name.removeprefix("module.") if parallel else name: tensor.detach() for name, tensor in state.items()
+    }
 
 
 class _Size(NamedTuple):

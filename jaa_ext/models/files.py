@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
 
 from jaa_ext.atomic import replacing
 from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
@@ -25,11 +28,29 @@ MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {
 KEY = "jaa_ext"
 """The metadata entry: JSON with model (its class), config and note."""
 
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What weights can be kept in."""
+
+MOST_WEIGHTS = 2**31
+"""Of a model: a hundred times JAA-Net's. More are a slip in the config, and would ask for terabytes."""
+
+
+class _About(BaseModel):
+    """The metadata entry."""
+
+    model: str
+    config: dict[str, Any]
+    note: str
+
 
 def build_model(config: JAANetConfig) -> JAANet:
-    """The model of a config, with fresh weights."""
-    model = next(model for model, config_class in MODELS.values() if config_class is type(config))
-    return model(config)
+    """The model of a config, with fresh weights.
+
+    Raises:
+        ValueError: it would have more than `MOST_WEIGHTS` weights.
+    """
+    empty_model(config)
+    return _class_of(config)(config)
 
 
 def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -> None:
@@ -43,77 +64,179 @@ def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -
     Raises:
         TypeError: not one of `MODELS`.
         ValueError: a fused model.
+        IsADirectoryError: there is a folder of that name.
     """
     path, name = Path(path), type(model).__name__
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, wanted the name of the model's file")
     if MODELS.get(name, (None,))[0] is not type(model):
         raise TypeError(f"save_model: model must be one of {sorted(MODELS)}, got {name}")
     if model.fused:
         raise ValueError("save_model: a fused model cannot be saved; save the model it was made from")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     about = {"model": name, "config": model.config.to_dict(), "note": note or model.note}
+    content = safetensors.torch.save(tensors, metadata={KEY: json.dumps(about)})
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
-        temporary.chmod(0o644)  # safetensors makes it the owner's alone
+        temporary.write_bytes(content)  # safetensors' own writing leaves the umask out of account
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> JAANet:
     """Read a model that `save_model` wrote.
 
     Returns:
-        The model on ``device``, in eval mode, its attribute ``note`` the file's.
+        The model on ``device``, in eval mode and in the dtype that the file has its weights in, its attribute
+        ``note`` the file's.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a safetensors file, not a model of jaa_ext, or tensors that do not fit the model.
+        ValueError: not a safetensors file, not a model of jaa_ext, or tensors that do not fit the model or
+            are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             # Cloned: in the file's mapping tensors lie unaligned, and the last bits of a matrix product can
             # depend on that.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+    except OSError:
+        raise
+    except Exception as error:  # of an unknown dtype, say, it is none of safetensors' own
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
     if KEY not in metadata:
         raise ValueError(f'{path}: not a model of jaa_ext (no "{KEY}" in the metadata)')
     model, note = _build(path, metadata[KEY])
     check_tensors(path, model.state_dict(), tensors)
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
+    first, dtype = next(iter(dtypes.items()))
+    for name, other in dtypes.items():
+        if other != dtype:
+            raise ValueError(
+                f"{path}: tensor {name!r} must be {_word(dtype)} as {first!r} is, got {_word(other)}"
+            )
     model.load_state_dict(tensors, assign=True)
     model.note = note
     return model.to(device).eval()
 
 
-def check_tensors(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
-    """Raise a ValueError that names file and tensor unless names and shapes are the same."""
+def read_pickle(path: Path) -> Any:
+    """What `torch.save` wrote, on the CPU: only data is read, code in the file is never run.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or holds code; of a few words that name no file.
+    """
+    with path.open("rb") as file:
+        try:
+            if zipfile.is_zipfile(file):
+                # torch compresses nothing: what would unpack to more than the file could fill the memory. And
+                # it does not look at the sums that tell of changed bits.
+                with zipfile.ZipFile(file) as archive:
+                    unpacked = sum(entry.file_size for entry in archive.infolist())
+                    if unpacked > path.stat().st_size or archive.testzip() is not None:
+                        raise ValueError
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # a damaged file can raise anything, and torch's own words fill a page
+            raise ValueError("it is damaged, or holds code, which is never run") from None
+
+
+def check_tensors(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names file and tensor unless they are those of a model.
+
+    Names and shapes must be the same. Where floats are wanted they must be one of `FLOATS` and finite, and
+    variances not negative; else the dtype must be the same.
+    """
     for names, word in ((wanted.keys() - got.keys(), "missing"), (got.keys() - wanted.keys(), "unexpected")):
         if names:
             first = min(names)
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ValueError(f"{path}: {word} tensor {first!r}{more}")
+            raise ValueError(f"{path}: {word} tensor {first[:200]!r}{more}")
     for name, tensor in wanted.items():
-        if got[name].shape != tensor.shape:
-            raise ValueError(
-                f"{path}: tensor {name!r} must be {list(tensor.shape)}, got {list(got[name].shape)}"
-            )
+        found = got[name]
+        if not is_plain(found):
+            raise ValueError(f"{path}: {name!r} must be an ordinary tensor, got another kind")
+        if found.shape != tensor.shape:
+            raise ValueError(f"{path}: tensor {name!r} must be {list(tensor.shape)}, got {list(found.shape)}")
+        dtypes = FLOATS if tensor.is_floating_point() else (tensor.dtype,)
+        if found.dtype not in dtypes:
+            raise ValueError(f"{path}: tensor {name!r} must be {_word(dtypes[0])}, got {_word(found.dtype)}")
+    if what := find_not_finite(got):
+        raise ValueError(f"{path}: {what}")
+
+
+def find_not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Names the first tensor that has NaN or infinity, or a variance below 0; empty if there is none.
+
+    Args:
+        tensors: a state dict.
+    """
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floats:
+        return ""
+    # One answer for all: a GPU is waited for once.
+    good = torch.stack(
+        [
+            tensor.isfinite().all() & ((tensor >= 0).all() if name.endswith("running_var") else True)
+            for name, tensor in floats.items()
+        ]
+    ).tolist()
+    bad = [name for name, fine in zip(floats, good, strict=True) if not fine]
+    if not bad:
+        return ""
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    values = floats[bad[0]]
+    count = int((~values.isfinite()).sum())
+    what = f"{count} of {values.numel()} values that are not finite" if count else "negative variances"
+    return f"tensor {bad[0]!r}{more} has {what}"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is a tensor with values of its own: not sparse, nested, quantized or of the meta device."""
+    return (
+        type(value) in (Tensor, nn.Parameter)
+        and value.layout is torch.strided
+        and not (value.is_nested or value.is_quantized or value.is_meta)
+    )
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _class_of(config: JAANetConfig) -> type[JAANet]:
+    return next(model for model, config_class in MODELS.values() if config_class is type(config))
+
+
+def empty_model(config: JAANetConfig) -> JAANet:
+    """The model of a config, on the meta device."""
+    with torch.device("meta"):
+        model = _class_of(config)(config)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_WEIGHTS:
+        raise ValueError(
+            f"{type(config).__name__}: a model of image_size {config.image_size}, width {config.width}, "
+            f"embedding {config.embedding_size} and {len(config.aus)} AUs would have {count:.1e} weights, "
+            f"wanted at most {MOST_WEIGHTS:.1e}"
+        )
+    return model
 
 
 def _build(path: Path, text: str) -> tuple[JAANet, str]:
     """The model without storage for its tensors, and the note."""
     try:
-        about: dict[str, Any] = json.loads(text)
-        name, config, note = about["model"], about["config"], about["note"]
-    except (ValueError, KeyError, TypeError) as error:
+        about = _About.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = "".join(f"{part}: " for part in problem["loc"])
         raise ValueError(
-            f'{path}: metadata "{KEY}" must be JSON with model, config and note ({error!r})'
+            f'{path}: metadata "{KEY}" must be JSON with model, config and note ({place}{problem["msg"]})'
         ) from None
-    if name not in MODELS:
-        raise ValueError(f"{path}: unknown model {name!r}; this version knows {sorted(MODELS)}")
-    model_class, config_class = MODELS[name]
+    if about.model not in MODELS:
+        raise ValueError(f"{path}: unknown model {about.model[:60]!r}; this version knows {sorted(MODELS)}")
     try:
-        with torch.device("meta"):
-            return model_class(config_class.from_dict(config)), note
-    except (ValueError, TypeError, KeyError) as error:
+        return empty_model(MODELS[about.model][1].from_dict(about.config)), about.note
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.jaanet import JAANet, JAANetConfig
+from jaa_ext.models.jaanet import WIDEST, JAANet, JAANetConfig
 from jaa_ext.nn import AUGraph, au_adjacency
+
+MOST_LAYERS = 64
+"""Of the graph."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class JAAGraphNetConfig(JAANetConfig):
             raise ValueError(
                 "JAAGraphNetConfig: graph_widths must be at least one number of at least 1, "
                 f"got {list(self.graph_widths)}"
+            )
+        if len(self.graph_widths) > MOST_LAYERS or max(self.graph_widths) > WIDEST**2:
+            raise ValueError(
+                f"JAAGraphNetConfig: graph_widths must be at most {MOST_LAYERS} numbers of at most "
+                f"{WIDEST**2}, got {len(self.graph_widths)} up to {max(self.graph_widths)}"
             )
         if not 0 < self.threshold <= 1:
             raise ValueError(f"JAAGraphNetConfig: threshold must be in (0, 1], got {self.threshold}")

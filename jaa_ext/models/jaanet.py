@@ -8,6 +8,8 @@ the input image, c the unit width.
 from __future__ import annotations
 
 import copy
+import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -15,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from jaa_ext import facs
@@ -31,6 +34,14 @@ from jaa_ext.nn import (
 from jaa_ext.nn.losses import full_precision
 from jaa_ext.nn.region import reset_layers
 from jaa_ext.ops import attention_maps
+
+LARGEST_IMAGE = 4096
+"""Most pixels of an image's side: a slip beyond it would ask for terabytes."""
+
+WIDEST = 4096
+"""Largest unit width c; likewise, as are its square for d, and the next."""
+
+MOST_AUS = 1000
 
 
 @dataclass(frozen=True)
@@ -120,20 +131,30 @@ class JAANetConfig:
         """A config from the fields that `to_dict` gave; fields left out take their defaults.
 
         Raises:
-            ValueError: an unknown field, no aus, or values that do not fit.
+            ValueError: an unknown field, no aus, or values that do not fit or are of another type.
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"JAANetConfig: unknown field {unknown[0]!r}")
         if "aus" not in values:
             raise ValueError("JAANetConfig: field 'aus' is missing")
-        aus = (
-            facs.AURule(**{**au, "points": tuple(au["points"])}) if isinstance(au, Mapping) else au
-            for au in values["aus"]
-        )
-        return cls(**{**values, "aus": tuple(aus)})
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(dict(values)), strict=True)
+        except ValidationError as error:
+            # An AU is a number or a rule: what is wrong inside of the rule tells most.
+            problem = max(
+                error.errors(include_url=False), key=lambda p: (p["type"] == "value_error", len(p["loc"]))
+            )
+            if problem["type"] == "value_error":
+                raise ValueError(str(problem["ctx"]["error"])) from None
+            place = ".".join(str(part) for part in problem["loc"])
+            raise ValueError(
+                f"JAANetConfig: {place}: {problem['msg']}, got {str(problem['input'])[:60]}"
+            ) from None
 
     def _check_values(self) -> None:
+        if len(self.aus) > MOST_AUS:
+            raise ValueError(f"JAANetConfig: aus must be at most {MOST_AUS}, got {len(self.aus)}")
         for au in self.aus:
             if not isinstance(au, int | facs.AURule):
                 raise ValueError(f"JAANetConfig: aus must be AU numbers or facs.AURule, got {au!r}")
@@ -155,11 +176,16 @@ class JAANetConfig:
                     f'JAANetConfig: {name} must be "{choices[0]}" or "{choices[1]}", got "{value}"'
                 )
         for name, valid, wanted in (
+            ("image_size", self.image_size <= LARGEST_IMAGE, f"at most {LARGEST_IMAGE}"),
             ("width", self.width >= 1, "at least 1"),
+            ("width", self.width <= WIDEST, f"at most {WIDEST}"),
             ("embedding", self.embedding_size >= 1, "at least 1"),
+            ("embedding", self.embedding_size <= WIDEST**2, f"at most {WIDEST**2}"),
             ("roi_ratio", 0 < self.roi_ratio <= 1, "in (0, 1]"),
             ("decay", self.decay >= 0, "at least 0"),
+            ("decay", self.decay < math.inf, "finite"),
             ("gradient_enhancement", self.gradient_enhancement >= 1, "at least 1"),
+            ("gradient_enhancement", self.gradient_enhancement < math.inf, "finite"),
         ):
             if not valid:
                 raise ValueError(f"JAANetConfig: {name} must be {wanted}, got {getattr(self, name)}")

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
 from jaa_ext.data.images import ImageError, as_rgb, count_pixels, read_image
 from jaa_ext.data.video import Video, VideoError, VideoFrame
-from jaa_ext.device import has_bfloat16, processors, resolve_device, warn_of_one_thread
+from jaa_ext.device import (
+    has_bfloat16,
+    processors,
+    resolve_device,
+    warn_of_one_thread,
+    warn_of_slow_bfloat16,
+)
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
@@ -82,11 +88,13 @@ class Predictor:
         warn_of_one_thread(self.device)
         if precision == "auto":
             precision = "bfloat16" if has_bfloat16(self.device) else "float32"
+        elif precision == "bfloat16":
+            warn_of_slow_bfloat16(self.device, "precision float32")
         self.precision = precision
         self.aus, self.note = model.config.aus, model.note
         self.stages = Stages()
         """How long each stage was busy so far."""
-        self.model = model.to(self.device).eval().fuse()
+        self.model = model.to(self.device).eval().fuse().float()
         if precision == "bfloat16":
             for layer in self.model.half_precision_layers().values():
                 layer.to(torch.bfloat16)  # once; autocast would do it for every frame

@@ -12,7 +12,7 @@ import pytest
 from jaa_ext.data import FaceDataset, SyntheticFaces
 from jaa_ext.data.prepared import FolderError
 from jaa_ext.engine import datasets
-from jaa_ext.engine.datasets import DEMONSTRATION, STAND_IN, Prepared, Synthetic, choose_data
+from jaa_ext.engine.datasets import DEMONSTRATION, STAND_IN, Prepared, Synthetic, choose_data, note_of
 from jaa_ext.engine.recipe import Recipe, RecipeError, load_recipe
 from jaa_ext.facs import AURule
 from jaa_ext.models import JAANetConfig
@@ -93,7 +93,8 @@ def test_a_rule_of_one_s_own_is_known_to_the_data_by_its_number() -> None:
 
 
 def test_what_drawn_faces_are_worth() -> None:
-    assert DRAWN.note == DEMONSTRATION
+    faces, _ = DRAWN.build(CONFIG)
+    assert note_of(faces) == DEMONSTRATION
     assert "not for real use" in DEMONSTRATION
     assert DRAWN.title == "drawn faces"
 
@@ -248,9 +249,10 @@ def prepared(folder: Path, fold: str | None = None) -> Prepared:
 def test_prepared_folds_are_tested_one_by_one(folder: Path) -> None:
     data = prepared(folder)
     assert data.folds() == ("1", "2", "3")
-    assert (data.note, data.title) == ("", str(folder))
+    assert data.title == str(folder)
     for fold, tested in (("1", {"F001"}), ("2", {"F002", "M002"}), ("3", {"M001"})):
         train, test = prepared(folder, fold).build(CONFIG)
+        assert note_of(train) == ""
         assert subjects((train, test)) == ({"F001", "F002", "M001", "M002"} - tested, tested)
         assert (len(train), len(test)) == (8 - 2 * len(tested), 2 * len(tested))
         assert tuple(test.aus) == (6, 12)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -492,3 +493,117 @@ def test_widths_of_the_graph_are_a_list(tmp_path: Path) -> None:
         (1, 6, 12), image_size=64, graph_widths=(8, 4), threshold=0.25
     )
     assert load_recipe(write(tmp_path, copy=recipe.to_yaml())) == recipe
+
+
+# What a recipe's file could do to its reader.
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+NOT_YAML = "mine.yaml: not YAML: "
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("name: tiny", LAUGHS, NOT_YAML + "anchors (&) and aliases (*) are not known in recipes in "),
+        ("loss:", "x: &a [*a]\nloss:", NOT_YAML + "anchors (&) and aliases (*) are not known"),
+        ("width: 2", "width: &w 2", NOT_YAML + "anchors (&) and aliases (*) are not known"),
+        ("loss:", f"x: {5000 * '['}{5000 * ']'}\nloss:", NOT_YAML + "wanted at most 20 lists and sections"),
+        ("loss:", f"x: {500 * '{a: '}1{500 * '}'}\nloss:", NOT_YAML + "wanted at most 20 lists and sections"),
+        ("loss:", "x: !!python/object/apply:os.system ['true']\nloss:", NOT_YAML + "tags (!) are not known"),
+        ("loss:", "init: !!binary aGVsbG8=\nloss:", NOT_YAML + "tags (!) are not known"),
+        ("loss:", "--- {}\nloss:", NOT_YAML + "expected a single document"),
+        ("loss:", "<<: {seed: 3}\nloss:", NOT_YAML + "a key should be text"),
+        ("loss:", "3: 3\nloss:", NOT_YAML + "a key should be text"),
+        ("loss:", "[a, b]: 3\nloss:", NOT_YAML + "a key should be text"),
+        ("loss:", "seed: 18446744073709551616\nloss:", "18446744073709551616 is beyond whole numbers of 64"),
+        ("loss:", f"seed: {5000 * '9'}\nloss:", "999... is beyond whole numbers of 64 bits"),
+        ("loss:", f"seed: 0x{5000 * 'f'}\nloss:", "fff... is beyond whole numbers of 64 bits"),
+        ("loss:", f"seed: {2000 * '9:'}9\nloss:", ":9... is beyond whole numbers of 64 bits"),
+        ("loss:", "seed: -1\nloss:", "mine.yaml: seed: should be a whole number of at least 0, got -1"),
+        ("loss:", "workers: 1000000\nloss:", "mine.yaml: workers: should be at most 1024, got 1000000"),
+        ("size: 4", "size: 1000000000000", "batch_size: should be at most 65536, got 1000000000000"),
+        ("subjects: 3", "subjects: 100000000", "data.train_subjects: should be at most 10000000, got 100000"),
+        ("subject: 4", "subject: 9000000", "data: subjects and their samples should be at most 10000000"),
+        ("epochs: 2", "epochs: 1e400", "steps.0.epochs: should be a whole number of at least 1, got Infinit"),
+        ("epochs: 2", "epochs: 100000000", "steps.0.epochs: should be at most 10000000, got 100000000"),
+        ("lr: 0.01", "lr: 1e400", "mine.yaml: steps.0.lr: should be a number above 0, got Infinity"),
+        ("lr: 0.01", "lr: 1, lr_decay: .nan", "steps.0.lr_decay: should be a number above 0 and up to 1, go"),
+        ("align: 1", "align: .inf", "steps.1.align: should be a number of at least 0, got Infinity"),
+        ("loss:", "optimizer: {momentum: .nan}\nloss:", "should be a number from 0 to below 1, got NaN"),
+        ("size: 64", "size: 1600000000", "mine.yaml: model: image_size must be at most 4096, got 1600000000"),
+        ("width: 2", "decay: .inf", "mine.yaml: model: decay must be finite, got inf"),
+        ("width: 2", "gradient_enhancement: .inf", "model: gradient_enhancement must be finite, got inf"),
+        ("[1, 6, 12]", f"[{', '.join(['12'] * 5000)}]", "model: aus must be at most 1000, got 5000"),
+        (
+            "width: 2",
+            "preset: graph, graph_widths: [1000000000000]",
+            "graph_widths must be at most 64 numbers of at most 16777216, got 1 up to 1000000000000",
+        ),
+        ("[1, 6, 12]", "[{number: 0, points: [1, 2]}]", "AURule: number must be at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recipe_at_all(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    start = time.perf_counter()
+    (line,) = problem(tmp_path, old, new).splitlines()
+    assert sentence in line and len(line) < 400
+    assert time.perf_counter() - start < 5
+
+
+def test_of_many_problems_a_few_are_told(tmp_path: Path) -> None:
+    keys = "".join(f"k{i}: 1\n" for i in range(4000))
+    start = time.perf_counter()
+    lines = problem(tmp_path, "loss:", f"{keys}loss:").splitlines()
+    assert time.perf_counter() - start < 10
+    assert [line.split(": ")[1] for line in lines] == ["k0", "k1", "k2", "k3", "k4", "and 3995 more problems"]
+    long = 30 * "key"
+    assert len(problem(tmp_path, "loss:", f"{long}: 1\nloss:")) < 200
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"name: \xff\xfe\n", "wanted a text file in UTF-8, got other bytes in place 6"),
+        (GOOD.encode("utf-16"), "wanted a text file in UTF-8, got other bytes in place 0"),
+        (bytes(range(1, 100)), "not YAML: "),
+        (b"a: 1\n" * 20_000, "is no recipe: wanted at most 65,536 bytes, got more"),
+        (b"".join(b"k%d: 1\n" % i for i in range(20_000)), "is no recipe: wanted at most 65,536 bytes"),
+    ],
+)
+def test_a_file_of_other_bytes(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "mine.yaml")
+    assert str(caught.value).startswith(f"mine.yaml: {sentence}")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_recipe(tmp_path / "mine.yaml").name == "tiny"
+
+
+def test_a_long_row_of_bases(tmp_path: Path) -> None:
+    row = {f"b{i}": f"base: b{i + 1}.yaml" for i in range(30)}
+    first = write(tmp_path, **row, b30=GOOD)
+    with pytest.raises(
+        RecipeError, match=r"^b20\.yaml: base: wanted at most 20 recipes based on one another"
+    ):
+        load_recipe(first)
+    assert load_recipe(tmp_path / "b15.yaml").name == "tiny"
+
+
+@pytest.mark.parametrize("base", ['"a\\0b"', "a" * 5000, "''", "."])
+def test_a_base_of_an_impossible_name(tmp_path: Path, base: str) -> None:
+    with pytest.raises(RecipeError, match=r"^own\.yaml: base: .*: no such recipe; give a YAML file"):
+        load_recipe(write(tmp_path, own=f"base: {base}"))
+
+
+@pytest.mark.parametrize(
+    "name", ["1e5", "2020-01-01", "true", "0x1f", "1:30", "=", "<<", "a: b", "[/b]", "\u2028"]
+)
+def test_a_name_that_looks_like_something_else_is_written_as_text(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    recipe = load_recipe(tmp_path / "mine.yaml").model_copy(update={"name": name})
+    (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "mine.yaml") == recipe

@@ -6,11 +6,14 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +23,17 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from rich.console import Console
 
 from jaa_ext.data import FaceSample, SyntheticFaces
-from jaa_ext.engine import NonFiniteLoss, RunError, Scores, load_checkpoint, train
+from jaa_ext.engine import (
+    Diverged,
+    NonFiniteLoss,
+    NonFiniteOutput,
+    RunError,
+    Scores,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
 from jaa_ext.engine.datasets import DEMONSTRATION
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.runtime import make_fabric
@@ -521,3 +534,211 @@ def test_a_terminal_sees_the_losses_of_each_iteration(tmp_path: Path) -> None:
 def test_training_leaves_the_callers_settings(finished: tuple[Path, Scores, str]) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_divergence_that_the_losses_do_not_show_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, or statistics of batch norms, that became infinite in the last iteration of an epoch."""
+    whole = Trainer._train_one_batch
+    spoilt = ""
+
+    def spoil(self: Trainer, stage: Any, batch: Any) -> Any:
+        done = whole(self, stage, batch)
+        if self.iteration == 5:
+            self.model.state_dict()[spoilt].view(-1)[1] = math.inf
+        return done
+
+    monkeypatch.setattr(Trainer, "_train_one_batch", spoil)
+    for spoilt in ("au_head.0.weight", "region_learning.0.bn.running_var"):
+        out = tmp_path / spoilt
+        with pytest.raises(Diverged, match=rf"tensor '{spoilt}' has 1 of \d+ values .* after iteration 6"):
+            run(recipe(checkpoint_every=100), out)
+        state = load_checkpoint(out / "checkpoint.pt")
+        assert state["iteration"] == 3 and not (out / "metrics.json").exists()
+        assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_rate_that_is_far_too_high_ends_in_an_error(jaa: Any, tmp_path: Path) -> None:
+    made = recipe(steps=[{"name": "joint", "epochs": 2, "lr": 1000}])
+    (tmp_path / "high.yaml").write_text(made.to_yaml())
+    code, printed, error = jaa("train", tmp_path / "high.yaml", "--out", tmp_path / "run", "--device", "cpu")
+    assert code == 2 and "nan %" not in printed and "not finite" in error
+
+
+def test_outputs_that_are_not_finite_are_told(
+    finished: tuple[Path, Scores, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(finished[0] / "model.safetensors")
+    _, test_set = recipe().data.build(model.config)
+    with torch.no_grad():
+        model.alignment.landmarks.weight.fill_(3e38)
+    with pytest.raises(NonFiniteOutput, match=r"^the model's \w+ of face S002/00000 are not finite, though"):
+        evaluate(model, test_set)
+
+
+def test_the_files_of_a_run_are_one_process_s(finished: tuple[Path, Scores, str], tmp_path: Path) -> None:
+    """Two runs into one folder, and a resumed one beside the first; after a kill nothing is in the way."""
+    out, file = tmp_path / "run", tmp_path / "tiny.yaml"
+    file.write_text(recipe(workers=1).to_yaml())
+    waiting = RUN.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", "print('here', flush=True); sys.stdin.read()"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-c", waiting, str(file), str(out), "4"]
+    with subprocess.Popen(arguments, env=env, stdin=-1, stdout=-1) as first:
+        assert b"here\n" in iter(first.stdout.readline, b"")
+        before = files(out)
+        for resume in (False, True):
+            with pytest.raises(
+                RunError, match="run: another process is writing its results into this folder"
+            ):
+                run(recipe(workers=1), out, resume=resume)
+        assert files(out) == before
+        first.kill()  # its reading process lives on for seconds
+        first.wait()
+        run(recipe(workers=1), out, resume=True)
+    assert losses(out) == losses(finished[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("model"), "model: Field required"),
+        (lambda state: state.update(epoch="1"), "epoch: Input should be a valid integer"),
+        (lambda state: state.update(epoch=-1), "epoch: Input should be greater than or equal to 0"),
+        (lambda state: state.update(epoch=2), "got epoch 2, batch 0, iteration 3 and 1 epochs"),
+        (lambda state: state.update(iteration=4), "got epoch 1, batch 0, iteration 4 and 1 epochs"),
+        (lambda state: state["history"].clear(), "iteration 3 and 0 epochs of scores"),
+        (lambda state: state["history"][0]["scores"].update(f1_mean="x"), "scores"),
+        (lambda state: state["history"][0]["losses"].update(total=math.nan), "losses.total"),
+        (lambda state: state["random"].update(cpu=torch.zeros(3, dtype=torch.uint8)), "random"),
+        (lambda state: state["random"].clear(), "random"),
+        (lambda state: state["model"].popitem(), "missing tensor"),
+        (lambda state: state["model"].update({"au_head.1.bias": torch.zeros(3)}), "must be [6], got [3]"),
+        (lambda state: state["model"]["au_head.1.bias"].fill_(math.nan), "6 of 6 values that are not finite"),
+        (lambda state: state["optimizer"]["state"].update({0: {}}), "optimizer.state.0.momentum_buffer"),
+        (
+            lambda state: state["optimizer"]["state"].update({0: {"momentum_buffer": torch.zeros(2)}}),
+            "the momentum of parameter 0 must be finite and [8, 3, 3, 3], got [2]",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_content(
+    half: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(half, out)
+    state = load_checkpoint(out / "checkpoint.pt")
+    change(state)
+    save_checkpoint(out / "checkpoint.pt", state)
+    with pytest.raises(ValueError) as caught:
+        run(recipe(), out, resume=True)
+    assert str(caught.value).startswith(f"{out / 'checkpoint.pt'}: ") and message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda lines: lines[:3], 4),
+        (lambda lines: [], 1),
+        (lambda lines: [lines[0], *lines[2:]], 2),
+        (lambda lines: [*lines[:2], "2,1,\x00", *lines[3:]], 3),
+    ],
+)
+def test_losses_that_are_not_those_behind_the_checkpoint(
+    half: Path, tmp_path: Path, change: Callable[[list[str]], list[str]], line: int
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(half, out)
+    lines = (out / "losses.csv").read_text().splitlines()
+    (out / "losses.csv").write_text("\n".join(change(lines)) + "\n")
+    with pytest.raises(ValueError, match=rf"losses\.csv: is damaged: .* in line {line}$"):
+        run(recipe(), out, resume=True)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that ended after its first epoch, in its checkpoint with momentum."""
+    out = tmp_path_factory.mktemp("half") / "run"
+    whole = Trainer._train_one_batch
+
+    def failing(self: Trainer, stage: Any, batch: Any) -> Any:
+        if self.iteration == 3:
+            self._save(stage.optimizer.state_dict())
+            raise MemoryError
+        return whole(self, stage, batch)
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Trainer, "_train_one_batch", failing)
+        run(recipe(), out)
+    return out
+
+
+class Others(NamedTuple):
+    """Faces that are not drawn as far as anybody can tell."""
+
+    faces: SyntheticFaces
+
+    @property
+    def aus(self) -> tuple[int, ...]:
+        return self.faces.aus
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return self.faces.subjects
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        return self.faces[index]
+
+    def label_matrix(self) -> Any:
+        return self.faces.label_matrix()
+
+
+def test_the_note_is_that_of_the_data_used(tmp_path: Path) -> None:
+    drawn = [SyntheticFaces(subjects=[i], samples_per_subject=4, size=73, aus=(6, 7, 12)) for i in range(2)]
+    made = recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    for name, wrap, note in (("others", Others, ""), ("drawn", lambda faces: faces, DEMONSTRATION)):
+        scores, _ = run(made, tmp_path / name, datasets=tuple(map(wrap, drawn)))
+        assert scores.note == note == load_model(tmp_path / name / "model.safetensors").note
+
+
+def test_float16_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r'^precision "16-mixed" needs a GPU; on a CPU choose "32-true" or "bf16'
+    ):
+        run(recipe(precision="16-mixed"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_slow_bfloat16_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """As on a processor with AVX2 alone, before anything is computed."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    monkeypatch.setattr(Trainer, "fit", lambda self, console: None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(recipe(precision="bf16-mixed"), tmp_path / "run")
+    said = [str(warning.message) for warning in caught if "bfloat16" in str(warning.message)]
+    assert len(said) == (0 if native else 1)
+    assert native or 'precision "32-true" is faster here' in said[0]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(ValueError, match=rf"train: seed must be in 0\.\.{2**63 - 1}, got {seed}"):
+        run(recipe(), tmp_path / "run", seed=seed)
+
+
+def test_a_folder_that_cannot_hold_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(NotADirectoryError, match=r"file: is a file, wanted a folder for the results$"):
+            run(recipe(), out)
+    with pytest.raises(ValueError, match=r"udcff: wanted a folder whose name is UTF-8$"):
+        run(recipe(), tmp_path / os.fsdecode(b"\xff"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -524,6 +525,60 @@ def test_no_state_dict(folder):
     refuse(folder, "au_net_5.pth: must hold a state dict (names and tensors), got list")
     torch.save({"epoch": 5}, folder / "au_net_5.pth")
     refuse(folder, "au_net_5.pth: entry 'epoch' must be a tensor, got int")
+
+
+def other_kinds(tensor):
+    """Tensors of the same name that are no weights, or not ours."""
+    shape = list(tensor.shape)
+    spoilt = tensor.clone()
+    spoilt.view(-1)[0] = math.nan
+    return {
+        "must be float32, got int32": tensor.int(),
+        "must be float32, got complex64": tensor.to(torch.complex64),
+        "must be float32, got float8_e4m3fn": tensor.to(torch.float8_e4m3fn),
+        f"has 1 of {tensor.numel()} values that are not finite": spoilt,
+        "must be a tensor, got Tensor": tensor.to_sparse(),
+        "must be a tensor, got list": [tensor],
+        f"must be {shape}, got [{2**40}]": torch.zeros(1).expand(2**40),
+    }
+
+
+@pytest.mark.parametrize("kind", range(7))
+def test_tensors_of_other_kinds(folder, network, kind):
+    name = "au_output.0.weight"
+    tensor = network.modules["au_net"].state_dict()[name]
+    message, other = list(other_kinds(tensor).items())[kind]
+    change(folder, "au_net", lambda state: state.update({name: other}))
+    what = "entry" if "a tensor" in message else "tensor"
+    refuse(folder, f"au_net_5.pth: {what} {name!r} {message}")
+
+
+def test_doubles_that_no_float_holds(folder, network):
+    huge = torch.full((16,), 1e300, dtype=torch.float64)
+    change(folder, "au_net", lambda state: state.update({"au_output.1.bias": huge}))
+    with pytest.raises(ValueError, match=r"tensor 'au_head\.1\.bias' has 16 of 16 values that are"):
+        import_weights(folder, 5)
+
+
+def test_a_changed_bit_is_seen(folder, network):
+    """In an archive of torch.save, which has checksums that torch itself does not look at."""
+    path = folder / "au_net_5.pth"
+    content = bytearray(path.read_bytes())
+    weight = network.modules["au_net"].state_dict()["au_output.0.weight"].numpy().tobytes()
+    content[content.index(weight) + 9] ^= 1
+    path.write_bytes(content)
+    refuse(folder, f"au_net_5.pth: {NOT_TENSORS}")
+
+
+def test_what_unpacks_to_more_than_the_file_is_refused(folder):
+    path = folder / "au_net_5.pth"
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in entries.items():
+            archive.writestr(entry, content)
+        archive.writestr("au_net_5/data/99", bytes(2**24))
+    refuse(folder, f"au_net_5.pth: {NOT_TENSORS}")
 
 
 def test_another_epoch(folder, network):

@@ -2,13 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from jaa_ext import facs
-from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
+from jaa_ext.models import JAANet, JAANetConfig, build_model, load_model, save_model
 
 
 def model(preset=JAANetConfig.journal, **changes):
@@ -86,11 +87,12 @@ def test_a_fused_model_is_not_saved(tmp_path):
 def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(tensors, filename, metadata):
-        filename.write_bytes(b"half")
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
         raise OSError("disk full")
 
-    monkeypatch.setattr("jaa_ext.models.files.save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         save_model(model(), saved)
     assert saved.read_bytes() == before and os.listdir(saved.parent) == [saved.name]
@@ -161,3 +163,130 @@ def test_misshapen_tensor(saved):
     rewrite(saved, lambda tensors: tensors.update({"au_head.1.bias": torch.zeros(5)}))
     with pytest.raises(ValueError, match=r"tensor 'au_head\.1\.bias' must be \[4\], got \[5\]"):
         load_model(saved)
+
+
+def header_and_body(path):
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def put(path, header, body=b""):
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+
+
+CONFIG = {"aus": [1, 12], "image_size": 64, "width": 1}
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ([], "must be JSON with model, config and note"),
+        ({"model": ["JAANet"], "config": CONFIG, "note": ""}, "(model: Input should be a valid string)"),
+        ({"model": "JAANet", "config": [1], "note": ""}, "(config: Input should be "),
+        ({"model": "JAANet", "config": CONFIG, "note": 3}, "(note: Input should be a valid string)"),
+        ({"image_size": "64"}, "JAANetConfig: image_size: Input should be a valid integer, got 64"),
+        ({"width": True}, "JAANetConfig: width: Input should be a valid integer, got True"),
+        ({"width": None}, "JAANetConfig: width: Input should be a valid integer, got None"),
+        ({"aus": 1}, "JAANetConfig: aus: Input should be a valid "),
+        ({"aus": [1, [2]]}, "JAANetConfig: aus.1."),
+        ({"aus": [{"points": [1]}]}, "JAANetConfig: aus.0."),
+        ({"aus": [{"points": [1, 2], "dy": 1e300}]}, "AURule: dy must be in -100..100, got 1e+300"),
+        ({"region": []}, "JAANetConfig: region: Input should be 'R' or 'HMR', got []"),
+        ({"decay": float("inf")}, "JAANetConfig: decay must be finite, got inf"),
+        ({"roi_ratio": float("nan")}, "JAANetConfig: roi_ratio must be in (0, 1], got nan"),
+        ({"image_size": 16 * 10**8}, "JAANetConfig: image_size must be at most 4096, got 1600000000"),
+        ({"width": 10**6}, "JAANetConfig: width must be at most 4096, got 1000000"),
+        ({"width": 10**30}, "JAANetConfig: width must be at most 4096"),
+        ({"embedding": 10**12}, "JAANetConfig: embedding must be at most 16777216, got 1000000000000"),
+        ({"aus": [1] * 10**5}, "JAANetConfig: aus must be at most 1000, got 100000"),
+        ({"image_size": 4096, "width": 4096}, "weights, wanted at most 2.1e+09"),
+    ],
+)  # fmt: skip
+def test_metadata_of_wrong_types_and_absurd_sizes(saved, about, message):
+    if isinstance(about, dict) and "model" not in about:
+        about = {"model": "JAANet", "config": {**CONFIG, **about}, "note": ""}
+    header, body = header_and_body(saved)
+    put(saved, {**header, "__metadata__": {"jaa_ext": json.dumps(about)}}, body)
+    with pytest.raises(ValueError) as caught:
+        load_model(saved)
+    assert str(caught.value).startswith(f"{saved}: ") and message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_header_that_claims_an_exabyte(saved):
+    header, body = header_and_body(saved)
+    name = next(name for name in header if name != "__metadata__")
+    put(saved, {**header, name: {"dtype": "F32", "shape": [2**58], "data_offsets": [0, 2**60]}}, body)
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a safetensors file"):
+        load_model(saved)
+    saved.write_bytes((2**60).to_bytes(8, "little") + body)
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a safetensors file"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int32, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn]
+)
+def test_weights_that_are_no_floats(saved, dtype):
+    rewrite(saved, lambda tensors: tensors.update({"au_head.1.bias": torch.zeros(4).to(dtype)}))
+    word = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"tensor 'au_head\.1\.bias' must be float32, got {word}$"):
+        load_model(saved)
+
+
+def test_counts_that_are_no_int64(saved):
+    name = next(name for name in load_file(saved) if name.endswith("num_batches_tracked"))
+    rewrite(saved, lambda tensors: tensors.update({name: torch.tensor(3, dtype=torch.int32)}))
+    with pytest.raises(ValueError, match=rf"{name}' must be int64, got int32$"):
+        load_model(saved)
+
+
+def test_weights_of_mixed_dtypes(saved):
+    rewrite(saved, lambda tensors: tensors.update({"au_head.1.bias": torch.zeros(4).double()}))
+    with pytest.raises(ValueError, match=r"must be float\d\d as '.*' is, got float\d\d$"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite(saved, value):
+    def spoil(tensors):
+        tensors["au_head.0.weight"][0, 0] = value
+        tensors["au_head.1.bias"][1] = value
+
+    rewrite(saved, spoil)
+    wanted = (
+        r"model\.safetensors: tensor 'au_head\.[01]\.\w+' \(and 1 more\) has 1 of \d+ values that are not "
+        "finite$"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        load_model(saved)
+
+
+def test_a_variance_below_zero(saved):
+    name = next(name for name in load_file(saved) if name.endswith("running_var"))
+    rewrite(saved, lambda tensors: tensors[name].view(-1)[0].fill_(-1))
+    with pytest.raises(ValueError, match=f"tensor '{name}' has negative variances$"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_has_the_mode_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        save_model(model(), tmp_path / "model.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder, wanted the name of the model's file"):
+        save_model(model(), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_of_terabytes_is_not_built():
+    with pytest.raises(ValueError, match=r"width 2048, .* would have \S+ weights, wanted at most 2\.1e\+09$"):
+        build_model(JAANetConfig.released((1, 12), image_size=1024, width=2048))
