@@ -88,6 +88,14 @@ def test_frames_without_an_image_or_a_valid_label_are_skipped(releases, tmp_path
     check(frames, {number: made[number] for number in (1, 4)})
 
 
+def test_images_of_other_endings(releases, tmp_path):
+    made = releases.make_affwild2(tmp_path)["video1"]
+    folder = tmp_path / "cropped_aligned" / "video1"
+    (folder / "00001.jpg").rename(folder / "00001.JPG")
+    (folder / "00002.jpg").rename(folder / "2.png")
+    check(read(tmp_path), made)
+
+
 def test_single_labels_may_be_missing(releases, tmp_path):
     releases.make_affwild2(tmp_path)
     releases.edit(tmp_path / LABELS, 3, "0,1,-1,0,0,0,0,0,0,0,0,1")

@@ -1,6 +1,17 @@
 import pytest
 
-from jaa_ext.data.layout import estimate_lines, find_folders, frame_numbers, read_lines, whole_number
+from jaa_ext.data.layout import (
+    damage_told,
+    decimal_number,
+    estimate_lines,
+    find_folders,
+    frame_numbers,
+    numbered_images,
+    other_separator,
+    read_lines,
+    shown,
+    whole_number,
+)
 from jaa_ext.data.release import ReleaseError
 
 
@@ -38,3 +49,50 @@ def test_what_is_no_whole_number_is_named(tmp_path):
     with pytest.raises(ReleaseError) as error:
         whole_number(" 1.5 ", tmp_path, 3, "a frame number")
     assert str(error.value) == f"{tmp_path}, line 3: wanted a frame number, got '1.5'"
+
+
+@pytest.mark.parametrize("error", [ValueError("odd\nand long"), IndexError("odd"), MemoryError("odd")])
+def test_whatever_a_library_raises_is_told(error):
+    with (
+        pytest.raises(ReleaseError, match=r"^a\.mat: wanted numbers \(odd\)$"),
+        damage_told("a.mat: wanted numbers"),
+    ):
+        raise error
+
+
+def test_errors_of_ours_and_interrupts_pass_as_they_are():
+    for error in (ReleaseError("of ours"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised, damage_told("a.mat: wanted numbers"):
+            raise error
+        assert raised.value is error
+    with pytest.raises(ReleaseError, match=r"\(RecursionError\)"), damage_told("a.mat: wanted numbers"):
+        raise RecursionError
+
+
+def test_images_by_their_numbers(tmp_path):
+    for name in ("10.JPG", "2.png", "0001.jpeg", "3.txt", "٣.jpg", "-4.jpg", "1_0.jpg", f"{'9' * 19}.jpg"):
+        (tmp_path / name).touch()
+    images = {1: "0001.jpeg", 2: "2.png", 10: "10.JPG"}
+    assert numbered_images(tmp_path) == {number: tmp_path / name for number, name in images.items()}
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "٣", "1,5", "0x1", "one", "1e", "--1"])
+def test_texts_that_are_no_numbers(text, tmp_path):
+    with pytest.raises(ValueError, match="wanted a number, got"):
+        decimal_number(text)
+    with pytest.raises(ReleaseError, match="a, line 2: wanted a count, got"):
+        whole_number(text, tmp_path / "a", 2, "a count")
+
+
+def test_numbers_are_bounded(tmp_path):
+    assert decimal_number(" -1.5e3 ") == -1500 and whole_number(" +07 ", tmp_path, 1, "a count") == 7
+    assert whole_number("-1", tmp_path, 1, "a label", lowest=-1) == -1
+    for text in ("-1", "1" * 19, "1.0"):
+        with pytest.raises(ReleaseError, match=f"line 1: wanted a count, got '{text}'"):
+            whole_number(text, tmp_path, 1, "a count")
+
+
+def test_pieces_of_files_in_sentences():
+    assert shown("  a\0b\n") == r"'a\x00b'" and shown("x" * 1000) == f"'{'x' * 57}...'"
+    separators = {"a;b": "';'", "a\tb": r"'\t'", "a|b": "'|'", "a,b;c": "", "a b": ""}
+    assert {line: other_separator(line) for line in separators} == separators
