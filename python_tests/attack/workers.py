@@ -29,6 +29,9 @@ MEMORY = 2 << 30
 INPUTS_A_WORKER = 1000
 """Then it is replaced: what other libraries leak shall not add up."""
 
+MOST_LINES, MOST_CHARACTERS = 20, 3000
+"""Of the sentence by which an input is refused: a recipe has one for each mistake, up to a point."""
+
 CLEARLY_REFUSED = (ValueError, OSError, RuntimeError, ImportError)
 """What `jaa_ext.cli.main` makes one sentence and exit code 2 of."""
 
@@ -95,7 +98,7 @@ def attempt(kind: Kind, random: Random, *, details: bool = False) -> tuple[str, 
 def why_unclear(sentence: str, names: Iterable[str]) -> str:
     """What is wrong with the sentence by which an input is refused; empty if nothing is."""
     lines = sentence.splitlines() or [""]
-    if len(lines) > 20 or len(sentence) > 5000:
+    if len(lines) > MOST_LINES or len(sentence) > MOST_CHARACTERS:
         return f"{len(lines)} lines of {len(sentence)} characters"
     names = list(names)
     for line in lines:
@@ -174,9 +177,11 @@ class _Worker:
         if self.pipe.poll():
             try:
                 outcome, reason = self.pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 self.process.join(10)
                 return Result(self.task, "died", self._last_words(), seconds)
+            if outcome == "broken":
+                raise RuntimeError(f"the attack itself failed at {self.task}:\n{reason}")
             self.done += 1
             self.worn = self.done >= INPUTS_A_WORKER
             return Result(self.task, outcome, reason, seconds)
@@ -207,7 +212,6 @@ def _serve(pipe: Connection, folder: Path, make: Callable[[str, Path], Kind]) ->
     # Kept open: faulthandler writes into it when the process is dying.
     fault = (folder / "fault").open("w")
     faulthandler.enable(fault)
-    faulthandler.register(signal.SIGABRT, fault, chain=True)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):  # other libraries' remarks
         os.dup2(nowhere, descriptor)
@@ -218,12 +222,14 @@ def _serve(pipe: Connection, folder: Path, make: Callable[[str, Path], Kind]) ->
             task: Task = pipe.recv()
         except EOFError:
             return
-        if task.kind not in kinds:
-            own = folder / task.kind.replace(" ", "_")
-            own.mkdir()
-            kinds[task.kind] = make(task.kind, own)
-        before = before or _limit_memory()
-        outcome, reason = attempt(kinds[task.kind], task.random())
+        try:
+            if task.kind not in kinds:
+                kinds[task.kind] = make(task.kind, folder / task.kind.replace(" ", "_"))
+            before = before or _limit_memory()
+            outcome, reason = attempt(kinds[task.kind], task.random())
+        except Exception:
+            pipe.send(("broken", traceback.format_exc()))
+            return
         taken = _largest() - before
         if taken > MEMORY and outcome not in ("traceback", "nonsense"):
             outcome, reason = "memory", f"{taken / 1e9:.1f} GB, then {outcome} {reason}"
