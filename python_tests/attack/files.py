@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from workers import Nonsense, why_unclear
+from workers import Nonsense, Unclear, why_unclear
 
 from jaa_ext import cli, facs
 from jaa_ext.data import PreparedFaces, Release, prepare
@@ -99,10 +99,10 @@ def run_command(arguments: Sequence[object], names: Iterable[str]) -> None:
     if code == 2:
         sentence = err.getvalue().removeprefix("jaa: ").rstrip("\n")
         if wrong := why_unclear(sentence, names):
-            raise Nonsense(f"jaa {arguments[0]}: {wrong}: {' '.join(sentence.split())[:300]}")
+            raise Unclear(f"jaa {arguments[0]}: {wrong}: {' '.join(sentence.split())[:300]}")
         raise ValueError(sentence)
     if code:
-        raise Nonsense(f"jaa {arguments[0]} ended with {code}")
+        raise Unclear(f"jaa {arguments[0]} ended with {code}")
 
 
 def require(fine: Any, otherwise: str) -> None:

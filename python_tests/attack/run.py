@@ -39,7 +39,9 @@ def main() -> int:
         for kind, count in (kinds.shares(options.inputs, chosen) if options.inputs else {}).items()
         for number in range(options.first, options.first + count)
     ]
-    lines = attack_inputs(tasks, options.workers)
+    lines = attack_inputs(tasks, options.workers) if tasks else []
+    if options.kills:
+        lines += ["", *attack_by_kills(options.kills, options.seed, options.workers, options.situation)]
     text = "\n".join(lines)
     print(text)
     if options.out is not None:
@@ -76,6 +78,27 @@ def attack_inputs(tasks: list[workers.Task], processes: int) -> list[str]:
     return table
 
 
+def attack_by_kills(count: int, seed: int, processes: int, chosen: list[str] | None) -> list[str]:
+    import kills
+
+    rows: dict[tuple[str, str], Counter] = {}
+    began = time.monotonic()
+    for ending in kills.run(count, seed, processes, chosen):
+        one = ending.disturbance
+        counts = rows.setdefault((one.how, one.situation.name), Counter())
+        counts["runs"] += 1
+        counts["kills"] += ending.kills
+        counts["fell short"] += bool(ending.problem)
+        counts["seconds"] += ending.seconds
+        if ending.problem:
+            print(f"{one.how} {one.situation.name!r} --seed {one.seed} number {one.number}: {ending.problem}", flush=True)
+        print(f"{one.how} {one.situation.name} {one.number} {ending.seconds:.1f} s of {time.monotonic() - began:.0f}", file=sys.stderr)
+    table = ["| disturbance | command | runs | kills | fell short |", "|---|---|--:|--:|--:|"]
+    for (how, name), counts in sorted(rows.items()):
+        table.append(f"| {how} | {name} | {counts['runs']} | {counts['kills']} | {counts['fell short']} |")
+    return table
+
+
 def one_input(kind: str, seed: int, number: int, keep: Path | None) -> int:
     """In this process, and told in full."""
     import kinds
@@ -93,6 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", action="append")
+    parser.add_argument("--situation", action="append")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int)
     parser.add_argument("--keep", type=Path)

@@ -29,7 +29,7 @@ MEMORY = 2 << 30
 INPUTS_A_WORKER = 1000
 """Then it is replaced: what other libraries leak shall not add up."""
 
-MOST_LINES, MOST_CHARACTERS = 20, 3000
+MOST_LINES, MOST_CHARACTERS = 50, 5000
 """Of the sentence by which an input is refused: a recipe has one for each mistake, up to a point."""
 
 CLEARLY_REFUSED = (ValueError, OSError, RuntimeError, ImportError)
@@ -40,6 +40,10 @@ OUTCOMES = ("read", "refused", "traceback", "hang", "memory", "nonsense", "died"
 
 class Nonsense(Exception):
     """Something was accepted that makes no sense."""
+
+
+class Unclear(Exception):
+    """The command refused something, but not in one sentence that says what."""
 
 
 class Kind(Protocol):
@@ -81,6 +85,8 @@ def attempt(kind: Kind, random: Random, *, details: bool = False) -> tuple[str, 
         kind.read()
     except Nonsense as error:
         return "nonsense", str(error)
+    except Unclear as error:
+        return "traceback", str(error)
     except MemoryError as error:
         return "memory", _one_line(error)
     except CLEARLY_REFUSED as error:
@@ -97,7 +103,7 @@ def attempt(kind: Kind, random: Random, *, details: bool = False) -> tuple[str, 
 
 def why_unclear(sentence: str, names: Iterable[str]) -> str:
     """What is wrong with the sentence by which an input is refused; empty if nothing is."""
-    lines = sentence.splitlines() or [""]
+    lines = sentence.split("\n")
     if len(lines) > MOST_LINES or len(sentence) > MOST_CHARACTERS:
         return f"{len(lines)} lines of {len(sentence)} characters"
     names = list(names)
