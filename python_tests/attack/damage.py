@@ -101,7 +101,9 @@ def damage_table(data: bytes, random: Random, separator: str = ",") -> bytes:
     """Damage of a text file whose lines are cells, as people and programs do it."""
     lines = data.decode().splitlines()
     for _ in range(random.choice((1, 1, 1, 2, 4))):
-        _change_lines(lines, random, separator) if random.random() < 0.3 else _change_cells(lines, random, separator)
+        _change_lines(lines, random, separator) if random.random() < 0.3 else _change_cells(
+            lines, random, separator
+        )
     text = random.choice(("\n",) * 9 + ("\r\n", "\r", "\n\n")).join(lines) + "\n"
     return _encode(text, random)
 
@@ -149,7 +151,9 @@ def _change_cells(lines: list[str], random: Random, separator: str) -> None:
         case 5:
             cells.insert(place, random.choice((cells[place], random.choice(NASTY))))
         case 6:
-            cells[place] = random.choice(('"{}"', '"{}', " {} ", "{}.0", "{}0", "-{}", "'{}'")).format(cells[place])
+            cells[place] = random.choice(('"{}"', '"{}', " {} ", "{}.0", "{}0", "-{}", "'{}'")).format(
+                cells[place]
+            )
         case 7:  # a column, in all lines
             value = random.choice((None, random.choice(NASTY)))
             for i, line in enumerate(lines):
@@ -261,6 +265,7 @@ def to_json(tree: Any, random: Random) -> bytes:
     if random.random() < 0.2:
         return damage_bytes(text, random)[0]
     if random.random() < 0.05:
-        return random.choice((b"[" * 100_000, b'{"a":' * 100_000, b"", b"null", b"\xef\xbb\xbf" + text, text * 2))
+        return random.choice(
+            (b"[" * 100_000, b'{"a":' * 100_000, b"", b"null", b"\xef\xbb\xbf" + text, text * 2)
+        )
     return text
-

@@ -113,7 +113,14 @@ def require(fine: Any, otherwise: str) -> None:
 def prepare_and_check(release: Release, out: Path, *, align: bool = True) -> None:
     """Prepare a release and look at what came of it."""
     prepare(
-        release, out, size=SIDE, align=align, table="csv", workers=0, detector=Everywhere, console=Console(quiet=True)
+        release,
+        out,
+        size=SIDE,
+        align=align,
+        table="csv",
+        workers=0,
+        detector=Everywhere,
+        console=Console(quiet=True),
     )
     check_faces(PreparedFaces(out))
 
@@ -129,7 +136,9 @@ def check_faces(faces: PreparedFaces) -> None:
         sample = faces[i]
         ids.add(sample.id)
         require(sample.image.shape == (side, side, 3), f"a picture of shape {sample.image.shape}")
-        require(sample.landmarks.shape == (facs.NUM_LANDMARKS, 2), f"landmarks of shape {sample.landmarks.shape}")
+        require(
+            sample.landmarks.shape == (facs.NUM_LANDMARKS, 2), f"landmarks of shape {sample.landmarks.shape}"
+        )
         check_landmarks(sample.landmarks, side)
     require(len(ids) == len(faces), "two faces of one id")
 

@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,25 @@ SITUATIONS = (
     Situation("crossval", "crossval tiny.yaml --out out/cv", 12, "crossval tiny.yaml --out out/cv --resume"),
     Situation("prepare", f"{PREPARE} 0", 12, disk=True),
     Situation("prepare in two processes", f"{PREPARE} 2", 4),
-    Situation("predict a video", f"predict talk.avi --search-every 4 {MODEL} --out out/tables", 14, disk=True),
+    Situation(
+        "predict a video", f"predict talk.avi --search-every 4 {MODEL} --out out/tables", 14, disk=True
+    ),
     Situation("predict photographs", f"predict photos {MODEL} --out out/photos.csv", 12, disk=True),
-    Situation("evaluate", "evaluate model.safetensors --recipe tiny.yaml --out out/scores", 10, exclusive=False, disk=True),
+    Situation(
+        "evaluate",
+        "evaluate model.safetensors --recipe tiny.yaml --out out/scores",
+        10,
+        exclusive=False,
+        disk=True,
+    ),
     Situation("draw", f"draw talk.avi {MODEL} --every 3 --out out/drawn.mp4", 6, exclusive=False),
     Situation("export", "export small.safetensors --out out/small.onnx", 4, exclusive=False),
-    Situation("export a program", "export small.safetensors --format exported-program --out out/small.pt2", 2, exclusive=False),
+    Situation(
+        "export a program",
+        "export small.safetensors --format exported-program --out out/small.pt2",
+        2,
+        exclusive=False,
+    ),
 )
 
 
@@ -102,26 +116,35 @@ class Ending:
     seconds: float = 0.0
 
 
-def run(kills: int, seed: int, processes: int, chosen: list[str] | None = None, only: int | None = None) -> Iterator[Ending]:
+def run(
+    kills: int, seed: int, processes: int, chosen: list[str] | None = None, only: int | None = None
+) -> Iterator[Ending]:
     """So many kills, and a fifth as many runs of two at once and on full disks."""
     situations = [s for s in SITUATIONS if chosen is None or s.name in chosen]
+    total = sum(s.share for s in situations)
+    counts = {s: count for s in situations if (count := round(kills * s.share / total))}
     with tempfile.TemporaryDirectory(prefix="attack.") as text:
         stage = Path(text) / "stage"
         # Forked before anything here computes: a process that has threads must not be forked.
-        with multiprocessing.get_context("fork").Pool(processes, _started, (stage,)) as pool:
-            pool.apply(make_stage, (stage,))
-            wholes = dict(zip(situations, pool.map(undisturbed, situations, 1), strict=True))
-            total = sum(s.share for s in situations)
-            todo = []
-            for s in situations:
-                count = max(1, round(kills * s.share / total))
-                todo += [Disturbance("kill", s, seed, i) for i in range(count)]
-                few = max(1, count // 5)
-                todo += [Disturbance("two at once", s, seed, i) for i in range(few * s.exclusive)]
-                todo += [Disturbance("full disk", s, seed, i) for i in range(few * s.disk)]
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(processes, fork, _started, (stage,)) as pool:
+            pool.submit(make_stage, stage).result()
+            wholes = dict(zip(counts, pool.map(undisturbed, counts), strict=True))
+            todo = [one for s, count in counts.items() for one in _plan(s, count, seed)]
             if only is not None:
                 todo = [one for one in todo if one.number == only]
-            yield from pool.imap_unordered(_disturbed, [(one, wholes[one.situation]) for one in todo])
+            for ending in as_completed(pool.submit(_disturbed, one, wholes[one.situation]) for one in todo):
+                yield ending.result()
+
+
+def _plan(situation: Situation, kills: int, seed: int) -> Iterator[Disturbance]:
+    ways = {
+        "kill": kills,
+        "two at once": -(-kills // 5) * situation.exclusive,
+        "full disk": -(-kills // 5) * situation.disk,
+    }
+    for how, count in ways.items():
+        yield from (Disturbance(how, situation, seed, number) for number in range(count))
 
 
 def make_stage(folder: Path) -> None:
@@ -129,8 +152,12 @@ def make_stage(folder: Path) -> None:
     folder.mkdir()
     (folder / "tiny.yaml").write_text(TINY)
     torch.manual_seed(0)
-    save_model(JAANet(JAANetConfig.released((1, 4, 12), image_size=64, width=1)), folder / "model.safetensors")
-    save_model(JAANet(JAANetConfig.released((1,), image_size=64, width=1, region="R")), folder / "small.safetensors")
+    save_model(
+        JAANet(JAANetConfig.released((1, 4, 12), image_size=64, width=1)), folder / "model.safetensors"
+    )
+    save_model(
+        JAANet(JAANetConfig.released((1,), image_size=64, width=1, region="R")), folder / "small.safetensors"
+    )
     releases.make_bp4d(folder / "BP4D", ("F001", "F003", "F004", "F006"), frames=6)
     astronaut = skimage.data.astronaut()[:260]
     pictures = [np.ascontiguousarray(astronaut[:, 80 + 2 * i : 360 + 2 * i]) for i in range(16)]
@@ -159,8 +186,7 @@ def undisturbed(situation: Situation) -> Whole:
         return Whole(place.files(), time.monotonic() - began, place.steps(), size)
 
 
-def _disturbed(task: tuple[Disturbance, Whole]) -> Ending:
-    one, whole = task
+def _disturbed(one: Disturbance, whole: Whole) -> Ending:
     random = Random(f"{one.seed} {one.how} {one.situation.name} {one.number}")
     began = time.monotonic()
     with _workplace() as place:
@@ -245,7 +271,9 @@ class Workplace:
         self.running: set[int] = set()
         self.codes: dict[int, int] = {}
 
-    def start(self, command: str, *, name: str = "run", die_at: int | None = None, file_size: int | None = None) -> int:
+    def start(
+        self, command: str, *, name: str = "run", die_at: int | None = None, file_size: int | None = None
+    ) -> int:
         """`jaa` with these arguments in a process of its own.
 
         Args:
@@ -331,7 +359,7 @@ class Workplace:
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if "/tensorboard/" not in name:  # has times in it, and a file for each resumption
-                files[name] = "folder" if path.is_dir() else digest(path)
+                files[name] = "folder" if path.is_dir() else digest(path, self.folder)
         return files
 
     @contextmanager
@@ -385,20 +413,21 @@ def _workplace() -> Iterator[Workplace]:
                 place.kill(process)
 
 
-def digest(path: Path) -> str:
-    """Of what a file says: its bytes, unless the same results may have others."""
+def digest(path: Path, folder: Path) -> str:
+    """Of what a file says: its bytes, unless the same results may have others; wherever the folder lies."""
     if path.name == "checkpoint.pt":
         return _hash(repr(_plain(load_checkpoint(path))).encode())
     if path.suffix == ".pt2":
         program = torch.export.load(path)
         image = torch.arange(64 * 64 * 3).remainder(251).to(torch.uint8).reshape(1, 64, 64, 3)
         return _hash(repr(_plain(list(program.module()(image)))).encode())
-    return _hash(path.read_bytes())
+    return _hash(path.read_bytes().replace(os.fsencode(folder), b""))
 
 
 def _plain(tree: Any) -> Any:
     if isinstance(tree, torch.Tensor):
-        return str(tree.dtype), tuple(tree.shape), _hash(tree.detach().contiguous().view(torch.uint8).numpy().tobytes()) if tree.numel() else ""
+        data = tree.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        return str(tree.dtype), tuple(tree.shape), _hash(data)
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
     return [_plain(value) for value in tree] if isinstance(tree, list | tuple) else tree
@@ -412,5 +441,9 @@ def difference(wanted: dict[str, str], got: dict[str, str]) -> str:
     """In words; empty where there is none."""
     left, lost = sorted(got.keys() - wanted.keys()), sorted(wanted.keys() - got.keys())
     other = [name for name in wanted.keys() & got.keys() if wanted[name] != got[name]]
-    words = [f"{what}: {', '.join(names[:5])}" for what, names in (("left behind", left), ("missing", lost), ("other bytes", other)) if names]
+    words = [
+        f"{what}: {', '.join(names[:5])}"
+        for what, names in (("left behind", left), ("missing", lost), ("other bytes", other))
+        if names
+    ]
     return "; ".join(words)

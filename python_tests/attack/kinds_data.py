@@ -41,7 +41,9 @@ class LabelTable(Files):
         for i, face in enumerate(releases.draw(1, 6, (1, 12), face_side=SIDE, width=80, height=SIDE)):
             releases.write_image(self.folder / f"{i}.png", face.picture)
             points = [""] * 98 if i == 4 else [f"{value:.2f}" for value in face.landmarks.T.ravel()]
-            lines.append(",".join((f"{i}.png", f"P{i // 2}", "", str(i), str(i // 2), *map(str, face.labels), *points)))
+            lines.append(
+                ",".join((f"{i}.png", f"P{i // 2}", "", str(i), str(i // 2), *map(str, face.labels), *points))
+            )
         self.table.write_text("\n".join(lines) + "\n")
 
     def change(self, random: Random) -> None:
@@ -64,7 +66,9 @@ class Lists(Files):
         for part, subjects in (("BP4D_part1", ("F001", "F002")), ("BP4D_part2", ("F003",))):
             paths, points, labels = [], [], []
             for subject in subjects:
-                for i, face in enumerate(releases.draw(3, 3, facs.BP4D_AUS, face_side=SIDE, width=80, height=SIDE)):
+                for i, face in enumerate(
+                    releases.draw(3, 3, facs.BP4D_AUS, face_side=SIDE, width=80, height=SIDE)
+                ):
                     paths.append(f"{subject}/T1/{i}.jpg")
                     releases.write_image(self.folder / paths[-1], face.picture)
                     points.append(" ".join(f"{value:.3f}" for value in (face.landmarks + 1).ravel()))
@@ -144,7 +148,9 @@ def _change_hdf5(file: Any, random: Random) -> None:
             _set(file, entry, np.full(shape, 3.0))
         case 3:
             del file[entry]
-            kind = random.choice(("S8", "i1", "u8", "f2", "c16", "?", h5py.string_dtype(), h5py.ref_dtype, "V8"))
+            kind = random.choice(
+                ("S8", "i1", "u8", "f2", "c16", "?", h5py.string_dtype(), h5py.ref_dtype, "V8")
+            )
             file.create_dataset(entry, (2, 49), kind)
         case 4:
             points = file[entry][()]
@@ -153,10 +159,14 @@ def _change_hdf5(file: Any, random: Random) -> None:
         case 5:
             file[entry][...] = random.choice((float("nan"), float("inf"), 0.0, -1e30, 1e30, 5.0))
         case 6:
-            file[entry].attrs["MATLAB_empty"] = random.choice((1, "yes", [0, 1], np.nan, b"\0", np.zeros((2, 2))))
+            file[entry].attrs["MATLAB_empty"] = random.choice(
+                (1, "yes", [0, 1], np.nan, b"\0", np.zeros((2, 2)))
+            )
         case 7:
             cell = random.randrange(len(file[cells]))
-            file[cells][cell, 0] = random.choice((file.ref, file["fit"].ref, file[cells].ref, h5py.Reference()))
+            file[cells][cell, 0] = random.choice(
+                (file.ref, file["fit"].ref, file[cells].ref, h5py.Reference())
+            )
         case 8:
             del file[cells]
             shape = random.choice(((0, 1), (1, 1), (7, 1), (), (4, 4), (2, 49)))
@@ -169,10 +179,14 @@ def _change_hdf5(file: Any, random: Random) -> None:
             file.create_group(cells)
         case 11:
             del file["fit"]
-            file["fit"] = random.choice((h5py.SoftLink("/nothing"), h5py.ExternalLink("none.mat", "/fit"), 1.0))
+            file["fit"] = random.choice(
+                (h5py.SoftLink("/nothing"), h5py.ExternalLink("none.mat", "/fit"), 1.0)
+            )
         case 12:
             del file[entry]
-            file[entry] = random.choice((h5py.SoftLink(f"/{entry}"), h5py.SoftLink("/fit"), np.zeros((2, 49))))
+            file[entry] = random.choice(
+                (h5py.SoftLink(f"/{entry}"), h5py.SoftLink("/fit"), np.zeros((2, 49)))
+            )
         case 13:
             del file[entry]
             file.create_dataset(entry, (2, 10**9), "f8", chunks=(1, 1000))
@@ -236,8 +250,24 @@ def _matlab(random: Random) -> dict[str, Any]:
     cells[:] = 3.0
     struct = {"points": points, "next": {"points": points}}
     value = random.choice(
-        (points[:49], points.T, points[None], changed, np.full((66, 2), np.nan), points.astype(np.float16), "points")
-        + (points + 1j, points.astype(np.int8), points > 90, cells, np.zeros((0, 0)), np.array("ab" * 66), struct)
+        (
+            points[:49],
+            points.T,
+            points[None],
+            changed,
+            np.full((66, 2), np.nan),
+            points.astype(np.float16),
+            "points",
+        )
+        + (
+            points + 1j,
+            points.astype(np.int8),
+            points > 90,
+            cells,
+            np.zeros((0, 0)),
+            np.array("ab" * 66),
+            struct,
+        )
         + (scipy.sparse.csc_matrix(points), np.array([struct, struct]), 66, points * 1e30, points * 0)
     )
     return {random.choice(("pts", "pts", "pts", "pts", "Pts", "__header__")): value, "other": points}
@@ -259,7 +289,10 @@ class AffWild2(Files):
 
     def names(self) -> Iterable[str]:
         # A first line that is not Aff-Wild2's makes the folder another challenge's.
-        return {path.name for path in self.changed} | {"Aff-Wild2: wanted frames", "wanted Train_Set and Validation_Set"}
+        return {path.name for path in self.changed} | {
+            "Aff-Wild2: wanted frames",
+            "wanted Train_Set and Validation_Set",
+        }
 
 
 class PreparedFolder(Files):
@@ -407,5 +440,3 @@ def _damage_npz(data: bytes, random: Random) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
-
-

@@ -35,7 +35,9 @@ def picture(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
     y, x = np.mgrid[:height, :width]
     noise = np.random.default_rng(0).integers(0, 30, (height, width))
     channels = (4 * x, 4 * y, 2 * (x + y) + noise)
-    return np.stack(channels, -1).clip(0, 255).astype(np.uint8) // 2 + 60 * (x // 16 % 2)[..., None].astype(np.uint8)
+    return np.stack(channels, -1).clip(0, 255).astype(np.uint8) // 2 + 60 * (x // 16 % 2)[..., None].astype(
+        np.uint8
+    )
 
 
 class Photographs(Files):
@@ -105,7 +107,9 @@ class Photographs(Files):
             self.photograph.write_bytes(damaged)
             if not np.array_equal(image, whole):
                 left = len(damaged) / len(self.valid[self.photograph])
-                require(False, f"{self.photograph.name}: cut to {100 * left:.0f} %, it is read as a whole picture")
+                require(
+                    False, f"{self.photograph.name}: cut to {100 * left:.0f} %, it is read as a whole picture"
+                )
 
 
 def damage_png(data: bytes, random: Random) -> bytes:
@@ -123,7 +127,9 @@ def damage_png(data: bytes, random: Random) -> bytes:
             header = struct.pack(">II", random.choice(sides), random.choice(sides)) + chunks[0][1][8:]
             chunks[0] = b"IHDR", header
         case 1:
-            depth = bytes((random.choice((1, 2, 4, 8, 16, 3)), random.randrange(8), 0, 0, random.randrange(2)))
+            depth = bytes(
+                (random.choice((1, 2, 4, 8, 16, 3)), random.randrange(8), 0, 0, random.randrange(2))
+            )
             chunks[0] = b"IHDR", chunks[0][1][:8] + depth
         case 2:
             del chunks[place]
@@ -138,7 +144,9 @@ def damage_png(data: bytes, random: Random) -> bytes:
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:
-    require(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, f"{image.dtype} {image.shape}")
+    require(
+        image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, f"{image.dtype} {image.shape}"
+    )
     require(image.size > 0 and image.flags.c_contiguous, f"a picture of shape {image.shape}")
 
 
@@ -168,9 +176,27 @@ def shown(image: NDArray[np.uint8]) -> int | None:
 
 
 FORMS = (
-    *(("mjpg.avi", "MJPG"), ("mpeg4.avi", "XVID"), ("ffv1.avi", "FFV1"), ("mpeg4.mp4", "mp4v"), ("mpeg4.mkv", "mp4v")),
-    *(("mjpg.mkv", "MJPG"), ("mjpg.mov", "MJPG"), ("vp8.webm", "VP80"), ("vp9.webm", "VP90"), ("mpeg2.ts", "mpg2")),
-    *(("mpeg2.m2ts", "mpg2"), ("mpeg1.mpg", "mpg1"), ("wmv2.wmv", "WMV2"), ("flv1.flv", "FLV1"), ("h263.3gp", "H263")),
+    *(
+        ("mjpg.avi", "MJPG"),
+        ("mpeg4.avi", "XVID"),
+        ("ffv1.avi", "FFV1"),
+        ("mpeg4.mp4", "mp4v"),
+        ("mpeg4.mkv", "mp4v"),
+    ),
+    *(
+        ("mjpg.mkv", "MJPG"),
+        ("mjpg.mov", "MJPG"),
+        ("vp8.webm", "VP80"),
+        ("vp9.webm", "VP90"),
+        ("mpeg2.ts", "mpg2"),
+    ),
+    *(
+        ("mpeg2.m2ts", "mpg2"),
+        ("mpeg1.mpg", "mpg1"),
+        ("wmv2.wmv", "WMV2"),
+        ("flv1.flv", "FLV1"),
+        ("h263.3gp", "H263"),
+    ),
 )
 INTRA = ("mjpg.avi", "ffv1.avi", "mjpg.mkv", "mjpg.mov")
 """Whose pictures stand for themselves: what one shows is not left over from another."""
@@ -204,7 +230,10 @@ class Videos(Files):
         for count, frame in enumerate(film.frames()):
             _check_image(frame.image)
             require(frame.number > number, f"frame {frame.number} after {number}")
-            require(np.isfinite(frame.timestamp) and frame.timestamp >= time, f"{frame.timestamp} s after {time} s")
+            require(
+                np.isfinite(frame.timestamp) and frame.timestamp >= time,
+                f"{frame.timestamp} s after {time} s",
+            )
             number, time = frame.number, frame.timestamp
             require(count < 50 * FRAMES, f"more than {count} frames of {FRAMES}")
 
@@ -228,7 +257,9 @@ class Tables(Files):
         probabilities = random.random(3, np.float32)
         crop = picture()[:8, :8]
         present = probabilities > 0.5
-        return FacePrediction(face_id, (1, 2, 30, 40), landmarks, landmarks, probabilities, present, crop, None, None)
+        return FacePrediction(
+            face_id, (1, 2, 30, 40), landmarks, landmarks, probabilities, present, crop, None, None
+        )
 
     def change(self, random: Random) -> None:
         self.table = random.choice(sorted(self.valid))
@@ -236,7 +267,10 @@ class Tables(Files):
         if self.table.suffix == ".csv":
             self.put(self.table, damage_table(data, random))
         else:
-            self.put(self.table, damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0])
+            self.put(
+                self.table,
+                damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0],
+            )
 
     def take(self) -> None:
         table = read_table(self.table)
@@ -271,7 +305,9 @@ class Unfinished(Files):
 
     def _predict(self, out: Path, stop_at: int | None = None) -> None:
         detector = _Stopping(stop_at)
-        predictor = Predictor(tiny_model().eval(), detector=detector, device="cpu", precision="float32", search_every=1)
+        predictor = Predictor(
+            tiny_model().eval(), detector=detector, device="cpu", precision="float32", search_every=1
+        )
         predict_tables(predictor, find_sources([self.video]), out, console=Console(quiet=True))
 
     def change(self, random: Random) -> None:

@@ -69,7 +69,9 @@ class Recipes(Files):
         choice = random.random()
         if choice < 0.5:
             tree = damage_tree(yaml.safe_load(data), random)
-            text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=random.random() < 0.5)
+            text = yaml.safe_dump(
+                tree, sort_keys=False, allow_unicode=True, default_flow_style=random.random() < 0.5
+            )
             self.put(self.recipe, text.encode("utf-8", "surrogatepass"))
         elif choice < 0.75:
             self.put(self.recipe, damage_table(data, random, ":" if random.random() < 0.7 else " "))
@@ -111,11 +113,20 @@ def _odd_yaml(text: str, random: Random) -> str:
             text + "".join(f"unknown{i}: 1\n" for i in range(random.choice((50, 20_000)))),
             "{" * depth,
             text + "init: !!python/object/apply:os.system ['true']\n",
-            text + random.choice(("seed: 1_000\n", "seed: 0o17\n", "seed: 190:20:30\n", "seed: 2026-01-01\n", "seed: .nan\n")),
-            text + random.choice(("---\n", "...\n", "--- x\n", "%YAML 9.9\n", "\t- x\n", "? [a]\n: b\n", "? {a: b}\n: c\n")),
+            text
+            + random.choice(
+                ("seed: 1_000\n", "seed: 0o17\n", "seed: 190:20:30\n", "seed: 2026-01-01\n", "seed: .nan\n")
+            ),
+            text
+            + random.choice(
+                ("---\n", "...\n", "--- x\n", "%YAML 9.9\n", "\t- x\n", "? [a]\n: b\n", "? {a: b}\n: c\n")
+            ),
             text + "init: !!binary aGVsbG8=\n",
             text + "init: !!set {a, b}\n",
-            text.replace("steps", "base: " + random.choice(("../in/tiny.yaml", "tiny.yaml", ".", "/", "x" * 5000, "[]"))),
+            text.replace(
+                "steps",
+                "base: " + random.choice(("../in/tiny.yaml", "tiny.yaml", ".", "/", "x" * 5000, "[]")),
+            ),
             text + f"seed: {'9' * random.choice((19, 20, 5000))}\n",
             text * 2,
             text.upper(),
@@ -150,7 +161,9 @@ class Weights(Files):
     def take(self) -> None:
         model = load_model(self.model)
         check_tensors(model.state_dict())
-        for face in Predictor(model, detector=Everywhere(), device="cpu", precision="float32").faces(self.face):
+        for face in Predictor(model, detector=Everywhere(), device="cpu", precision="float32").faces(
+            self.face
+        ):
             finite = np.isfinite(face.probabilities).all() and np.isfinite(face.landmarks).all()
             require(finite, "probabilities or landmarks that are not finite are predicted")
 
@@ -164,12 +177,28 @@ def _change_tensor(tensors: dict[str, Any], random: Random) -> None:
     value = random.choice([number for number in NUMBERS if abs(number) < 2**63 or isinstance(number, float)])
     match random.randrange(9):
         case 0 | 1 if tensor.numel():
-            flat = tensor.reshape(-1).to(torch.float64 if tensor.is_floating_point() else tensor.dtype).clone()
-            number = float(value) if tensor.is_floating_point() else int(value) if value == value and abs(value) < 2**63 else 0
+            flat = (
+                tensor.reshape(-1).to(torch.float64 if tensor.is_floating_point() else tensor.dtype).clone()
+            )
+            number = (
+                float(value)
+                if tensor.is_floating_point()
+                else int(value)
+                if value == value and abs(value) < 2**63
+                else 0
+            )
             flat[random.randrange(len(flat))] = number
             tensors[name] = flat.reshape(tensor.shape).to(tensor.dtype)
         case 2:
-            kinds = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8, torch.bool)
+            kinds = (
+                torch.float64,
+                torch.float16,
+                torch.bfloat16,
+                torch.int64,
+                torch.int8,
+                torch.uint8,
+                torch.bool,
+            )
             kinds += (torch.complex64, torch.float8_e4m3fn)
             tensors[name] = tensor.to(random.choice(kinds))
         case 3:
@@ -177,13 +206,17 @@ def _change_tensor(tensors: dict[str, Any], random: Random) -> None:
         case 4:
             tensors[random.choice((name + "x", "", "x" * 1000, *NASTY[:40]))] = tensors.pop(name)
         case 5:
-            tensors[name] = random.choice((tensor[None], tensor.reshape(-1), tensor.new_zeros(0), tensor.new_zeros(())))
+            tensors[name] = random.choice(
+                (tensor[None], tensor.reshape(-1), tensor.new_zeros(0), tensor.new_zeros(()))
+            )
         case 6 if tensor.dim():
             tensors[name] = torch.cat([tensor, tensor])
         case 7:
             for other in tensors:
                 if other.endswith(random.choice(("running_var", "weight", "bias"))):
-                    tensors[other] = -tensors[other] if random.random() < 0.5 else tensors[other] * float("nan")
+                    tensors[other] = (
+                        -tensors[other] if random.random() < 0.5 else tensors[other] * float("nan")
+                    )
         case _:
             tensors[name] = tensor.flip(0) if tensor.dim() else tensor + 1
 
@@ -191,7 +224,10 @@ def _change_tensor(tensors: dict[str, Any], random: Random) -> None:
 def check_tensors(state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         require(bool(tensor.isfinite().all()), f"tensor {name} is not finite")
-        require(not (name.endswith("running_var") and bool((tensor < 0).any())), f"the variance {name} is negative")
+        require(
+            not (name.endswith("running_var") and bool((tensor < 0).any())),
+            f"the variance {name} is negative",
+        )
 
 
 class Checkpoints(Files):
@@ -218,7 +254,9 @@ class Checkpoints(Files):
             torch.save(state, file)
             self.put(self.checkpoint, file.getvalue())
         else:
-            path = random.choice([path for path in sorted(self.valid) if path.suffix in (".csv", ".json", ".yaml")])
+            path = random.choice(
+                [path for path in sorted(self.valid) if path.suffix in (".csv", ".json", ".yaml")]
+            )
             self.put(path, damage_bytes(self.valid[path], random)[0])
 
     def take(self) -> None:
@@ -248,7 +286,9 @@ def _change_state(state: dict[str, Any], random: Random) -> None:
             state["history"] = random.choice(([], [{}], [None], [{"scores": {}}], state["history"] * 2))
         case 5:
             momentum = state["optimizer"]["state"]
-            momentum[random.choice((*momentum, 99))] = random.choice((None, {}, {"momentum_buffer": torch.zeros(2)}))
+            momentum[random.choice((*momentum, 99))] = random.choice(
+                (None, {}, {"momentum_buffer": torch.zeros(2)})
+            )
 
 
 class AuthorsWeights(Files):
@@ -273,9 +313,17 @@ class AuthorsWeights(Files):
         else:
             state = random.choice(
                 ([state], {"state_dict": state}, dict.fromkeys(state, 1.0), {}, None, torch.zeros(3))
-                + ({**state, 5: torch.zeros(1)}, {**state, "x": None}, nested(100, 1), {f"module.{k}": v for k, v in state.items()})
+                + (
+                    {**state, 5: torch.zeros(1)},
+                    {**state, "x": None},
+                    nested(100, 1),
+                    {f"module.{k}": v for k, v in state.items()},
+                )
                 + ({k: v.to_sparse() if v.dim() == 4 else v for k, v in state.items()},)
-                + ({k: v.expand(2, *v.shape) for k, v in state.items()}, {k: v.to("meta") for k, v in state.items()})
+                + (
+                    {k: v.expand(2, *v.shape) for k, v in state.items()},
+                    {k: v.to("meta") for k, v in state.items()},
+                )
             )
         file = io.BytesIO()
         torch.save(state, file, _use_new_zipfile_serialization=not old)
@@ -320,11 +368,19 @@ class RunFiles(Files):
         scores.to_json(self.folder / "metrics.json")
         self.said.to_csv(self.folder / "predictions.csv")
         history = [
-            {"epoch": i, "step": "joint", "lr": 0.01, "losses": {"total": 2.0, "align": 0.5}, "scores": scores.to_dict()}
+            {
+                "epoch": i,
+                "step": "joint",
+                "lr": 0.01,
+                "losses": {"total": 2.0, "align": 0.5},
+                "scores": scores.to_dict(),
+            }
             for i in (1, 2)
         ]
         (self.folder / "history.json").write_text(json.dumps(history))
-        Origin(tiny_model().config, load_tiny(self.folder).data, fold="1", model="m", recipe="r").write(self.folder)
+        Origin(tiny_model().config, load_tiny(self.folder).data, fold="1", model="m", recipe="r").write(
+            self.folder
+        )
         cv = self.folder / "cv"
         cross_validate(load_tiny(self.folder), cv, folds=["1"], device="cpu", console=Console(quiet=True))
         shutil.rmtree(cv / "fold-1" / "tensorboard")
@@ -342,10 +398,16 @@ class RunFiles(Files):
     def change(self, random: Random) -> None:
         self.reader = random.choice(sorted(self.readers))
         if self.reader == "cv":
-            files = [f for f in sorted(self.valid) if f.parent.name == "fold-1" and f.suffix in (".json", ".yaml", ".csv")]
+            files = [
+                f
+                for f in sorted(self.valid)
+                if f.parent.name == "fold-1" and f.suffix in (".json", ".yaml", ".csv")
+            ]
             self.chosen = random.choice(files)
         else:
-            self.chosen = next(path for path in self.valid if path.name == self.reader and path.parent.name != "fold-1")
+            self.chosen = next(
+                path for path in self.valid if path.name == self.reader and path.parent.name != "fold-1"
+            )
         data = self.valid[self.chosen]
         if self.chosen.suffix == ".json":
             self.put(self.chosen, to_json(damage_tree(json.loads(data), random), random))

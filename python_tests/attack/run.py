@@ -1,7 +1,7 @@
 """Attack jaa_ext: damaged inputs of every kind, and kills. Prints a table; ends with 1 if anything fell short.
 
-    python python_tests/attack/run.py --inputs 30000 --kills 100 --out table.md
-    python python_tests/attack/run.py --kind videos --seed 0 --only 17   # one input again, with its traceback
+python python_tests/attack/run.py --inputs 30000 --kills 100 --out table.md
+python python_tests/attack/run.py --kind videos --seed 0 --only 17   # one input again, with its traceback
 """
 
 from __future__ import annotations
@@ -29,74 +29,69 @@ import workers  # noqa: E402
 
 def main() -> int:
     options = _options()
-    import kinds
-
-    if options.only is not None:
+    if options.only is not None and options.kind:
         return one_input(options.kind[0], options.seed, options.only, options.keep)
-    chosen = options.kind or list(kinds.KINDS)
-    tasks = [
-        workers.Task(kind, options.seed, number)
-        for kind, count in (kinds.shares(options.inputs, chosen) if options.inputs else {}).items()
-        for number in range(options.first, options.first + count)
-    ]
-    lines = attack_inputs(tasks, options.workers) if tasks else []
+    table, fell_short = [], 0
+    if options.inputs:
+        table, fell_short = attack_inputs(options)
     if options.kills:
-        lines += ["", *attack_by_kills(options.kills, options.seed, options.workers, options.situation)]
-    text = "\n".join(lines)
+        rows, problems = disturb(options)
+        table, fell_short = [*table, "", *rows], fell_short + problems
+    text = "\n".join(table).strip()
     print(text)
     if options.out is not None:
         options.out.write_text(text + "\n")
-    return 0
+    return int(fell_short > 0)
 
 
-def attack_inputs(tasks: list[workers.Task], processes: int) -> list[str]:
+def attack_inputs(options: argparse.Namespace) -> tuple[list[str], int]:
+    """A table, and how many inputs fell short."""
     import kinds
 
-    results: list[workers.Result] = []
-    began = time.monotonic()
-    told = 0.0
-    preload = ["kinds"]
-    for result in workers.run(tasks, kinds.make, processes, preload):
-        results.append(result)
-        if result.outcome not in ("read", "refused"):
-            task = result.task
-            print(f"--kind {task.kind!r} --seed {task.seed} --only {task.number}: {result.outcome}: {result.reason}", flush=True)
+    counts = kinds.shares(options.inputs, options.kind or list(kinds.KINDS))
+    tasks = [workers.Task(kind, options.seed, i) for kind, count in counts.items() for i in range(count)]
+    tally = {kind: Counter() for kind in counts}
+    began = told = time.monotonic()
+    for done, result in enumerate(workers.run(tasks, kinds.make, options.workers, ["kinds"]), 1):
+        task = result.task
+        tally[task.kind][result.outcome] += 1
+        if result.outcome not in workers.FINE:
+            again = f"--kind {task.kind!r} --seed {task.seed} --only {task.number}"
+            print(f"{again}: {result.outcome}: {result.reason}", flush=True)
         if time.monotonic() - told > 10:
             told = time.monotonic()
-            print(f"{len(results)} of {len(tasks)} inputs, {told - began:.0f} s", file=sys.stderr, flush=True)
+            _progress(f"{done:,} of {len(tasks):,} inputs, {told - began:.0f} s, {task.kind}")
     table = ["| kind | inputs | " + " | ".join(workers.OUTCOMES) + " |", "|---" + "|--:" * 8 + "|"]
-    by_kind: dict[str, Counter] = {}
-    spent: Counter = Counter()
-    for result in results:
-        by_kind.setdefault(result.task.kind, Counter())[result.outcome] += 1
-        spent[result.task.kind] += result.seconds
-    for kind in dict.fromkeys(task.kind for task in tasks):
-        counts = by_kind[kind]
-        cells = [counts[outcome] for outcome in workers.OUTCOMES]
-        table.append(f"| {kind} | {counts.total():,} | " + " | ".join(f"{c:,}" for c in cells) + " |")
-        print(f"{kind}: {1000 * spent[kind] / counts.total():.0f} ms", file=sys.stderr)
-    return table
+    for kind, outcomes in {**tally, "all": sum(tally.values(), Counter())}.items():
+        cells = (outcomes.total(), *(outcomes[outcome] for outcome in workers.OUTCOMES))
+        table.append(f"| {kind} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
+    return table, sum(
+        n for outcomes in tally.values() for outcome, n in outcomes.items() if outcome not in workers.FINE
+    )
 
 
-def attack_by_kills(count: int, seed: int, processes: int, chosen: list[str] | None) -> list[str]:
+def disturb(options: argparse.Namespace) -> tuple[list[str], int]:
+    """A table of kills, two processes at once and full disks, and how many fell short."""
     import kills
 
-    rows: dict[tuple[str, str], Counter] = {}
+    tally: dict[tuple[str, str], Counter] = {}
     began = time.monotonic()
-    for ending in kills.run(count, seed, processes, chosen):
+    for ending in kills.run(options.kills, options.seed, options.workers, options.command, options.only):
         one = ending.disturbance
-        counts = rows.setdefault((one.how, one.situation.name), Counter())
-        counts["runs"] += 1
-        counts["kills"] += ending.kills
-        counts["fell short"] += bool(ending.problem)
-        counts["seconds"] += ending.seconds
+        counts = tally.setdefault((one.how, one.situation.name), Counter())
+        counts.update(runs=1, kills=ending.kills, problems=bool(ending.problem))
         if ending.problem:
-            print(f"{one.how} {one.situation.name!r} --seed {one.seed} number {one.number}: {ending.problem}", flush=True)
-        print(f"{one.how} {one.situation.name} {one.number} {ending.seconds:.1f} s of {time.monotonic() - began:.0f}", file=sys.stderr)
+            again = f"--command {one.situation.name!r} --seed {one.seed} --kills {options.kills} --only {one.number}"
+            print(f"{again}: {one.how}: {ending.problem}", flush=True)
+        _progress(f"{one.how}, {one.situation.name} {one.number}, {time.monotonic() - began:.0f} s")
     table = ["| disturbance | command | runs | kills | fell short |", "|---|---|--:|--:|--:|"]
-    for (how, name), counts in sorted(rows.items()):
-        table.append(f"| {how} | {name} | {counts['runs']} | {counts['kills']} | {counts['fell short']} |")
-    return table
+    for (how, name), counts in sorted(tally.items()):
+        table.append(f"| {how} | {name} | {counts['runs']} | {counts['kills']} | {counts['problems']} |")
+    return table, sum(counts["problems"] for counts in tally.values())
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def one_input(kind: str, seed: int, number: int, keep: Path | None) -> int:
@@ -105,23 +100,30 @@ def one_input(kind: str, seed: int, number: int, keep: Path | None) -> int:
 
     folder = keep or Path(tempfile.mkdtemp(prefix="attack."))
     folder.mkdir(exist_ok=True)
-    outcome, reason = workers.attempt(kinds.make(kind, folder / "kind"), workers.Task(kind, seed, number).random(), details=True)
+    outcome, reason = workers.attempt(
+        kinds.make(kind, folder / "kind"), workers.Task(kind, seed, number).random(), details=True
+    )
     print(f"{outcome}: {reason}")
     return outcome not in ("read", "refused")
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=0)
-    parser.add_argument("--kills", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--inputs", type=int, default=0, help="how many damaged inputs, divided among the kinds"
+    )
+    parser.add_argument(
+        "--kills", type=int, default=0, help="how many kills; full disks and two at once besides"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", action="append")
-    parser.add_argument("--situation", action="append")
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--only", type=int)
-    parser.add_argument("--keep", type=Path)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--kind", action="append", help="of input; all if not given")
+    parser.add_argument("--command", action="append", help="that is killed, such as train; all if not given")
+    parser.add_argument("--only", type=int, help="the number of an input, or of a disturbance")
+    parser.add_argument("--keep", type=Path, help="with --only: a folder for the damaged input, which stays")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--out", type=Path, help="a file for the table")
     return parser.parse_args()
 
 
