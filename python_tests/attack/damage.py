@@ -1,7 +1,4 @@
-"""Seeded damage: of bytes, of text tables, and of trees of JSON and YAML. The same random state, the same damage.
-
-Every way has a name, so that a kind of input can say of some that what is left must be refused or be equal.
-"""
+"""Seeded damage: of bytes, of text tables, and of trees of JSON and YAML."""
 
 from __future__ import annotations
 
@@ -11,15 +8,31 @@ from random import Random
 from typing import Any
 
 NASTY = (
-    *("", " ", "0", "-0", "1", "-1", "2", "5", "9", "999", "0.5", "1.0", "1e0", "+1", "--1", "1-", "1_0", "0x1", "007"),
-    *("nan", "NaN", "-nan", "inf", "-inf", "Infinity", "1e300", "-1e300", "1e39", "1e-400", "1e5000", "1" * 400),
-    *("2147483648", "9223372036854775807", "9223372036854775808", "-9223372036854775809", "18446744073709551616"),
-    *("\uff11", "\u0663", "\u00b2", "\u00bd", "\u2163", "\u4e00", "\u2212\u0031", "1\u00a0", "\u200b1", "1,0", "1 000"),
-    *("None", "null", "true", "False", "NA", "~", "*", "?", "#", "#1", "=1+1", "[]", "{}", "&a", "*a", "!!int 1", "%"),
-    *("'", '"', '""', "\\", "/", "//", ".", "..", "../../x", "/etc/hostname", "C:\\x", "a/b/c", "-", "_", "x" * 300),
-    *("\0", "\n", "\r", "\t", "\v", "\f", "\x1b[31m", "\x85", "\u2028", "\u202e", "\ufeff", "\ufffd", "\U0001f600", "e\u0301"),
-    "y" * 100_000,
-)  # fmt: skip
+    *("", " ", "0", "-0", "1", "-1", "2", "5", "9", "999", "0.5", "1.0", "1e0", "+1", "--1", "1-", "007"),
+    *("nan", "NaN", "-nan", "inf", "-inf", "Infinity", "1e300", "-1e300", "1e39", "1e-400", "1e5000"),
+    *("1000000000", "2147483648", "9223372036854775807", "9223372036854775808", "18446744073709551616"),
+    *("\uff11", "\u0663", "\u00b2", "\u00bd", "\u2163", "\u4e00", "\u22121", "1\u00a0", "\u200b1", "1 000"),
+    *(
+        "1_0",
+        "0x1",
+        "1,0",
+        "1" * 400,
+        "None",
+        "null",
+        "true",
+        "False",
+        "NA",
+        "~",
+        "*",
+        "?",
+        "#",
+        "#1",
+        "=1+1",
+    ),
+    *("[]", "{}", "&a", "*a", "!!int 1", "%", "'", '"', '""', "\\", "/", "//", ".", "..", "../../x"),
+    *("/etc/hostname", "C:\\x", "a/b/c", "-", "_", "x" * 300, "y" * 100_000, "\U0001f600", "e\u0301"),
+    *("\0", "\n", "\r", "\t", "\v", "\f", "\x1b[31m", "\x85", "\u2028", "\u202e", "\ufeff", "\ufffd"),
+)
 """Values that a cell may have in place of its own: numbers out of range and in other alphabets, words for
 nothing, what some parser takes for syntax, paths, control characters, very long ones."""
 

@@ -1,8 +1,8 @@
 """How often the 95 % intervals of `bootstrap_intervals` hold the true score, on simulated people.
 
-A person has a habit of showing an AU (a random effect on its log odds) and a look that the model reads better or worse
-(a random effect on its scores); frames of one person resemble each other in both. The true F1 is that of the population:
-of so many people that chance no longer matters.
+A person has a habit of showing an AU (a random effect on its log odds) and a look that the model reads better
+or worse (a random effect on its scores); frames of one person resemble each other in both. The true score is
+that of so many people that chance no longer matters.
 
     python python_tests/attack/intervals.py --tests 400
 """

@@ -1,7 +1,7 @@
-"""Kills at random moments, two processes at once, and full disks: the results must be those of an undisturbed run.
+"""Kills at random moments, two processes at once, full disks: results must be those of an undisturbed run.
 
-The commands run in children of this process, which has everything imported: what is disturbed is their work, and not the
-seconds in which Python starts.
+The commands run in children of this process, which has everything imported: what is disturbed is their work,
+and not the seconds in which Python starts.
 """
 
 from __future__ import annotations
@@ -200,7 +200,8 @@ def _disturbed(one: Disturbance, whole: Whole) -> Ending:
 def _kill(situation: Situation, whole: Whole, place: Workplace, random: Random) -> tuple[str, int]:
     """Kill the run, perhaps the one that goes on too, then let it finish."""
     command = situation.command
-    for kills in range(random.choice((1, 1, 1, 2))):
+    kills = random.choice((1, 1, 1, 2))
+    for _ in range(kills):
         if random.random() < 0.5:
             process = place.start(command, die_at=random.randrange(whole.steps + 1))
         else:
@@ -208,7 +209,7 @@ def _kill(situation: Situation, whole: Whole, place: Workplace, random: Random) 
             place.wait(process, random.uniform(0, whole.seconds))
         place.kill(process)
         command = random.choice((situation.resumed or command, command))
-    return _finish(situation, place), kills + 1
+    return _finish(situation, place), kills
 
 
 def _two_at_once(situation: Situation, whole: Whole, place: Workplace, random: Random) -> tuple[str, int]:
@@ -221,7 +222,7 @@ def _two_at_once(situation: Situation, whole: Whole, place: Workplace, random: R
         if code not in (0, 2) or (code == 2 and len(said.splitlines()) != 1):
             return f"two at once: one ended with {code}: {said[-500:]}", 0
     if not ended and (one, other) == (0, 0) and "finished already" not in said_second:
-        # The second may have begun when the first had just ended; then it found the results, and left them so.
+        # The second may have begun when the first had just ended; then it found the results, and left them.
         overlap = place.began("second") < place.ended("first")
         if overlap and situation.exclusive:
             return "two at once: both ran", 0
@@ -364,7 +365,10 @@ class Workplace:
 
     @contextmanager
     def small_disk(self, room: int) -> Iterator[int | None]:
-        """Make `out` a disk of so many bytes until the block ends; or, who may not, give the limit of a file's size."""
+        """Make `out` a disk of so many bytes until the block ends.
+
+        Who may not mount one is given the size that each file may have.
+        """
         out = self.folder / "out"
         libc = ctypes.CDLL(None, use_errno=True)
         options = f"size={max(4096, room)}".encode()
@@ -388,7 +392,7 @@ class _Steps:
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 return
         elif event in WRITES:

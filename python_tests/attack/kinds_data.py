@@ -258,8 +258,6 @@ def _matlab(random: Random) -> dict[str, Any]:
             np.full((66, 2), np.nan),
             points.astype(np.float16),
             "points",
-        )
-        + (
             points + 1j,
             points.astype(np.int8),
             points > 90,
@@ -267,8 +265,12 @@ def _matlab(random: Random) -> dict[str, Any]:
             np.zeros((0, 0)),
             np.array("ab" * 66),
             struct,
+            scipy.sparse.csc_matrix(points),
+            np.array([struct, struct]),
+            66,
+            points * 1e30,
+            points * 0,
         )
-        + (scipy.sparse.csc_matrix(points), np.array([struct, struct]), 66, points * 1e30, points * 0)
     )
     return {random.choice(("pts", "pts", "pts", "pts", "Pts", "__header__")): value, "other": points}
 

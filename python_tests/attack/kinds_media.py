@@ -155,7 +155,7 @@ FRAMES, FPS = 24, 25
 
 
 def numbered(number: int) -> NDArray[np.uint8]:
-    """A picture that shows its number in bars, black or white, and each of them again, turned round, below."""
+    """A picture that shows its number in bars, black or white, and once more, turned round, below."""
     bars = np.array([230 if number >> bit & 1 else 20 for bit in range(BITS)], np.uint8).repeat(BAR)
     upper = np.broadcast_to(bars, (24, BITS * BAR))
     return np.ascontiguousarray(np.concatenate([upper, 250 - upper])[..., None].repeat(3, 2))

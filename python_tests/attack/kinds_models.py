@@ -312,15 +312,18 @@ class AuthorsWeights(Files):
             _change_tensor(state, random)
         else:
             state = random.choice(
-                ([state], {"state_dict": state}, dict.fromkeys(state, 1.0), {}, None, torch.zeros(3))
-                + (
+                (
+                    [state],
+                    {"state_dict": state},
+                    dict.fromkeys(state, 1.0),
+                    {},
+                    None,
+                    torch.zeros(3),
                     {**state, 5: torch.zeros(1)},
                     {**state, "x": None},
                     nested(100, 1),
                     {f"module.{k}": v for k, v in state.items()},
-                )
-                + ({k: v.to_sparse() if v.dim() == 4 else v for k, v in state.items()},)
-                + (
+                    {k: v.to_sparse() if v.dim() == 4 else v for k, v in state.items()},
                     {k: v.expand(2, *v.shape) for k, v in state.items()},
                     {k: v.to("meta") for k, v in state.items()},
                 )

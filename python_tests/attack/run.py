@@ -1,4 +1,4 @@
-"""Attack jaa_ext: damaged inputs of every kind, and kills. Prints a table; ends with 1 if anything fell short.
+"""Attack jaa_ext: damaged inputs of every kind, and kills. Ends with 1 if anything fell short.
 
 python python_tests/attack/run.py --inputs 30000 --kills 100 --out table.md
 python python_tests/attack/run.py --kind videos --seed 0 --only 17   # one input again, with its traceback
@@ -81,7 +81,8 @@ def disturb(options: argparse.Namespace) -> tuple[list[str], int]:
         counts = tally.setdefault((one.how, one.situation.name), Counter())
         counts.update(runs=1, kills=ending.kills, problems=bool(ending.problem))
         if ending.problem:
-            again = f"--command {one.situation.name!r} --seed {one.seed} --kills {options.kills} --only {one.number}"
+            again = f"--kills {options.kills} --command {one.situation.name!r} --seed {one.seed}"
+            again += f" --only {one.number}"
             print(f"{again}: {one.how}: {ending.problem}", flush=True)
         _progress(f"{one.how}, {one.situation.name} {one.number}, {time.monotonic() - began:.0f} s")
     table = ["| disturbance | command | runs | kills | fell short |", "|---|---|--:|--:|--:|"]

@@ -24,7 +24,8 @@ from random import Random
 from typing import Any, Protocol
 
 SECONDS = 20.0
-"""Of a processor, what an input may take; three times as many by the clock, which counts other programs' time too."""
+"""Of a processor, that an input may take; by the clock, in which other programs have their part, three times as
+many."""
 MEMORY = 2 << 30
 """Bytes that reading an input may take beyond what the worker had."""
 INPUTS_A_WORKER = 1000
