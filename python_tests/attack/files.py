@@ -20,6 +20,9 @@ from jaa_ext import cli, facs
 from jaa_ext.data import PreparedFaces, Release, prepare
 from jaa_ext.predict import DetectedFace
 
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+import releases  # noqa: E402  miniatures of the data sets
+
 SIDE = 64
 """Pixels of prepared faces."""
 AS_A_COMMAND = 0.02

@@ -28,9 +28,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import releases
 import skimage.data
 import torch
+from files import releases
 from kinds_models import TINY
 
 from jaa_ext import cli

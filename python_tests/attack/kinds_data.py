@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import h5py
 import numpy as np
 import scipy.io
 from damage import NASTY, NUMBERS, damage_bytes, damage_table, damage_tree, to_json
-from files import SIDE, Everywhere, Files, check_faces, prepare_and_check
+from files import SIDE, Everywhere, Files, check_faces, prepare_and_check, releases
 from rich.console import Console
 
 from jaa_ext import facs
@@ -27,9 +26,6 @@ from jaa_ext.data.disfa import read_disfa
 from jaa_ext.data.lists import read_lists
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
 from jaa_ext.data.table import read_table
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-import releases  # miniatures of the data sets
 
 
 class LabelTable(Files):

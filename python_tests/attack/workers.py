@@ -24,8 +24,8 @@ from random import Random
 from typing import Any, Protocol
 
 SECONDS = 20.0
-"""Of a processor, that an input may take; by the clock, in which other programs have their part, three times as
-many."""
+"""Of a processor, that an input may take; by the clock, in which other programs have their part, three times
+as many."""
 MEMORY = 2 << 30
 """Bytes that reading an input may take beyond what the worker had."""
 INPUTS_A_WORKER = 1000
