@@ -155,7 +155,7 @@ def _change_hdf5(file: Any, random: Random) -> None:
             file[entry][...] = random.choice((float("nan"), float("inf"), 0.0, -1e30, 1e30, 5.0))
         case 6:
             file[entry].attrs["MATLAB_empty"] = random.choice(
-                (1, "yes", [0, 1], np.nan, b"\0", np.zeros((2, 2)))
+                (1, "yes", [0, 1], np.nan, b"no", np.zeros((2, 2)))
             )
         case 7:
             cell = random.randrange(len(file[cells]))
