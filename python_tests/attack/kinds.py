@@ -11,7 +11,8 @@ from files import Files
 
 KINDS: dict[str, tuple[type[Files], int]] = {
     "label CSV": (kinds_data.LabelTable, 4000),
-    "lists": (kinds_data.Lists, 4000),
+    "lists": (kinds_data.Lists, 3200),
+    "ME-GraphAU's lists": (kinds_data.GraphAULists, 1200),
     "BP4D codes": (kinds_data.BP4D, 1600),
     "BP4D landmarks": (kinds_data.BP4DLandmarks, 1600),
     "DISFA codes": (kinds_data.DISFA, 800),

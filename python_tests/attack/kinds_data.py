@@ -89,6 +89,37 @@ class Lists(Files):
         return "BP4D_part1", "BP4D_part2", "lists", "BP4D"
 
 
+class GraphAULists(Files):
+    """ME-GraphAU's lists, which have no landmarks."""
+
+    def make(self) -> None:
+        lines: dict[str, list[tuple[str, str]]] = {}
+        for fold, subject in (("1", "F001"), ("2", "F003"), ("3", "F004")):
+            for i, face in enumerate(
+                releases.draw(3, 2, facs.BP4D_AUS, face_side=SIDE, width=80, height=SIDE)
+            ):
+                path = f"{subject}/T1/{i}.jpg"
+                releases.write_image(self.folder / path, face.picture)
+                lines.setdefault(fold, []).append((path, " ".join(map(str, face.labels))))
+        for fold, own in lines.items():
+            others = [line for other in lines if other != fold for line in lines[other]]
+            for part, some in (("test", own), ("train", others)):
+                for what, place in (("img_path", 0), ("label", 1)):
+                    text = "".join(f"{line[place]}\n" for line in some)
+                    (self.folder / f"BP4D_{part}_{what}_fold{fold}.txt").write_text(text)
+        self.lists = sorted(self.folder.glob("*.txt"))
+
+    def change(self, random: Random) -> None:
+        path = random.choice(self.lists)
+        self.put(path, damage_table(self.valid[path], random, "/" if "_path" in path.name else " "))
+
+    def take(self) -> None:
+        prepare_and_check(read_lists([self.folder / "BP4D"], self.folder, landmarks="none"), self.out)
+
+    def names(self) -> Iterable[str]:
+        return "BP4D_test", "BP4D_train", "lists: wanted", "BP4D: wanted"
+
+
 class BP4D(Files):
     """BP4D: the files of codes."""
 
