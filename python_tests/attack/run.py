@@ -29,6 +29,8 @@ import workers  # noqa: E402
 
 def main() -> int:
     options = _options()
+    # Processes that are started in the repository's root would import the source tree, wherever jaa_ext is.
+    os.chdir(tempfile.gettempdir())
     if options.only is not None and options.kind:
         return one_input(options.kind[0], options.seed, options.only, options.keep)
     table, fell_short = [], 0
@@ -125,7 +127,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="with --only: a folder for the damaged input, which stays")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--out", type=Path, help="a file for the table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.keep, options.out = (None if p is None else p.absolute() for p in (options.keep, options.out))
+    return options
 
 
 if __name__ == "__main__":
