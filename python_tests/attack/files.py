@@ -130,7 +130,7 @@ def prepare_and_check(release: Release, out: Path, *, align: bool = True) -> Non
 
 def check_faces(faces: PreparedFaces) -> None:
     """See that prepared faces make sense: labels, landmarks on the picture, ids, pictures."""
-    labels, side = faces.label_matrix(), faces.image_size
+    labels = faces.label_matrix()
     require(labels.shape == (len(faces), len(faces.aus)), f"labels of shape {labels.shape}")
     require(np.isin(labels, (-1, 0, 1)).all(), f"labels {np.unique(labels).tolist()}")
     require(all(name.strip() for name in faces.subjects), f"subjects {faces.subjects}")
@@ -138,6 +138,7 @@ def check_faces(faces: PreparedFaces) -> None:
     for i in range(len(faces)):
         sample = faces[i]
         ids.add(sample.id)
+        side = len(sample.image)
         require(sample.image.shape == (side, side, 3), f"a picture of shape {sample.image.shape}")
         require(
             sample.landmarks.shape == (facs.NUM_LANDMARKS, 2), f"landmarks of shape {sample.landmarks.shape}"

@@ -182,8 +182,9 @@ def undisturbed(situation: Situation) -> Whole:
         code, said = place.finish(place.start(situation.command))
         if code:
             raise RuntimeError(f"the attack itself failed: jaa {situation.command}\n{said}")
+        seconds = time.monotonic() - began
         size = sum(path.stat().st_size for path in (place.folder / "out").rglob("*"))
-        return Whole(place.files(), time.monotonic() - began, place.steps(), size)
+        return Whole(place.files(), seconds, place.steps(), size)
 
 
 def _disturbed(one: Disturbance, whole: Whole) -> Ending:
