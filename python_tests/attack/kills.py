@@ -223,9 +223,9 @@ def _two_at_once(situation: Situation, whole: Whole, place: Workplace, random: R
         if code not in (0, 2) or (code == 2 and len(said.splitlines()) != 1):
             return f"two at once: one ended with {code}: {said[-500:]}", 0
     if not ended and (one, other) == (0, 0) and "finished already" not in said_second:
-        # The second may have begun when the first had just ended; then it found the results, and left them.
-        overlap = place.began("second") < place.ended("first")
-        if overlap and situation.exclusive:
+        # The second may have begun when the first had done its work; then it found the results.
+        (began, ended), (began_too, ended_too) = place.wrote("first"), place.wrote("second")
+        if max(began, began_too) < min(ended, ended_too):
             return "two at once: both ran", 0
     if one == other == 2:
         return f"two at once: both were refused: {said_first} {said_second}", 0
@@ -305,13 +305,12 @@ class Workplace:
             # So that little work has several pieces.
             job.SAVED_EVERY, job.PHOTOGRAPHS_A_PART = 0.0, 3
             sys.argv = ["jaa", *command.split()]
-            began = time.monotonic()
             try:
                 cli.main()
                 code = 0
             except SystemExit as end:
                 code = end.code or 0
-            (self.logs / f"{name}.json").write_text(json.dumps([began, time.monotonic(), steps.taken]))
+            (self.logs / f"{name}.json").write_text(json.dumps([steps.first, steps.last, steps.taken]))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -346,11 +345,10 @@ class Workplace:
             os.kill(process, signal.SIGKILL)
             self.wait(process, PATIENCE)
 
-    def began(self, name: str) -> float:
-        return float(json.loads((self.logs / f"{name}.json").read_text())[0])
-
-    def ended(self, name: str) -> float:
-        return float(json.loads((self.logs / f"{name}.json").read_text())[1])
+    def wrote(self, name: str) -> tuple[float, float]:
+        """When it first and last touched a file; it may have touched none."""
+        first, last, _ = json.loads((self.logs / f"{name}.json").read_text())
+        return first, last
 
     def steps(self) -> int:
         return int(json.loads((self.logs / "run.json").read_text())[2])
@@ -390,6 +388,7 @@ class _Steps:
 
     def __init__(self, folder: Path, die_at: int | None) -> None:
         self.folder, self.die_at, self.taken = str(folder), die_at, 0
+        self.first, self.last = float("inf"), 0.0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -405,6 +404,9 @@ class _Steps:
         if self.taken == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.taken += 1
+        if event != "os.mkdir":  # the folder itself, before it is locked
+            self.last = time.monotonic()
+            self.first = min(self.first, self.last)
 
 
 @contextmanager
