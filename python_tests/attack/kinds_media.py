@@ -1,0 +1,347 @@
+"""Kinds of input that `jaa predict` and `jaa draw` read: photographs, videos, tables, interrupted jobs."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+from damage import damage_bytes, damage_table, damage_tree, to_json
+from files import Everywhere, Files, require
+from kinds_data import damage_parquet
+from kinds_models import tiny_model
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from jaa_ext.data.video import Video
+from jaa_ext.models import save_model
+from jaa_ext.predict import FacePrediction, FramePrediction, Predictor, read_image, read_table, write_table
+from jaa_ext.predict import job as predict_job
+from jaa_ext.predict.drawings import draw_tables
+from jaa_ext.predict.job import predict_tables
+from jaa_ext.predict.sources import find_sources
+
+
+def picture(height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    """Something smooth, something sharp, some noise."""
+    y, x = np.mgrid[:height, :width]
+    noise = np.random.default_rng(0).integers(0, 30, (height, width))
+    channels = (4 * x, 4 * y, 2 * (x + y) + noise)
+    return np.stack(channels, -1).clip(0, 255).astype(np.uint8) // 2 + 60 * (x // 16 % 2)[..., None].astype(
+        np.uint8
+    )
+
+
+class Photographs(Files):
+    """Images in the formats that are read, in several of their forms."""
+
+    def make(self) -> None:
+        image = Image.fromarray(picture())
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        grey, clear = image.convert("L"), image.copy()
+        clear.putalpha(grey)
+        forms = {
+            "rgb.png": (image, {}),
+            "grey.png": (grey, {}),
+            "palette.png": (image.quantize(16), {}),
+            "clear.png": (clear, {}),
+            "deep.png": (Image.fromarray(np.asarray(grey).astype(np.uint16) * 200), {}),
+            "turned.png": (image, {"exif": exif}),
+            "rgb.jpg": (image, {}),
+            "grey.jpg": (grey, {}),
+            "cmyk.jpg": (image.convert("CMYK"), {}),
+            "progressive.jpg": (image, {"progressive": True}),
+            "turned.jpg": (image, {"exif": exif}),
+            "lossy.webp": (image, {}),
+            "lossless.webp": (clear, {"lossless": True}),
+            "moving.webp": (image, {"save_all": True, "append_images": [image.rotate(90)]}),
+            "plain.tiff": (image, {}),
+            "lzw.tiff": (image, {"compression": "tiff_lzw"}),
+            "deflate.tiff": (clear, {"compression": "tiff_deflate"}),
+            "jpeg.tiff": (image, {"compression": "jpeg"}),
+            "pages.tiff": (grey, {"save_all": True, "append_images": [grey]}),
+            "rgb.bmp": (image, {}),
+            "palette.bmp": (image.quantize(16), {}),
+            "still.gif": (image, {}),
+            "moving.gif": (image, {"save_all": True, "append_images": [image.rotate(90)]}),
+            "rgb.avif": (image, {}),
+            "rgb.ppm": (image, {}),
+            "rgb.jp2": (image, {}),
+        }
+        for name, (form, options) in forms.items():
+            form.save(self.folder / name, **options)
+        self.photograph = self.folder / "rgb.png"
+        self.way = ""
+
+    def change(self, random: Random) -> None:
+        self.photograph = random.choice(sorted(self.valid))
+        data, ending = self.valid[self.photograph], self.photograph.suffix
+        if ending == ".png" and random.random() < 0.3:
+            self.way = "png"
+            self.put(self.photograph, damage_png(data, random))
+            return
+        others = tuple(self.valid[path] for path in sorted(self.valid) if path.suffix == ending)
+        damaged, self.way = damage_bytes(data, random, others)
+        self.put(self.photograph, damaged)
+
+    def take(self) -> None:
+        image = read_image(self.photograph)
+        _check_image(image)
+        if not self.changed:
+            return
+        again = read_image(self.photograph)
+        require(np.array_equal(image, again), f"a second reading gives another picture, after {self.way}")
+        if self.way == "cut":
+            damaged = self.photograph.read_bytes()
+            self.photograph.write_bytes(self.valid[self.photograph])
+            whole = read_image(self.photograph)
+            self.photograph.write_bytes(damaged)
+            if not np.array_equal(image, whole):
+                left = len(damaged) / len(self.valid[self.photograph])
+                require(
+                    False, f"{self.photograph.name}: cut to {100 * left:.0f} %, it is read as a whole picture"
+                )
+
+
+def damage_png(data: bytes, random: Random) -> bytes:
+    """Chunks changed, with checksums that are right: sizes above all."""
+    chunks, at = [], 8
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    place = random.randrange(len(chunks))
+    kind, body = chunks[place]
+    match random.randrange(5):
+        case 0:
+            sides = (0, 1, 2, 50, 5000, 20_000, 65_535, 2**20, 2**31 - 1)
+            header = struct.pack(">II", random.choice(sides), random.choice(sides)) + chunks[0][1][8:]
+            chunks[0] = b"IHDR", header
+        case 1:
+            depth = bytes(
+                (random.choice((1, 2, 4, 8, 16, 3)), random.randrange(8), 0, 0, random.randrange(2))
+            )
+            chunks[0] = b"IHDR", chunks[0][1][:8] + depth
+        case 2:
+            del chunks[place]
+        case 3:
+            chunks.insert(place, chunks[random.randrange(len(chunks))])
+        case 4:
+            chunks[place] = kind, damage_bytes(body, random)[0] if body else b"x"
+    parts = [data[:8]]
+    for kind, body in chunks:
+        parts += [struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(kind + body))]
+    return b"".join(parts)
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    require(
+        image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, f"{image.dtype} {image.shape}"
+    )
+    require(image.size > 0 and image.flags.c_contiguous, f"a picture of shape {image.shape}")
+
+
+BITS, BAR = 6, 16
+FRAMES, FPS = 24, 25
+
+
+def numbered(number: int) -> NDArray[np.uint8]:
+    """A picture that shows its number in bars, black or white, and once more, turned round, below."""
+    bars = np.array([230 if number >> bit & 1 else 20 for bit in range(BITS)], np.uint8).repeat(BAR)
+    upper = np.broadcast_to(bars, (24, BITS * BAR))
+    return np.ascontiguousarray(np.concatenate([upper, 250 - upper])[..., None].repeat(3, 2))
+
+
+def shown(image: NDArray[np.uint8]) -> int | None:
+    """The number that a picture shows; None where it does not show one beyond doubt."""
+    if image.shape != (48, BITS * BAR, 3):
+        return None
+    grey = image.astype(int).mean(2)
+    upper, lower = (half.reshape(24, BITS, BAR)[3:-3, :, 3:-3] for half in (grey[:24], grey[24:]))
+    if max(np.ptp(half, axis=(0, 2)).max() for half in (upper, lower)) > 60:
+        return None
+    first, second = upper.mean((0, 2)), lower.mean((0, 2))
+    if (abs(first - second) < 120).any():
+        return None
+    return int(((first > second) << np.arange(BITS)).sum())
+
+
+FORMS = (
+    *(
+        ("mjpg.avi", "MJPG"),
+        ("mpeg4.avi", "XVID"),
+        ("ffv1.avi", "FFV1"),
+        ("mpeg4.mp4", "mp4v"),
+        ("mpeg4.mkv", "mp4v"),
+    ),
+    *(
+        ("mjpg.mkv", "MJPG"),
+        ("mjpg.mov", "MJPG"),
+        ("vp8.webm", "VP80"),
+        ("vp9.webm", "VP90"),
+        ("mpeg2.ts", "mpg2"),
+    ),
+    *(
+        ("mpeg2.m2ts", "mpg2"),
+        ("mpeg1.mpg", "mpg1"),
+        ("wmv2.wmv", "WMV2"),
+        ("flv1.flv", "FLV1"),
+        ("h263.3gp", "H263"),
+    ),
+)
+INTRA = ("mjpg.avi", "ffv1.avi", "mjpg.mkv", "mjpg.mov")
+"""Whose pictures stand for themselves: what one shows is not left over from another."""
+
+
+class Videos(Files):
+    """Videos as OpenCV writes them; every frame shows its number."""
+
+    def make(self) -> None:
+        for name, codec in FORMS:
+            path = self.folder / name
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, (BITS * BAR, 48))
+            if not writer.isOpened():
+                continue  # not every build of OpenCV has all encoders
+            for number in range(1, FRAMES + 1):
+                writer.write(numbered(number))
+            writer.release()
+        self.video = next(self.folder.glob("mjpg.avi"))
+
+    def change(self, random: Random) -> None:
+        self.video = random.choice(sorted(self.valid))
+        data = self.valid[self.video]
+        others = tuple(data for path, data in self.valid.items() if path.suffix == self.video.suffix)
+        damaged, _ = damage_bytes(data, random, others)
+        self.put(self.video, damaged)
+
+    def take(self) -> None:
+        film = Video(self.video)
+        require(0 < film.fps < 1000, f"{film.fps} frames a second")
+        number, time = 0, -1.0
+        for count, frame in enumerate(film.frames()):
+            _check_image(frame.image)
+            require(frame.number > number, f"frame {frame.number} after {number}")
+            require(
+                np.isfinite(frame.timestamp) and frame.timestamp >= time,
+                f"{frame.timestamp} s after {time} s",
+            )
+            number, time = frame.number, frame.timestamp
+            require(count < 50 * FRAMES, f"more than {count} frames of {FRAMES}")
+
+
+class Tables(Files):
+    """Tables of predictions, which are drawn as time lines."""
+
+    def make(self) -> None:
+        random = np.random.default_rng(0)
+        frames = []
+        for number in range(1, 16):
+            faces = [self._face(i, random) for i in range(number % 3)]
+            frames.append(FramePrediction("talk.mp4", number, number / 25, picture(), faces))
+        for name in ("table.csv", "table.parquet"):
+            write_table(self.folder / name, frames, (1, 4, 12), weights="a test")
+        self.table = self.folder / "table.csv"
+
+    @staticmethod
+    def _face(face_id: int, random: np.random.Generator) -> FacePrediction:
+        landmarks = random.uniform(0, 64, (49, 2)).astype(np.float32)
+        probabilities = random.random(3, np.float32)
+        crop = picture()[:8, :8]
+        present = probabilities > 0.5
+        return FacePrediction(
+            face_id, (1, 2, 30, 40), landmarks, landmarks, probabilities, present, crop, None, None
+        )
+
+    def change(self, random: Random) -> None:
+        self.table = random.choice(sorted(self.valid))
+        data = self.valid[self.table]
+        if self.table.suffix == ".csv":
+            self.put(self.table, damage_table(data, random))
+        else:
+            self.put(
+                self.table,
+                damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0],
+            )
+
+    def take(self) -> None:
+        table = read_table(self.table)
+        require(set(table["success"].dropna()) <= {0, 1}, f"success {set(table['success'])}")
+        draw_tables([self.table], self.out)
+
+    def arguments(self) -> Iterable[object]:
+        return "draw", self.table, "--out", self.out
+
+
+class Unfinished(Files):
+    """What an interrupted `jaa predict` left, with which it goes on."""
+
+    def make(self) -> None:
+        save_model(tiny_model(), self.folder / "model.safetensors")
+        video = self.folder / "talk.avi"
+        writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (64, 64))
+        for i in range(12):
+            writer.write(np.full((64, 64, 3), 20 * i, np.uint8))
+        writer.release()
+        self.video = video
+        self._predict(self.folder / "whole")
+        self.whole = (self.folder / "whole" / "talk.csv").read_bytes()
+        saved_every, predict_job.SAVED_EVERY = predict_job.SAVED_EVERY, 0.0
+        try:
+            self._predict(self.folder / "begun", stop_at=6)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            predict_job.SAVED_EVERY = saved_every
+        self.begun = sorted(path for path in (self.folder / "begun").rglob("*") if path.is_file())
+
+    def _predict(self, out: Path, stop_at: int | None = None) -> None:
+        detector = _Stopping(stop_at)
+        predictor = Predictor(
+            tiny_model().eval(), detector=detector, device="cpu", precision="float32", search_every=1
+        )
+        predict_tables(predictor, find_sources([self.video]), out, console=Console(quiet=True))
+
+    def change(self, random: Random) -> None:
+        path = random.choice(self.begun)
+        data = self.valid[path]
+        if random.random() < 0.25:
+            self.put(path, None)
+        elif path.suffix in (".json", ".state", ".counts"):
+            self.put(path, to_json(damage_tree(json.loads(data), random), random))
+        else:
+            self.put(path, data[: random.randrange(len(data))])
+
+    def take(self) -> None:
+        shutil.copytree(self.folder / "begun", self.out)
+        self._predict(self.out)
+        rows = (self.out / "talk.csv").read_bytes()
+        if rows != self.whole:
+            # Numbers that were changed to other sensible ones cannot be told; missing or torn rows can.
+            table, whole = (read_table(io.StringIO(data.decode())) for data in (rows, self.whole))
+            require(table["frame"].tolist() == whole["frame"].tolist(), f"frames {table['frame'].tolist()}")
+
+    def names(self) -> Iterable[str]:
+        return {path.name for path in self.changed} | {"unfinished"}
+
+
+class _Stopping(Everywhere):
+    """Ctrl-C is pressed when it is asked so often."""
+
+    def __init__(self, stop_at: int | None) -> None:
+        self.left = stop_at
+
+    def __call__(self, image: NDArray[np.uint8]) -> list:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return super().__call__(image)
