@@ -313,7 +313,8 @@ def _follow(face: TrackedFace, points: NDArray[np.float32]) -> tuple[TrackedFace
     if not eyes > 1:
         return face, 0.0
     after = replace(face, box=_moved(face.box, face.landmarks, points), landmarks=points, shift=shift)
-    if face.shift is None:
+    # Landmarks that hardly move cannot turn, shift and stretch the picture by five times as much.
+    if face.shift is None or np.abs(points - face.landmarks).max() < 0.2 * MOVED * eyes:
         return after, 0.0
     anew = alignment_matrix(points, size=CONFIRMED_SIDE)
     way = np.hypot(*(transform(points, anew) - transform(points, matrix)).T).mean()
