@@ -207,8 +207,8 @@ class Video:
             )
         if self._still >= STILL:
             remarks.append(
-                f"{self.name}: all {self._still} frames are the same; one that is interlaced, which OpenCV "
-                "cannot read, looks like this: make it progressive first (ffmpeg -vf yadif)"
+                f"{self.name}: all {self._still} frames are the same; OpenCV from 4.13 on reads interlaced "
+                "video so: if it is, make it progressive first (ffmpeg -vf yadif)"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")
