@@ -1,11 +1,12 @@
 """The words for devices, and how many processors there are."""
 
 import os
+import warnings
 
 import pytest
 import torch
 
-from jaa_ext.device import processors, resolve_device
+from jaa_ext.device import processors, resolve_device, warn_of_slow_bfloat16
 
 
 def test_the_first_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +34,20 @@ def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert processors() == 1
+
+
+def test_slow_bfloat16_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.warns(
+        UserWarning, match=r"no bfloat16 convolutions for this processor .* --x is faster here$"
+    ):
+        warn_of_slow_bfloat16(torch.device("cpu"), "--x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.warns(UserWarning, match=r"^this GPU does not multiply bfloat16 natively"):
+        warn_of_slow_bfloat16(torch.device("cuda"), "--x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for device in ("cpu", "cuda"):
+            warn_of_slow_bfloat16(torch.device(device), "--x")
