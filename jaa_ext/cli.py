@@ -76,7 +76,10 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         if os.environ.get("JAA_TRACEBACK") == "1":
             traceback.print_exc()
-        print(f"jaa: {error or 'the memory is full'}", file=sys.stderr)
+        message = str(error) or "the memory is full"
+        if type(error) is RuntimeError:  # torch adds pages for programmers
+            message = message.splitlines()[0]
+        print(f"jaa: {message}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -245,9 +245,11 @@ def _write_onnx(program: ExportedProgram, about: dict[str, str], path: Path) -> 
 
 
 def _write_program(program: ExportedProgram, about: dict[str, str], path: Path) -> tuple[Run, str]:
-    # By open files: a name that does not end in .pt2 is warned of.
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(about)})
+    # Not by its name: one that does not end in .pt2 is warned of. In memory first: of a full disk torch tells
+    # in words that do not say so.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={"metadata.json": json.dumps(about)})
+    path.write_bytes(content.getbuffer())
     with path.open("rb") as written:
         module = torch.export.load(written).module()
 

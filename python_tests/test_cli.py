@@ -11,6 +11,7 @@ import skimage.data
 
 from jaa_ext import facs
 from jaa_ext.data.video import read_frames
+from jaa_ext.engine.run import hold_folder
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
 
 RECIPE = """
@@ -270,3 +271,64 @@ def test_info(jaa) -> None:
     for word in ("jaa_ext", "torch", "kernels", "CPU", "compiler", "GPU"):
         assert word in printed
     assert any(level in printed for level in ("baseline", "avx2", "avx512"))
+
+
+def test_what_stands_in_place_of_results(jaa, weights: Path, recipe: Path, tmp_path: Path) -> None:
+    """A file for a folder, a folder for a file, a folder that another process has: nothing is written."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    there = sorted(tmp_path.rglob("*"))
+    for arguments, sentence in {
+        ("train", recipe, "--out", "file"): "file: is a file, wanted a folder for the results",
+        ("crossval", recipe, "--out", "file/x"): "file: is a file, wanted a folder for the results",
+        ("ablate", "--budget", "tiny", "--out", "file"): "file: is a file, wanted a folder for the results",
+        ("evaluate", weights, "--recipe", recipe, "--out", "file"): "file: is a file, wanted a folder",
+        ("demo", "--out", "file"): "file: is a file, wanted a folder for the results",
+        ("export", weights, "--out", "file/m.onnx"): "file: is a file, wanted a folder",
+    }.items():
+        code, _, error = jaa(*arguments)
+        assert code == 2 and sentence in error and len(error.splitlines()) == 1, (arguments, error)
+    with hold_folder(tmp_path / "folder"):
+        for arguments in (
+            ("train", recipe),
+            ("crossval", recipe),
+            ("ablate", "--budget", "tiny"),
+            ("evaluate", weights, "--recipe", recipe),
+        ):
+            code, _, error = jaa(*arguments, "--out", "folder")
+            assert code == 2 and "folder: another process is writing its results into this folder" in error
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+@pytest.mark.parametrize("command", ["train demo", "crossval demo", "demo", "ablate", "evaluate model"])
+def test_seeds_out_of_range(jaa, command: str) -> None:
+    for seed in ("-1", str(2**63), "x"):
+        code, _, error = jaa(*command.split(), "--out", "out", "--seed", seed)
+        assert code == 2 and "--seed" in error
+    assert not Path("out").exists()
+
+
+def test_names_with_brackets_are_no_markup(jaa, recipe: Path, tmp_path: Path) -> None:
+    text = RECIPE.replace("name: tiny", "name: '[/b] x'").replace("name: joint", "name: '[/red]'")
+    recipe.write_text(text.replace("epochs: 2", "epochs: 1"))
+    code, printed, error = jaa("crossval", recipe, "--folds", "1", "--out", tmp_path / "runs")
+    assert code == 0 and "[/b] x: fold 1 (1 of 1)" in printed, error
+    model = load_model(tmp_path / "runs" / "fold-1" / "model.safetensors")
+    save_model(model, tmp_path / "noted.safetensors", note="[/b] note")
+    code, printed, error = jaa(
+        *("evaluate", tmp_path / "noted.safetensors", "--recipe", recipe, "--out", tmp_path / "scores"),
+        *("--bootstrap", 0),
+    )
+    assert code == 0 and "[/b] note" in printed, error
+
+
+def test_a_full_memory_is_told_in_a_sentence(jaa, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("jaa_ext.models.load_model", full)
+    assert jaa("export", "m.safetensors", "--out", "m.onnx")[::2] == (2, "jaa: the memory is full\n")
+    monkeypatch.setattr(
+        "jaa_ext.models.load_model", lambda path: (_ for _ in ()).throw(RuntimeError("a\nb\nc"))
+    )
+    assert jaa("export", "m.safetensors", "--out", "m.onnx")[::2] == (2, "jaa: a\n")

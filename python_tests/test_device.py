@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jaa_ext import device
-from jaa_ext.device import processors, resolve_device, warn_of_one_thread
+from jaa_ext.device import processors, resolve_device, warn_of_one_thread, warn_of_slow_bfloat16
 from jaa_ext.models import JAANet, JAANetConfig
 from jaa_ext.predict import Predictor
 
@@ -95,3 +95,20 @@ def test_what_a_package_put_into_the_environment_was_not_asked_for() -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert ("torch has 1 thread" in done.stderr) is not asked_for
+
+
+def test_slow_bfloat16_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.warns(
+        UserWarning, match=r"no bfloat16 convolutions for this processor .* --x is faster here$"
+    ):
+        warn_of_slow_bfloat16(torch.device("cpu"), "--x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.warns(UserWarning, match=r"^this GPU does not multiply bfloat16 natively"):
+        warn_of_slow_bfloat16(torch.device("cuda"), "--x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("cpu", "cuda"):
+            warn_of_slow_bfloat16(torch.device(kind), "--x")

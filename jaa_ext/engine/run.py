@@ -102,7 +102,8 @@ class Log:
             temporary.write_text("\n".join([",".join(columns), *rows, ""]), encoding="utf-8")
         folder = out / "tensorboard"
         with _told_once():
-            board = SummaryWriter(str(folder), purge_step=iteration)
+            with naming(folder):
+                board = SummaryWriter(str(folder), purge_step=iteration)
             file = path.open("a", buffering=1, encoding="utf-8")
             try:
                 yield cls(out, csv.DictWriter(file, columns, restval="", lineterminator="\n"), board)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from rich.console import Console
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
 from jaa_ext.engine import RunError, Scores, cross_validate, train
-from jaa_ext.engine.crossval import CrossValidation, FoldResult
+from jaa_ext.engine.crossval import CrossValidation, FoldResult, read_crossval
 from jaa_ext.engine.recipe import Recipe
+from jaa_ext.engine.run import hold_folder
 from jaa_ext.engine.trainer import Trainer
 from jaa_ext.models import load_model, save_model
 
@@ -438,3 +439,32 @@ def test_aus_alone() -> None:
     result = CrossValidation("mine", "here", (FoldResult("1", last, last, 1),))
     assert list(result.tables()) == ["f1", "accuracy"]
     assert result.mean("mean_error") is None
+
+
+def test_two_at_once_are_refused(finished: Finished, tmp_path: Path) -> None:
+    with hold_folder(tmp_path), pytest.raises(RunError, match="another process is writing its results into"):
+        run(recipe(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.update(folds=[]),
+        lambda values: values["folds"][0]["last"].update(aus=[1]),
+        lambda values: values["folds"][1]["best"].update(f1=None),
+        lambda values: values["folds"][1].update(best_epoch="2"),
+        lambda values: values.pop("data"),
+    ],
+)
+def test_a_damaged_summary(
+    finished: Finished, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    values = json.loads((finished.out / "crossval.json").read_text())
+    change(values)
+    (tmp_path / "crossval.json").write_text(json.dumps(values))
+    with pytest.raises(
+        ValueError, match=r"crossval\.json: is damaged: wanted what jaa crossval writes, got "
+    ):
+        read_crossval(tmp_path / "crossval.json")
+    assert read_crossval(finished.out / "crossval.json") == finished.result

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jaa_ext import facs
-from jaa_ext.data import SyntheticFaces
+from jaa_ext.data import FaceSample, SyntheticFaces
 from jaa_ext.engine import Scores, evaluate
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 
@@ -149,3 +149,33 @@ def test_rules_with_numbers_are_the_aus_of_the_data() -> None:
     assert scores.aus == (1, 12)
     with pytest.raises(ValueError, match=r"the model has AUs \[12, 1\], but the data set has \[1, 12\]"):
         evaluate(JAANet(JAANetConfig.released(own[::-1], image_size=64, width=2)), data)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_floats_are_scored_in_float32(dtype: torch.dtype) -> None:
+    data = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
+    torch.manual_seed(0)
+    model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)).to(dtype)
+    scores = evaluate(model, data)
+    assert scores.mean_error is not None and scores.valid == (2, 2)
+    assert next(model.parameters()).dtype == dtype
+
+
+def test_true_landmarks_that_are_no_face_s() -> None:
+    class Flat(SyntheticFaces):
+        def __getitem__(self, index: int) -> FaceSample:
+            sample = super().__getitem__(index)
+            return sample._replace(landmarks=np.full((49, 2), 30, np.float32)) if index == 1 else sample
+
+    data = Flat(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
+    model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=1))
+    with pytest.raises(
+        ValueError, match=r"true landmarks of face S001/00001 must be finite and the eyes apart"
+    ):
+        evaluate(model, data)
+
+
+def test_a_negative_seed() -> None:
+    data = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
+    with pytest.raises(ValueError, match=r"^evaluate: seed must be at least 0, got -1$"):
+        evaluate(JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)), data, bootstrap=5, seed=-1)

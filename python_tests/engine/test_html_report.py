@@ -394,6 +394,15 @@ def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
         ("metrics.json", "{", "metrics.json: is damaged: wanted JSON"),
         ("metrics.json", "[]", "metrics.json: is damaged: wanted the scores"),
         ("metrics.json", '{"aus": [1]}', "metrics.json: is damaged: wanted the scores"),
+        ("metrics.json", '{"aus": [1], "f1": [NaN]}', "metrics.json: is damaged: wanted the scores"),
+        ("metrics.json", "\x00", "metrics.json: is damaged: wanted JSON"),
+        ("history.json", 5000 * "[", "history.json: is damaged: wanted"),
+        (
+            "history.json",
+            '[{"epoch": 1, "losses": {"total": NaN}}]',
+            "wanted a list of epochs and their losses, got",
+        ),
+        ("history.json", '[{"epoch": 1, "losses": {}, "scores": []}]', "got 0.scores: "),
         ("history.json", '[{"epoch": 1}]', "history.json: is damaged: wanted a list of epochs"),
         ("predictions.csv", "id,AU1\nS001/0,1\n", "predictions.csv: is damaged, or not of metrics.json"),
         ("predictions.csv", "", "predictions.csv: is damaged, or not of metrics.json: wanted a column id"),
@@ -538,3 +547,64 @@ def test_the_note_is_the_first_thing_seen(run_page: Page, tmp_path: Path) -> Non
     ink = (picture.max(-1) < 100).mean(1)
     # Something is written or drawn in every stretch of the page.
     assert all(ink[top : top + 300].max() > 0 for top in range(0, 2400, 300))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("f1", [0.5]), ("f1", ["0.5", 0, 0]), ("f1", [1e308, 0, 0]), ("f1_mean", True), ("note", 3)),
+        *(("positives", [-1, 0, 0]), ("valid", [1.5, 0, 0]), ("mean_error", -1.0), ("aus", [1, 2])),
+        ("intervals", []),
+    ],
+)
+def test_scores_that_are_none(run: Path, name: str, value: object) -> None:
+    values = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**values, name: value}))
+    with pytest.raises(
+        ValueError, match=r"metrics\.json: is damaged: wanted the scores that jaa writes, got "
+    ):
+        write_report(run, run / "report.html")
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "2", "0.5"])
+def test_labels_that_are_none(run: Path, cell: str) -> None:
+    lines = (run / "predictions.csv").read_text().splitlines()
+    cells = lines[2].split(",")
+    cells[2] = cell
+    (run / "predictions.csv").write_text("\n".join([*lines[:2], ",".join(cells), *lines[3:]]))
+    with pytest.raises(
+        ValueError, match=r"predictions\.csv: line 3: wanted \d+ columns, numbers for the AUs"
+    ):
+        write_report(run, run / "report.html")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe" * 40, b"id,AU1\n\x00,\xff\n", b'id\n"' + b"x" * 200_000])
+def test_predictions_that_are_no_text(run: Path, content: bytes) -> None:
+    header, _, rest = (run / "predictions.csv").read_bytes().partition(b"\n")
+    for damaged in (content, header + b"\n" + content + rest):
+        (run / "predictions.csv").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"predictions\.csv: "):
+            write_report(run, run / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("class", "OtherNet", "is damaged: wanted the class JAANet or JAAGraphNet, got 'OtherNet'"),
+        ("class", [1], "is damaged: wanted what jaa evaluate writes, got class: "),
+        (
+            "config",
+            {"aus": [1], "width": "x"},
+            "is damaged: JAANetConfig: width: Input should be a valid integer",
+        ),
+        ("recipe_data", {"name": "other"}, "is damaged: wanted what jaa evaluate writes, got recipe_data"),
+        ("fold", 3, "is damaged: wanted what jaa evaluate writes, got fold: "),
+    ],
+)
+def test_a_damaged_origin(evaluation: Path, name: str, value: object, message: str) -> None:
+    path = evaluation / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ValueError) as caught:
+        write_report(evaluation, evaluation / "report.html")
+    assert f"evaluation.json: {message}" in str(caught.value)

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from jaa_ext import facs
 from jaa_ext.engine import Metrics, Scores
 from jaa_ext.engine.metrics import Intervals
+from jaa_ext.engine.results import read_predictions, read_scores
 
 PROBABILITIES = torch.tensor(
     [[0.9, 0.1, 0.2], [0.8, 0.6, 0.2], [0.2, 0.7, 0.9], [0.4, 0.3, 0.8], [0.7, 0.5, 0.1]]
@@ -161,6 +163,31 @@ def test_a_face_fails_beyond_ten_percent_or_without_a_number() -> None:
     metrics = Metrics((1,))
     metrics.update(None, torch.zeros(4, 1), predicted, target)
     assert metrics.result().failure_rate == 50
+    assert metrics.result().mean_error is None
+
+
+def test_what_is_not_finite_is_null_in_json_and_empty_in_csv(tmp_path: Path) -> None:
+    target = face(40.0).expand(2, -1, -1)
+    metrics = Metrics((1, 2))
+    probabilities = torch.tensor([[float("nan"), 0.25], [0.5, float("inf")]])
+    predicted = target.clone()
+    predicted[1, 3, 0] = float("inf")
+    metrics.update(probabilities, torch.tensor([[1, 0], [0, 1]]), predicted, target, ["a/1", "b/1"])
+    scores, said = metrics.result(), metrics.predictions()
+    scores = replace(scores, f1_mean=float("nan"))  # from anywhere else
+    scores.to_json(tmp_path / "metrics.json")
+    said.to_csv(tmp_path / "predictions.csv")
+    text = (tmp_path / "metrics.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    values = json.loads(text)
+    assert values["f1_mean"] is values["mean_error"] is None
+    first, second = csv.DictReader((tmp_path / "predictions.csv").open())
+    assert (first["AU1_probability"], first["AU2_probability"]) == ("", "0.250000")
+    assert (second["AU1_probability"], second["AU2_probability"], second["x3"]) == ("0.500000", "", "")
+    assert second["y3"] != "" and read_scores(tmp_path / "metrics.json").failure_rate == 50
+    read = read_predictions(tmp_path / "predictions.csv", read_scores(tmp_path / "metrics.json"))
+    assert np.isnan(read.probabilities).tolist() == [[True, False], [False, True]]
+    assert np.isnan(read.landmarks).sum() == 1
 
 
 def test_subjects_are_what_stands_before_the_first_slash_of_the_ids() -> None:
