@@ -35,6 +35,8 @@ REORDERED = 16
 """Frames by which a decoder may mistake the order behind a damaged place: H.264 holds as many back."""
 COARSE = 6.5
 """Frames by which the clock of an MPEG program stream may err: OpenCV knows it in few frames only."""
+TRIED_FOR = 4.0
+"""Seconds after which no more is tried: in some damaged files each try reads all that is left again."""
 MAX_ASPECT = 4.0
 """Of a pixel; what is longer or higher is damage. Known are 1:2 to 3:1."""
 STILL = 8
@@ -255,12 +257,17 @@ class Video:
 
     def _grab(self, capture: cv2.VideoCapture) -> int | None:
         """Go on to the next frame that can be decoded; how many could not, None at the end."""
-        for failed in range(1 if isinstance(self.source, int) else TRIES):
+        if isinstance(self.source, int):
+            return 0 if capture.grab() else None
+        began = time.monotonic()
+        for failed in range(TRIES):
             try:
                 if capture.grab():
                     return failed
             except cv2.error:  # such as one too large for the memory
-                continue
+                pass
+            if time.monotonic() - began > TRIED_FOR:
+                break
         return None
 
     @cached_property
