@@ -191,7 +191,8 @@ def _require_once(names: Iterable[object], what: str, wanted: str) -> None:
 
 
 def _require_images_once(folds: list[_Fold]) -> None:
-    _require_once((path for fold in folds for path in fold.paths), "image", "wanted each image once")
+    files = ", ".join(str(fold.file) for fold in folds)
+    _require_once((p for fold in folds for p in fold.paths), "image", f"{files}: wanted each image once")
 
 
 def _no_landmarks(count: int) -> NDArray[np.float64]:

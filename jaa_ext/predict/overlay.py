@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -178,7 +179,9 @@ class FrameDrawer:
             _fill(canvas, bar, top, end, bottom, PALE)
             if face is not None:
                 present, probability = bool(face.present[i]), float(face.probabilities[i])
-                _fill(canvas, bar, top, bar + probability * (end - bar), bottom, ORANGE if present else BLUE)
+                if math.isfinite(probability):
+                    colour = ORANGE if present else BLUE
+                    _fill(canvas, bar, top, bar + probability * (end - bar), bottom, colour)
                 letters.put(canvas, f"{probability:.2f}", end + 0.3 * line, y, bold=present)
                 if present:
                     letters.put(canvas, "\N{CHECK MARK}", left + 0.5 * line, y, bold=True)
