@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 
 from jaa_ext.engine.json_files import read_json, write_json
@@ -17,7 +18,6 @@ from jaa_ext.engine.metrics import Scores
 from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
-from jaa_ext.engine.results import read_history
 from jaa_ext.engine.run import has_begun, hold_folder, open_run, require_no_run
 from jaa_ext.engine.tables import ResultTable, mean, percent
 from jaa_ext.engine.trainer import train
@@ -215,14 +215,19 @@ def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Con
         open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
     else:
         train(recipe, folder, resume=begun, device=device, console=console)
-    history = read_history(folder / "history.json")
-    epochs = [Scores.from_dict(entry["scores"]) for entry in history if entry["scores"] is not None]
-    if len(epochs) != recipe.epochs:
-        raise ValueError(
-            f"{folder / 'history.json'}: wanted the scores of {recipe.epochs} epochs, got {len(epochs)}"
-        )
+    path = folder / "history.json"
+    tested: list[_Tested] = read_json(path, list[_Tested], "the scores of each epoch")
+    if not tested:
+        raise ValueError(f"{path}: is damaged: wanted the scores of at least one epoch, got none")
+    epochs = [epoch.scores for epoch in tested]
     best = max(range(len(epochs)), key=lambda i: _quality(epochs[i]))
     return FoldResult(fold, epochs[-1], epochs[best], best + 1)
+
+
+class _Tested(BaseModel):
+    """An entry of history.json."""
+
+    scores: Scores
 
 
 def _quality(scores: Scores) -> float:
