@@ -229,8 +229,17 @@ def make_folder(folder: Path, fold_of: dict[str, str], frames: int = 2) -> None:
             rows.append([subject, fold, path, *face.landmarks.T.ravel(), *face.labels])
     with (folder / "index.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["subject", "fold", "path", *points, "AU06", "AU12"], *rows])
-    settings = {"name": "Mine", "aus": [6, 12], "table": "csv"}
-    known = {"format": 1, "settings": settings, "image_size": 73, "report": {}}
+    settings = {"name": "Mine", "aus": [6, 12], "size": 73, "align": True, "detector": False, "table": "csv"}
+    report = {
+        "name": "Mine",
+        "kept": len(rows),
+        "expected": None,
+        "skipped": {},
+        "aus": [6, 12],
+        "image_size": 73,
+    }
+    report |= {"occurrence": [0.5, 0.5], "valid": [len(rows)] * 2, "subjects": len(fold_of), "folds": {}}
+    known = {"format": 1, "settings": settings, "sequences": [], "image_size": 73, "report": report}
     (folder / "prepare.json").write_text(json.dumps(known))
 
 
