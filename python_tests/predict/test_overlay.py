@@ -259,7 +259,9 @@ def test_sixty_frames_a_second_at_720p(frame, prediction):
 def test_a_face_whose_numbers_are_not_finite_is_drawn_without_them(frame, prediction, value):
     probabilities, landmarks = np.full(12, 0.9, np.float32), prediction().landmarks.copy()
     probabilities[3], landmarks[5] = value, value
-    odd = prediction(probabilities, landmarks=landmarks, refined_maps=np.full((12, 22, 22), value, np.float32))
+    odd = prediction(
+        probabilities, landmarks=landmarks, refined_maps=np.full((12, 22, 22), value, np.float32)
+    )
     drawn, without = (FrameDrawer(AUS)(frame(face)) for face in (odd, prediction()))
     assert drawn.shape == without.shape
     assert not np.array_equal(drawn, without)
