@@ -81,7 +81,7 @@ def disturb(options: argparse.Namespace) -> tuple[list[str], int]:
     for ending in kills.run(options.kills, options.seed, options.workers, options.command, options.only):
         one = ending.disturbance
         counts = tally.setdefault((one.how, one.situation.name), Counter())
-        counts.update(runs=1, kills=ending.kills, problems=bool(ending.problem))
+        counts.update(runs=1, kills=ending.kills, problems=int(ending.problem != ""))
         if ending.problem:
             again = f"--kills {options.kills} --command {one.situation.name!r} --seed {one.seed}"
             again += f" --only {one.number}"
