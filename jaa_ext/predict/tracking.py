@@ -35,7 +35,7 @@ SHIFTED = 0.1
 from further away a network does not surely find back to it."""
 SAME_FACE = 0.3
 """Overlap from which a face found is at the place of one already known."""
-MOVED = 0.1
+MOVED = 0.05
 """Eye distances by which a face may lie beside the place by which it was aligned; if it is more, the network
 sees it again, aligned anew."""
 ALIGNMENTS = 3

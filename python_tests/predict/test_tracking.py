@@ -128,7 +128,7 @@ class TestIds:
         for i in range(70):
             faces = film.show((50 + 3 * i, 80 + i), (500 - 3 * i, 240 - i / 2))
             assert list(faces) == [0, 1]
-            # What moves by more than a tenth of the eye distance is aligned anew.
+            # What moves by more than a twentieth of the eye distance is aligned anew.
             assert near(faces[0], 50 + 3 * i, 80 + i)
             assert near(faces[1], 500 - 3 * i, 240 - i / 2)
 
@@ -369,14 +369,14 @@ class TestFollow:
     )
     def test_landmarks_by_which_no_face_can_be_aligned_are_passed_over(self, film, spoilt):
         def network(placed, faces):
-            return [spoilt(landmarks(102, 100)).astype(np.float32), landmarks(402, 100)]
+            return [spoilt(landmarks(102, 100)).astype(np.float32), landmarks(401, 100)]
 
         film.show((100, 100), (400, 100))
         film.show((100, 100), (400, 100), network=network)
         first, second = film.tracker.known
         assert near(first, 100, 100) and np.array_equal(first.landmarks, landmarks(100, 100))
-        assert near(second, 402, 100, within=1e-3)
-        assert list(film.show((100, 100), (402, 100))) == [0, 1]
+        assert near(second, 401, 100, within=1e-3)
+        assert list(film.show((100, 100), (401, 100))) == [0, 1]
 
     def test_those_out_of_sight_stay_where_they_are(self, film):
         film.show((100, 100), (400, 100))
