@@ -287,7 +287,9 @@ def test_gradients_are_those_of_one_process(two: Path, name: str) -> None:
                 assert gradient.norm() < 1e-5 * largest, path
             else:
                 compared.add(path)
-                assert distance(gradient, wanted) < 1e-5, path
+                # Where terms cancel, it is their rounding that counts, not that of their sum: a tenth of
+                # float32's epsilon of the largest gradient.
+                assert (gradient - wanted).norm() < 1e-5 * wanted.norm() + 1e-8 * largest, path
     assert {
         "region_learning.0.conv.weight",
         "region_learning.0.region8.0.weight",
