@@ -316,7 +316,7 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {subject} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
+                f"{where}: subject {shown(subject)} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
                 "wanted in one"
             )
 
@@ -324,12 +324,12 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
 def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
     """The distinct folds that have a name, "2" before "10"."""
 
-    def key(fold: str) -> list[str | int]:
-        # Text and numbers take turns, so that only like is compared with like.
-        parts = re.split(r"([0-9]+)", fold)
-        return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+    def key(fold: str) -> list[str | tuple[int, str]]:
+        # Text and numbers take turns, so that only like is compared with like; numbers may be too long for int.
+        parts = re.split(r"0*([0-9]+)", fold)
+        return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
 
-    return tuple(sorted(set(folds) - {""}, key=key))
+    return tuple(sorted(sorted(set(folds) - {""}), key=key))
 
 
 def _known(wanted: Collection[str], there: set[str], what: str, folder: Path) -> list[str]:

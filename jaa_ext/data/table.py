@@ -74,7 +74,8 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         former, first = folds.setdefault(subject, (fold, line))
         if former != fold:
             raise ReleaseError(
-                f"{where}: wanted subject {subject!r} in fold {former!r} as in line {first}, got {fold!r}"
+                f"{where}: wanted subject {shown(subject)} in fold {shown(former)} as in line {first}, "
+                f"got {shown(fold)}"
             )
         sequence = sequences.setdefault((subject, task), _Lines())
         sequence.lines.append(line)

@@ -572,7 +572,7 @@ def test_what_cannot_be_told_apart(tmp_path, photograph):
     twice = sequence(photograph)
     with pytest.raises(ReleaseError, match="sequences of different names, got 'F001/T1' 2 times"):
         run(release(twice, twice), tmp_path / "out")
-    with pytest.raises(FolderError, match="Test: subject F001 is in folds '1' and '2', wanted in one"):
+    with pytest.raises(FolderError, match="Test: subject 'F001' is in folds '1' and '2', wanted in one"):
         run(release(twice, sequence(photograph, "F001/T2", fold="2")), tmp_path / "out")
     with pytest.raises(ReleaseError, match=r"got 0 sequences and AUs \[1, 12\]"):
         run(release(), tmp_path / "out")

@@ -183,7 +183,7 @@ def test_folds_of_ones_own_in_the_csv(csv_folder):
 def test_a_subject_in_two_folds_is_refused_whatever_is_chosen(csv_folder):
     edit(csv_folder, lambda rows: rows[0].update(fold="2"))
     for options in ({}, {"folds": ["validation"]}):
-        with pytest.raises(FolderError, match="p: subject NA is in folds '2' and '10', wanted in one"):
+        with pytest.raises(FolderError, match="p: subject 'NA' is in folds '2' and '10', wanted in one"):
             PreparedFaces(csv_folder, **options)
 
 
