@@ -325,7 +325,7 @@ def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
     """The distinct folds that have a name, "2" before "10"."""
 
     def key(fold: str) -> list[str | tuple[int, str]]:
-        # Text and numbers take turns, so that only like is compared with like; numbers may be too long for int.
+        # Text and numbers take turns, so that only like is compared with like. int refuses long numbers.
         parts = re.split(r"0*([0-9]+)", fold)
         return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
 
