@@ -296,9 +296,9 @@ class Video:
         """
         if isinstance(self.source, int) or not (refusal := _refusal(capture)):
             return
-        why = "is interlaced" if b"interlaced" in refusal else "has pixels of a rare format"
+        why = "is interlaced, which" if b"interlaced" in refusal else "is stored in a way that"
         raise VideoError(
-            f"{self.name}: frame {number} {why}, which OpenCV {cv2.__version__} cannot read; "
+            f"{self.name}: frame {number} {why} OpenCV {cv2.__version__} cannot read; "
             "convert the video first (ffmpeg -i OLD -vf yadif=deint=interlaced NEW.mp4)"
         )
 
@@ -573,7 +573,7 @@ def _refusal(capture: cv2.VideoCapture) -> bytes:
                 os.close(kept)
             file.seek(0)
             told = file.read()
-    if told.count(b"-> fmt:") >= 2:
+    if told.count(b"[swscaler") >= 2:
         return told
     if told:  # others'
         os.write(2, told)
