@@ -42,6 +42,8 @@ TRIED_FOR = 4.0
 """Seconds after which no more is tried: in some damaged files each try reads all that is left again."""
 MAX_ASPECT = 4.0
 """Of a pixel; what is longer or higher is damage. Known are 1:2 to 3:1."""
+STILL = 8
+"""Frames from which on it is told that all are the same, where FFmpeg may have been silenced."""
 SAMPLED = 16
 """Pixels, across and down, of which one tells whether a picture may be the same as the one before."""
 MAX_FPS = 1000.0
@@ -68,9 +70,9 @@ MIRRORED: dict[float, Callable[[NDArray[np.uint8]], cv2.typing.MatLike]] = {
 }
 """What mirrors and turns a picture, by the degrees by which its upper edge is turned: those OpenCV tells."""
 LOG_SWITCHES = ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG")
-"""Variables by which FFmpeg says nothing, or where it cannot be read."""
-_standard_error = threading.Lock()
-"""Held while FFmpeg's words are read."""
+"""Variables that silence FFmpeg, or have it write elsewhere, from the first video that a process opens."""
+_listening = threading.Lock()
+"""Held while what FFmpeg writes to standard error is read."""
 
 
 class VideoError(ValueError):
@@ -111,6 +113,8 @@ class Video:
         """Whether `frames` came to the end of a file that lacks frames, anywhere, and does not tell which."""
         self._broke_off_after: int | None = None
         self._untimed = False
+        self._still: int | None = 0
+        """How many frames were shown; None once one differs."""
         self.ends_at: float | None = None
         """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
@@ -154,7 +158,7 @@ class Video:
         """
         check_times(every, start, end)
         self.missing, self.numbers_are_low, self._broke_off_after = [], False, None
-        self._untimed, self.ends_at = False, None
+        self._untimed, self._still, self.ends_at = False, 0, None
         capture = self._open()
         try:
             number = max(after, round(start * self.fps)) - BEFORE
@@ -166,7 +170,7 @@ class Video:
             first = after or None  # from which `every` counts: `after` was shown
             clock = _RealTime() if isinstance(self.source, int) else _FileClock(self, number)
             whole = number > 0  # whether there is anything in the file
-            sample = None  # of the picture before
+            sample: NDArray[np.uint8] | None = None  # of the picture before
             while (failed := self._grab(capture)) is not None:
                 before = clock.number
                 if not clock.tick(capture, failed) or clock.number <= after or clock.timestamp < start:
@@ -189,7 +193,9 @@ class Video:
                     continue
                 whole = True
                 previous, sample = sample, picture[::SAMPLED, ::SAMPLED].copy()
-                if previous is not None and np.array_equal(previous, sample):
+                changed = previous is not None and not np.array_equal(previous, sample)
+                self._still = None if changed or self._still is None else self._still + 1
+                if previous is not None and not changed:
                     self._check_conversion(capture, clock.number)
                 yield VideoFrame(clock.number, clock.timestamp, self._as_shown(picture))
             if not whole:
@@ -223,6 +229,11 @@ class Video:
             remarks.append(
                 f"{self.name}: breaks off after frame {self._broke_off_after}; "
                 f"it says that it has {self.count}"
+            )
+        if (self._still or 0) >= STILL and not os.environ.keys().isdisjoint(LOG_SWITCHES):
+            remarks.append(
+                f"{self.name}: all {self._still} frames are the same; if it is interlaced, OpenCV cannot read "
+                f"it, and FFmpeg may not tell: unset {' and '.join(LOG_SWITCHES)}"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")
@@ -558,24 +569,23 @@ def _refusal(capture: cv2.VideoCapture) -> bytes:
 
     Nothing else tells. It is made to convert twice: a refusal written once is of another thread's frame.
     """
-    with _standard_error:
+    with _listening, tempfile.TemporaryFile() as file:
         try:
             kept = os.dup(2)
         except OSError:  # it is closed
             kept = os.open(os.devnull, os.O_WRONLY)
-        with tempfile.TemporaryFile() as file:
-            os.dup2(file.fileno(), 2)
-            try:
-                for _ in range(2):
-                    _picture(capture)
-            finally:
-                os.dup2(kept, 2)
-                os.close(kept)
-            file.seek(0)
-            told = file.read()
+        os.dup2(file.fileno(), 2)
+        try:
+            for _ in range(2):
+                _picture(capture)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        told = file.read()
     if told.count(b"[swscaler") >= 2:
         return told
-    if told:  # others'
+    if told:  # by others
         os.write(2, told)
     return b""
 

@@ -908,13 +908,15 @@ class TestInterlaced:
         monkeypatch.setenv(switch, "-8")
         assert self.read(film) == without and os.environ[switch] == "-8"
 
-    def test_though_nobody_listens(self, film, capfd):
+    def test_though_it_has_nowhere_to_write(self, film, capfd):
         interlace(film)
         without = self.read(film)
         kept = os.dup(2)
         os.close(2)
         try:
             assert self.read(film) == without
+            with pytest.raises(OSError):
+                os.fstat(2)
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -936,11 +938,21 @@ class TestInterlaced:
                 next(Video(film).frames())
         assert capfd.readouterr().err.count("other words\n") == (4 if many == 1 else 0)
 
-    def test_the_same_picture_all_the_time_is_none(self, releases, tmp_path):
-        still = np.full((48, 64, 3), 30, np.uint8)
+    def test_one_picture_all_the_time_is_told_where_ffmpeg_may_be_silent(
+        self, releases, tmp_path, monkeypatch
+    ):
+        moving, still = np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 3), 30, np.uint8)
         releases.write_video(tmp_path / "still.avi", [still] * 20)
-        film = Video(tmp_path / "still.avi")
-        assert len(list(film.frames())) == 20 and film.damage(film.missing) == []
+        releases.write_video(tmp_path / "moves.avi", [still] * 19 + [moving])
+        for name, told in (("still.avi", True), ("moves.avi", False)):
+            film = Video(tmp_path / name)
+            assert len(list(film.frames())) == 20 and film.damage(film.missing) == []
+            with monkeypatch.context() as patch:
+                patch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+                remarks = film.damage(film.missing)
+            assert [f"{name}: all 20 frames are the same; if it is" in remark for remark in remarks] == [
+                True
+            ] * told
 
 
 class TestCopyRate:
