@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -114,7 +115,7 @@ class Video:
         self._broke_off_after: int | None = None
         self._untimed = False
         self._still: int | None = 0
-        """How many frames were shown; None once one differs."""
+        """How many frames were shown, all the same; None once one differs."""
         self.ends_at: float | None = None
         """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
@@ -232,8 +233,8 @@ class Video:
             )
         if (self._still or 0) >= STILL and not os.environ.keys().isdisjoint(LOG_SWITCHES):
             remarks.append(
-                f"{self.name}: all {self._still} frames are the same; if it is interlaced, OpenCV cannot read "
-                f"it, and FFmpeg may not tell: unset {' and '.join(LOG_SWITCHES)}"
+                f"{self.name}: all {self._still} frames are the same; if it is interlaced, they are wrong, "
+                f"and FFmpeg may not tell: unset {' and '.join(LOG_SWITCHES)}"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")
@@ -586,7 +587,8 @@ def _refusal(capture: cv2.VideoCapture) -> bytes:
     if told.count(b"[swscaler") >= 2:
         return told
     if told:  # by others
-        os.write(2, told)
+        with suppress(OSError):
+            os.write(2, told)
     return b""
 
 
