@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jaa_ext.data.display_matrix import is_mirrored
 from jaa_ext.data.images import as_rgb
 
 BEFORE = 3
@@ -40,7 +44,9 @@ TRIED_FOR = 4.0
 MAX_ASPECT = 4.0
 """Of a pixel; what is longer or higher is damage. Known are 1:2 to 3:1."""
 STILL = 8
-"""Frames from which on it is told that all are the same."""
+"""Frames from which on it is told that all are the same, where FFmpeg may have been silenced."""
+SAMPLED = 16
+"""Pixels, across and down, of which one tells whether a picture may be the same as the one before."""
 MAX_FPS = 1000.0
 BROKEN_OFF = 0.95
 """Videos with less than this share of what their header promises, often roughly, break off."""
@@ -56,6 +62,18 @@ UNEVEN_RATES = (60.0, 120.0)
 """Frames a second of a copy of a video whose frames come unevenly."""
 
 NO_VIDEO = "is damaged, or not a video that OpenCV can decode"
+
+MIRRORED: dict[float, Callable[[NDArray[np.uint8]], cv2.typing.MatLike]] = {
+    0: lambda picture: cv2.flip(picture, 0),
+    90: lambda picture: cv2.transpose(picture),
+    180: lambda picture: cv2.flip(picture, 1),
+    270: lambda picture: cv2.flip(cv2.transpose(picture), -1),
+}
+"""What mirrors and turns a picture, by the degrees by which its upper edge is turned: those OpenCV tells."""
+LOG_SWITCHES = ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG")
+"""Variables that silence FFmpeg, or have it write elsewhere, from the first video that a process opens."""
+_listening = threading.Lock()
+"""Held while what FFmpeg writes to standard error is read."""
 
 
 class VideoError(ValueError):
@@ -96,10 +114,12 @@ class Video:
         """Whether `frames` came to the end of a file that lacks frames, anywhere, and does not tell which."""
         self._broke_off_after: int | None = None
         self._untimed = False
-        self._still = 0
+        self._still: int | None = 0
+        """How many frames were shown, all the same; None once one differs."""
         self.ends_at: float | None = None
         """Seconds; where the last frame ends that `frames` showed, once that is known."""
         self._aspect = 1.0
+        self._mirror: Callable[[NDArray[np.uint8]], cv2.typing.MatLike] | None = None
         capture = self._open()
         try:
             fps: float = capture.get(cv2.CAP_PROP_FPS)
@@ -109,6 +129,8 @@ class Video:
             if not isinstance(source, int):
                 self.count = int(count) if 0 < count < 2**53 else None
                 self._aspect = _aspect(capture)
+                if self._is_mirrored:
+                    self._mirror = MIRRORED.get(capture.get(cv2.CAP_PROP_ORIENTATION_META))
         finally:
             capture.release()
         self.fps: float = fps
@@ -149,7 +171,7 @@ class Video:
             first = after or None  # from which `every` counts: `after` was shown
             clock = _RealTime() if isinstance(self.source, int) else _FileClock(self, number)
             whole = number > 0  # whether there is anything in the file
-            shown, still = 0, None  # how many, and the picture of all of them
+            sample: NDArray[np.uint8] | None = None  # of the picture before
             while (failed := self._grab(capture)) is not None:
                 before = clock.number
                 if not clock.tick(capture, failed) or clock.number <= after or clock.timestamp < start:
@@ -164,16 +186,18 @@ class Video:
                 first = clock.number if first is None else first
                 if (clock.number - first) % every:
                     continue
+                if sample is None:
+                    self._check_conversion(capture, clock.number)
                 picture = _picture(capture)
                 if picture is None:
                     self.missing.append((clock.number, 1))
                     continue
                 whole = True
-                if shown == 0 or (still is not None and np.array_equal(still, picture)):
-                    still, self._still = picture, shown + 1
-                else:
-                    still, self._still = None, 0
-                shown += 1
+                previous, sample = sample, picture[::SAMPLED, ::SAMPLED].copy()
+                changed = previous is not None and not np.array_equal(previous, sample)
+                self._still = None if changed or self._still is None else self._still + 1
+                if previous is not None and not changed:
+                    self._check_conversion(capture, clock.number)
                 yield VideoFrame(clock.number, clock.timestamp, self._as_shown(picture))
             if not whole:
                 what = "gives no picture" if isinstance(self.source, int) else NO_VIDEO
@@ -207,10 +231,10 @@ class Video:
                 f"{self.name}: breaks off after frame {self._broke_off_after}; "
                 f"it says that it has {self.count}"
             )
-        if self._still >= STILL:
+        if (self._still or 0) >= STILL and not os.environ.keys().isdisjoint(LOG_SWITCHES):
             remarks.append(
-                f"{self.name}: all {self._still} frames are the same; OpenCV from 4.13 on reads interlaced "
-                "video so: if it is, make it progressive first (ffmpeg -vf yadif)"
+                f"{self.name}: all {self._still} frames are the same; if it is interlaced, they are wrong, "
+                f"and FFmpeg may not tell: unset {' and '.join(LOG_SWITCHES)}"
             )
         if self._untimed:
             remarks.append(f"{self.name}: tells no times; they are those of {self.fps:g} frames a second")
@@ -250,9 +274,15 @@ class Video:
             return capture
         if not os.path.isfile(self.source):
             raise VideoError(f"{self.name}: there is no such file")
-        capture = cv2.VideoCapture(self.name)
+        switches = {name: os.environ.pop(name) for name in LOG_SWITCHES if name in os.environ}
+        try:
+            capture = cv2.VideoCapture(self.name)
+        finally:
+            os.environ.update(switches)
         if not capture.isOpened():
             raise VideoError(f"{self.name}: {NO_VIDEO}")
+        if self._is_mirrored:  # OpenCV only turns
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         return capture
 
     def _grab(self, capture: cv2.VideoCapture) -> int | None:
@@ -269,6 +299,20 @@ class Video:
             if time.monotonic() - began > TRIED_FOR:
                 break
         return None
+
+    def _check_conversion(self, capture: cv2.VideoCapture, number: int) -> None:
+        """Raise a VideoError if FFmpeg does not convert the frame just grabbed: it is interlaced, say.
+
+        OpenCV from 4.13 on passes that over, and gives what its memory holds: anything at first, then the
+        picture before. So a first picture and one that is the same as the one before are to be checked.
+        """
+        if isinstance(self.source, int) or not (refusal := _refusal(capture)):
+            return
+        why = "is interlaced, which" if b"interlaced" in refusal else "is stored in a way that"
+        raise VideoError(
+            f"{self.name}: frame {number} {why} OpenCV {cv2.__version__} cannot read; "
+            "convert the video first (ffmpeg -i OLD -vf yadif=deint=interlaced NEW.mp4)"
+        )
 
     @cached_property
     def _container(self) -> Literal["mp4", "mkv", "ts", "ps", "avi", "other"]:
@@ -287,6 +331,11 @@ class Video:
             if any(head[at::size][:5] == b"\x47" * 5 for at in range(size)):
                 return "ts"
         return "other"
+
+    @cached_property
+    def _is_mirrored(self) -> bool:
+        kind = self._container
+        return (kind == "mp4" or kind == "mkv") and is_mirrored(self.name, kind)
 
     def _end(self, clock: _FileClock) -> None:
         """What is to be said where no further frame can be decoded."""
@@ -358,7 +407,9 @@ class Video:
         return np.sort(np.array(times, np.float64))
 
     def _as_shown(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A decoded frame in its right proportions; the same one where pixels are square."""
+        """A decoded frame mirrored and in proportion; the same one where nothing is to be done."""
+        if self._mirror is not None:
+            picture = self._mirror(picture).astype(np.uint8, copy=False)
         if self._aspect == 1:
             return picture
         height, width = picture.shape[:2]
@@ -514,12 +565,39 @@ def _picture(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
         return None
 
 
+def _refusal(capture: cv2.VideoCapture) -> bytes:
+    """What FFmpeg writes to standard error if it does not convert the frame just grabbed.
+
+    Nothing else tells. It is made to convert twice: a refusal written once is of another thread's frame.
+    """
+    with _listening, tempfile.TemporaryFile() as file:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            kept = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(file.fileno(), 2)
+        try:
+            for _ in range(2):
+                _picture(capture)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        told = file.read()
+    if told.count(b"[swscaler") >= 2:
+        return told
+    if told:  # by others
+        with suppress(OSError):
+            os.write(2, told)
+    return b""
+
+
 def _aspect(capture: cv2.VideoCapture) -> float:
     """Width of a pixel by its height, as frames are turned; 1 where the file says nothing or nonsense."""
     wide, high = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
     if not (wide > 0 and high > 0):
         return 1.0
-    turned = capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) and capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180
+    turned = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180
     aspect = high / wide if turned else wide / high
     return float(aspect) if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT else 1.0
 

@@ -2,7 +2,10 @@
 
 import itertools
 import os
+import re
 import struct
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -62,13 +65,13 @@ def captures(monkeypatch):
     return SimpleNamespace(opened=opened, Capture=Capture)
 
 
-def write_numbered(path, count, codec="MJPG", fps=20.0):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (BAR * BITS, HEIGHT))
+def write_numbered(path, count, codec="MJPG", fps=20.0, height=HEIGHT):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (BAR * BITS, height))
     assert writer.isOpened()
     for number in range(1, count + 1):
         bars = [230 if number >> bit & 1 else 20 for bit in range(BITS)]
         row = np.repeat(np.array(bars, np.uint8), BAR)
-        writer.write(np.ascontiguousarray(np.broadcast_to(row[None, :, None], (HEIGHT, BAR * BITS, 3))))
+        writer.write(np.ascontiguousarray(np.broadcast_to(row[None, :, None], (height, BAR * BITS, 3))))
     writer.release()
     return path
 
@@ -138,10 +141,58 @@ def set_aspect(path, wide, high):
     rewrite(path, {b"stsd": sample_description})
 
 
-def turn(path):
-    """Have an mp4 file of ours shown turned by 90 degrees clockwise."""
-    matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    rewrite(path, {b"tkhd": lambda body: body[:40] + matrix + body[76:]})
+def set_matrix(path, a, b, c, d, kind=b"tkhd"):
+    """Have an mp4 file of ours shown with the pixel at (x, y) at (a x + c y, b x + d y)."""
+    at = {b"tkhd": 40, b"mvhd": 36}[kind]
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    rewrite(path, {kind: lambda body: body[:at] + matrix + body[at + 36 :]})
+
+
+def placed(picture, a, b, c, d):
+    """A picture shown by that matrix."""
+    y, x = np.indices(picture.shape[:2])
+    x, y = a * x + c * y, b * x + d * y
+    x, y = x - x.min(), y - y.min()
+    shown = np.zeros((y.max() + 1, x.max() + 1, 3), np.uint8)
+    shown[y, x] = picture
+    return shown
+
+
+def interlace(path, of=lambda number: True):
+    """Mark frames of an AVI file of MPEG-2 of ours as interlaced; what is decoded stays the same."""
+    content = bytearray(path.read_bytes())
+    for number, place in enumerate(pictures_of(content), 1):
+        picture = content[place]
+        if (at := picture.find(b"\0\0\1\xb5\x14")) >= 0:  # sequence extension
+            picture[at + 5] &= ~0b1000  # not all are progressive
+        if of(number):
+            (at,) = (found.start() for found in re.finditer(rb"\x00\x00\x01\xb5[\x80-\x8f]", picture))
+            picture[at + 8] &= ~0b10000000  # in the picture coding extension: it is no progressive frame
+        content[place] = picture
+    path.write_bytes(content)
+    return path
+
+
+def in_matroska(content, more):
+    """A Matroska file of ours with more in the description of its video."""
+
+    def length(at):
+        return 9 - content[at].bit_length()
+
+    def size(at):
+        return int.from_bytes(content[at : at + length(at)], "big") & (1 << 7 * length(at)) - 1
+
+    at, sizes = 0, []
+    for kind in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
+        while not content.startswith(kind, at):
+            at += length(at)
+            at += length(at) + size(at)
+        sizes.append(at + len(kind))
+        at = sizes[-1] + length(sizes[-1])
+    for place in sizes:
+        number = int.from_bytes(content[place : place + length(place)], "big") + len(more)
+        content = content[:place] + number.to_bytes(length(place), "big") + content[place + length(place) :]
+    return content[:at] + more + content[at:]
 
 
 def pictures_of(content):
@@ -457,17 +508,6 @@ class TestDamage:
         assert all(frame.dtype == np.uint8 and frame.shape == (HEIGHT, BAR * BITS, 3) for frame in frames)
         np.testing.assert_allclose(frames, plain, atol=3)
 
-    def test_one_picture_all_the_time_is_told(self, releases, tmp_path):
-        """OpenCV gives what was in memory for interlaced video, and says that it was decoded."""
-        moving, still = np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 3), 30, np.uint8)
-        releases.write_video(tmp_path / "still.avi", [still] * 20)
-        releases.write_video(tmp_path / "moves.avi", [still] * 19 + [moving])
-        for name, told in (("still.avi", True), ("moves.avi", False)):
-            video = Video(tmp_path / name)
-            assert len(list(video.frames())) == 20
-            remarks = video.damage(video.missing)
-            assert [f"{name}: all 20 frames are the same" in remark for remark in remarks] == [True] * told
-
     @pytest.mark.parametrize("count", [0, 7, 2**31, 2**32 - 1])
     def test_a_count_that_lies(self, film, count):
         content = bytearray(film.read_bytes())
@@ -713,7 +753,7 @@ class TestAsShown:
 
     def test_turned_pixels(self, tmp_path):
         path = write_numbered(tmp_path / "a.mp4", 3, "mp4v", 25)
-        turn(path)
+        set_matrix(path, 0, 1, -1, 0)
         assert next(Video(path).frames()).image.shape == (128, 48, 3)
         set_aspect(path, 4, 3)  # wide as they are stored, high as they are shown
         assert next(Video(path).frames()).image.shape == (171, 48, 3)
@@ -736,6 +776,193 @@ class TestAsShown:
         frames = [frame.image for frame in Video(path).frames()]
         assert {frame.shape for frame in frames} == {(48, 128, 3)} and len(frames) > 190
         assert next(Video(path).frames(after=120)).image.shape == (48, 128, 3)
+
+
+EIGHT = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)]
+EIGHT += [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+class TestOrientation:
+    @pytest.fixture
+    def film(self, tmp_path):
+        """With no symmetry."""
+        path = tmp_path / "a.mp4"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (96, 64))
+        for level in (120, 200):
+            picture = np.full((64, 96, 3), level, np.uint8)
+            picture[:32, :32], picture[32:, :48] = (20, 60, 220), (240, 120, 10)
+            writer.write(picture)
+        writer.release()
+        return path
+
+    @pytest.mark.parametrize("matrix", EIGHT)
+    def test_as_the_display_matrix_says(self, film, matrix):
+        stored = [frame.image for frame in Video(film).frames()]
+        set_matrix(film, *matrix)
+        shown = [frame.image for frame in Video(film).frames()]
+        np.testing.assert_array_equal(shown, [placed(picture, *matrix) for picture in stored])
+        content = film.read_bytes()  # and with the movie before its pictures, as it is put for browsers
+        assert content.index(b"mdat") < content.index(b"moov")
+        at, moov = content.index(b"mdat") - 4, content[content.index(b"moov") - 4 :]
+        film.write_bytes(content[:at] + moov + content[at : -len(moov)])
+
+        def moved(body):
+            places = np.frombuffer(body[8:], ">u4") + len(moov)
+            return body[:8] + places.astype(">u4").tobytes()
+
+        rewrite(film, {b"stco": moved})
+        np.testing.assert_array_equal([frame.image for frame in Video(film).frames()], shown)
+
+    @pytest.mark.parametrize("matrix", EIGHT)
+    @pytest.mark.parametrize("of_movie", [(-1, 0, 0, 1), (0, 1, -1, 0)])
+    def test_the_matrix_of_the_movie_comes_after_that_of_the_track(self, film, matrix, of_movie):
+        stored = next(Video(film).frames()).image
+        set_matrix(film, *matrix)
+        set_matrix(film, *of_movie, kind=b"mvhd")
+        expected = placed(placed(stored, *matrix), *of_movie)
+        np.testing.assert_array_equal(next(Video(film).frames()).image, expected)
+
+    @pytest.mark.parametrize("matrix", EIGHT)
+    def test_with_pixels_that_are_not_square(self, film, matrix):
+        stored = next(Video(film).frames()).image
+        set_matrix(film, *matrix)
+        set_aspect(film, 4, 3)
+        expected = placed(cv2.resize(stored, (128, 64)), *matrix)
+        image = next(Video(film).frames()).image
+        assert image.shape == expected.shape
+        np.testing.assert_allclose(image, expected, atol=2)
+
+    def test_after_a_seek(self, tmp_path, seeking):
+        path = write_numbered(tmp_path / "a.mp4", 100, "mp4v", 25)
+        set_matrix(path, -1, 0, 0, 1)
+        film = Video(path)
+        for frame in itertools.chain(film.frames(), film.frames(after=70)):
+            assert shown(frame.image[:, ::-1]) == frame.number
+
+    @pytest.mark.parametrize(
+        "yaw, roll, matrix", [(180, 0, EIGHT[4]), (180, 180, EIGHT[5]), (0, 180, EIGHT[2])]
+    )
+    def test_of_matroska(self, film, yaw, roll, matrix):
+        stored = next(Video(film).frames()).image
+        path = film.with_suffix(".mkv")
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (96, 64))
+        writer.write(cv2.cvtColor(stored, cv2.COLOR_RGB2BGR))
+        writer.release()
+        stored = next(Video(path).frames()).image
+        angles = b"".join(
+            struct.pack(">HBf", kind, 0x84, angle) for kind, angle in ((0x7673, yaw), (0x7675, roll))
+        )
+        projection = struct.pack(">HB", 0x7670, 0x80 | len(angles)) + angles
+        path.write_bytes(in_matroska(path.read_bytes(), projection))
+        np.testing.assert_array_equal(next(Video(path).frames()).image, placed(stored, *matrix))
+
+
+class TestInterlaced:
+    """OpenCV 4.13 to 5.0 gives what its memory holds for such frames, and says that they were decoded."""
+
+    @pytest.fixture
+    def film(self, tmp_path):
+        return write_numbered(tmp_path / "a.avi", 20, "mpg2", 25, height=64)
+
+    def read(self, film, **which):
+        """The numbers of frames surely seen, and what is said of the others."""
+        seen = []
+        try:
+            for frame in Video(film).frames(**which):
+                assert shown(frame.image) == frame.number
+                seen.append(frame.number)
+        except VideoError as error:
+            return seen, str(error)
+        return seen, None
+
+    def test_it_is_read_right_or_not_at_all(self, film):
+        everything = list(range(1, 21))
+        assert self.read(film) == (everything, None)
+        interlace(film)
+        can = self.read(film)[1] is None
+        assert can or [int(part) for part in cv2.__version__.split(".")[:2]] >= [4, 13]
+        sentence = (
+            f"{film}: frame {{}} is interlaced, which OpenCV {cv2.__version__} cannot read; convert the "
+        )
+        sentence += "video first (ffmpeg -i OLD -vf yadif=deint=interlaced NEW.mp4)"
+        assert self.read(film) == ((everything, None) if can else ([], sentence.format(1)))
+        rest = list(range(8, 21))
+        assert self.read(film, after=7) == ((rest, None) if can else ([], sentence.format(8)))
+
+    @pytest.mark.parametrize("first, every", [(2, 1), (11, 1), (11, 3), (20, 1)])
+    def test_from_some_frame_on(self, film, first, every):
+        interlace(film, lambda number: number >= first)
+        seen, why = self.read(film, every=every)
+        wanted = range(1, 21, every)
+        assert seen == [number for number in wanted if why is None or number < first]
+        assert why is None or f"frame {min(n for n in wanted if n >= first)} is interlaced" in why
+
+    def test_now_and_then(self, film):
+        """As films are stored for television, two of five frames."""
+        interlace(film, lambda number: number % 5 in (2, 3))
+        seen, why = self.read(film)
+        assert why is None or (seen == [1] and "frame 2 is interlaced" in why)
+
+    def test_though_ffmpeg_is_to_be_silent(self, film):
+        """In a process of its own: OpenCV looks at the variables when it opens the first video."""
+        interlace(film)
+        program = (
+            "import sys; from jaa_ext.data.video import Video; print(len(list(Video(sys.argv[1]).frames())))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(film)],
+            env={**os.environ, **dict.fromkeys(video.LOG_SWITCHES, "-8")},
+            capture_output=True,
+            text=True,
+        )
+        why = self.read(film)[1]
+        assert done.stdout == ("20\n" if why is None else "") and (why is None or why in done.stderr)
+
+    def test_though_it_has_nowhere_to_write(self, film, capfd):
+        interlace(film)
+        without = self.read(film)
+        kept = os.dup(2)
+        os.close(2)
+        try:
+            assert self.read(film) == without
+            with pytest.raises(OSError):
+                os.fstat(2)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+    @pytest.mark.parametrize("many", [1, 2])
+    def test_what_others_write_meanwhile_stays(self, tmp_path, capfd, monkeypatch, captures, many):
+        film = write_numbered(tmp_path / "a.avi", 3)
+        words = iter([b"[swscaler @ 0x1] Unsupported input (Operation not supported)\n"] * many)
+
+        def retrieve(self):
+            os.write(2, next(words, b"other words\n"))
+            return self.capture.retrieve()
+
+        monkeypatch.setattr(captures.Capture, "retrieve", retrieve, raising=False)
+        if many == 1:  # by another thread, of another video
+            assert numbers(Video(film).frames()) == [1, 2, 3]
+        else:
+            with pytest.raises(VideoError, match="frame 1 is stored in a way that OpenCV"):
+                next(Video(film).frames())
+        assert capfd.readouterr().err.count("other words\n") == (4 if many == 1 else 0)
+
+    def test_one_picture_all_the_time_is_told_where_ffmpeg_may_be_silent(
+        self, releases, tmp_path, monkeypatch
+    ):
+        moving, still = np.full((48, 64, 3), 90, np.uint8), np.full((48, 64, 3), 30, np.uint8)
+        releases.write_video(tmp_path / "still.avi", [still] * 20)
+        releases.write_video(tmp_path / "moves.avi", [still] * 19 + [moving])
+        for name, told in (("still.avi", True), ("moves.avi", False)):
+            film = Video(tmp_path / name)
+            assert len(list(film.frames())) == 20 and film.damage(film.missing) == []
+            with monkeypatch.context() as patch:
+                patch.setenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+                remarks = film.damage(film.missing)
+            assert [f"{name}: all 20 frames are the same; if it is" in remark for remark in remarks] == [
+                True
+            ] * told
 
 
 class TestCopyRate:
