@@ -172,6 +172,7 @@ class Video:
             clock = _RealTime() if isinstance(self.source, int) else _FileClock(self, number)
             whole = number > 0  # whether there is anything in the file
             sample: NDArray[np.uint8] | None = None  # of the picture before
+            repeats = 0  # pictures in a row that are as the one before
             while (failed := self._grab(capture)) is not None:
                 before = clock.number
                 if not clock.tick(capture, failed) or clock.number <= after or clock.timestamp < start:
@@ -194,9 +195,10 @@ class Video:
                     continue
                 whole = True
                 previous, sample = sample, picture[::SAMPLED, ::SAMPLED].copy()
-                changed = previous is not None and not np.array_equal(previous, sample)
+                repeats = repeats + 1 if previous is not None and np.array_equal(previous, sample) else 0
+                changed = previous is not None and repeats == 0
                 self._still = None if changed or self._still is None else self._still + 1
-                if previous is not None and not changed:
+                if repeats and repeats & (repeats - 1) == 0:  # not each: a still scene may be long
                     self._check_conversion(capture, clock.number)
                 yield VideoFrame(clock.number, clock.timestamp, self._as_shown(picture))
             if not whole:
@@ -304,7 +306,8 @@ class Video:
         """Raise a VideoError if FFmpeg does not convert the frame just grabbed: it is interlaced, say.
 
         OpenCV from 4.13 on passes that over, and gives what its memory holds: anything at first, then the
-        picture before. So a first picture and one that is the same as the one before are to be checked.
+        picture before. So a first picture is to be checked, and of those that are as the one before the 1st, 2nd,
+        4th, 8th and so on.
         """
         if isinstance(self.source, int) or not (refusal := _refusal(capture)):
             return
