@@ -306,8 +306,8 @@ class Video:
         """Raise a VideoError if FFmpeg does not convert the frame just grabbed: it is interlaced, say.
 
         OpenCV from 4.13 on passes that over, and gives what its memory holds: anything at first, then the
-        picture before. So a first picture is to be checked, and of those that are as the one before the 1st, 2nd,
-        4th, 8th and so on.
+        picture before. So a first picture is to be checked, and of those that are as the one before the
+        1st, 2nd, 4th, 8th and so on.
         """
         if isinstance(self.source, int) or not (refusal := _refusal(capture)):
             return
