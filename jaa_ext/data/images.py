@@ -353,7 +353,13 @@ def _is_cut_short(data: bytes, form: str) -> bool:
     OpenCV 4 returns the part of a JPEG that is there and whatever was in memory for the rest.
     """
     if form == "PNG":
-        return b"IEND" not in data
+        at = 8
+        while at + 12 <= len(data):  # OpenCV makes room for as much as a chunk says that it has
+            length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            at += 12 + length
+            if kind == b"IEND":
+                return at > len(data)
+        return True
     if form != "JPEG":
         return False
     # A thumbnail in the headers has an end of its own, so skip to the scan; what cameras append after

@@ -236,7 +236,13 @@ class Part(NamedTuple):
         """None where there is no part, or a damaged one, or one of another version: it is made anew then."""
         try:
             with np.load(path) as arrays:
-                return cls(**arrays)
+                part = cls(**arrays)
+            empty = cls.of([], [], part.labels.shape[1])
+            lengths = [len(part.number)] * 7 + [len(part.skipped)] * 3
+            for array, as_it, length in zip(part, empty, lengths, strict=True):
+                if array.shape != (length, *as_it.shape[1:]) or array.dtype.kind != as_it.dtype.kind:
+                    return None
+            return part
         # A zip file of arrays fails in many ways: zipfile's, zlib's, numpy's.
         except Exception:
             return None

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jaa_ext import facs
 from jaa_ext.data.faces import FaceSample
@@ -56,6 +56,13 @@ class Settings(_Section):
     align: bool
     detector: bool
     table: Literal["parquet", "csv"]
+
+    @field_validator("aus")
+    @classmethod
+    def _distinct(cls, aus: list[int]) -> list[int]:
+        if len(set(aus)) < len(aus):
+            raise ValueError("an AU is there twice")
+        return aus
 
 
 class Preparation(_Section):

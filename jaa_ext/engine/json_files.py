@@ -38,7 +38,7 @@ def read_json(path: Path, kind: Any, wanted: str) -> Any:
         problem = error.errors(include_url=False)[0]
         if problem["type"] == "json_invalid":
             raise ValueError(f"{path}: is damaged: wanted JSON ({problem['msg']})") from None
-        place = ".".join(map(str, problem["loc"]))
+        place = ".".join(str(part)[:60] for part in problem["loc"][:9])
         raise ValueError(
             f"{path}: is damaged: wanted {wanted}, got {place or 'something else'}: {problem['msg']}"
         ) from None

@@ -465,4 +465,6 @@ def _shown(value: Any) -> str:
 
 
 def _short(text: str, length: int = 60) -> str:
+    """For a sentence of one line."""
+    text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= length else text[: length - 3] + "..."

@@ -161,7 +161,10 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         try:
-            header = {name: place for place, name in enumerate(next(rows, []))}
+            names = next(rows, [])
+            header = {name: place for place, name in enumerate(names)}
+            if len(header) < len(names):
+                raise ValueError(f"{path}: is damaged: wanted different columns, got one of them twice")
             missing = [name for name in ("id", *columns) if name not in header]
             if missing:
                 raise ValueError(f"{path}: is damaged, or not of metrics.json: wanted a column {missing[0]}")

@@ -135,7 +135,7 @@ class JAANetConfig:
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(f"JAANetConfig: unknown field {unknown[0]!r}")
+            raise ValueError(f"JAANetConfig: unknown field {unknown[0][:60]!r}")
         if "aus" not in values:
             raise ValueError("JAANetConfig: field 'aus' is missing")
         try:

@@ -120,7 +120,10 @@ def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     for table, source, rows in videos:
         stem = new_name(Path(source).stem or table.stem, names)
         path = out if one_file else out / f"{stem}_timeline.png"
-        timeline_figure(rows, path)
+        try:
+            timeline_figure(rows, path)
+        except ValueError as error:
+            raise ValueError(f"{table}: {error}") from None
         written[path] = f"the AUs of {source} over time"
     return written
 

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ NO_FACE = -1
 """The face id of a frame without a face."""
 
 TABLE_ENDINGS = (".csv", ".parquet")
+
+AU_COLUMN = re.compile(r"AU\w+_[cp]")
+OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom")
+"""Of our columns, besides the first ones."""
 
 
 def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
@@ -166,10 +171,13 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
                 numbers = [name for name in table.columns if name not in texts]
                 table = table.astype({name: "int64" if _is_whole(name) else "float64" for name in numbers})
     except (ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
-        raise ValueError(f"{path}: is damaged, or no table ({str(error).strip()})") from None
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is damaged, or no table ({why})") from None
     missing = {"frame", "face_id", "timestamp", "success", "source"}.difference(table.columns)
     if missing:
         raise ValueError(f"{path}: no table of `jaa predict`, it lacks the column {min(missing)}")
+    for name in table.columns:
+        _check_column(path, name, table[name])
     return table
 
 
@@ -209,6 +217,33 @@ def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str
 def _number(value: float, digits: int) -> str:
     """Empty if it is not finite."""
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
+def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pandas.Series) -> None:
+    """Raise a ValueError that names the first row in which one of our columns holds what it cannot hold."""
+    import pandas
+
+    low, high = -math.inf, math.inf
+    if name == "success" or AU_COLUMN.fullmatch(name):
+        low, high = 0, 1
+    elif name in ("frame", "face_id", "timestamp"):
+        low = {"frame": 1, "face_id": -1}.get(name, -math.inf)
+    elif not OTHER_NUMBERS.fullmatch(name):
+        return
+    try:
+        numbers = pandas.to_numeric(column, errors="coerce").to_numpy("float64", na_value=math.nan)
+    except TypeError:  # lists
+        raise ValueError(f"{path}: is damaged: column {name} holds no numbers") from None
+    fits = (numbers >= low) & (numbers <= high) & (abs(numbers) < math.inf)
+    if _is_whole(name):
+        fits &= numbers % 1 == 0
+    if name not in ("frame", "face_id", "timestamp", "success"):
+        fits |= column.isna().to_numpy()
+    if not fits.all():
+        row = int(fits.argmin())
+        raise ValueError(
+            f"{path}: is damaged: row {row + 1} of column {name} cannot hold {str(column.iloc[row])[:60]!r}"
+        )
 
 
 def _is_whole(column: str) -> bool:
