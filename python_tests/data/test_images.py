@@ -2,6 +2,7 @@
 
 import errno
 import io
+from unittest import mock
 from unittest.mock import Mock
 
 import cv2
@@ -92,6 +93,17 @@ class TestReadImage:
             with pytest.raises(ImageError, match=f"a.{ending}: (the image is cut short|is damaged)"):
                 read_image(path)
         assert capfd.readouterr().err == ""
+
+    def test_a_chunk_of_a_png_that_says_that_it_has_gigabytes(self, tmp_path, astronaut):
+        path = write(tmp_path / "a.png", astronaut)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:33] + b"\x7f" + whole[34:])  # the length of what follows the header
+        with (
+            mock.patch("cv2.imdecode") as decode,
+            pytest.raises(ImageError, match=r"a\.png: the image is cut"),
+        ):
+            read_image(path)
+        assert not decode.called  # it would make room for them
 
     def test_a_jpeg_cut_behind_its_thumbnail_and_one_with_a_trailer(self, tmp_path, astronaut):
         path = write(tmp_path / "a.jpg", astronaut)

@@ -405,6 +405,7 @@ def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
         ("history.json", '[{"epoch": 1, "losses": {}, "scores": []}]', "got 0.scores: "),
         ("history.json", '[{"epoch": 1}]', "history.json: is damaged: wanted a list of epochs"),
         ("predictions.csv", "id,AU1\nS001/0,1\n", "predictions.csv: is damaged, or not of metrics.json"),
+        ("predictions.csv", "id,id,AU1\n", "predictions.csv: is damaged: wanted different columns"),
         ("predictions.csv", "", "predictions.csv: is damaged, or not of metrics.json: wanted a column id"),
     ],
 )

@@ -254,6 +254,29 @@ class TestInMemory:
             with pytest.raises(ValueError, match=rf"{name}\.parquet: is damaged, or no table \("):
                 read_table(tmp_path / f"{name}.parquet")
 
+    @ENDINGS
+    @pytest.mark.parametrize(
+        "column, value",
+        [
+            *(("success", 2), ("success", np.nan), ("frame", 0), ("frame", 1.5), ("frame", "x")),
+            *(("face_id", -2), ("timestamp", np.inf), ("timestamp", np.nan), ("x_3", np.inf)),
+            *(("AU01_p", 1.1), ("AU01_c", 0.5), ("left", "x"), ("confidence", -np.inf)),
+        ],
+    )
+    def test_a_value_that_none_of_ours_is(self, tmp_path, frames, ending, column, value):
+        path = tmp_path / f"a.{ending}"
+        write_table(path, frames, AUS)
+        table = read_table(path).astype({column: object if isinstance(value, str) else float})
+        table.loc[1, column] = value
+        if ending == "csv":
+            table.to_csv(path, index=False)
+        else:
+            table.astype({column: str if isinstance(value, str) else float}).to_parquet(path)
+        with pytest.raises(
+            ValueError, match=rf"a\.{ending}: is damaged: row 2 of column {column} cannot hold"
+        ):
+            read_table(path)
+
 
 class TestWhatIsNotFinite:
     """It is neither absent nor a success: cells stay empty."""
