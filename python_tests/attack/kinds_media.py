@@ -161,20 +161,6 @@ def numbered(number: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.concatenate([upper, 250 - upper])[..., None].repeat(3, 2))
 
 
-def shown(image: NDArray[np.uint8]) -> int | None:
-    """The number that a picture shows; None where it does not show one beyond doubt."""
-    if image.shape != (48, BITS * BAR, 3):
-        return None
-    grey = image.astype(int).mean(2)
-    upper, lower = (half.reshape(24, BITS, BAR)[3:-3, :, 3:-3] for half in (grey[:24], grey[24:]))
-    if max(np.ptp(half, axis=(0, 2)).max() for half in (upper, lower)) > 60:
-        return None
-    first, second = upper.mean((0, 2)), lower.mean((0, 2))
-    if (abs(first - second) < 120).any():
-        return None
-    return int(((first > second) << np.arange(BITS)).sum())
-
-
 FORMS = (
     *(
         ("mjpg.avi", "MJPG"),
@@ -198,8 +184,6 @@ FORMS = (
         ("h263.3gp", "H263"),
     ),
 )
-INTRA = ("mjpg.avi", "ffv1.avi", "mjpg.mkv", "mjpg.mov")
-"""Whose pictures stand for themselves: what one shows is not left over from another."""
 
 
 class Videos(Files):
