@@ -244,7 +244,8 @@ def _nasty_node(value: Any, random: Random) -> Any:
         case 5:
             return random.choice(([value], {"x": value}, str(value), [value, value]))
         case 6 if isinstance(value, int | float) and not isinstance(value, bool):
-            return random.choice((-value, value + 1, value * 1000, float(value), str(value), value + 0.5))
+            others = () if abs(value) > 1e300 else (value * 1000, float(value), value + 0.5)
+            return random.choice((-value, value + 1, str(value), *others))
         case 7:
             return nested(random.choice((20, 150)), value)
     return random.choice(NUMBERS)
