@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,7 @@ THRESHOLD = 0.5
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 """The bounds of 0..1, a rounding above 1 included, are those of files that are read."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PerAU = tuple[Share | None, ...]
 Interval = tuple[FiniteFloat, FiniteFloat]
@@ -125,9 +126,9 @@ class Scores:
     auc_mean: Share | None = None
     accuracy_total: Share | None = None
     """Accuracy over all valid labels of all AUs at once, as ABAW counts it."""
-    positives: tuple[NonNegativeInt, ...] | None = None
+    positives: tuple[Count, ...] | None = None
     """Frames of each AU whose label is 1."""
-    valid: tuple[NonNegativeInt, ...] | None = None
+    valid: tuple[Count, ...] | None = None
     """Frames of each AU whose label is not missing."""
     subjects: int | None = None
     """How many the test set has."""

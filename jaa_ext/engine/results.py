@@ -90,9 +90,11 @@ class Origin:
             )
         try:
             config = MODELS[about.kind][1].from_dict(about.config)
+            origin = cls(config, about.recipe_data, about.data, about.fold, about.model, about.recipe)
+            origin.data_in_words()  # there may be no such fold
         except ValueError as error:
             raise ValueError(f"{path}: is damaged: {error}") from None
-        return cls(config, about.recipe_data, about.data, about.fold, about.model, about.recipe)
+        return origin
 
 
 class _About(BaseModel):

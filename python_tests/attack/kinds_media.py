@@ -209,7 +209,7 @@ class Videos(Files):
 
     def take(self) -> None:
         film = Video(self.video)
-        require(0 < film.fps < 1000, f"{film.fps} frames a second")
+        require(0 < film.fps <= 1000, f"{film.fps} frames a second")
         number, time = 0, -1.0
         for count, frame in enumerate(film.frames()):
             _check_image(frame.image)

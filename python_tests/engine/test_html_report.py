@@ -396,6 +396,7 @@ def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
         ("metrics.json", '{"aus": [1]}', "metrics.json: is damaged: wanted the scores"),
         ("metrics.json", '{"aus": [1], "f1": [NaN]}', "metrics.json: is damaged: wanted the scores"),
         ("metrics.json", "\x00", "metrics.json: is damaged: wanted JSON"),
+        ("metrics.json", f'{{"aus": [1], "positives": [{10**400}]}}', "metrics.json: is damaged: wanted"),
         ("history.json", 5000 * "[", "history.json: is damaged: wanted"),
         (
             "history.json",
