@@ -239,7 +239,8 @@ class Part(NamedTuple):
                 part = cls(**arrays)
             empty = cls.of([], [], part.labels.shape[1])
             lengths = [len(part.number)] * 7 + [len(part.skipped)] * 3
-            for array, as_it, length in zip(part, empty, lengths, strict=True):
+            for name, length in zip(cls._fields, lengths, strict=True):
+                array, as_it = getattr(part, name), getattr(empty, name)
                 if array.shape != (length, *as_it.shape[1:]) or array.dtype.kind != as_it.dtype.kind:
                     return None
             return part
