@@ -142,7 +142,7 @@ def stop_at(iteration: int, how: Callable[[], Any]) -> Callable[[], None]:
 
 
 def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 TWO_EPOCHS = recipe(checkpoint_every=2, steps=[{"name": "joint", "epochs": 2, "lr": 0.001}])

@@ -1,7 +1,6 @@
 """The process that trains."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
@@ -68,10 +67,10 @@ def test_each_process_wants_a_gpu_of_its_own(monkeypatch, devices, counts, messa
 
 def test_a_second_ctrl_c_interrupts_unless_torchrun_sent_it():
     with runtime.interruptible(patient=True) as pressed:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert pressed.is_set()
     with pytest.raises(KeyboardInterrupt), runtime.interruptible() as pressed:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert pressed.is_set()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)

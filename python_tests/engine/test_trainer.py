@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_iteration_and_saves(
 
     def interrupted(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
         if self.iteration == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return whole(self, stage, batch)
 
     text = io.StringIO()
