@@ -19,9 +19,9 @@ from jaa_ext.nn import (
 
 
 @pytest.fixture(params=["together", "one by one"])
-def form(request, monkeypatch):
+def form(request, groups_split_from):
     """Both forms of layers with groups, whatever the size of the images."""
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", float("inf") if request.param == "together" else 0)
+    groups_split_from(float("inf") if request.param == "together" else 0)
     return request.param
 
 
@@ -120,7 +120,7 @@ def test_refined_maps_stay_float32_under_autocast(form):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_both_forms_train_alike(memory_format, monkeypatch):
+def test_both_forms_train_alike(memory_format, groups_split_from):
     """Gradients of every parameter and the running statistics."""
     torch.manual_seed(0)
     refinement, features = AttentionRefinement(3, 1).double(), LocalFeatures(4, 1, 3).double()
@@ -131,7 +131,7 @@ def test_both_forms_train_alike(memory_format, monkeypatch):
     x, maps = torch.randn(2, 4, 16, 16, dtype=torch.float64), torch.rand(2, 3, 24, 24, dtype=torch.float64)
     factor = torch.randn(2, 3, 20, 2, 2, dtype=torch.float64)
     for form, (refine, local) in ((0, one), (float("inf"), other)):
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", form)
+        groups_split_from(form)
         (local(x.to(memory_format=memory_format), refine(maps)) * factor).sum().backward()
     for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=name)
@@ -223,11 +223,11 @@ def randomised(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_any_layers_give_the_same_at_every_size(name, monkeypatch):
+def test_any_layers_give_the_same_at_every_size(name, groups_split_from):
     x = torch.randn(2, 4, 12, 11, dtype=torch.float64)
     results = []
     for size in (float("inf"), 0):
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", size)
+        groups_split_from(size)
         stack = randomised(name)
         leaf = x.clone().requires_grad_()
         output = stack.train()(leaf * 1.0)
@@ -244,13 +244,13 @@ SPLIT = ["bias", "stride", "dilation", "same", "even kernel", "groups in a group
 
 
 @pytest.mark.parametrize("name", SPLIT)
-def test_what_can_be_split_is(name, monkeypatch):
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+def test_what_can_be_split_is(name, groups_split_from):
+    groups_split_from(0)
     assert GroupedSequential(GROUPS, *LAYERS[name]()).one_by_one(torch.zeros(1, 4, 12, 11))
 
 
-def test_hooks_on_the_stack_and_on_all_modules_run(monkeypatch):
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+def test_hooks_on_the_stack_and_on_all_modules_run(groups_split_from):
+    groups_split_from(0)
     features, maps = torch.randn(1, 4, 16, 16), torch.rand(1, 2, 16, 16)
     layer = LocalFeatures(4, 1, 2).eval()
     plain = layer(features, maps)
