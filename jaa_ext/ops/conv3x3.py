@@ -27,7 +27,7 @@ def conv3x3(
     image. Everything else goes to PyTorch's convolution, all of autocast and `torch.export` included.
 
     Args:
-        input: (N, in_channels, H, W), any strides; a channels_last input gives a channels_last output.
+        input: (N, in_channels, H, W), any strides; a channels_last input or weight gives a channels_last output.
         weight: (out_channels, in_channels, 3, 3).
         bias: (out_channels) or None.
         padding: rows and columns of zeros on each side, 0 or 1.
@@ -107,11 +107,11 @@ if _library.DEVICES:
     def _(
         grad_output: Tensor, input: Tensor, weight: Tensor, padding: int, output_mask: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory_format = torch._prims_common.suggest_memory_format(input)
-        grad_input = torch.empty_like(input, memory_format=memory_format)
+        grad_input = torch.empty_like(input, memory_format=_memory_format(input, weight))
+        weight_format = torch._prims_common.suggest_memory_format(weight)
         return (
             grad_input if output_mask[0] else input.new_empty(0),
-            weight.new_empty(weight.shape) if output_mask[1] else weight.new_empty(0),
+            torch.empty_like(weight, memory_format=weight_format) if output_mask[1] else weight.new_empty(0),
             weight.new_empty(weight.shape[0]) if output_mask[2] else weight.new_empty(0),
         )
 
@@ -139,5 +139,11 @@ def _output_like(input: Tensor, weight: Tensor, padding: int, pool: bool) -> Ten
     if pool:
         height, width = height // 2, width // 2
     return input.new_empty((input.shape[0], weight.shape[0], height, width)).to(
-        memory_format=torch._prims_common.suggest_memory_format(input)
+        memory_format=_memory_format(input, weight)
     )
+
+
+def _memory_format(input: Tensor, weight: Tensor) -> torch.memory_format:
+    """As torch's convolutions have it."""
+    formats = [torch._prims_common.suggest_memory_format(tensor) for tensor in (input, weight)]
+    return torch.channels_last if torch.channels_last in formats else torch.contiguous_format

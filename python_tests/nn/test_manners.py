@@ -23,6 +23,7 @@ from jaa_ext.nn import (
     AttentionRefinement,
     AUGraph,
     BatchNormReLU2d,
+    Conv3x3,
     FeatureStack,
     GroupedSequential,
     HierarchicalMultiScaleRegion,
@@ -56,6 +57,8 @@ class Case:
 
 # fmt: off
 CASES = {
+    "Conv3x3": Case(lambda **f: Conv3x3(3, 4, padding=0, **f), (numbers(2, 3, 7, 8),)),
+    "Conv3x3-groups": Case(lambda **f: Conv3x3(4, 6, groups=2, bias=False, **f), (numbers(2, 4, 7, 8),)),
     "RegionConv2d": Case(
         lambda **f: RegionConv2d(3, 4, (3, 1), (2, 3), border="image", **f), (numbers(2, 3, 7, 8),)),
     "RegionConv2d-no-bias": Case(
