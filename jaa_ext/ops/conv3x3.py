@@ -27,7 +27,7 @@ def conv3x3(
     image. Everything else goes to PyTorch's convolution, all of autocast and `torch.export` included.
 
     Args:
-        input: (N, in_channels, H, W), any strides; a channels_last input or weight gives a channels_last output.
+        input: (N, in_channels, H, W), any strides. The output is channels_last where input or weight is.
         weight: (out_channels, in_channels, 3, 3).
         bias: (out_channels) or None.
         padding: rows and columns of zeros on each side, 0 or 1.
