@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/cpu_level.h"
+#include "conv3x3/form.h"
 
 #ifndef JAA_EXT_CUDA_ARCHS
 #define JAA_EXT_CUDA_ARCHS ""
@@ -47,4 +48,12 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Compiled kernels of jaa_ext; torch.ops.jaa_ext holds the ops.";
   m.def("build_info", &build_info,
         "Versions of torch and CUDA, architectures, compiler, threading, CPU level in use.");
+  m.def(
+      "conv3x3_form",
+      [](int64_t in_channels, int64_t out_channels, int64_t height, int64_t width, int64_t padding) {
+        return jaa_ext::name(
+            jaa_ext::conv3x3_form(in_channels, out_channels, height + 2 * padding - 2, width + 2 * padding - 2));
+      },
+      "How a float32 convolution of 3 x 3 runs on images of this size: \"winograd\", \"direct\" or \"torch\".");
+  m.def("conv3x3_about", &jaa_ext::conv3x3_about, "One line on what conv3x3_form chooses on this processor.");
 }

@@ -1,10 +1,8 @@
 #include <algorithm>
-#include <cstddef>
-#include <memory>
-#include <new>
 
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
+#include "../common/scratch.h"
 #include "region_conv2d.h"
 
 #ifdef JAA_EXT_CPU_LEVELS
@@ -111,21 +109,6 @@ template <typename T>
 Kernels<T> kernels_for_processor() {
   JAA_EXT_AT_CPU_LEVEL(kernels<T>());
 }
-
-// Scratch memory on a cache line's border.
-template <typename C>
-class Scratch {
- public:
-  explicit Scratch(int64_t count)
-      : data_(static_cast<C*>(::operator new(std::max<int64_t>(count, 1) * sizeof(C), std::align_val_t{64}))) {}
-  C* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(C* data) const { ::operator delete(data, std::align_val_t{64}); }
-  };
-  std::unique_ptr<C, Free> data_;
-};
 
 template <typename T>
 class RegionConv2dCpu {

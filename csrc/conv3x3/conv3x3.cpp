@@ -1,0 +1,235 @@
+// 3 x 3 convolutions of stride 1 on the CPU: the tensors' side of ../winograd, and of PyTorch's own where form.h
+// chooses that.
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/sum.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../common/tensors.h"
+#include "../winograd/winograd.h"
+#include "form.h"
+
+namespace jaa_ext {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* NAME = "conv3x3";
+
+// The words are those of check_conv3x3 in jaa_ext/ops/reference.py.
+void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding, bool pool,
+           const optional<Tensor>& attention) {
+  TORCH_CHECK_VALUE(padding == 0 || padding == 1, NAME, ": padding must be 0 or 1, got ", padding);
+  TORCH_CHECK_VALUE(input.dim() == 4, NAME, ": input must be (N, in_channels, H, W), got ", input.sizes());
+  TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3, NAME,
+                    ": weight must be (out_channels, in_channels, 3, 3), got ", weight.sizes());
+  TORCH_CHECK_VALUE(weight.numel() > 0, NAME, ": every dimension of weight must be at least 1, got ", weight.sizes());
+  TORCH_CHECK_VALUE(input.size(1) == weight.size(1), NAME, ": input has ", input.size(1),
+                    " channels, but weight wants ", weight.size(1));
+  const int64_t least = (pool ? 4 : 3) - 2 * padding, height = input.size(2), width = input.size(3);
+  TORCH_CHECK_VALUE(height >= least && width >= least, NAME, ": images must be at least ", least, " x ", least,
+                    " with padding ", padding, pool ? " and pooling" : "", ", got ", height, " x ", width);
+  if (bias) {
+    TORCH_CHECK_VALUE(bias->sizes() == weight.sizes().slice(0, 1), NAME,
+                      ": bias must be (out_channels) = ", weight.sizes().slice(0, 1), ", got ", bias->sizes());
+  }
+  const std::array<int64_t, 4> maps = {input.size(0), 1, height, width};
+  if (attention) {
+    TORCH_CHECK_VALUE(attention->sizes() == at::IntArrayRef(maps), NAME,
+                      ": attention must be (N, 1, H, W) = ", at::IntArrayRef(maps), ", got ", attention->sizes());
+  }
+  check_float(NAME, "input", input);
+  const auto like_input = [&](const char* name, const Tensor& tensor) {
+    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name, " must have the dtype of input, ",
+                     dtype_name(input.scalar_type()), ", got ", dtype_name(tensor.scalar_type()));
+    check_device(NAME, name, tensor, "input", input);
+  };
+  like_input("weight", weight);
+  if (bias) like_input("bias", *bias);
+  if (attention) like_input("attention", *attention);
+}
+
+ConvForm form_of(const Tensor& input, const Tensor& weight, int64_t padding) {
+  if (input.scalar_type() != at::kFloat) return ConvForm::torch;
+  return conv3x3_form(weight.size(1), weight.size(0), input.size(2) + 2 * padding - 2,
+                      input.size(3) + 2 * padding - 2);
+}
+
+Winograd describe(const Tensor& input, const Tensor& weight, int64_t padding) {
+  return {input.size(0), weight.size(1), weight.size(0), input.size(2), input.size(3), padding};
+}
+
+// As torch's convolutions have it.
+at::MemoryFormat memory_format(const Tensor& input, const Tensor& weight) {
+  const bool last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast ||
+                    weight.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+// With the channels of a pixel side by side.
+Tensor channels_last(const Tensor& tensor) {
+  return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : tensor.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+Tensor with_channels_last(at::IntArrayRef sizes, const Tensor& like) {
+  return at::empty(sizes, like.options(), at::MemoryFormat::ChannelsLast);
+}
+
+// The filters of a convolution, or of its gradient with respect to the input, where the two kinds of channels change
+// places and the taps run backwards.
+Tensor transform(const Winograd& op, const Tensor& weight, bool backward) {
+  // Any strides, as long as those of the taps make one.
+  const Tensor w = weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
+  const int64_t tap = w.stride(3);
+  const Tensor filters = at::empty({winograd_filters_size(op)}, w.options());
+  const WinogradWeight view = backward
+                                  ? WinogradWeight{w.const_data_ptr<float>(), 8 * tap, w.stride(1), w.stride(0), -tap}
+                                  : WinogradWeight{w.const_data_ptr<float>(), 0, w.stride(0), w.stride(1), tap};
+  winograd_filters(op, view, filters.mutable_data_ptr<float>(), aten_parallel());
+  return filters;
+}
+
+Tensor filters(const Tensor& weight) {
+  check(weight.new_empty({0, weight.size(1), 4, 4}), weight, {}, 1, false, {});
+  return transform({1, weight.size(1), weight.size(0), 4, 4, 1}, weight, false);
+}
+
+Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& transformed,
+             const optional<Tensor>& bias, const optional<Tensor>& attention, int64_t padding, bool relu, bool pool) {
+  check(input, weight, bias, padding, pool, attention);
+  if (form_of(input, weight, padding) == ConvForm::torch) {
+    Tensor output = at::conv2d(attention ? input * *attention : input, weight, bias, 1, padding);
+    if (relu) output.relu_();
+    return pool ? at::max_pool2d(output, 2) : output;
+  }
+  const Winograd op = describe(input, weight, padding);
+  const bool given = transformed && transformed->numel() > 0;
+  TORCH_CHECK_VALUE(!given || transformed->numel() == winograd_filters_size(op), NAME,
+                    ": filters must be those that conv3x3_filters gave for this weight");
+  const int64_t step = pool ? 2 : 1;
+  const Tensor x = channels_last(input), w = given ? *transformed : transform(op, weight, false);
+  const Tensor b = bias ? bias->contiguous() : Tensor();
+  const Tensor output =
+      with_channels_last({op.batch, op.out_channels, op.out_height() / step, op.out_width() / step}, input);
+  WinogradFusion fusion{b.defined() ? b.const_data_ptr<float>() : nullptr, nullptr, {}, relu, pool};
+  if (attention) {
+    fusion.attention = attention->const_data_ptr<float>();
+    fusion.attention_stride = image(*attention).stride;
+  }
+  winograd_forward(op, image(x), w.const_data_ptr<float>(), fusion, image(output), aten_parallel());
+  return output.contiguous(memory_format(input, weight));
+}
+
+Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
+  return fused(input, weight, {}, bias, {}, padding, false, false);
+}
+
+// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                            int64_t padding, std::array<bool, 3> output_mask) {
+  check(input, weight, {}, padding, false, {});
+  const Winograd op = describe(input, weight, padding);
+  const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.out_height(), op.out_width()};
+  check_grad_output(NAME, grad_output, output_shape, input);
+  const auto [wants_input, wants_weight, wants_bias] = output_mask;
+  const Tensor nothing = at::empty({0}, input.options());
+  if (form_of(input, weight, padding) == ConvForm::torch) {
+    const auto [grad_input, grad_weight, grad_bias] =
+        at::convolution_backward(grad_output, input, weight, weight.sizes().slice(0, 1), {1, 1}, {padding, padding},
+                                 {1, 1}, false, {0, 0}, 1, output_mask);
+    return {wants_input ? grad_input : nothing, wants_weight ? grad_weight : nothing,
+            wants_bias ? grad_bias : nothing};
+  }
+  const Tensor gradient = channels_last(grad_output);
+  Tensor grad_input = nothing, grad_weight = nothing, grad_bias = nothing;
+  if (wants_input) {
+    const Winograd reverse{op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - padding};
+    grad_input = with_channels_last(input.sizes(), input);
+    const Tensor w = transform(reverse, weight, true);
+    winograd_forward(reverse, image(gradient), w.const_data_ptr<float>(), {}, image(grad_input), aten_parallel());
+    grad_input = grad_input.contiguous(memory_format(input, weight));
+  }
+  if (wants_weight) {
+    grad_weight = at::empty_like(weight, weight.suggest_memory_format());
+    winograd_backward_weight(op, image(gradient), image(channels_last(input)), image(grad_weight), aten_parallel());
+  }
+  if (wants_bias) grad_bias = grad_output.sum({0, 2, 3});
+  return {grad_input, grad_weight, grad_bias};
+}
+
+Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3", "").typed<decltype(forward)>();
+  return op.call(input, weight, bias, padding);
+}
+
+std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
+                                                 int64_t padding, std::array<bool, 3> output_mask) {
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3_backward", "").typed<decltype(backward)>();
+  return op.call(grad_output, input, weight, padding, output_mask);
+}
+
+class Function : public torch::autograd::Function<Function> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
+                        const optional<Tensor>& bias, int64_t padding) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({input, weight});
+    context->saved_data["padding"] = padding;
+    context->saved_data["has_bias"] = bias.has_value();
+    return call_forward(input, weight, bias, padding);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = context->get_saved_variables();
+    const bool has_bias = context->saved_data["has_bias"].toBool();
+    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
+                                      has_bias && context->needs_input_grad(2)};
+    auto [grad_input, grad_weight, grad_bias] =
+        call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(), mask);
+    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
+            Tensor()};
+  }
+};
+
+Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
+  return Function::apply(input, weight, bias, padding);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
+  m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias, int padding) -> Tensor");
+  m.def(
+      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, bool[3] output_mask)"
+      " -> (Tensor, Tensor, Tensor)");
+  m.def("conv3x3_filters(Tensor weight) -> Tensor");
+  m.def(
+      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding,"
+      " bool relu, bool pool) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+  m.impl("conv3x3", &forward);
+  m.impl("conv3x3_backward", &backward);
+  m.impl("conv3x3_filters", &filters);
+  m.impl("conv3x3_fused", &fused);
+}
+
+TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
+  m.impl("conv3x3", &forward_autograd);
+  m.impl("conv3x3_backward", torch::autograd::autogradNotImplementedFallback());
+  m.impl("conv3x3_filters", torch::autograd::autogradNotImplementedFallback());
+  m.impl("conv3x3_fused", torch::autograd::autogradNotImplementedFallback());
+}
+
+}  // namespace jaa_ext

@@ -1,0 +1,321 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "../common/cache.h"
+#include "../common/cpu_level.h"
+#include "../common/scratch.h"
+#include "winograd.h"
+
+namespace jaa_ext {
+namespace {
+
+constexpr int64_t POSITIONS = 36, TILE = 4, PATCH = 6;
+
+// Where a tile's outputs go, and how many of them lie in the image.
+struct OutputTile {
+  float* data;
+  int64_t stride_y, stride_x, stride_c, rows, columns, channels;
+};
+
+struct Kernels {
+  int64_t lanes, most_rows;
+  void (*transform_input)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
+                          int64_t position_stride, int64_t vector_stride);
+  void (*multiply)(const float* inputs, int64_t position_stride, int64_t vector_stride, int64_t channels,
+                   int64_t tiles, int64_t vectors, const float* filters, float* products, int64_t products_stride);
+  void (*transform_output)(const float* products, int64_t products_stride, const float* bias, bool relu, bool pool,
+                           const OutputTile& tile);
+  void (*transform_filter)(const float* taps, float* filters, int64_t position_stride);
+  void (*transform_gradient)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors,
+                             float* gradients, int64_t position_stride, int64_t vector_stride);
+  void (*accumulate)(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles,
+                     int64_t vectors, float* sums);
+  void (*transform_taps)(const float* sums, int64_t position_stride, float* taps);
+};
+
+#define CPU_KERNEL_FILE "../winograd/winograd_cpu_kernel.h"
+#include "../common/for_each_cpu_level.h"
+
+Kernels kernels_for_processor() { JAA_EXT_AT_CPU_LEVEL(kernels()); }
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Rect {
+  int64_t y0, y1, x0, x1;
+};
+
+// A tile of a cell of an image: its outputs begin at (y, x), its inputs at (y - padding, x - padding).
+struct Tile {
+  int64_t n, y, x;
+};
+
+class WinogradCpu {
+ public:
+  WinogradCpu(const Winograd& op, const Parallel& parallel)
+      : op_(op), parallel_(parallel), kernels_(kernels_for_processor()) {}
+
+  int64_t filters_size() const { return op_.cells() * cell_filters(); }
+
+  void filters(const WinogradWeight& weight, float* filters) const {
+    const int64_t width = 2 * kernels_.lanes, blocks = out_blocks();
+    parallel_(op_.cells() * blocks, [&](int64_t begin, int64_t end) {
+      const Scratch<float> taps(9 * width);
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const int64_t cell = unit / blocks, first = unit % blocks * width;
+        const int64_t count = std::min(width, op_.out_channels - first);
+        const float* from = weight.data + cell * cell_weights() + weight.start;
+        float* to = filters + unit * POSITIONS * op_.in_channels * width;
+        std::fill_n(taps.get(), 9 * width, 0.f);
+        for (int64_t i = 0; i < op_.in_channels; ++i) {
+          for (int64_t o = 0; o < count; ++o) {
+            const float* filter = from + (first + o) * weight.stride_out + i * weight.stride_in;
+            for (int64_t tap = 0; tap < 9; ++tap) taps.get()[tap * width + o] = filter[tap * weight.stride_tap];
+          }
+          kernels_.transform_filter(taps.get(), to + i * width, op_.in_channels * width);
+        }
+      }
+    });
+  }
+
+  void forward(Image input, const float* filters, const WinogradFusion& fusion, Image output) const {
+    const int64_t lanes = kernels_.lanes, width = 2 * lanes, vectors = in_vectors();
+    // A unit is a block of tiles of a cell and a block of output channels. A thread gets units that follow each
+    // other, and transforms the inputs of a block of tiles once for its blocks of channels.
+    const int64_t most = most_tiles(), blocks = out_blocks();
+    std::vector<int64_t> first_unit(op_.cells() + 1, 0);
+    for (int64_t cell = 0; cell < op_.cells(); ++cell) {
+      first_unit[cell + 1] = first_unit[cell] + ceil_div(tiles_of(cell), most) * blocks;
+    }
+    parallel_(first_unit.back(), [&](int64_t begin, int64_t end) {
+      const int64_t vector_stride = most * lanes, position_stride = vectors * vector_stride + lanes;
+      const int64_t products_stride = most * width + lanes;
+      const Scratch<float> inputs(POSITIONS * position_stride), products(POSITIONS * products_stride);
+      const Scratch<float> patch(PATCH * PATCH * vectors * lanes), bias(width);
+      int64_t cell = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
+      for (int64_t unit = begin; unit < end; ++unit) {
+        while (unit >= first_unit[cell + 1]) ++cell;
+        const int64_t tile_blocks = (first_unit[cell + 1] - first_unit[cell]) / blocks, all = tiles_of(cell);
+        const int64_t place = unit - first_unit[cell], tile_block = place / blocks, block = place % blocks;
+        const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
+        if (unit == begin || block == 0) {
+          for (int64_t i = tile0; i < tile1; ++i) {
+            read_tile(cell, i, input, fusion, patch.get(), inputs.get() + (i - tile0) * lanes, position_stride,
+                      vector_stride);
+          }
+        }
+        const int64_t first = block * width, channels = std::min(width, op_.out_channels - first);
+        const int64_t out_vectors = ceil_div(channels, lanes);
+        kernels_.multiply(inputs.get(), position_stride, vector_stride, op_.in_channels, tile1 - tile0, out_vectors,
+                          filters + cell * cell_filters() + block * POSITIONS * op_.in_channels * width,
+                          products.get(), products_stride);
+        std::fill_n(bias.get(), width, 0.f);
+        if (fusion.bias != nullptr) {
+          std::copy_n(fusion.bias + cell * op_.out_channels + first, channels, bias.get());
+        }
+        for (int64_t i = tile0; i < tile1; ++i) {
+          for (int64_t v = 0; v < out_vectors; ++v) {
+            const OutputTile to = output_tile(cell, i, output, fusion.pool, first + v * lanes, channels - v * lanes);
+            kernels_.transform_output(products.get() + (i - tile0) * width + v * lanes, products_stride,
+                                      bias.get() + v * lanes, fusion.relu, fusion.pool, to);
+          }
+        }
+      }
+    });
+  }
+
+  void backward_weight(Image grad_output, Image input, Image grad_weight) const {
+    const int64_t lanes = kernels_.lanes, in = in_vectors(), out = ceil_div(op_.out_channels, lanes);
+    const int64_t position_sums = in * lanes * out * lanes;
+    const ImageStrides stride = grad_weight.stride;
+    const Scratch<float> sums(POSITIONS * position_sums);
+    for (int64_t cell = 0; cell < op_.cells(); ++cell) {
+      const int64_t all = tiles_of(cell), chunks = ceil_div(all, MOST_SUMMED), most = ceil_div(all, chunks);
+      const int64_t vector_stride = most * lanes;
+      const int64_t in_stride = in * vector_stride + lanes, out_stride = out * vector_stride + lanes;
+      const Scratch<float> inputs(POSITIONS * in_stride), gradients(POSITIONS * out_stride);
+      parallel_(POSITIONS, [&](int64_t begin, int64_t end) {
+        std::fill_n(sums.get() + begin * position_sums, (end - begin) * position_sums, 0.f);
+      });
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
+        parallel_(tiles, [&](int64_t begin, int64_t end) {
+          const Scratch<float> patch(PATCH * PATCH * std::max(in, out) * lanes);
+          for (int64_t i = begin; i < end; ++i) {
+            read_tile(cell, tile0 + i, input, {}, patch.get(), inputs.get() + i * lanes, in_stride, vector_stride);
+            read_gradient(cell, tile0 + i, grad_output, patch.get(), gradients.get() + i * lanes, out_stride,
+                          vector_stride);
+          }
+        });
+        // Each sum has one owner, who adds the tiles in their order.
+        parallel_(POSITIONS * in, [&](int64_t begin, int64_t end) {
+          for (int64_t unit = begin; unit < end; ++unit) {
+            const int64_t position = unit / in, v = unit % in;
+            kernels_.accumulate(inputs.get() + position * in_stride + v * vector_stride,
+                                gradients.get() + position * out_stride, vector_stride, tiles, out,
+                                sums.get() + position * position_sums + v * lanes * out * lanes);
+          }
+        });
+      }
+      parallel_(op_.in_channels, [&](int64_t begin, int64_t end) {
+        const Scratch<float> taps(9 * lanes);
+        for (int64_t i = begin; i < end; ++i) {
+          for (int64_t v = 0; v < out; ++v) {
+            kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
+            for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
+              float* to = static_cast<float*>(grad_weight.data) + cell * cell_weights() + o * stride.n + i * stride.c;
+              for (int64_t tap = 0; tap < 9; ++tap) {
+                to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
+              }
+            }
+          }
+        }
+      });
+    }
+  }
+
+ private:
+  static constexpr int64_t MOST_SUMMED = 256;
+
+  // Reads the 6 x 6 inputs of a tile and transforms them.
+  void read_tile(int64_t cell, int64_t index, Image input, const WinogradFusion& fusion, float* patch, float* inputs,
+                 int64_t position_stride, int64_t vector_stride) const {
+    const Tile tile = tile_of(cell, index);
+    const Rect clip = cell_rect(cell);
+    const int64_t y = tile.y - op_.padding, x = tile.x - op_.padding;
+    const float* from =
+        static_cast<const float*>(input.data) + tile.n * input.stride.n + y * input.stride.y + x * input.stride.x;
+    const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
+    const float* attention = fusion.attention == nullptr
+                                 ? nullptr
+                                 : fusion.attention + tile.n * fusion.attention_stride.n +
+                                       y * fusion.attention_stride.y + x * fusion.attention_stride.x;
+    if (inside && attention == nullptr && input.stride.c == 1 && op_.in_channels % kernels_.lanes == 0) {
+      kernels_.transform_input(from, input.stride.y, input.stride.x, in_vectors(), inputs, position_stride,
+                               vector_stride);
+      return;
+    }
+    copy_patch(from, input.stride, op_.in_channels, PATCH, clip.y0 - y, clip.y1 - y, clip.x0 - x, clip.x1 - x, patch);
+    const int64_t channels = in_vectors() * kernels_.lanes;
+    if (attention != nullptr) {
+      for (int64_t i = std::max<int64_t>(0, clip.y0 - y); i < std::min(PATCH, clip.y1 - y); ++i) {
+        for (int64_t j = std::max<int64_t>(0, clip.x0 - x); j < std::min(PATCH, clip.x1 - x); ++j) {
+          const float scale = attention[i * fusion.attention_stride.y + j * fusion.attention_stride.x];
+          float* pixel = patch + (i * PATCH + j) * channels;
+          for (int64_t c = 0; c < channels; ++c) pixel[c] *= scale;
+        }
+      }
+    }
+    kernels_.transform_input(patch, PATCH * channels, channels, in_vectors(), inputs, position_stride, vector_stride);
+  }
+
+  void read_gradient(int64_t cell, int64_t index, Image grad_output, float* patch, float* gradients,
+                     int64_t position_stride, int64_t vector_stride) const {
+    const Tile tile = tile_of(cell, index);
+    const Rect area = output_rect(cell);
+    const float* from = static_cast<const float*>(grad_output.data) + tile.n * grad_output.stride.n +
+                        tile.y * grad_output.stride.y + tile.x * grad_output.stride.x;
+    const int64_t vectors = ceil_div(op_.out_channels, kernels_.lanes), channels = vectors * kernels_.lanes;
+    if (tile.y + TILE <= area.y1 && tile.x + TILE <= area.x1 && grad_output.stride.c == 1 &&
+        op_.out_channels == channels) {
+      kernels_.transform_gradient(from, grad_output.stride.y, grad_output.stride.x, vectors, gradients,
+                                  position_stride, vector_stride);
+      return;
+    }
+    copy_patch(from, grad_output.stride, op_.out_channels, TILE, 0, area.y1 - tile.y, 0, area.x1 - tile.x, patch);
+    kernels_.transform_gradient(patch, TILE * channels, channels, vectors, gradients, position_stride, vector_stride);
+  }
+
+  // A square of pixels with channels rounded up to whole vectors; zeros outside rows y0 .. y1 - 1, columns likewise.
+  void copy_patch(const float* from, ImageStrides stride, int64_t channels, int64_t side, int64_t y0, int64_t y1,
+                  int64_t x0, int64_t x1, float* patch) const {
+    const int64_t rounded = ceil_div(channels, kernels_.lanes) * kernels_.lanes;
+    for (int64_t y = 0; y < side; ++y) {
+      for (int64_t x = 0; x < side; ++x, patch += rounded) {
+        if (y < y0 || y >= y1 || x < x0 || x >= x1) {
+          std::memset(patch, 0, rounded * sizeof(float));
+          continue;
+        }
+        const float* pixel = from + y * stride.y + x * stride.x;
+        if (stride.c == 1) {
+          std::memcpy(patch, pixel, channels * sizeof(float));
+        } else {
+          for (int64_t c = 0; c < channels; ++c) patch[c] = pixel[c * stride.c];
+        }
+        std::memset(patch + channels, 0, (rounded - channels) * sizeof(float));
+      }
+    }
+  }
+
+  OutputTile output_tile(int64_t cell, int64_t index, Image output, bool pool, int64_t channel,
+                         int64_t channels) const {
+    const Tile tile = tile_of(cell, index);
+    const Rect area = output_rect(cell);
+    const int64_t step = pool ? 2 : 1;
+    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + channel * output.stride.c +
+                  tile.y / step * output.stride.y + tile.x / step * output.stride.x;
+    return {data,
+            output.stride.y,
+            output.stride.x,
+            output.stride.c,
+            (area.y1 - tile.y) / step,
+            (area.x1 - tile.x) / step,
+            channels};
+  }
+
+  int64_t in_vectors() const { return ceil_div(op_.in_channels, kernels_.lanes); }
+  int64_t out_blocks() const { return ceil_div(op_.out_channels, 2 * kernels_.lanes); }
+  int64_t cell_weights() const { return op_.out_channels * op_.in_channels * 9; }
+  int64_t cell_filters() const { return out_blocks() * POSITIONS * op_.in_channels * 2 * kernels_.lanes; }
+
+  // Tiles of a block, so that their inputs and products fill three quarters of the second-level cache.
+  int64_t most_tiles() const {
+    const int64_t tile = POSITIONS * (in_vectors() + 2) * kernels_.lanes * sizeof(float);
+    const int64_t rows = second_level_cache() * 3 / 4 / tile / kernels_.most_rows;
+    return std::clamp<int64_t>(rows, 1, 8) * kernels_.most_rows;
+  }
+
+  Rect cell_rect(int64_t cell) const {
+    const int64_t i = cell / op_.grid_w, j = cell % op_.grid_w;
+    return {i * op_.height / op_.grid_h, (i + 1) * op_.height / op_.grid_h, j * op_.width / op_.grid_w,
+            (j + 1) * op_.width / op_.grid_w};
+  }
+  Rect output_rect(int64_t cell) const {
+    const Rect rect = cell_rect(cell);
+    const int64_t more = 2 * op_.padding - 2;  // 0 where there are several cells
+    return {rect.y0, rect.y1 + more, rect.x0, rect.x1 + more};
+  }
+  int64_t tiles_of(int64_t cell) const {
+    const Rect area = output_rect(cell);
+    return op_.batch * ceil_div(area.y1 - area.y0, TILE) * ceil_div(area.x1 - area.x0, TILE);
+  }
+  Tile tile_of(int64_t cell, int64_t index) const {
+    const Rect area = output_rect(cell);
+    const int64_t rows = ceil_div(area.y1 - area.y0, TILE), columns = ceil_div(area.x1 - area.x0, TILE);
+    return {index / (rows * columns), area.y0 + index / columns % rows * TILE, area.x0 + index % columns * TILE};
+  }
+
+  const Winograd& op_;
+  const Parallel& parallel_;
+  const Kernels kernels_;
+};
+
+}  // namespace
+
+int64_t winograd_filters_size(const Winograd& op) { return WinogradCpu(op, {}).filters_size(); }
+
+void winograd_filters(const Winograd& op, const WinogradWeight& weight, float* filters, const Parallel& parallel) {
+  WinogradCpu(op, parallel).filters(weight, filters);
+}
+
+void winograd_forward(const Winograd& op, Image input, const float* filters, const WinogradFusion& fusion,
+                      Image output, const Parallel& parallel) {
+  WinogradCpu(op, parallel).forward(input, filters, fusion, output);
+}
+
+void winograd_backward_weight(const Winograd& op, Image grad_output, Image input, Image grad_weight,
+                              const Parallel& parallel) {
+  WinogradCpu(op, parallel).backward_weight(grad_output, input, grad_weight);
+}
+
+}  // namespace jaa_ext
