@@ -139,16 +139,16 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.out_height(), op.out_width()};
   check_grad_output(NAME, grad_output, output_shape, input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
-  const Tensor nothing = at::empty({0}, input.options());
+  const auto nothing = [&] { return at::empty({0}, input.options()); };
   if (form_of(input, weight, padding) == ConvForm::torch) {
     const auto [grad_input, grad_weight, grad_bias] =
         at::convolution_backward(grad_output, input, weight, weight.sizes().slice(0, 1), {1, 1}, {padding, padding},
                                  {1, 1}, false, {0, 0}, 1, output_mask);
-    return {wants_input ? grad_input : nothing, wants_weight ? grad_weight : nothing,
-            wants_bias ? grad_bias : nothing};
+    return {wants_input ? grad_input : nothing(), wants_weight ? grad_weight : nothing(),
+            wants_bias ? grad_bias : nothing()};
   }
   const Tensor gradient = channels_last(grad_output);
-  Tensor grad_input = nothing, grad_weight = nothing, grad_bias = nothing;
+  Tensor grad_input = nothing(), grad_weight = nothing(), grad_bias = nothing();
   if (wants_input) {
     const Winograd reverse{op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - padding};
     grad_input = with_channels_last(input.sizes(), input);

@@ -47,8 +47,8 @@ def conv3x3(
         TypeError: dtypes that do not fit.
 
     Gradients flow to input, weight, bias and attention; differentiating twice, forward-mode differentiation
-    and ``torch.func`` are not supported. Results are the same bits from run to run, whatever the number of
-    threads, and for an image alone and in a batch. Errors are below 3e-6 of the largest value: where the
+    and ``torch.func`` are not supported. Kernels give the same bits from run to run, whatever the number of
+    threads, and for an image alone and in a batch. Their errors are below 3e-6 of the largest value: where the
     exact sum is 0, a little else can stand. A NaN or infinity in the input spreads to those tiles of 4 x 4
     outputs whose 6 x 6 inputs hold it, no further.
     """

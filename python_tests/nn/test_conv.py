@@ -70,7 +70,8 @@ def exact(layer, x):
 
 
 def close(got, want):
-    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    """Within what `jaa_ext.ops.conv3x3` promises."""
+    assert got.shape == want.shape and (got - want).abs().max() <= 3e-6 * want.abs().max()
 
 
 IMAGE = torch.randn(2, 16, 20, 21, generator=torch.Generator().manual_seed(1)).to(

@@ -224,7 +224,7 @@ def test_gradients_through_relu_and_pooling() -> None:
 
 
 def test_same_bits_whatever_the_threads_and_the_batch() -> None:
-    for channels, side in (((16, 24), 40), ((64, 64), 22), ((3, 32), 30), ((1, 64), 18), ((64, 1), 18)):
+    for channels, side in (((16, 24), 40), ((64, 64), 22), ((160, 160), 5)):
         input, *rest = random_case(
             batch=5, in_channels=channels[0], out_channels=channels[1], size=(side, side + 1)
         )
