@@ -48,9 +48,9 @@ def conv3x3(
 
     Gradients flow to input, weight, bias and attention; differentiating twice, forward-mode differentiation
     and ``torch.func`` are not supported. Kernels give the same bits from run to run, whatever the number of
-    threads, and for an image alone and in a batch. Their errors are below 3e-6 of the largest value: where the
-    exact sum is 0, a little else can stand. A NaN or infinity in the input spreads to those tiles of 4 x 4
-    outputs whose 6 x 6 inputs hold it, no further.
+    threads, and for an image alone and in a batch. Their errors are below 3e-6 of the largest value: where
+    the exact sum is 0, a little else can stand. A NaN or infinity in the input spreads to those tiles of 4 x
+    4 outputs whose 6 x 6 inputs hold it, no further.
     """
     if not has_kernel(input):
         return reference.conv3x3(
