@@ -1,5 +1,5 @@
-// 3 x 3 convolutions of stride 1 on the CPU: the tensors' side of ../winograd, and of PyTorch's own where form.h
-// chooses that.
+#include "conv3x3.h"
+
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
@@ -12,7 +12,6 @@
 #include <torch/library.h>
 
 #include "../common/tensors.h"
-#include "../winograd/winograd.h"
 #include "form.h"
 
 namespace jaa_ext {
@@ -56,14 +55,25 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (attention) like_input("attention", *attention);
 }
 
-ConvForm form_of(const Tensor& input, const Tensor& weight, int64_t padding) {
-  if (input.scalar_type() != at::kFloat) return ConvForm::torch;
-  return conv3x3_form(weight.size(1), weight.size(0), input.size(2) + 2 * padding - 2,
-                      input.size(3) + 2 * padding - 2);
+Conv3x3 describe(const Tensor& input, const Tensor& weight, int64_t padding) {
+  return {input.size(0), weight.size(1), weight.size(0), input.size(2), input.size(3), padding};
 }
 
-Winograd describe(const Tensor& input, const Tensor& weight, int64_t padding) {
-  return {input.size(0), weight.size(1), weight.size(0), input.size(2), input.size(3), padding};
+// The convolution whose output is the gradient of the input.
+Conv3x3 reversed(const Conv3x3& op) {
+  return {op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - op.padding};
+}
+
+ConvForm form_of(const Conv3x3& op, const Tensor& input) {
+  return input.scalar_type() == at::kFloat
+             ? conv3x3_form(op.in_channels, op.out_channels, op.out_height(), op.out_width())
+             : ConvForm::torch;
+}
+
+ConvForm weight_form_of(const Conv3x3& op, const Tensor& input) {
+  return input.scalar_type() == at::kFloat
+             ? conv3x3_weight_form(op.in_channels, op.out_channels, op.out_height(), op.out_width())
+             : ConvForm::torch;
 }
 
 // As torch's convolutions have it.
@@ -82,48 +92,62 @@ Tensor with_channels_last(at::IntArrayRef sizes, const Tensor& like) {
   return at::empty(sizes, like.options(), at::MemoryFormat::ChannelsLast);
 }
 
-// The filters of a convolution, or of its gradient with respect to the input, where the two kinds of channels change
-// places and the taps run backwards.
-Tensor transform(const Winograd& op, const Tensor& weight, bool backward) {
-  // Any strides, as long as those of the taps make one.
-  const Tensor w = weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
-  const int64_t tap = w.stride(3);
-  const Tensor filters = at::empty({winograd_filters_size(op)}, w.options());
-  const WinogradWeight view = backward
-                                  ? WinogradWeight{w.const_data_ptr<float>(), 8 * tap, w.stride(1), w.stride(0), -tap}
-                                  : WinogradWeight{w.const_data_ptr<float>(), 0, w.stride(0), w.stride(1), tap};
-  winograd_filters(op, view, filters.mutable_data_ptr<float>(), aten_parallel());
-  return filters;
+// A weight whose nine taps lie at equal distances.
+Tensor with_even_taps(const Tensor& weight) {
+  return weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
+}
+
+Filters3x3 filters_of(const Tensor& weight) {
+  return {weight.const_data_ptr<float>(), weight.stride(0), weight.stride(1), weight.stride(3)};
+}
+
+// For the gradient of the input: the two kinds of channels change places, and the taps run backwards.
+Filters3x3 reversed(const Filters3x3& filters) {
+  return {filters.data + 8 * filters.stride_tap, filters.stride_in, filters.stride_out, -filters.stride_tap};
+}
+
+Tensor transform(const Conv3x3& op, const Filters3x3& filters, const Tensor& like) {
+  const Tensor transformed = at::empty({winograd_filters_size(op)}, like.options());
+  winograd_filters(op, filters, transformed.mutable_data_ptr<float>(), aten_parallel());
+  return transformed;
 }
 
 Tensor filters(const Tensor& weight) {
   check(weight.new_empty({0, weight.size(1), 4, 4}), weight, {}, 1, false, {});
-  return transform({1, weight.size(1), weight.size(0), 4, 4, 1}, weight, false);
+  TORCH_CHECK_TYPE(weight.scalar_type() == at::kFloat, NAME, ": filters are transformed in float32 only, got ",
+                   dtype_name(weight.scalar_type()));
+  constexpr int64_t LARGE = 1 << 20;  // a side of images for which it is Winograd's if for any
+  if (conv3x3_form(weight.size(1), weight.size(0), LARGE, LARGE) != ConvForm::winograd) {
+    return at::empty({0}, weight.options());
+  }
+  return transform({1, weight.size(1), weight.size(0), 4, 4, 1}, filters_of(with_even_taps(weight)), weight);
 }
 
 Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& transformed,
              const optional<Tensor>& bias, const optional<Tensor>& attention, int64_t padding, bool relu, bool pool) {
   check(input, weight, bias, padding, pool, attention);
-  if (form_of(input, weight, padding) == ConvForm::torch) {
+  const Conv3x3 op = describe(input, weight, padding);
+  const ConvForm form = form_of(op, input);
+  if (form == ConvForm::torch) {
     Tensor output = at::conv2d(attention ? input * *attention : input, weight, bias, 1, padding);
     if (relu) output.relu_();
     return pool ? at::max_pool2d(output, 2) : output;
   }
-  const Winograd op = describe(input, weight, padding);
+  const int64_t step = pool && form == ConvForm::winograd ? 2 : 1;
+  const Tensor x = channels_last(input), w = with_even_taps(weight), b = bias ? bias->contiguous() : Tensor();
+  const Tensor output =
+      with_channels_last({op.batch, op.out_channels, op.out_height() / step, op.out_width() / step}, input);
+  const Fusion3x3 fusion{b.defined() ? b.const_data_ptr<float>() : nullptr, attention ? image(*attention) : Image{},
+                         relu, pool};
+  if (form == ConvForm::direct) {
+    direct_forward(op, image(x), filters_of(w), fusion, image(output), aten_parallel());
+    return (pool ? at::max_pool2d(output, 2) : output).contiguous(memory_format(input, weight));
+  }
   const bool given = transformed && transformed->numel() > 0;
   TORCH_CHECK_VALUE(!given || transformed->numel() == winograd_filters_size(op), NAME,
                     ": filters must be those that conv3x3_filters gave for this weight");
-  const int64_t step = pool ? 2 : 1;
-  const Tensor x = channels_last(input), w = given ? *transformed : transform(op, weight, false);
-  const Tensor b = bias ? bias->contiguous() : Tensor();
-  const Tensor output =
-      with_channels_last({op.batch, op.out_channels, op.out_height() / step, op.out_width() / step}, input);
-  WinogradFusion fusion{b.defined() ? b.const_data_ptr<float>() : nullptr, nullptr, {}, relu, pool};
-  if (attention) {
-    fusion.attention = attention->const_data_ptr<float>();
-    fusion.attention_stride = image(*attention).stride;
-  }
-  winograd_forward(op, image(x), w.const_data_ptr<float>(), fusion, image(output), aten_parallel());
+  const Tensor ready = given ? *transformed : transform(op, filters_of(w), w);
+  winograd_forward(op, image(x), ready.const_data_ptr<float>(), fusion, image(output), aten_parallel());
   return output.contiguous(memory_format(input, weight));
 }
 
@@ -131,32 +155,42 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
   return fused(input, weight, {}, bias, {}, padding, false, false);
 }
 
+Tensor backward_input(const Conv3x3& op, const Tensor& gradient, const Tensor& input, const Tensor& weight) {
+  const Conv3x3 reverse = reversed(op);
+  const Tensor grad_input = with_channels_last(input.sizes(), input), w = with_even_taps(weight);
+  const Filters3x3 filters = reversed(filters_of(w));
+  if (form_of(reverse, input) == ConvForm::direct) {
+    direct_forward(reverse, image(gradient), filters, {}, image(grad_input), aten_parallel());
+  } else {
+    const Tensor transformed = transform(reverse, filters, w);
+    winograd_forward(reverse, image(gradient), transformed.const_data_ptr<float>(), {}, image(grad_input),
+                     aten_parallel());
+  }
+  return grad_input.contiguous(memory_format(input, weight));
+}
+
 // Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                             int64_t padding, std::array<bool, 3> output_mask) {
   check(input, weight, {}, padding, false, {});
-  const Winograd op = describe(input, weight, padding);
+  const Conv3x3 op = describe(input, weight, padding);
   const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.out_height(), op.out_width()};
   check_grad_output(NAME, grad_output, output_shape, input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
-  const auto nothing = [&] { return at::empty({0}, input.options()); };
-  if (form_of(input, weight, padding) == ConvForm::torch) {
-    const auto [grad_input, grad_weight, grad_bias] =
-        at::convolution_backward(grad_output, input, weight, weight.sizes().slice(0, 1), {1, 1}, {padding, padding},
-                                 {1, 1}, false, {0, 0}, 1, output_mask);
-    return {wants_input ? grad_input : nothing(), wants_weight ? grad_weight : nothing(),
-            wants_bias ? grad_bias : nothing()};
-  }
+  const bool input_by_torch = form_of(reversed(op), input) == ConvForm::torch;
+  const bool weight_by_torch = weight_form_of(op, input) == ConvForm::torch;
   const Tensor gradient = channels_last(grad_output);
+  const auto nothing = [&] { return at::empty({0}, input.options()); };  // outputs must not share memory
   Tensor grad_input = nothing(), grad_weight = nothing(), grad_bias = nothing();
-  if (wants_input) {
-    const Winograd reverse{op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - padding};
-    grad_input = with_channels_last(input.sizes(), input);
-    const Tensor w = transform(reverse, weight, true);
-    winograd_forward(reverse, image(gradient), w.const_data_ptr<float>(), {}, image(grad_input), aten_parallel());
-    grad_input = grad_input.contiguous(memory_format(input, weight));
+  const std::array<bool, 3> by_torch = {wants_input && input_by_torch, wants_weight && weight_by_torch, false};
+  if (by_torch[0] || by_torch[1]) {
+    const auto grads = at::convolution_backward(grad_output, input, weight, {}, {1, 1}, {padding, padding}, {1, 1},
+                                                false, {0, 0}, 1, by_torch);
+    if (by_torch[0]) grad_input = std::get<0>(grads);
+    if (by_torch[1]) grad_weight = std::get<1>(grads);
   }
-  if (wants_weight) {
+  if (wants_input && !input_by_torch) grad_input = backward_input(op, gradient, input, weight);
+  if (wants_weight && !weight_by_torch) {
     grad_weight = at::empty_like(weight, weight.suggest_memory_format());
     winograd_backward_weight(op, image(gradient), image(channels_last(input)), image(grad_weight), aten_parallel());
   }

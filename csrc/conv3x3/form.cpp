@@ -40,11 +40,17 @@ const char* name(ConvForm form) {
 
 ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width) {
   if (forced()) return *forced();
+  const int64_t fewer = std::min(in_channels, out_channels);
+  if (fewer <= 4) return ConvForm::direct;
   // The transforms of a tile cost as much as the products of some ten channels, and a tile that is mostly outside of
   // the image saves nothing.
-  const bool wide = std::min(in_channels, out_channels) >= 16;
-  const bool large = std::min(out_height, out_width) >= 4;
-  return wide && large ? ConvForm::winograd : ConvForm::torch;
+  return fewer >= 16 && std::min(out_height, out_width) >= 4 ? ConvForm::winograd : ConvForm::torch;
+}
+
+ConvForm conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width) {
+  if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::torch;
+  return std::min(in_channels, out_channels) >= 16 && std::min(out_height, out_width) >= 4 ? ConvForm::winograd
+                                                                                           : ConvForm::torch;
 }
 
 ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_height, int64_t cell_width) {

@@ -8,8 +8,8 @@
 namespace jaa_ext {
 
 enum class ConvForm {
-  winograd,  // ../winograd
-  direct,    // the loops of ../region_conv2d
+  winograd,  // conv3x3.h
+  direct,    // conv3x3.h, and for cells the loops of ../region_conv2d
   torch,     // at::conv2d: oneDNN, or what else torch was built with
 };
 
@@ -18,6 +18,9 @@ const char* name(ConvForm form);
 // The form for one image, so that it is the same alone and in a batch, or the one that the environment variable
 // JAA_EXT_CONV3X3 names. Throws std::runtime_error if that is unknown.
 ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width);
+
+// The form for the gradient of the weights: Winograd's or torch's.
+ConvForm conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width);
 
 // The form for the cells of a region convolution: Winograd's or direct.
 ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_height, int64_t cell_width);

@@ -3,6 +3,8 @@
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
 #include "../common/scratch.h"
+#include "../conv3x3/conv3x3.h"
+#include "../conv3x3/form.h"
 #include "region_conv2d.h"
 
 #ifdef JAA_EXT_CPU_LEVELS
@@ -282,10 +284,30 @@ class RegionConv2dCpu {
   const Kernels<T> kernels_;
 };
 
+// Winograd's algorithm takes the cells of channels_last images, where it is faster.
+bool is_for_winograd(const RegionConv2d& op, Image a, Image b) {
+  return op.scalar == Scalar::f32 && !op.image_border && op.kernel_h == 3 && op.kernel_w == 3 && a.stride.c == 1 &&
+         b.stride.c == 1 &&
+         region_conv3x3_form(op.in_channels, op.out_channels, op.height / op.grid_h, op.width / op.grid_w) ==
+             ConvForm::winograd;
+}
+
+void winograd_convolve(const Conv3x3& op, Image input, const Filters3x3& weight, const void* bias, Image output,
+                       const Parallel& parallel) {
+  const Scratch<float> filters(winograd_filters_size(op));
+  winograd_filters(op, weight, filters.get(), parallel);
+  winograd_forward(op, input, filters.get(), {static_cast<const float*>(bias), {}, false, false}, output, parallel);
+}
+
 }  // namespace
 
 void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
                                Image output, const Parallel& parallel) {
+  if (is_for_winograd(op, input, output)) {
+    const Conv3x3 cells{op.batch, op.in_channels, op.out_channels, op.height, op.width, 1, op.grid_h, op.grid_w};
+    const Filters3x3 view{static_cast<const float*>(weight), op.in_channels * 9, 9, 1};
+    return winograd_convolve(cells, input, view, bias, output, parallel);
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     RegionConv2dCpu<T>(op, parallel)
@@ -295,6 +317,11 @@ void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* 
 
 void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
                                       const Parallel& parallel) {
+  if (is_for_winograd(op, grad_output, grad_input)) {
+    const Conv3x3 cells{op.batch, op.out_channels, op.in_channels, op.height, op.width, 1, op.grid_h, op.grid_w};
+    const Filters3x3 view{static_cast<const float*>(weight) + 8, 9, op.in_channels * 9, -1};
+    return winograd_convolve(cells, grad_output, view, nullptr, grad_input, parallel);
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     RegionConv2dCpu<T>(op, parallel).backward_input(grad_output, static_cast<const T*>(weight), grad_input);

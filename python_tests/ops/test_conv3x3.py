@@ -224,7 +224,7 @@ def test_gradients_through_relu_and_pooling() -> None:
 
 
 def test_same_bits_whatever_the_threads_and_the_batch() -> None:
-    for channels, side in (((16, 24), 40), ((64, 64), 22), ((160, 160), 5)):
+    for channels, side in (((16, 24), 40), ((64, 64), 22), ((160, 160), 5), ((1, 64), 18), ((64, 1), 18)):
         input, *rest = random_case(
             batch=5, in_channels=channels[0], out_channels=channels[1], size=(side, side + 1)
         )
@@ -495,6 +495,7 @@ def test_torchs_convolution_can_be_forced() -> None:
         "import torch; from jaa_ext import ops, _C\n"
         "x, w = torch.randn(2, 64, 22, 22), torch.randn(64, 64, 3, 3)\n"
         "assert torch.equal(ops.conv3x3(x, w), torch.nn.functional.conv2d(x, w, padding=1))\n"
+        "assert not len(ops.conv3x3_filters(w))\n"
         "print(_C.conv3x3_form(64, 64, 22, 22, 1))",
         "torch",
     )

@@ -155,11 +155,10 @@ void transform_output(const float* products, int64_t products_stride, const floa
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns_; ++j) {
       float* to = tile.data + i * tile.stride_y + j * tile.stride_x;
-      if (tile.channels >= LANES && tile.stride_c == 1) {
+      if (tile.channels >= LANES) {
         store(to, y[i][j]);
       } else {
-        const int64_t count = tile.channels < LANES ? tile.channels : LANES;
-        for (int64_t c = 0; c < count; ++c) to[c * tile.stride_c] = y[i][j][c];
+        for (int64_t c = 0; c < tile.channels; ++c) to[c] = y[i][j][c];
       }
     }
   }

@@ -5,7 +5,7 @@
 #include "../common/cache.h"
 #include "../common/cpu_level.h"
 #include "../common/scratch.h"
-#include "winograd.h"
+#include "conv3x3.h"
 
 namespace jaa_ext {
 namespace {
@@ -15,7 +15,7 @@ constexpr int64_t POSITIONS = 36, TILE = 4, PATCH = 6;
 // Where a tile's outputs go, and how many of them lie in the image.
 struct OutputTile {
   float* data;
-  int64_t stride_y, stride_x, stride_c, rows, columns, channels;
+  int64_t stride_y, stride_x, rows, columns, channels;
 };
 
 struct Kernels {
@@ -34,7 +34,7 @@ struct Kernels {
   void (*transform_taps)(const float* sums, int64_t position_stride, float* taps);
 };
 
-#define CPU_KERNEL_FILE "../winograd/winograd_cpu_kernel.h"
+#define CPU_KERNEL_FILE "../conv3x3/winograd_cpu_kernel.h"
 #include "../common/for_each_cpu_level.h"
 
 Kernels kernels_for_processor() { JAA_EXT_AT_CPU_LEVEL(kernels()); }
@@ -52,25 +52,25 @@ struct Tile {
 
 class WinogradCpu {
  public:
-  WinogradCpu(const Winograd& op, const Parallel& parallel)
+  WinogradCpu(const Conv3x3& op, const Parallel& parallel)
       : op_(op), parallel_(parallel), kernels_(kernels_for_processor()) {}
 
   int64_t filters_size() const { return op_.cells() * cell_filters(); }
 
-  void filters(const WinogradWeight& weight, float* filters) const {
+  void transform(const Filters3x3& filters, float* transformed) const {
     const int64_t width = 2 * kernels_.lanes, blocks = out_blocks();
     parallel_(op_.cells() * blocks, [&](int64_t begin, int64_t end) {
       const Scratch<float> taps(9 * width);
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t cell = unit / blocks, first = unit % blocks * width;
         const int64_t count = std::min(width, op_.out_channels - first);
-        const float* from = weight.data + cell * cell_weights() + weight.start;
-        float* to = filters + unit * POSITIONS * op_.in_channels * width;
+        const float* from = filters.data + cell * op_.cell_weights();
+        float* to = transformed + unit * POSITIONS * op_.in_channels * width;
         std::fill_n(taps.get(), 9 * width, 0.f);
         for (int64_t i = 0; i < op_.in_channels; ++i) {
           for (int64_t o = 0; o < count; ++o) {
-            const float* filter = from + (first + o) * weight.stride_out + i * weight.stride_in;
-            for (int64_t tap = 0; tap < 9; ++tap) taps.get()[tap * width + o] = filter[tap * weight.stride_tap];
+            const float* filter = from + (first + o) * filters.stride_out + i * filters.stride_in;
+            for (int64_t tap = 0; tap < 9; ++tap) taps.get()[tap * width + o] = filter[tap * filters.stride_tap];
           }
           kernels_.transform_filter(taps.get(), to + i * width, op_.in_channels * width);
         }
@@ -78,7 +78,7 @@ class WinogradCpu {
     });
   }
 
-  void forward(Image input, const float* filters, const WinogradFusion& fusion, Image output) const {
+  void forward(Image input, const float* filters, const Fusion3x3& fusion, Image output) const {
     const int64_t lanes = kernels_.lanes, width = 2 * lanes, vectors = in_vectors();
     // A unit is a block of tiles of a cell and a block of output channels. A thread gets units that follow each
     // other, and transforms the inputs of a block of tiles once for its blocks of channels.
@@ -164,7 +164,8 @@ class WinogradCpu {
           for (int64_t v = 0; v < out; ++v) {
             kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
             for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
-              float* to = static_cast<float*>(grad_weight.data) + cell * cell_weights() + o * stride.n + i * stride.c;
+              float* to =
+                  static_cast<float*>(grad_weight.data) + cell * op_.cell_weights() + o * stride.n + i * stride.c;
               for (int64_t tap = 0; tap < 9; ++tap) {
                 to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
               }
@@ -179,7 +180,7 @@ class WinogradCpu {
   static constexpr int64_t MOST_SUMMED = 256;
 
   // Reads the 6 x 6 inputs of a tile and transforms them.
-  void read_tile(int64_t cell, int64_t index, Image input, const WinogradFusion& fusion, float* patch, float* inputs,
+  void read_tile(int64_t cell, int64_t index, Image input, const Fusion3x3& fusion, float* patch, float* inputs,
                  int64_t position_stride, int64_t vector_stride) const {
     const Tile tile = tile_of(cell, index);
     const Rect clip = cell_rect(cell);
@@ -187,22 +188,20 @@ class WinogradCpu {
     const float* from =
         static_cast<const float*>(input.data) + tile.n * input.stride.n + y * input.stride.y + x * input.stride.x;
     const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
-    const float* attention = fusion.attention == nullptr
-                                 ? nullptr
-                                 : fusion.attention + tile.n * fusion.attention_stride.n +
-                                       y * fusion.attention_stride.y + x * fusion.attention_stride.x;
-    if (inside && attention == nullptr && input.stride.c == 1 && op_.in_channels % kernels_.lanes == 0) {
+    const Image& attention = fusion.attention;
+    if (inside && attention.data == nullptr && op_.in_channels % kernels_.lanes == 0) {
       kernels_.transform_input(from, input.stride.y, input.stride.x, in_vectors(), inputs, position_stride,
                                vector_stride);
       return;
     }
     copy_patch(from, input.stride, op_.in_channels, PATCH, clip.y0 - y, clip.y1 - y, clip.x0 - x, clip.x1 - x, patch);
     const int64_t channels = in_vectors() * kernels_.lanes;
-    if (attention != nullptr) {
-      for (int64_t i = std::max<int64_t>(0, clip.y0 - y); i < std::min(PATCH, clip.y1 - y); ++i) {
-        for (int64_t j = std::max<int64_t>(0, clip.x0 - x); j < std::min(PATCH, clip.x1 - x); ++j) {
-          const float scale = attention[i * fusion.attention_stride.y + j * fusion.attention_stride.x];
-          float* pixel = patch + (i * PATCH + j) * channels;
+    if (attention.data != nullptr) {
+      const float* maps = static_cast<const float*>(attention.data) + tile.n * attention.stride.n;
+      for (int64_t i = std::max(y, clip.y0); i < std::min(y + PATCH, clip.y1); ++i) {
+        for (int64_t j = std::max(x, clip.x0); j < std::min(x + PATCH, clip.x1); ++j) {
+          const float scale = maps[i * attention.stride.y + j * attention.stride.x];
+          float* pixel = patch + ((i - y) * PATCH + j - x) * channels;
           for (int64_t c = 0; c < channels; ++c) pixel[c] *= scale;
         }
       }
@@ -217,8 +216,7 @@ class WinogradCpu {
     const float* from = static_cast<const float*>(grad_output.data) + tile.n * grad_output.stride.n +
                         tile.y * grad_output.stride.y + tile.x * grad_output.stride.x;
     const int64_t vectors = ceil_div(op_.out_channels, kernels_.lanes), channels = vectors * kernels_.lanes;
-    if (tile.y + TILE <= area.y1 && tile.x + TILE <= area.x1 && grad_output.stride.c == 1 &&
-        op_.out_channels == channels) {
+    if (tile.y + TILE <= area.y1 && tile.x + TILE <= area.x1 && op_.out_channels == channels) {
       kernels_.transform_gradient(from, grad_output.stride.y, grad_output.stride.x, vectors, gradients,
                                   position_stride, vector_stride);
       return;
@@ -237,12 +235,7 @@ class WinogradCpu {
           std::memset(patch, 0, rounded * sizeof(float));
           continue;
         }
-        const float* pixel = from + y * stride.y + x * stride.x;
-        if (stride.c == 1) {
-          std::memcpy(patch, pixel, channels * sizeof(float));
-        } else {
-          for (int64_t c = 0; c < channels; ++c) patch[c] = pixel[c * stride.c];
-        }
+        std::memcpy(patch, from + y * stride.y + x * stride.x, channels * sizeof(float));
         std::memset(patch + channels, 0, (rounded - channels) * sizeof(float));
       }
     }
@@ -253,20 +246,13 @@ class WinogradCpu {
     const Tile tile = tile_of(cell, index);
     const Rect area = output_rect(cell);
     const int64_t step = pool ? 2 : 1;
-    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + channel * output.stride.c +
+    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + channel +
                   tile.y / step * output.stride.y + tile.x / step * output.stride.x;
-    return {data,
-            output.stride.y,
-            output.stride.x,
-            output.stride.c,
-            (area.y1 - tile.y) / step,
-            (area.x1 - tile.x) / step,
-            channels};
+    return {data, output.stride.y, output.stride.x, (area.y1 - tile.y) / step, (area.x1 - tile.x) / step, channels};
   }
 
   int64_t in_vectors() const { return ceil_div(op_.in_channels, kernels_.lanes); }
   int64_t out_blocks() const { return ceil_div(op_.out_channels, 2 * kernels_.lanes); }
-  int64_t cell_weights() const { return op_.out_channels * op_.in_channels * 9; }
   int64_t cell_filters() const { return out_blocks() * POSITIONS * op_.in_channels * 2 * kernels_.lanes; }
 
   // Tiles of a block, so that their inputs and products fill three quarters of the second-level cache.
@@ -296,25 +282,25 @@ class WinogradCpu {
     return {index / (rows * columns), area.y0 + index / columns % rows * TILE, area.x0 + index % columns * TILE};
   }
 
-  const Winograd& op_;
+  const Conv3x3& op_;
   const Parallel& parallel_;
   const Kernels kernels_;
 };
 
 }  // namespace
 
-int64_t winograd_filters_size(const Winograd& op) { return WinogradCpu(op, {}).filters_size(); }
+int64_t winograd_filters_size(const Conv3x3& op) { return WinogradCpu(op, {}).filters_size(); }
 
-void winograd_filters(const Winograd& op, const WinogradWeight& weight, float* filters, const Parallel& parallel) {
-  WinogradCpu(op, parallel).filters(weight, filters);
+void winograd_filters(const Conv3x3& op, const Filters3x3& filters, float* transformed, const Parallel& parallel) {
+  WinogradCpu(op, parallel).transform(filters, transformed);
 }
 
-void winograd_forward(const Winograd& op, Image input, const float* filters, const WinogradFusion& fusion,
-                      Image output, const Parallel& parallel) {
-  WinogradCpu(op, parallel).forward(input, filters, fusion, output);
+void winograd_forward(const Conv3x3& op, Image input, const float* transformed, const Fusion3x3& fusion, Image output,
+                      const Parallel& parallel) {
+  WinogradCpu(op, parallel).forward(input, transformed, fusion, output);
 }
 
-void winograd_backward_weight(const Winograd& op, Image grad_output, Image input, Image grad_weight,
+void winograd_backward_weight(const Conv3x3& op, Image grad_output, Image input, Image grad_weight,
                               const Parallel& parallel) {
   WinogradCpu(op, parallel).backward_weight(grad_output, input, grad_weight);
 }
