@@ -186,8 +186,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   if (by_torch[0] || by_torch[1]) {
     const auto grads = at::convolution_backward(grad_output, input, weight, {}, {1, 1}, {padding, padding}, {1, 1},
                                                 false, {0, 0}, 1, by_torch);
-    if (by_torch[0]) grad_input = std::get<0>(grads);
-    if (by_torch[1]) grad_weight = std::get<1>(grads);
+    if (by_torch[0]) grad_input = std::get<0>(grads).contiguous(memory_format(input, weight));
+    if (by_torch[1]) grad_weight = std::get<1>(grads).contiguous(weight.suggest_memory_format());
   }
   if (wants_input && !input_by_torch) grad_input = backward_input(op, gradient, input, weight);
   if (wants_weight && !weight_by_torch) {
