@@ -23,15 +23,17 @@ using std::optional;
 constexpr const char* NAME = "conv3x3";
 
 // The words are those of check_conv3x3 in jaa_ext/ops/reference.py.
-void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding, bool pool,
-           const optional<Tensor>& attention) {
+void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding, int64_t groups,
+           bool pool, const optional<Tensor>& attention) {
   TORCH_CHECK_VALUE(padding == 0 || padding == 1, NAME, ": padding must be 0 or 1, got ", padding);
   TORCH_CHECK_VALUE(input.dim() == 4, NAME, ": input must be (N, in_channels, H, W), got ", input.sizes());
   TORCH_CHECK_VALUE(weight.dim() == 4 && weight.size(2) == 3 && weight.size(3) == 3, NAME,
                     ": weight must be (out_channels, in_channels, 3, 3), got ", weight.sizes());
   TORCH_CHECK_VALUE(weight.numel() > 0, NAME, ": every dimension of weight must be at least 1, got ", weight.sizes());
-  TORCH_CHECK_VALUE(input.size(1) == weight.size(1), NAME, ": input has ", input.size(1),
-                    " channels, but weight wants ", weight.size(1));
+  TORCH_CHECK_VALUE(groups >= 1 && weight.size(0) % groups == 0, NAME, ": groups must divide the ", weight.size(0),
+                    " output channels, got ", groups);
+  TORCH_CHECK_VALUE(input.size(1) == groups * weight.size(1), NAME, ": input has ", input.size(1),
+                    " channels, but weight wants ", groups * weight.size(1));
   const int64_t least = (pool ? 4 : 3) - 2 * padding, height = input.size(2), width = input.size(3);
   TORCH_CHECK_VALUE(height >= least && width >= least, NAME, ": images must be at least ", least, " x ", least,
                     " with padding ", padding, pool ? " and pooling" : "", ", got ", height, " x ", width);
@@ -39,6 +41,7 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
     TORCH_CHECK_VALUE(bias->sizes() == weight.sizes().slice(0, 1), NAME,
                       ": bias must be (out_channels) = ", weight.sizes().slice(0, 1), ", got ", bias->sizes());
   }
+  TORCH_CHECK_VALUE(!attention || groups == 1, NAME, ": attention needs groups=1, got ", groups);
   const std::array<int64_t, 4> maps = {input.size(0), 1, height, width};
   if (attention) {
     TORCH_CHECK_VALUE(attention->sizes() == at::IntArrayRef(maps), NAME,
@@ -55,13 +58,13 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (attention) like_input("attention", *attention);
 }
 
-Conv3x3 describe(const Tensor& input, const Tensor& weight, int64_t padding) {
-  return {input.size(0), weight.size(1), weight.size(0), input.size(2), input.size(3), padding};
+Conv3x3 describe(const Tensor& input, const Tensor& weight, int64_t padding, int64_t groups) {
+  return {input.size(0), weight.size(1), weight.size(0) / groups, input.size(2), input.size(3), padding, groups};
 }
 
 // The convolution whose output is the gradient of the input.
 Conv3x3 reversed(const Conv3x3& op) {
-  return {op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - op.padding};
+  return {op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - op.padding, op.groups};
 }
 
 ConvForm form_of(const Conv3x3& op, const Tensor& input) {
@@ -97,13 +100,15 @@ Tensor with_even_taps(const Tensor& weight) {
   return weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
 }
 
-Filters3x3 filters_of(const Tensor& weight) {
-  return {weight.const_data_ptr<float>(), weight.stride(0), weight.stride(1), weight.stride(3)};
+Filters3x3 filters_of(const Conv3x3& op, const Tensor& weight) {
+  return {weight.const_data_ptr<float>(), weight.stride(0) * op.out_channels, weight.stride(0), weight.stride(1),
+          weight.stride(3)};
 }
 
 // For the gradient of the input: the two kinds of channels change places, and the taps run backwards.
 Filters3x3 reversed(const Filters3x3& filters) {
-  return {filters.data + 8 * filters.stride_tap, filters.stride_in, filters.stride_out, -filters.stride_tap};
+  return {filters.data + 8 * filters.stride_tap, filters.stride_part, filters.stride_in, filters.stride_out,
+          -filters.stride_tap};
 }
 
 Tensor transform(const Conv3x3& op, const Filters3x3& filters, const Tensor& like) {
@@ -112,53 +117,57 @@ Tensor transform(const Conv3x3& op, const Filters3x3& filters, const Tensor& lik
   return transformed;
 }
 
-Tensor filters(const Tensor& weight) {
-  check(weight.new_empty({0, weight.size(1), 4, 4}), weight, {}, 1, false, {});
+Tensor filters(const Tensor& weight, int64_t groups) {
+  check(weight.new_empty({0, groups * weight.size(1), 4, 4}), weight, {}, 1, groups, false, {});
   TORCH_CHECK_TYPE(weight.scalar_type() == at::kFloat, NAME, ": filters are transformed in float32 only, got ",
                    dtype_name(weight.scalar_type()));
+  const Conv3x3 op{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
   constexpr int64_t LARGE = 1 << 20;  // a side of images for which it is Winograd's if for any
-  if (conv3x3_form(weight.size(1), weight.size(0), LARGE, LARGE) != ConvForm::winograd) {
+  if (conv3x3_form(op.in_channels, op.out_channels, LARGE, LARGE) != ConvForm::winograd) {
     return at::empty({0}, weight.options());
   }
-  return transform({1, weight.size(1), weight.size(0), 4, 4, 1}, filters_of(with_even_taps(weight)), weight);
+  const Tensor w = with_even_taps(weight);
+  return transform(op, filters_of(op, w), w);
 }
 
 Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& transformed,
-             const optional<Tensor>& bias, const optional<Tensor>& attention, int64_t padding, bool relu, bool pool) {
-  check(input, weight, bias, padding, pool, attention);
-  const Conv3x3 op = describe(input, weight, padding);
+             const optional<Tensor>& bias, const optional<Tensor>& attention, int64_t padding, int64_t groups,
+             bool relu, bool pool) {
+  check(input, weight, bias, padding, groups, pool, attention);
+  const Conv3x3 op = describe(input, weight, padding, groups);
   const ConvForm form = form_of(op, input);
   if (form == ConvForm::torch) {
-    Tensor output = at::conv2d(attention ? input * *attention : input, weight, bias, 1, padding);
+    Tensor output = at::conv2d(attention ? input * *attention : input, weight, bias, 1, padding, 1, groups);
     if (relu) output.relu_();
     return pool ? at::max_pool2d(output, 2) : output;
   }
   const int64_t step = pool && form == ConvForm::winograd ? 2 : 1;
   const Tensor x = channels_last(input), w = with_even_taps(weight), b = bias ? bias->contiguous() : Tensor();
   const Tensor output =
-      with_channels_last({op.batch, op.out_channels, op.out_height() / step, op.out_width() / step}, input);
+      with_channels_last({op.batch, groups * op.out_channels, op.out_height() / step, op.out_width() / step}, input);
   const Fusion3x3 fusion{b.defined() ? b.const_data_ptr<float>() : nullptr, attention ? image(*attention) : Image{},
                          relu, pool};
   if (form == ConvForm::direct) {
-    direct_forward(op, image(x), filters_of(w), fusion, image(output), aten_parallel());
+    direct_forward(op, image(x), filters_of(op, w), fusion, image(output), aten_parallel());
     return (pool ? at::max_pool2d(output, 2) : output).contiguous(memory_format(input, weight));
   }
   const bool given = transformed && transformed->numel() > 0;
   TORCH_CHECK_VALUE(!given || transformed->numel() == winograd_filters_size(op), NAME,
                     ": filters must be those that conv3x3_filters gave for this weight");
-  const Tensor ready = given ? *transformed : transform(op, filters_of(w), w);
+  const Tensor ready = given ? *transformed : transform(op, filters_of(op, w), w);
   winograd_forward(op, image(x), ready.const_data_ptr<float>(), fusion, image(output), aten_parallel());
   return output.contiguous(memory_format(input, weight));
 }
 
-Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
-  return fused(input, weight, {}, bias, {}, padding, false, false);
+Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding,
+               int64_t groups) {
+  return fused(input, weight, {}, bias, {}, padding, groups, false, false);
 }
 
 Tensor backward_input(const Conv3x3& op, const Tensor& gradient, const Tensor& input, const Tensor& weight) {
   const Conv3x3 reverse = reversed(op);
   const Tensor grad_input = with_channels_last(input.sizes(), input), w = with_even_taps(weight);
-  const Filters3x3 filters = reversed(filters_of(w));
+  const Filters3x3 filters = reversed(filters_of(op, w));
   if (form_of(reverse, input) == ConvForm::direct) {
     direct_forward(reverse, image(gradient), filters, {}, image(grad_input), aten_parallel());
   } else {
@@ -171,10 +180,10 @@ Tensor backward_input(const Conv3x3& op, const Tensor& gradient, const Tensor& i
 
 // Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                            int64_t padding, std::array<bool, 3> output_mask) {
-  check(input, weight, {}, padding, false, {});
-  const Conv3x3 op = describe(input, weight, padding);
-  const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.out_height(), op.out_width()};
+                                            int64_t padding, int64_t groups, std::array<bool, 3> output_mask) {
+  check(input, weight, {}, padding, groups, false, {});
+  const Conv3x3 op = describe(input, weight, padding, groups);
+  const std::array<int64_t, 4> output_shape = {op.batch, groups * op.out_channels, op.out_height(), op.out_width()};
   check_grad_output(NAME, grad_output, output_shape, input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
   const bool input_by_torch = form_of(reversed(op), input) == ConvForm::torch;
@@ -185,7 +194,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   const std::array<bool, 3> by_torch = {wants_input && input_by_torch, wants_weight && weight_by_torch, false};
   if (by_torch[0] || by_torch[1]) {
     const auto grads = at::convolution_backward(grad_output, input, weight, {}, {1, 1}, {padding, padding}, {1, 1},
-                                                false, {0, 0}, 1, by_torch);
+                                                false, {0, 0}, groups, by_torch);
     if (by_torch[0]) grad_input = std::get<0>(grads).contiguous(memory_format(input, weight));
     if (by_torch[1]) grad_weight = std::get<1>(grads).contiguous(weight.suggest_memory_format());
   }
@@ -198,28 +207,30 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   return {grad_input, grad_weight, grad_bias};
 }
 
-Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
+Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding,
+                    int64_t groups) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, padding);
+  return op.call(input, weight, bias, padding, groups);
 }
 
 std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                                 int64_t padding, std::array<bool, 3> output_mask) {
+                                                 int64_t padding, int64_t groups, std::array<bool, 3> output_mask) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3_backward", "").typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, padding, output_mask);
+  return op.call(grad_output, input, weight, padding, groups, output_mask);
 }
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
-                        const optional<Tensor>& bias, int64_t padding) {
+                        const optional<Tensor>& bias, int64_t padding, int64_t groups) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["padding"] = padding;
+    context->saved_data["groups"] = groups;
     context->saved_data["has_bias"] = bias.has_value();
-    return call_forward(input, weight, bias, padding);
+    return call_forward(input, weight, bias, padding, groups);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -229,26 +240,30 @@ class Function : public torch::autograd::Function<Function> {
     const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
                                       has_bias && context->needs_input_grad(2)};
     auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(), mask);
+        call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(),
+                      context->saved_data["groups"].toInt(), mask);
     return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
-            Tensor()};
+            Tensor(), Tensor()};
   }
 };
 
-Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding) {
-  return Function::apply(input, weight, bias, padding);
+Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding,
+                        int64_t groups) {
+  return Function::apply(input, weight, bias, padding, groups);
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
-  m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias, int padding) -> Tensor");
+  m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias, int padding, int groups) -> Tensor");
   m.def(
-      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, bool[3] output_mask)"
+      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, int groups, bool[3] "
+      "output_mask)"
       " -> (Tensor, Tensor, Tensor)");
-  m.def("conv3x3_filters(Tensor weight) -> Tensor");
+  m.def("conv3x3_filters(Tensor weight, int groups) -> Tensor");
   m.def(
-      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding,"
+      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding, int "
+      "groups,"
       " bool relu, bool pool) -> Tensor");
 }
 

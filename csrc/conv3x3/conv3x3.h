@@ -20,27 +20,28 @@ namespace jaa_ext {
 
 // The image is cut into a grid of cells, each with filters of its own and padded by itself with zeros (region
 // convolution, padding 1). A single cell is an ordinary convolution: of padding 0 or 1, or 2 as the gradient of 0.
+// Its channels may come in groups; numbers of channels are those of a group.
 struct Conv3x3 {
   int64_t batch, in_channels, out_channels, height, width, padding;
-  int64_t grid_h = 1, grid_w = 1;
+  int64_t groups = 1, grid_h = 1, grid_w = 1;
 
-  int64_t cells() const { return grid_h * grid_w; }
-  int64_t cell_weights() const { return out_channels * in_channels * 9; }
+  // How many convolutions with filters of their own there are: of cells or of groups.
+  int64_t parts() const { return groups * grid_h * grid_w; }
   int64_t out_height() const { return height + 2 * padding - 2; }
   int64_t out_width() const { return width + 2 * padding - 2; }
 };
 
-// Where the filters lie: filter(cell, o, i, tap) = data[cell * cell_weights + o * stride_out + i * stride_in + tap *
+// Where the filters lie: filter(part, o, i, tap) = data[part * stride_part + o * stride_out + i * stride_in + tap *
 // stride_tap].
 struct Filters3x3 {
   const float* data;
-  int64_t stride_out, stride_in, stride_tap;
+  int64_t stride_part, stride_out, stride_in, stride_tap;
 };
 
 // What is done beside the convolution.
 struct Fusion3x3 {
-  const float* bias = nullptr;  // (cells, out_channels), or null
-  Image attention = {};         // (N, 1, H, W), by which the input is multiplied; its data may be null
+  const float* bias = nullptr;  // (parts, out_channels), or null
+  Image attention = {};         // (N, 1, H, W), by which the input is multiplied, or without data; for one group
   bool relu = false;
   bool pool = false;  // then 2 x 2 max-pooling of stride 2
 };
@@ -52,7 +53,7 @@ int64_t winograd_filters_size(const Conv3x3& op);
 void winograd_filters(const Conv3x3& op, const Filters3x3& filters, float* transformed, const Parallel& parallel);
 void winograd_forward(const Conv3x3& op, Image input, const float* transformed, const Fusion3x3& fusion, Image output,
                       const Parallel& parallel);
-// grad_weight is (out_channels, in_channels, 3, 3) of any strides; those of the cells follow each other.
+// grad_weight is (groups * out_channels, in_channels, 3, 3) of any strides; of a single cell.
 void winograd_backward_weight(const Conv3x3& op, Image grad_output, Image input, Image grad_weight,
                               const Parallel& parallel);
 

@@ -134,11 +134,24 @@ class DirectCpu {
   const Scratch<float> filters_, bias_;
 };
 
+Image channels_from(const Image& image, int64_t channel) {
+  return {static_cast<float*>(image.data) + channel, image.stride};
+}
+
 }  // namespace
 
 void direct_forward(const Conv3x3& op, Image input, const Filters3x3& filters, const Fusion3x3& fusion, Image output,
                     const Parallel& parallel) {
-  DirectCpu(op, fusion).forward(input, filters, output, parallel);
+  // One group after the other.
+  for (int64_t group = 0; group < op.groups; ++group) {
+    Filters3x3 own_filters = filters;
+    own_filters.data += group * filters.stride_part;
+    Fusion3x3 own_fusion = fusion;
+    if (fusion.bias != nullptr) own_fusion.bias += group * op.out_channels;
+    DirectCpu(op, own_fusion)
+        .forward(channels_from(input, group * op.in_channels), own_filters,
+                 channels_from(output, group * op.out_channels), parallel);
+  }
 }
 
 }  // namespace jaa_ext

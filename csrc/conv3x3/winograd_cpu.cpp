@@ -30,7 +30,7 @@ struct Kernels {
   void (*transform_gradient)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors,
                              float* gradients, int64_t position_stride, int64_t vector_stride);
   void (*accumulate)(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles,
-                     int64_t vectors, float* sums);
+                     int64_t vectors, bool add, float* sums);
   void (*transform_taps)(const float* sums, int64_t position_stride, float* taps);
 };
 
@@ -45,7 +45,7 @@ struct Rect {
   int64_t y0, y1, x0, x1;
 };
 
-// A tile of a cell of an image: its outputs begin at (y, x), its inputs at (y - padding, x - padding).
+// A tile of a part of an image: its outputs begin at (y, x), its inputs at (y - padding, x - padding).
 struct Tile {
   int64_t n, y, x;
 };
@@ -55,16 +55,16 @@ class WinogradCpu {
   WinogradCpu(const Conv3x3& op, const Parallel& parallel)
       : op_(op), parallel_(parallel), kernels_(kernels_for_processor()) {}
 
-  int64_t filters_size() const { return op_.cells() * cell_filters(); }
+  int64_t filters_size() const { return op_.parts() * part_filters(); }
 
   void transform(const Filters3x3& filters, float* transformed) const {
     const int64_t width = 2 * kernels_.lanes, blocks = out_blocks();
-    parallel_(op_.cells() * blocks, [&](int64_t begin, int64_t end) {
+    parallel_(op_.parts() * blocks, [&](int64_t begin, int64_t end) {
       const Scratch<float> taps(9 * width);
       for (int64_t unit = begin; unit < end; ++unit) {
-        const int64_t cell = unit / blocks, first = unit % blocks * width;
+        const int64_t part = unit / blocks, first = unit % blocks * width;
         const int64_t count = std::min(width, op_.out_channels - first);
-        const float* from = filters.data + cell * op_.cell_weights();
+        const float* from = filters.data + part * filters.stride_part;
         float* to = transformed + unit * POSITIONS * op_.in_channels * width;
         std::fill_n(taps.get(), 9 * width, 0.f);
         for (int64_t i = 0; i < op_.in_channels; ++i) {
@@ -80,42 +80,42 @@ class WinogradCpu {
 
   void forward(Image input, const float* filters, const Fusion3x3& fusion, Image output) const {
     const int64_t lanes = kernels_.lanes, width = 2 * lanes, vectors = in_vectors();
-    // A unit is a block of tiles of a cell and a block of output channels. A thread gets units that follow each
+    // A unit is a block of tiles of a part and a block of output channels. A thread gets units that follow each
     // other, and transforms the inputs of a block of tiles once for its blocks of channels.
     const int64_t most = most_tiles(), blocks = out_blocks();
-    std::vector<int64_t> first_unit(op_.cells() + 1, 0);
-    for (int64_t cell = 0; cell < op_.cells(); ++cell) {
-      first_unit[cell + 1] = first_unit[cell] + ceil_div(tiles_of(cell), most) * blocks;
+    std::vector<int64_t> first_unit(op_.parts() + 1, 0);
+    for (int64_t part = 0; part < op_.parts(); ++part) {
+      first_unit[part + 1] = first_unit[part] + ceil_div(tiles_of(part), most) * blocks;
     }
     parallel_(first_unit.back(), [&](int64_t begin, int64_t end) {
       const int64_t vector_stride = most * lanes, position_stride = vectors * vector_stride + lanes;
       const int64_t products_stride = most * width + lanes;
       const Scratch<float> inputs(POSITIONS * position_stride), products(POSITIONS * products_stride);
       const Scratch<float> patch(PATCH * PATCH * vectors * lanes), bias(width);
-      int64_t cell = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
+      int64_t part = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
       for (int64_t unit = begin; unit < end; ++unit) {
-        while (unit >= first_unit[cell + 1]) ++cell;
-        const int64_t tile_blocks = (first_unit[cell + 1] - first_unit[cell]) / blocks, all = tiles_of(cell);
-        const int64_t place = unit - first_unit[cell], tile_block = place / blocks, block = place % blocks;
+        while (unit >= first_unit[part + 1]) ++part;
+        const int64_t tile_blocks = (first_unit[part + 1] - first_unit[part]) / blocks, all = tiles_of(part);
+        const int64_t place = unit - first_unit[part], tile_block = place / blocks, block = place % blocks;
         const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
         if (unit == begin || block == 0) {
           for (int64_t i = tile0; i < tile1; ++i) {
-            read_tile(cell, i, input, fusion, patch.get(), inputs.get() + (i - tile0) * lanes, position_stride,
+            read_tile(part, i, input, fusion, patch.get(), inputs.get() + (i - tile0) * lanes, position_stride,
                       vector_stride);
           }
         }
         const int64_t first = block * width, channels = std::min(width, op_.out_channels - first);
         const int64_t out_vectors = ceil_div(channels, lanes);
         kernels_.multiply(inputs.get(), position_stride, vector_stride, op_.in_channels, tile1 - tile0, out_vectors,
-                          filters + cell * cell_filters() + block * POSITIONS * op_.in_channels * width,
+                          filters + part * part_filters() + block * POSITIONS * op_.in_channels * width,
                           products.get(), products_stride);
         std::fill_n(bias.get(), width, 0.f);
         if (fusion.bias != nullptr) {
-          std::copy_n(fusion.bias + cell * op_.out_channels + first, channels, bias.get());
+          std::copy_n(fusion.bias + part * op_.out_channels + first, channels, bias.get());
         }
         for (int64_t i = tile0; i < tile1; ++i) {
           for (int64_t v = 0; v < out_vectors; ++v) {
-            const OutputTile to = output_tile(cell, i, output, fusion.pool, first + v * lanes, channels - v * lanes);
+            const OutputTile to = output_tile(part, i, output, fusion.pool, first + v * lanes, channels - v * lanes);
             kernels_.transform_output(products.get() + (i - tile0) * width + v * lanes, products_stride,
                                       bias.get() + v * lanes, fusion.relu, fusion.pool, to);
           }
@@ -129,22 +129,24 @@ class WinogradCpu {
     const int64_t position_sums = in * lanes * out * lanes;
     const ImageStrides stride = grad_weight.stride;
     const Scratch<float> sums(POSITIONS * position_sums);
+<<<<<<< HEAD
     for (int64_t cell = 0; cell < op_.cells(); ++cell) {
       const int64_t all = tiles_of(cell), chunks = std::max<int64_t>(1, ceil_div(all, MOST_SUMMED));
       const int64_t most = ceil_div(all, chunks);
+=======
+    for (int64_t part = 0; part < op_.parts(); ++part) {
+      const int64_t all = tiles_of(part), chunks = ceil_div(all, MOST_SUMMED), most = ceil_div(all, chunks);
+>>>>>>> main
       const int64_t vector_stride = most * lanes;
       const int64_t in_stride = in * vector_stride + lanes, out_stride = out * vector_stride + lanes;
       const Scratch<float> inputs(POSITIONS * in_stride), gradients(POSITIONS * out_stride);
-      parallel_(POSITIONS, [&](int64_t begin, int64_t end) {
-        std::fill_n(sums.get() + begin * position_sums, (end - begin) * position_sums, 0.f);
-      });
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
         const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
         parallel_(tiles, [&](int64_t begin, int64_t end) {
           const Scratch<float> patch(PATCH * PATCH * std::max(in, out) * lanes);
           for (int64_t i = begin; i < end; ++i) {
-            read_tile(cell, tile0 + i, input, {}, patch.get(), inputs.get() + i * lanes, in_stride, vector_stride);
-            read_gradient(cell, tile0 + i, grad_output, patch.get(), gradients.get() + i * lanes, out_stride,
+            read_tile(part, tile0 + i, input, {}, patch.get(), inputs.get() + i * lanes, in_stride, vector_stride);
+            read_gradient(part, tile0 + i, grad_output, patch.get(), gradients.get() + i * lanes, out_stride,
                           vector_stride);
           }
         });
@@ -153,7 +155,7 @@ class WinogradCpu {
           for (int64_t unit = begin; unit < end; ++unit) {
             const int64_t position = unit / in, v = unit % in;
             kernels_.accumulate(inputs.get() + position * in_stride + v * vector_stride,
-                                gradients.get() + position * out_stride, vector_stride, tiles, out,
+                                gradients.get() + position * out_stride, vector_stride, tiles, out, chunk > 0,
                                 sums.get() + position * position_sums + v * lanes * out * lanes);
           }
         });
@@ -165,7 +167,7 @@ class WinogradCpu {
             kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
             for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
               float* to =
-                  static_cast<float*>(grad_weight.data) + cell * op_.cell_weights() + o * stride.n + i * stride.c;
+                  static_cast<float*>(grad_weight.data) + (part * op_.out_channels + o) * stride.n + i * stride.c;
               for (int64_t tap = 0; tap < 9; ++tap) {
                 to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
               }
@@ -180,13 +182,13 @@ class WinogradCpu {
   static constexpr int64_t MOST_SUMMED = 256;
 
   // Reads the 6 x 6 inputs of a tile and transforms them.
-  void read_tile(int64_t cell, int64_t index, Image input, const Fusion3x3& fusion, float* patch, float* inputs,
+  void read_tile(int64_t part, int64_t index, Image input, const Fusion3x3& fusion, float* patch, float* inputs,
                  int64_t position_stride, int64_t vector_stride) const {
-    const Tile tile = tile_of(cell, index);
-    const Rect clip = cell_rect(cell);
+    const Tile tile = tile_of(part, index);
+    const Rect clip = cell_rect(part);
     const int64_t y = tile.y - op_.padding, x = tile.x - op_.padding;
-    const float* from =
-        static_cast<const float*>(input.data) + tile.n * input.stride.n + y * input.stride.y + x * input.stride.x;
+    const float* from = static_cast<const float*>(input.data) + tile.n * input.stride.n + y * input.stride.y +
+                        x * input.stride.x + group_of(part) * op_.in_channels;
     const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
     const Image& attention = fusion.attention;
     if (inside && attention.data == nullptr && op_.in_channels % kernels_.lanes == 0) {
@@ -209,12 +211,13 @@ class WinogradCpu {
     kernels_.transform_input(patch, PATCH * channels, channels, in_vectors(), inputs, position_stride, vector_stride);
   }
 
-  void read_gradient(int64_t cell, int64_t index, Image grad_output, float* patch, float* gradients,
+  void read_gradient(int64_t part, int64_t index, Image grad_output, float* patch, float* gradients,
                      int64_t position_stride, int64_t vector_stride) const {
-    const Tile tile = tile_of(cell, index);
-    const Rect area = output_rect(cell);
+    const Tile tile = tile_of(part, index);
+    const Rect area = output_rect(part);
     const float* from = static_cast<const float*>(grad_output.data) + tile.n * grad_output.stride.n +
-                        tile.y * grad_output.stride.y + tile.x * grad_output.stride.x;
+                        tile.y * grad_output.stride.y + tile.x * grad_output.stride.x +
+                        group_of(part) * op_.out_channels;
     const int64_t vectors = ceil_div(op_.out_channels, kernels_.lanes), channels = vectors * kernels_.lanes;
     if (tile.y + TILE <= area.y1 && tile.x + TILE <= area.x1 && op_.out_channels == channels) {
       kernels_.transform_gradient(from, grad_output.stride.y, grad_output.stride.x, vectors, gradients,
@@ -241,19 +244,19 @@ class WinogradCpu {
     }
   }
 
-  OutputTile output_tile(int64_t cell, int64_t index, Image output, bool pool, int64_t channel,
+  OutputTile output_tile(int64_t part, int64_t index, Image output, bool pool, int64_t channel,
                          int64_t channels) const {
-    const Tile tile = tile_of(cell, index);
-    const Rect area = output_rect(cell);
+    const Tile tile = tile_of(part, index);
+    const Rect area = output_rect(part);
     const int64_t step = pool ? 2 : 1;
-    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + channel +
-                  tile.y / step * output.stride.y + tile.x / step * output.stride.x;
+    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + group_of(part) * op_.out_channels +
+                  channel + tile.y / step * output.stride.y + tile.x / step * output.stride.x;
     return {data, output.stride.y, output.stride.x, (area.y1 - tile.y) / step, (area.x1 - tile.x) / step, channels};
   }
 
   int64_t in_vectors() const { return ceil_div(op_.in_channels, kernels_.lanes); }
   int64_t out_blocks() const { return ceil_div(op_.out_channels, 2 * kernels_.lanes); }
-  int64_t cell_filters() const { return out_blocks() * POSITIONS * op_.in_channels * 2 * kernels_.lanes; }
+  int64_t part_filters() const { return out_blocks() * POSITIONS * op_.in_channels * 2 * kernels_.lanes; }
 
   // Tiles of a block, so that their inputs and products fill three quarters of the second-level cache.
   int64_t most_tiles() const {
@@ -262,22 +265,23 @@ class WinogradCpu {
     return std::clamp<int64_t>(rows, 1, 8) * kernels_.most_rows;
   }
 
-  Rect cell_rect(int64_t cell) const {
-    const int64_t i = cell / op_.grid_w, j = cell % op_.grid_w;
+  int64_t group_of(int64_t part) const { return part / (op_.grid_h * op_.grid_w); }
+  Rect cell_rect(int64_t part) const {
+    const int64_t cell = part % (op_.grid_h * op_.grid_w), i = cell / op_.grid_w, j = cell % op_.grid_w;
     return {i * op_.height / op_.grid_h, (i + 1) * op_.height / op_.grid_h, j * op_.width / op_.grid_w,
             (j + 1) * op_.width / op_.grid_w};
   }
-  Rect output_rect(int64_t cell) const {
-    const Rect rect = cell_rect(cell);
+  Rect output_rect(int64_t part) const {
+    const Rect rect = cell_rect(part);
     const int64_t more = 2 * op_.padding - 2;  // 0 where there are several cells
     return {rect.y0, rect.y1 + more, rect.x0, rect.x1 + more};
   }
-  int64_t tiles_of(int64_t cell) const {
-    const Rect area = output_rect(cell);
+  int64_t tiles_of(int64_t part) const {
+    const Rect area = output_rect(part);
     return op_.batch * ceil_div(area.y1 - area.y0, TILE) * ceil_div(area.x1 - area.x0, TILE);
   }
-  Tile tile_of(int64_t cell, int64_t index) const {
-    const Rect area = output_rect(cell);
+  Tile tile_of(int64_t part, int64_t index) const {
+    const Rect area = output_rect(part);
     const int64_t rows = ceil_div(area.y1 - area.y0, TILE), columns = ceil_div(area.x1 - area.x0, TILE);
     return {index / (rows * columns), area.y0 + index / columns % rows * TILE, area.x0 + index % columns * TILE};
   }

@@ -212,10 +212,10 @@ void transform_gradient(const float* patch, int64_t stride_y, int64_t stride_x, 
   }
 }
 
-// Adds the products of inputs and gradients, summed over the tiles, to sums (input channel, vector of output
-// channels, lane) of one position: a vector of input channels with all output channels.
+// Sums products of inputs and gradients over the tiles: (input channel, vector of output channels, lane) of one
+// position, for a vector of input channels. Adds them to what is there, or not for the first tiles.
 template <int VECTORS>
-void accumulate_vectors(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles,
+void accumulate_vectors(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles, bool add,
                         float* sums, int64_t sums_stride) {
   constexpr int ROWS = VECTOR_REGISTERS >= 32 ? 8 : 4;
   for (int first = 0; first < LANES; first += ROWS) {
@@ -234,25 +234,23 @@ void accumulate_vectors(const float* inputs, const float* gradients, int64_t gra
 #pragma GCC unroll 8
     for (int row = 0; row < ROWS; ++row) {
 #pragma GCC unroll 3
-      for (int v = 0; v < VECTORS; ++v) *(Vector*)(sums + (first + row) * sums_stride + v * LANES) += sum[row][v];
+      for (int v = 0; v < VECTORS; ++v) {
+        Vector* to = (Vector*)(sums + (first + row) * sums_stride + v * LANES);
+        *to = add ? *to + sum[row][v] : sum[row][v];
+      }
     }
   }
 }
 
 void accumulate(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles, int64_t vectors,
-                float* sums) {
-  const int64_t sums_stride = vectors * LANES;
-  int64_t v = 0;
-  for (; v + 3 <= vectors; v += 3) {
-    accumulate_vectors<3>(inputs, gradients + v * gradient_stride, gradient_stride, tiles, sums + v * LANES,
-                          sums_stride);
-  }
-  if (v + 2 == vectors) {
-    accumulate_vectors<2>(inputs, gradients + v * gradient_stride, gradient_stride, tiles, sums + v * LANES,
-                          sums_stride);
-  } else if (v + 1 == vectors) {
-    accumulate_vectors<1>(inputs, gradients + v * gradient_stride, gradient_stride, tiles, sums + v * LANES,
-                          sums_stride);
+                bool add, float* sums) {
+  const int64_t pieces = (vectors + 2) / 3;  // near-equal
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t begin = piece * vectors / pieces, count = (piece + 1) * vectors / pieces - begin;
+    (count == 3   ? accumulate_vectors<3>
+     : count == 2 ? accumulate_vectors<2>
+                  : accumulate_vectors<1>)(inputs, gradients + begin * gradient_stride, gradient_stride, tiles, add,
+                                           sums + begin * LANES, vectors * LANES);
   }
 }
 

@@ -304,8 +304,8 @@ void winograd_convolve(const Conv3x3& op, Image input, const Filters3x3& weight,
 void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
                                Image output, const Parallel& parallel) {
   if (is_for_winograd(op, input, output)) {
-    const Conv3x3 cells{op.batch, op.in_channels, op.out_channels, op.height, op.width, 1, op.grid_h, op.grid_w};
-    const Filters3x3 view{static_cast<const float*>(weight), op.in_channels * 9, 9, 1};
+    const Conv3x3 cells{op.batch, op.in_channels, op.out_channels, op.height, op.width, 1, 1, op.grid_h, op.grid_w};
+    const Filters3x3 view{static_cast<const float*>(weight), op.cell_weights(), op.in_channels * 9, 9, 1};
     return winograd_convolve(cells, input, view, bias, output, parallel);
   }
   dispatch(op.scalar, [&](auto zero) {
@@ -318,8 +318,8 @@ void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* 
 void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
                                       const Parallel& parallel) {
   if (is_for_winograd(op, grad_output, grad_input)) {
-    const Conv3x3 cells{op.batch, op.out_channels, op.in_channels, op.height, op.width, 1, op.grid_h, op.grid_w};
-    const Filters3x3 view{static_cast<const float*>(weight) + 8, 9, op.in_channels * 9, -1};
+    const Conv3x3 cells{op.batch, op.out_channels, op.in_channels, op.height, op.width, 1, 1, op.grid_h, op.grid_w};
+    const Filters3x3 view{static_cast<const float*>(weight) + 8, op.cell_weights(), 9, op.in_channels * 9, -1};
     return winograd_convolve(cells, grad_output, view, nullptr, grad_input, parallel);
   }
   dispatch(op.scalar, [&](auto zero) {
