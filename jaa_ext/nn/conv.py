@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jaa_ext.ops import conv3x3, conv3x3_filters
@@ -17,8 +16,8 @@ from jaa_ext.ops.conv3x3 import has_kernel
 class Conv3x3(nn.Conv2d):
     """`nn.Conv2d` of kernel 3 and stride 1, computed by `jaa_ext.ops.conv3x3`: faster in float32 on a CPU.
 
-    Parameters, their first values and their names are those of `nn.Conv2d`. With groups, and for an image
-    without a batch, it is PyTorch's convolution.
+    Parameters, their first values and their names are those of `nn.Conv2d`. For an image without a batch it
+    is PyTorch's convolution.
 
     Args:
         in_channels, out_channels: channels of input and output.
@@ -59,9 +58,10 @@ class Conv3x3(nn.Conv2d):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.groups != 1 or input.dim() != 4 or not is_3x3(self):
+        if input.dim() != 4 or not is_3x3(self):
             return super().forward(input)
-        return conv3x3(input, self.weight, self.bias, padding=self.padding[0])  # type: ignore[arg-type]
+        padding = int(self.padding[0])
+        return conv3x3(input, self.weight, self.bias, padding=padding, groups=self.groups)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, padding={self.padding[0]}"
@@ -109,15 +109,20 @@ class FoldedConv3x3(Conv3x3):
         self._kept: _Kept | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.groups == 1 and input.dim() == 4:
-            (whole,) = by_group(self)
-            return whole(input)
-        output = F.conv2d(input, self.weight, self.bias, padding=self.padding, groups=self.groups)
-        output = output.relu_() if self.relu else output
-        return F.max_pool2d(output, 2) if self.pool else output
+        output = conv3x3(
+            input if input.dim() == 4 else input.unsqueeze(0),
+            self.weight,
+            self.bias,
+            padding=int(self.padding[0]),
+            groups=self.groups,
+            relu=self.relu,
+            pool=self.pool,
+            filters=self.filters(),
+        )
+        return output if input.dim() == 4 else output.squeeze(0)
 
-    def filters(self) -> Sequence[Tensor | None]:
-        """What `conv3x3_filters` makes of the weight of each group; None where that is of no use."""
+    def filters(self) -> Tensor | None:
+        """What `conv3x3_filters` makes of the weight; None where that is of no use."""
         weight = self.weight
         if (
             not has_kernel(weight)
@@ -125,10 +130,10 @@ class FoldedConv3x3(Conv3x3):
             or weight.is_inference()  # nor can this, of a tensor that does not count its changes
             or (torch.is_grad_enabled() and weight.requires_grad)
         ):
-            return [None] * self.groups
+            return None
         kept = self._kept
         if kept is None or (kept.address, kept.version) != (weight.data_ptr(), weight._version):
-            filters = [conv3x3_filters(part) for part in weight.chunk(self.groups)]
+            filters = conv3x3_filters(weight, self.groups)
             kept = _Kept(weight.detach(), weight.data_ptr(), weight._version, filters)
             self._kept = kept  # in one step: threads that share the layer find all of it or nothing
         return kept.filters
@@ -149,18 +154,20 @@ class _Kept(NamedTuple):
     """Of which the filters were made: while it is held, no other weight gets its address."""
     address: int
     version: int
-    filters: list[Tensor]
+    filters: Tensor
 
 
 def by_group(layer: nn.Conv2d) -> list[Callable[..., Tensor]]:
     """A layer of which `is_3x3` is true as one function a group, which takes what `conv3x3` takes besides
     weight and bias."""
-    biases = [None] * layer.groups if layer.bias is None else layer.bias.chunk(layer.groups)
-    parameters = zip(layer.weight.chunk(layer.groups), biases, strict=True)
-    convolution = partial(conv3x3, padding=int(layer.padding[0]))
-    if not isinstance(layer, FoldedConv3x3):
-        return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
-    return [
-        partial(convolution, weight=weight, bias=bias, relu=layer.relu, pool=layer.pool, filters=filters)
-        for (weight, bias), filters in zip(parameters, layer.filters(), strict=True)
-    ]
+
+    def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * layer.groups if tensor is None else tensor.chunk(layer.groups)
+
+    options: dict[str, Any] = {"padding": int(layer.padding[0])}
+    filters = None
+    if isinstance(layer, FoldedConv3x3):
+        options |= {"relu": layer.relu, "pool": layer.pool}
+        filters = layer.filters()
+    each = zip(layer.weight.chunk(layer.groups), parts(layer.bias), parts(filters), strict=True)
+    return [partial(conv3x3, weight=w, bias=b, filters=f, **options) for w, b, f in each]

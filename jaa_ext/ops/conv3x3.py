@@ -16,24 +16,27 @@ def conv3x3(
     bias: Tensor | None = None,
     *,
     padding: int = 1,
+    groups: int = 1,
     relu: bool = False,
     pool: bool = False,
     attention: Tensor | None = None,
     filters: Tensor | None = None,
 ) -> Tensor:
-    """``max_pool2d(relu(conv2d(input * attention, weight, bias, padding=padding)), 2)``, stride 1.
+    """``max_pool2d(relu(conv2d(input * attention, weight, bias, padding=padding)), 2)`` of stride 1.
 
     In float32 on a CPU it has kernels: Winograd's F(4x4, 3x3) and direct ones, chosen by the size of one
     image. Everything else goes to PyTorch's convolution, all of autocast and `torch.export` included.
 
     Args:
         input: (N, in_channels, H, W), any strides. The output is channels_last where input or weight is.
-        weight: (out_channels, in_channels, 3, 3).
+        weight: (out_channels, in_channels / groups, 3, 3).
         bias: (out_channels) or None.
         padding: rows and columns of zeros on each side, 0 or 1.
+        groups: number of separate convolutions, one beside the other, as of `torch.nn.functional.conv2d`.
         relu: whether ReLU follows.
         pool: whether 2 x 2 max-pooling of stride 2 follows, a last odd row or column left out.
-        attention: (N, 1, H, W) by which each channel of the input is multiplied first, or None.
+        attention: (N, 1, H, W) by which each channel of the input is multiplied first, or None; of one group
+            only.
         filters: what `conv3x3_filters` made of this weight, which saves making it at each call; used where no
             gradient is wanted.
 
@@ -54,34 +57,35 @@ def conv3x3(
     """
     if not has_kernel(input):
         return reference.conv3x3(
-            input, weight, bias, padding=padding, relu=relu, pool=pool, attention=attention
+            input, weight, bias, padding=padding, groups=groups, relu=relu, pool=pool, attention=attention
         )
     tensors = (input, weight, bias, attention)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        reference.check_conv3x3(input, weight, bias, padding, pool, attention)
+        reference.check_conv3x3(input, weight, bias, padding, groups, pool, attention)
         x = input if attention is None else input * attention
-        output: Tensor = torch.ops.jaa_ext.conv3x3(x, weight, bias, padding)
+        output: Tensor = torch.ops.jaa_ext.conv3x3(x, weight, bias, padding, groups)
         output = output.relu() if relu else output
         return F.max_pool2d(output, 2) if pool else output
     fused: Tensor = torch.ops.jaa_ext.conv3x3_fused(
-        input, weight, filters, bias, attention, padding, relu, pool
+        input, weight, filters, bias, attention, padding, groups, relu, pool
     )
     return fused
 
 
-def conv3x3_filters(weight: Tensor) -> Tensor:
+def conv3x3_filters(weight: Tensor, groups: int = 1) -> Tensor:
     """A weight as `conv3x3` reads it: for inference, where it stays the same from call to call.
 
     Args:
-        weight: (out_channels, in_channels, 3, 3).
+        weight: (out_channels, in_channels / groups, 3, 3).
+        groups: of the convolution.
 
     Returns:
-        1-D and of use to `conv3x3` in this process only; about four times the numbers of the weight, or none
-        where there is nothing to prepare.
+        1-D and of use to `conv3x3` in this process only, one group after the other; about four times the
+        numbers of the weight, or none where there is nothing to prepare.
     """
     if not has_kernel(weight):
         return weight.new_empty(0)
-    filters: Tensor = torch.ops.jaa_ext.conv3x3_filters(weight.detach())
+    filters: Tensor = torch.ops.jaa_ext.conv3x3_filters(weight.detach(), groups)
     return filters
 
 
@@ -99,13 +103,13 @@ def has_kernel(input: Tensor) -> bool:
 if _library.DEVICES:
 
     @torch.library.register_fake("jaa_ext::conv3x3")
-    def _(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-        reference.check_conv3x3(input, weight, bias, padding, False, None)
+    def _(input: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
+        reference.check_conv3x3(input, weight, bias, padding, groups, False, None)
         return _output_like(input, weight, padding, False)
 
     @torch.library.register_fake("jaa_ext::conv3x3_backward")
     def _(
-        grad_output: Tensor, input: Tensor, weight: Tensor, padding: int, output_mask: list[bool]
+        grad_output: Tensor, input: Tensor, weight: Tensor, padding: int, groups: int, output_mask: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
         grad_input = torch.empty_like(input, memory_format=_memory_format(input, weight))
         weight_format = torch._prims_common.suggest_memory_format(weight)
@@ -116,7 +120,7 @@ if _library.DEVICES:
         )
 
     @torch.library.register_fake("jaa_ext::conv3x3_filters")
-    def _(weight: Tensor) -> Tensor:
+    def _(weight: Tensor, groups: int) -> Tensor:
         return weight.new_empty(torch.library.get_ctx().new_dynamic_size())
 
     @torch.library.register_fake("jaa_ext::conv3x3_fused")
@@ -127,10 +131,11 @@ if _library.DEVICES:
         bias: Tensor | None,
         attention: Tensor | None,
         padding: int,
+        groups: int,
         relu: bool,
         pool: bool,
     ) -> Tensor:
-        reference.check_conv3x3(input, weight, bias, padding, pool, attention)
+        reference.check_conv3x3(input, weight, bias, padding, groups, pool, attention)
         return _output_like(input, weight, padding, pool)
 
 

@@ -41,6 +41,7 @@ def conv3x3(
     bias: Tensor | None = None,
     *,
     padding: int = 1,
+    groups: int = 1,
     relu: bool = False,
     pool: bool = False,
     attention: Tensor | None = None,
@@ -51,8 +52,9 @@ def conv3x3(
         dtype = torch.get_autocast_dtype(input.device.type)
         input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
         bias, attention = (None if t is None else autocast_to(dtype, t) for t in (bias, attention))
-    check_conv3x3(input, weight, bias, padding, pool, attention)
-    output = F.conv2d(input if attention is None else input * attention, weight, bias, padding=padding)
+    check_conv3x3(input, weight, bias, padding, groups, pool, attention)
+    attended = input if attention is None else input * attention
+    output = F.conv2d(attended, weight, bias, padding=padding, groups=groups)
     output = output.relu() if relu else output
     return F.max_pool2d(output, 2) if pool else output
 
@@ -240,6 +242,7 @@ def check_conv3x3(
     weight: Tensor,
     bias: Tensor | None,
     padding: int,
+    groups: int,
     pool: bool,
     attention: Tensor | None,
 ) -> None:
@@ -253,7 +256,9 @@ def check_conv3x3(
         raise ValueError(f"{name}: weight must be (out_channels, in_channels, 3, 3), got {_shape(weight)}")
     if 0 in weight.shape:
         raise ValueError(f"{name}: every dimension of weight must be at least 1, got {_shape(weight)}")
-    out_channels, in_channels = weight.shape[:2]
+    out_channels, in_channels = weight.shape[0], groups * weight.shape[1]
+    if groups < 1 or out_channels % groups:
+        raise ValueError(f"{name}: groups must divide the {out_channels} output channels, got {groups}")
     if input.shape[1] != in_channels:
         raise ValueError(f"{name}: input has {input.shape[1]} channels, but weight wants {in_channels}")
     batch, _, height, width = input.shape
@@ -265,6 +270,8 @@ def check_conv3x3(
         )
     if bias is not None and _shape(bias) != [out_channels]:
         raise ValueError(f"{name}: bias must be (out_channels) = [{out_channels}], got {_shape(bias)}")
+    if attention is not None and groups != 1:
+        raise ValueError(f"{name}: attention needs groups=1, got {groups}")
     if attention is not None and _shape(attention) != [batch, 1, height, width]:
         raise ValueError(
             f"{name}: attention must be (N, 1, H, W) = {[batch, 1, height, width]}, got {_shape(attention)}"

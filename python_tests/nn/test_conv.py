@@ -32,7 +32,7 @@ def test_it_is_torchs_layer(padding, groups, bias):
         assert name == other_name and torch.equal(one, other)
     for shape in ((2, 6, 9, 10), (6, 9, 10)):
         x = torch.randn(shape)
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+        close(ours(x), theirs(x))
     x = x.double()
     torch.testing.assert_close(ours.double()(x), theirs.double()(x), rtol=0, atol=0)
 
@@ -100,7 +100,7 @@ def test_folded_it_computes_relu_and_pooling(relu, pool, groups):
     layer = make(groups, relu=relu, pool=pool)
     x = torch.cat([IMAGE] * groups, 1)
     close(layer(x), exact(layer, x))
-    close(layer(x[0]), exact(layer, x)[0])
+    close(layer(x[0]), exact(layer, x[:1])[0])
     close(layer.double()(x.double()).float(), exact(layer, x))
     assert f"relu={relu}, pool={pool}" in repr(layer)
 
@@ -171,7 +171,7 @@ def test_threads_share_a_layer():
 
     def work():
         with torch.inference_mode():
-            results.append(layer(x[:, :16].contiguous(memory_format=torch.channels_last).repeat(1, 2, 1, 1)))
+            results.append(layer(x))
             results.append(
                 torch.cat(
                     [f(part) for f, part in zip(conv_module.by_group(layer), x.chunk(2, 1), strict=True)], 1

@@ -28,18 +28,20 @@ def random_case(
     in_channels: int = 5,
     out_channels: int = 19,
     size: tuple[int, int] = (13, 17),
+    groups: int = 1,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Input, weight, bias and attention."""
+    """Input, weight, bias and attention; channels are those of a group."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    weight = draw(out_channels, in_channels, 3, 3) / (9 * in_channels) ** 0.5
+    weight = draw(groups * out_channels, in_channels, 3, 3) / (9 * in_channels) ** 0.5
     attention = draw(batch, 1, *size).sigmoid()
-    return draw(batch, in_channels, *size), weight, draw(out_channels), attention
+    input = draw(batch, groups * in_channels, *size)
+    return input, weight, draw(groups * out_channels), attention
 
 
 def exact(
@@ -48,12 +50,14 @@ def exact(
     bias: Tensor | None = None,
     *,
     padding: int = 1,
+    groups: int = 1,
     relu: bool = False,
     pool: bool = False,
     attention: Tensor | None = None,
 ) -> Tensor:
     x, weight, bias, attention = (None if t is None else t.double() for t in (input, weight, bias, attention))
-    output = F.conv2d(x if attention is None else x * attention, weight, bias, padding=padding)
+    x = x if attention is None else x * attention
+    output = F.conv2d(x, weight, bias, padding=padding, groups=groups)
     output = output.clamp_min(0) if relu else output
     return F.max_pool2d(output, 2) if pool else output
 
@@ -76,7 +80,7 @@ def assert_matches(
     """Output for inference, with filters made at each call and beforehand; returns it."""
     expected = exact(input, weight, bias, **options)
     layout = torch._prims_common.suggest_memory_format(input)
-    for filters in (None, conv3x3_filters(weight)):
+    for filters in (None, conv3x3_filters(weight, options.get("groups", 1))):
         output = conv3x3(input, weight, bias, filters=filters, **options)
         assert output.dtype == input.dtype and output.is_contiguous(memory_format=layout)
         assert_close(output, expected, tolerance)
@@ -142,6 +146,26 @@ def test_sizes_of_the_network(padding: int) -> None:
         input = input.contiguous(memory_format=torch.channels_last)
         assert_matches(input, weight, bias, padding=padding, relu=True, pool=True, attention=attention)
         assert_learns(input, weight, bias, padding=padding)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [(1, 8), (8, 1), (3, 5), (16, 17), (33, 16)])
+def test_groups(channels: tuple[int, int], layout: torch.memory_format) -> None:
+    for groups in (2, 5):
+        for padding in (0, 1):
+            input, weight, bias, _ = random_case(
+                in_channels=channels[0], out_channels=channels[1], groups=groups, size=(10, 11)
+            )
+            input = input.contiguous(memory_format=layout)
+            options = {"padding": padding, "groups": groups}
+            output = assert_matches(input, weight, bias, relu=True, pool=True, **options)
+            assert_learns(input, weight, bias, **options)
+            parts = zip(input.chunk(groups, 1), weight.chunk(groups), bias.chunk(groups), strict=True)
+            alone = [conv3x3(*part, padding=padding, relu=True, pool=True) for part in parts]
+            assert_close(output, torch.cat(alone, 1).double())
+            filters = conv3x3_filters(weight, groups).chunk(groups)
+            for one, part in zip(filters, weight.chunk(groups), strict=True):
+                assert torch.equal(one, conv3x3_filters(part))
 
 
 @settings(deadline=None, max_examples=40)
@@ -334,14 +358,17 @@ def test_opcheck(layout: torch.memory_format, padding: int, opcheck: Callable[..
     input = input.contiguous(memory_format=layout)
     leaves = [t.clone().requires_grad_() for t in (input, weight, bias)]
     ops = torch.ops.jaa_ext
-    opcheck(ops.conv3x3.default, (*leaves, padding))
-    opcheck(ops.conv3x3.default, (*leaves[:2], None, padding))
+    opcheck(ops.conv3x3.default, (*leaves, padding, 1))
+    opcheck(ops.conv3x3.default, (*leaves[:2], None, padding, 1))
     grad = torch.randn(2, 19, 4 + 2 * padding, 7 + 2 * padding)
     for mask in ([True, False, True], [False, True, False]):
-        opcheck(ops.conv3x3_backward.default, (grad, input, weight, padding, mask))
-    opcheck(ops.conv3x3_filters.default, (weight,))
+        opcheck(ops.conv3x3_backward.default, (grad, input, weight, padding, 1, mask))
+    opcheck(ops.conv3x3_filters.default, (weight, 1))
     for pool in (False, True):
-        opcheck(ops.conv3x3_fused.default, (input, weight, None, bias, attention, padding, True, pool))
+        opcheck(ops.conv3x3_fused.default, (input, weight, None, bias, attention, padding, 1, True, pool))
+    input, weight, bias, _ = random_case(size=(6, 9), in_channels=16, groups=2)
+    leaves = [t.clone().requires_grad_() for t in (input.contiguous(memory_format=layout), weight, bias)]
+    opcheck(ops.conv3x3.default, (*leaves, padding, 2))
 
 
 def test_compile_and_dynamic_batch() -> None:
@@ -397,6 +424,14 @@ def test_differentiating_twice_is_refused() -> None:
 
 
 MISTAKES = {
+    "groups": (dict(groups=3), ValueError, "groups must divide the 4 output channels, got 3"),
+    "no groups": (dict(groups=0), ValueError, "groups must divide the 4 output channels, got 0"),
+    "channels of groups": (dict(groups=2), ValueError, "input has 3 channels, but weight wants 6"),
+    "attention of groups": (
+        dict(groups=2, input=torch.zeros(1, 6, 8, 8), attention=torch.zeros(1, 1, 8, 8)),
+        ValueError,
+        "attention needs groups=1, got 2",
+    ),
     "padding": (dict(padding=2), ValueError, "padding must be 0 or 1, got 2"),
     "input dim": (dict(input=torch.zeros(3, 8, 8)), ValueError, r"input must be .* got \[3, 8, 8\]"),
     "weight dim": (dict(weight=torch.zeros(4, 3, 9)), ValueError, r"weight must be .* got \[4, 3, 9\]"),
