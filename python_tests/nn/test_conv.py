@@ -84,9 +84,9 @@ def made(monkeypatch):
     """The weights of which filters were made."""
     weights = []
 
-    def counted(weight):
+    def counted(weight, groups):
         weights.append(weight)
-        return conv3x3_filters(weight)
+        return conv3x3_filters(weight, groups)
 
     conv3x3_filters = conv_module.conv3x3_filters
     monkeypatch.setattr("jaa_ext.nn.conv.conv3x3_filters", counted)
