@@ -348,7 +348,7 @@ def import_weights(
 
 @app.command()
 def info() -> None:
-    """Print versions, what was compiled, the CPU instruction set in use and the GPU."""
+    """Print versions, what was compiled, the CPU instruction set and convolutions in use and the GPU."""
     from importlib.metadata import version
 
     import torch
@@ -372,6 +372,7 @@ def info() -> None:
         rows["compiler"] = f"{compiled['compiler']}, against torch {built['torch']}"
         threads = torch.get_num_threads() if compiled["threads"] == "OpenMP" else 1
         rows["CPU"] = f"{compiled['cpu_level']} in use, {threads} threads"
+        rows["conv3x3"] = _C.conv3x3_about()
     for name, value in rows.items():
         say(console, f"{name:10}{value}")
 

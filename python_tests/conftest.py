@@ -48,6 +48,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def groups_split_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the size beyond which the groups of a `GroupedSequential` go one after the other."""
+
+    def set_size(size: float) -> None:
+        for name in ("SMALL", "SMALL_IMAGE"):
+            monkeypatch.setattr(f"jaa_ext.nn.attention.{name}", size)
+
+    return set_size
+
+
+@pytest.fixture
 def jaa(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:

@@ -268,7 +268,7 @@ def test_usage_errors_exit_with_2(jaa) -> None:
 def test_info(jaa) -> None:
     code, printed, _ = jaa("info")
     assert code == 0
-    for word in ("jaa_ext", "torch", "kernels", "CPU", "compiler", "GPU"):
+    for word in ("jaa_ext", "torch", "kernels", "CPU", "conv3x3", "compiler", "GPU"):
         assert word in printed
     assert any(level in printed for level in ("baseline", "avx2", "avx512"))
 

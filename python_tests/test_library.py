@@ -36,6 +36,8 @@ USE = """
     from jaa_ext import ops
     for _ in range(2):
         print(ops.region_conv2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1, 1, 1)).sum().item())
+    ones = torch.ones(1, 1, 3, 3)
+    print(ops.conv3x3(ones, ones, padding=0, filters=ops.conv3x3_filters(ones)).sum().item())
     for name in ("attention_maps", "softmax_dice_loss"):
         assert getattr(ops, name)
     loss = ops.softmax_dice_loss(torch.zeros(1, 2, 3), torch.ones(1, 3))
@@ -46,7 +48,7 @@ USE = """
 def test_without_a_compiler_the_reference_runs_and_says_so_once(tmp_path: Path) -> None:
     run = run_copy(tmp_path, {**INFO, "compiler": "", "note": "no C++ compiler was found"}, USE)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["4.0", "4.0", "2"]
+    assert run.stdout.split() == ["4.0", "4.0", "9.0", "2"]
     assert run.stderr.count("without compiled kernels (no C++ compiler was found)") == 1
 
 

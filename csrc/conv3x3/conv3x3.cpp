@@ -122,6 +122,10 @@ Tensor filters(const Tensor& weight, int64_t groups) {
   TORCH_CHECK_TYPE(weight.scalar_type() == at::kFloat, NAME, ": filters are transformed in float32 only, got ",
                    dtype_name(weight.scalar_type()));
   const Conv3x3 op{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
+  constexpr int64_t LARGE = 1 << 20;  // a side of images for which it is Winograd's if for any
+  if (conv3x3_form(op.in_channels, op.out_channels, LARGE, LARGE) != ConvForm::winograd) {
+    return at::empty({0}, weight.options());
+  }
   const Tensor w = with_even_taps(weight);
   return transform(op, filters_of(op, w), w);
 }
@@ -184,14 +188,15 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
   const bool input_by_torch = form_of(reversed(op), input) == ConvForm::torch;
   const bool weight_by_torch = weight_form_of(op, input) == ConvForm::torch;
-  const Tensor gradient = channels_last(grad_output), nothing = at::empty({0}, input.options());
-  Tensor grad_input = nothing, grad_weight = nothing, grad_bias = nothing;
+  const Tensor gradient = channels_last(grad_output);
+  const auto nothing = [&] { return at::empty({0}, input.options()); };  // outputs must not share memory
+  Tensor grad_input = nothing(), grad_weight = nothing(), grad_bias = nothing();
   const std::array<bool, 3> by_torch = {wants_input && input_by_torch, wants_weight && weight_by_torch, false};
   if (by_torch[0] || by_torch[1]) {
     const auto grads = at::convolution_backward(grad_output, input, weight, {}, {1, 1}, {padding, padding}, {1, 1},
                                                 false, {0, 0}, groups, by_torch);
-    if (by_torch[0]) grad_input = std::get<0>(grads);
-    if (by_torch[1]) grad_weight = std::get<1>(grads);
+    if (by_torch[0]) grad_input = std::get<0>(grads).contiguous(memory_format(input, weight));
+    if (by_torch[1]) grad_weight = std::get<1>(grads).contiguous(weight.suggest_memory_format());
   }
   if (wants_input && !input_by_torch) grad_input = backward_input(op, gradient, input, weight);
   if (wants_weight && !weight_by_torch) {

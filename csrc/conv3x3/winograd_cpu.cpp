@@ -130,7 +130,8 @@ class WinogradCpu {
     const ImageStrides stride = grad_weight.stride;
     const Scratch<float> sums(POSITIONS * position_sums);
     for (int64_t part = 0; part < op_.parts(); ++part) {
-      const int64_t all = tiles_of(part), chunks = ceil_div(all, MOST_SUMMED), most = ceil_div(all, chunks);
+      const int64_t all = tiles_of(part), chunks = std::max<int64_t>(1, ceil_div(all, MOST_SUMMED));
+      const int64_t most = ceil_div(all, chunks);
       const int64_t vector_stride = most * lanes;
       const int64_t in_stride = in * vector_stride + lanes, out_stride = out * vector_stride + lanes;
       const Scratch<float> inputs(POSITIONS * in_stride), gradients(POSITIONS * out_stride);

@@ -1,6 +1,7 @@
 """Layers and losses of joint AU detection and face alignment, for use in any model."""
 
 from jaa_ext.nn.attention import AttentionRefinement, FeatureStack, GroupedSequential, LocalFeatures
+from jaa_ext.nn.conv import Conv3x3
 from jaa_ext.nn.graph import AUGraph, au_adjacency, conditional_probabilities
 from jaa_ext.nn.losses import (
     AlignmentLoss,
@@ -24,6 +25,7 @@ __all__ = [
     "AttentionLoss",
     "AttentionRefinement",
     "BatchNormReLU2d",
+    "Conv3x3",
     "FeatureStack",
     "GroupedSequential",
     "HierarchicalMultiScaleRegion",

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,19 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from jaa_ext.nn.conv import Conv3x3, FoldedConv3x3, by_group, is_3x3
 from jaa_ext.nn.region import BatchNormReLU2d, norm_arguments, reset_layers
 from jaa_ext.ops import region_batch_norm
+from jaa_ext.ops.conv3x3 import has_kernel
+
+SMALL_IMAGE = 500_000
+"""Elements of the first layer's output for one image up to which groups run together on a CPU in float32.
+
+Of one image, for what becomes of it to be the same bits alone and in a batch.
+"""
 
 SMALL = 6_000_000
-"""Elements of the first layer's output up to which groups run together on a CPU."""
+"""Likewise for all images together, where `jaa_ext.ops.conv3x3` has no kernels."""
 
 
 class GroupedSequential(nn.Sequential):
@@ -84,8 +92,9 @@ class GroupedSequential(nn.Sequential):
             for layer in self
             if isinstance(layer, nn.Conv2d | BatchNormReLU2d)
         )
-        size = next(widths, 0) * input.shape[0] * input.shape[2] * input.shape[3]
-        return size > SMALL and self._can_be_split()
+        size = next(widths, 0) * input.shape[2] * input.shape[3]
+        large = size > SMALL_IMAGE if has_kernel(input) else input.shape[0] * size > SMALL
+        return large and self._can_be_split()
 
     def _can_be_split(self) -> bool:
         """Whether `branches` computes what the layers, called one after the other, would."""
@@ -99,29 +108,59 @@ class GroupedSequential(nn.Sequential):
             )  # what works in place has no chunk before it
         )
 
-    def branches(self) -> list[Callable[[Tensor], Tensor]]:
-        """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once."""
-        layers = [_split(layer, self.groups) for layer in self if not isinstance(layer, nn.Identity)]
-        return [partial(_apply, functions) for functions in zip(*layers, strict=True)]
+    def branches(self) -> list[Callable[..., Tensor]]:
+        """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once.
+
+        It takes a map ``attention`` (N, 1, H, W) too, by which the input is multiplied first.
+        """
+        layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
+        functions = zip(*(_split(layer, self.groups) for layer in layers), strict=True)
+        return [partial(_apply, each, _is_group_of_3x3(layers[0], self.groups)) for each in functions]
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}"
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Fold the batch norms into the convolutions before them: the same results in evaluation mode."""
-        for i in range(len(self) - 1):
-            convolution, norm = self[i], self[i + 1]
-            if not (type(convolution) is nn.Conv2d and isinstance(norm, BatchNormReLU2d) and norm.is_plain()):
-                continue
-            mean, var = norm.running_mean, norm.running_var
-            if mean is None or var is None or _is_changed(convolution) or _is_changed(norm):
-                continue
-            self[i] = folded = copy.deepcopy(convolution)
-            folded.weight, folded.bias = fuse_conv_bn_weights(
-                convolution.weight, convolution.bias, mean, var, norm.eps, norm.weight, norm.bias
-            )
-            self[i + 1] = nn.ReLU(inplace=True)
+        """Fold the batch norms into the convolutions before them: the same results in evaluation mode.
+
+        The ReLU of a 3 x 3 convolution, and 2 x 2 max-pooling behind that, become part of it too. From its
+        first image on a CPU in float32 it keeps its filters transformed: four times the memory of the weight.
+        """
+        for i in range(len(self)):
+            if type(self[i]) in (nn.Conv2d, Conv3x3) and not _is_changed(self[i]):
+                relu = self._fold_norm(i)
+                if _is_group_of_3x3(self[i], self.groups):
+                    pool = relu and self._fold_pool(i + 1)
+                    self[i] = FoldedConv3x3(self[i], relu=relu, pool=pool)
+
+    def _fold_norm(self, i: int) -> bool:
+        """Fold what follows convolution i, if it is a batch norm; a ReLU stays."""
+        norm = self[i + 1] if i + 1 < len(self) else None
+        if not (isinstance(norm, BatchNormReLU2d) and norm.is_plain()) or _is_changed(norm):
+            return False
+        mean, var = norm.running_mean, norm.running_var
+        if mean is None or var is None:
+            return False
+        self[i] = folded = copy.deepcopy(self[i])
+        folded.weight, folded.bias = fuse_conv_bn_weights(
+            folded.weight, folded.bias, mean, var, norm.eps, norm.weight, norm.bias
+        )
+        self[i + 1] = nn.ReLU(inplace=True)
+        return True
+
+    def _fold_pool(self, i: int) -> bool:
+        """Take out the ReLU i, and 2 x 2 max-pooling if that is next; whether it was."""
+        self[i] = nn.Identity()
+        for j in range(i + 1, len(self)):
+            if _is_changed(self[j]):
+                return False
+            if _is_2x2(self[j]):
+                self[j] = nn.Identity()
+                return True
+            if type(self[j]) is not nn.Identity:
+                return False
+        return False
 
 
 class FeatureStack(GroupedSequential):
@@ -192,7 +231,7 @@ class AttentionRefinement(GroupedSequential):
             *_conv_bn_relu(1, 8 * width, aus, padding=0, **factory),
             *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
             *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
-            nn.Conv2d(aus * 8 * width, aus, 3, groups=aus, **factory),
+            Conv3x3(aus * 8 * width, aus, padding=0, groups=aus, **factory),
         )
         self.width = width
 
@@ -235,7 +274,7 @@ class LocalFeatures(nn.Module):
         maps = maps.to(features.dtype)
         if self.stack.one_by_one(features):
             parts = zip(self.stack.branches(), maps.chunk(self.aus, 1), strict=True)
-            return torch.stack([branch(features * part) for branch, part in parts], 1)
+            return torch.stack([branch(features, attention=part) for branch, part in parts], 1)
         attended = features.unsqueeze(1) * maps.unsqueeze(2)
         local: Tensor = self.stack(attended.flatten(1, 2))
         return local.reshape(local.shape[0], self.aus, self.stack.out_channels, *local.shape[2:])
@@ -248,7 +287,7 @@ def _conv_bn_relu(
     in_channels: int, out_channels: int, groups: int, padding: int, **factory: Any
 ) -> list[nn.Module]:
     return [
-        nn.Conv2d(groups * in_channels, groups * out_channels, 3, padding=padding, groups=groups, **factory),
+        Conv3x3(groups * in_channels, groups * out_channels, padding=padding, groups=groups, **factory),
         BatchNormReLU2d(groups * out_channels, **factory),
         nn.Identity(),  # holds the place of the ReLU: tensors are saved under the numbers of their layers
     ]
@@ -265,9 +304,30 @@ def _is_changed(module: nn.Module) -> bool:
     return any(hooks) or "forward" in vars(module)
 
 
+def _is_group_of_3x3(layer: nn.Module, groups: int) -> TypeGuard[nn.Conv2d]:
+    """Whether each group of the layer is what `jaa_ext.ops.conv3x3` computes."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == groups and is_3x3(layer)
+
+
+def _is_2x2(layer: nn.Module) -> bool:
+    """Whether it is the max-pooling that `jaa_ext.ops.conv3x3` computes."""
+    return (
+        type(layer) is nn.MaxPool2d
+        and layer.kernel_size in (2, (2, 2))
+        and layer.stride in (2, (2, 2))
+        and layer.padding in (0, (0, 0))
+        and layer.dilation in (1, (1, 1))
+        and not layer.ceil_mode
+        and not layer.return_indices
+    )
+
+
 def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
     """Whether `_split` knows the layer, and each group of its output reads that of the input alone."""
-    if type(layer) is nn.Conv2d:  # its subclasses, parametrized ones too, have other weights in mind
+    if type(layer) is FoldedConv3x3:
+        return layer.groups == groups
+    # Other subclasses, parametrized ones too, have other weights in mind.
+    if type(layer) is nn.Conv2d or type(layer) is Conv3x3:
         return layer.groups % groups == 0 and layer.padding_mode == "zeros"
     if isinstance(layer, BatchNormReLU2d):
         return layer.is_plain() and layer.num_features % groups == 0
@@ -276,12 +336,14 @@ def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
     )
 
 
-def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
+def _split(layer: nn.Module, groups: int) -> list[Callable[..., Tensor]]:
     """A layer as one function a group, over views of its tensors."""
 
     def chunks(tensor: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * groups if tensor is None else tensor.chunk(groups)
 
+    if _is_group_of_3x3(layer, groups):
+        return by_group(layer)
     if isinstance(layer, nn.Conv2d):
         convolution = partial(
             F.conv2d,
@@ -301,5 +363,15 @@ def _split(layer: nn.Module, groups: int) -> list[Callable[[Tensor], Tensor]]:
     return [layer] * groups
 
 
-def _apply(functions: tuple[Callable[[Tensor], Tensor], ...], input: Tensor) -> Tensor:
-    return reduce(lambda x, function: function(x), functions, input)
+def _apply(
+    functions: tuple[Callable[..., Tensor], ...],
+    takes_attention: bool,
+    input: Tensor,
+    attention: Tensor | None = None,
+) -> Tensor:
+    first, *others = functions
+    if attention is None:
+        output = first(input)
+    else:
+        output = first(input, attention=attention) if takes_attention else first(input * attention)
+    return reduce(lambda x, function: function(x), others, output)

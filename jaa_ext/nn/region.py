@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from jaa_ext.nn.conv import Conv3x3
 from jaa_ext.ops import region_batch_norm, region_conv2d
 
 
@@ -243,7 +244,7 @@ class RegionLayer(nn.Module):
         self.in_channels = in_channels
         self.width = width
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, **factory)
+        self.conv = Conv3x3(in_channels, width, padding=1, **factory)
         self.region = _region_stage(width, width, 8, factory)
         self.bn = BatchNormReLU2d(width, **factory)
 
@@ -287,7 +288,7 @@ class HierarchicalMultiScaleRegion(nn.Module):
         self.in_channels = in_channels
         self.width = width
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, **factory)
+        self.conv = Conv3x3(in_channels, width, padding=1, **factory)
         self.region8 = _region_stage(width, width // 2, 8, factory)
         self.region4 = _region_stage(width // 2, width // 4, 4, factory)
         self.region2 = _region_stage(width // 4, width // 4, 2, factory)

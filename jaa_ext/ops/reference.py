@@ -14,7 +14,14 @@ from torch import Tensor
 
 from jaa_ext import facs
 
-__all__ = ["SoftmaxDice", "attention_maps", "region_batch_norm", "region_conv2d", "softmax_dice_loss"]
+__all__ = [
+    "SoftmaxDice",
+    "attention_maps",
+    "conv3x3",
+    "region_batch_norm",
+    "region_conv2d",
+    "softmax_dice_loss",
+]
 
 FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -26,6 +33,30 @@ class SoftmaxDice(NamedTuple):
     """E_softmax, Eq. 6."""
     dice: Tensor
     """E_dice, Eq. 7."""
+
+
+def conv3x3(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    padding: int = 1,
+    groups: int = 1,
+    relu: bool = False,
+    pool: bool = False,
+    attention: Tensor | None = None,
+    filters: Tensor | None = None,
+) -> Tensor:
+    """See `jaa_ext.ops.conv3x3`: here one step after the other; there is nothing to do with `filters`."""
+    if is_autocast(input):
+        dtype = torch.get_autocast_dtype(input.device.type)
+        input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
+        bias, attention = (None if t is None else autocast_to(dtype, t) for t in (bias, attention))
+    check_conv3x3(input, weight, bias, padding, groups, pool, attention)
+    attended = input if attention is None else input * attention
+    output = F.conv2d(attended, weight, bias, padding=padding, groups=groups)
+    output = output.relu() if relu else output
+    return F.max_pool2d(output, 2) if pool else output
 
 
 def region_conv2d(
@@ -204,6 +235,57 @@ def autocast_to(dtype: torch.dtype, tensor: Tensor) -> Tensor:
 def cell_edges(size: int, cells: int) -> list[int]:
     """Cell i spans edges[i] .. edges[i + 1], floor(i * size / cells): sizes need not divide."""
     return [i * size // cells for i in range(cells + 1)]
+
+
+def check_conv3x3(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: int,
+    groups: int,
+    pool: bool,
+    attention: Tensor | None,
+) -> None:
+    """The same checks, in the same words, as the compiled op."""
+    name = "conv3x3"
+    if padding not in (0, 1):
+        raise ValueError(f"{name}: padding must be 0 or 1, got {padding}")
+    if input.dim() != 4:
+        raise ValueError(f"{name}: input must be (N, in_channels, H, W), got {_shape(input)}")
+    if weight.dim() != 4 or weight.shape[2] != 3 or weight.shape[3] != 3:
+        raise ValueError(f"{name}: weight must be (out_channels, in_channels, 3, 3), got {_shape(weight)}")
+    if 0 in weight.shape:
+        raise ValueError(f"{name}: every dimension of weight must be at least 1, got {_shape(weight)}")
+    out_channels, in_channels = weight.shape[0], groups * weight.shape[1]
+    if groups < 1 or out_channels % groups:
+        raise ValueError(f"{name}: groups must divide the {out_channels} output channels, got {groups}")
+    if input.shape[1] != in_channels:
+        raise ValueError(f"{name}: input has {input.shape[1]} channels, but weight wants {in_channels}")
+    batch, _, height, width = input.shape
+    least = (4 if pool else 3) - 2 * padding
+    if height < least or width < least:
+        raise ValueError(
+            f"{name}: images must be at least {least} x {least} with padding {padding}"
+            f"{' and pooling' if pool else ''}, got {height} x {width}"
+        )
+    if bias is not None and _shape(bias) != [out_channels]:
+        raise ValueError(f"{name}: bias must be (out_channels) = [{out_channels}], got {_shape(bias)}")
+    if attention is not None and groups != 1:
+        raise ValueError(f"{name}: attention needs groups=1, got {groups}")
+    if attention is not None and _shape(attention) != [batch, 1, height, width]:
+        raise ValueError(
+            f"{name}: attention must be (N, 1, H, W) = {[batch, 1, height, width]}, got {_shape(attention)}"
+        )
+    _check_float(name, "input", input)
+    for other_name, other in (("weight", weight), ("bias", bias), ("attention", attention)):
+        if other is not None and other.dtype != input.dtype:
+            raise TypeError(
+                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
+            )
+        if other is not None and other.device != input.device:
+            raise ValueError(
+                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
+            )
 
 
 def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: str) -> None:

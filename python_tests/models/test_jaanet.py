@@ -314,9 +314,9 @@ def test_same_seed_same_bits():
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-def test_compiles_into_one_graph(one_by_one, monkeypatch):
+def test_compiles_into_one_graph(one_by_one, groups_split_from):
     if one_by_one:
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+        groups_split_from(0)
     config = small(aus=(1, 2))
     model = build(config).double()
     twin = copy.deepcopy(model)
@@ -337,11 +337,11 @@ def test_compiles_into_one_graph(one_by_one, monkeypatch):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize("name", [*PRESETS, *VARIANTS])
-def test_a_fused_model_computes_the_same(name, one_by_one, autocast, monkeypatch, plain):
+def test_a_fused_model_computes_the_same(name, one_by_one, autocast, groups_split_from, plain):
     config = small(name) if name in PRESETS else small(**VARIANTS[name][0])
     model = build(config).eval()
     if one_by_one:
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+        groups_split_from(0)
     plain.check_fused(model, images(config), autocast)
 
 

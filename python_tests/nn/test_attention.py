@@ -11,17 +11,20 @@ from torch.nn.utils import prune
 from jaa_ext.nn import (
     AttentionRefinement,
     BatchNormReLU2d,
+    Conv3x3,
     FeatureStack,
     GroupedSequential,
     LocalFeatures,
     RegionBatchNorm2d,
 )
+from jaa_ext.nn.conv import FoldedConv3x3
+from jaa_ext.ops import conv3x3
 
 
 @pytest.fixture(params=["together", "one by one"])
-def form(request, monkeypatch):
+def form(request, groups_split_from):
     """Both forms of layers with groups, whatever the size of the images."""
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", float("inf") if request.param == "together" else 0)
+    groups_split_from(float("inf") if request.param == "together" else 0)
     return request.param
 
 
@@ -120,7 +123,7 @@ def test_refined_maps_stay_float32_under_autocast(form):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_both_forms_train_alike(memory_format, monkeypatch):
+def test_both_forms_train_alike(memory_format, groups_split_from):
     """Gradients of every parameter and the running statistics."""
     torch.manual_seed(0)
     refinement, features = AttentionRefinement(3, 1).double(), LocalFeatures(4, 1, 3).double()
@@ -131,7 +134,7 @@ def test_both_forms_train_alike(memory_format, monkeypatch):
     x, maps = torch.randn(2, 4, 16, 16, dtype=torch.float64), torch.rand(2, 3, 24, 24, dtype=torch.float64)
     factor = torch.randn(2, 3, 20, 2, 2, dtype=torch.float64)
     for form, (refine, local) in ((0, one), (float("inf"), other)):
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", form)
+        groups_split_from(form)
         (local(x.to(memory_format=memory_format), refine(maps)) * factor).sum().backward()
     for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=name)
@@ -223,11 +226,11 @@ def randomised(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_any_layers_give_the_same_at_every_size(name, monkeypatch):
+def test_any_layers_give_the_same_at_every_size(name, groups_split_from):
     x = torch.randn(2, 4, 12, 11, dtype=torch.float64)
     results = []
     for size in (float("inf"), 0):
-        monkeypatch.setattr("jaa_ext.nn.attention.SMALL", size)
+        groups_split_from(size)
         stack = randomised(name)
         leaf = x.clone().requires_grad_()
         output = stack.train()(leaf * 1.0)
@@ -244,13 +247,13 @@ SPLIT = ["bias", "stride", "dilation", "same", "even kernel", "groups in a group
 
 
 @pytest.mark.parametrize("name", SPLIT)
-def test_what_can_be_split_is(name, monkeypatch):
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+def test_what_can_be_split_is(name, groups_split_from):
+    groups_split_from(0)
     assert GroupedSequential(GROUPS, *LAYERS[name]()).one_by_one(torch.zeros(1, 4, 12, 11))
 
 
-def test_hooks_on_the_stack_and_on_all_modules_run(monkeypatch):
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+def test_hooks_on_the_stack_and_on_all_modules_run(groups_split_from):
+    groups_split_from(0)
     features, maps = torch.randn(1, 4, 16, 16), torch.rand(1, 2, 16, 16)
     layer = LocalFeatures(4, 1, 2).eval()
     plain = layer(features, maps)
@@ -261,7 +264,7 @@ def test_hooks_on_the_stack_and_on_all_modules_run(monkeypatch):
     handle = nn.modules.module.register_module_forward_hook(lambda module, *_: called.append(type(module)))
     layer(features, maps)
     handle.remove()
-    assert called.count(nn.Conv2d) == called.count(BatchNormReLU2d) == 6
+    assert called.count(Conv3x3) == called.count(BatchNormReLU2d) == 6
     torch.testing.assert_close(layer(features, maps), plain)
 
 
@@ -270,11 +273,12 @@ def test_one_image_without_a_batch_and_wrong_channels(form):
     x = torch.randn(4, 9, 9)
     torch.testing.assert_close(stack(x), stack(x[None])[0])
     for channels in (3, 5, 6):
-        with pytest.raises(RuntimeError):
+        with pytest.raises((RuntimeError, ValueError)):
             stack(torch.zeros(1, channels, 9, 9))
 
 
 def test_large_images_on_a_cpu_go_one_group_after_the_other(monkeypatch):
+    """In float64 large by all images together."""
     groups = []
     conv2d = F.conv2d
 
@@ -283,12 +287,34 @@ def test_large_images_on_a_cpu_go_one_group_after_the_other(monkeypatch):
         return conv2d(input, weight, bias, *args, **kwargs)
 
     monkeypatch.setattr(F, "conv2d", counted)
-    stack = FeatureStack(2, 1, groups=2).eval()
+    stack = FeatureStack(2, 1, groups=2).eval().double()
     with torch.no_grad():
-        stack(torch.zeros(1, 4, 496, 496))
+        stack(torch.zeros(1, 4, 496, 496, dtype=torch.float64))
         assert groups == [2] * 6, "small images went one by one"
-        stack(torch.zeros(1, 4, 504, 504))
+        stack(torch.zeros(1, 4, 504, 504, dtype=torch.float64))
     assert groups[6:] == [1] * 12
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_in_float32_the_form_and_the_bits_are_those_of_one_image(folded):
+    torch.manual_seed(0)
+    layer, refinement = LocalFeatures(16, 2, 3).eval(), AttentionRefinement(3, 1).eval()
+    randomise(layer)
+    if folded:
+        layer.stack.fold()
+        refinement.fold()
+    small, large = torch.zeros(1).expand(1, 4, 8, 8), torch.zeros(1).expand(1, 4, 500, 500)
+    for stack in (layer.stack, refinement):
+        for batch in (1, 10_000):
+            assert not stack.one_by_one(small.expand(batch, -1, -1, -1))
+            assert stack.one_by_one(large.expand(batch, -1, -1, -1))
+    features = torch.randn(3, 16, 96, 97).to(memory_format=torch.channels_last)
+    maps = torch.rand(3, 3, 96, 97)
+    assert layer.stack.one_by_one(features)
+    with torch.no_grad():
+        together = layer(features, maps)
+        for i in range(3):
+            assert torch.equal(layer(features[i : i + 1], maps[i : i + 1]), together[i : i + 1])
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -313,3 +339,80 @@ def test_folding_changes_nothing_in_evaluation(name):
     want = stack(x.clone())
     stack.fold()
     equal(stack(x), want)
+
+
+def folded_stack(*, hooked_pool=False):
+    torch.manual_seed(0)
+    stack = FeatureStack(5, 1, groups=3).eval()
+    randomise(stack)
+    want = copy.deepcopy(stack).double()
+    if hooked_pool:
+        hooked(stack[6])
+    stack.fold()
+    return stack, want
+
+
+def test_a_folded_stack_is_one_op_a_convolution(form, monkeypatch):
+    stack, want = folded_stack()
+    x = torch.randn(2, 15, 19, 16)
+    assert [type(layer) for layer in stack if type(layer) is not nn.Identity] == [FoldedConv3x3] * 6
+    assert [layer.pool for layer in stack if type(layer) is FoldedConv3x3] == [False, True] * 3
+    with torch.no_grad():
+        expected = want(x.double())
+        assert (stack(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(kwargs["pool"])
+        return conv3x3(*args, **kwargs)
+
+    monkeypatch.setattr("jaa_ext.nn.conv.conv3x3", counted)
+    stack(x)
+    assert calls == [False, True] * (9 if form == "one by one" else 3)
+
+
+def test_folding_stops_at_hooks(form):
+    stack, want = folded_stack(hooked_pool=True)
+    hooked(want[6])
+    assert type(stack[6]) is nn.MaxPool2d
+    x = torch.randn(2, 15, 19, 16)
+    with torch.no_grad():
+        expected = want(x.double())
+        assert (stack(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+        hooked(stack[10])  # a hook that comes later runs too
+        stack(x)
+    called = []
+    stack[3].register_forward_hook(lambda *_: called.append(1))
+    stack(x)
+    assert called == [1]
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [nn.MaxPool2d(3, 2), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, padding=1)],
+)
+def test_other_poolings_stay(pool, form):
+    torch.manual_seed(0)
+    stack = GroupedSequential(GROUPS, conv(), BatchNormReLU2d(8), pool).eval()
+    randomise(stack)
+    x = torch.randn(2, 4, 11, 12)
+    want = copy.deepcopy(stack)
+    stack.fold()
+    assert stack[2] is pool and not stack[0].pool and stack[0].relu
+    torch.testing.assert_close(stack(x), want(x))
+
+
+def test_attention_reaches_any_first_layer(form):
+    """A stack whose first layer another has replaced."""
+    torch.manual_seed(0)
+    layer = LocalFeatures(4, 1, 3).double()
+    layer.stack[0] = nn.Conv2d(12, 36, 5, padding=2, groups=3, dtype=torch.float64)
+    branches = [
+        take_group(
+            nn.Sequential(nn.Conv2d(4, 12, 5, padding=2), *plain_stack(4, 1)[1:]).double(), layer.stack, i
+        )
+        for i in range(3)
+    ]
+    features, maps = torch.randn(2, 4, 16, 16).double(), torch.rand(2, 3, 16, 16).double()
+    want = [branch(features * maps[:, i : i + 1]) for i, branch in enumerate(branches)]
+    equal(layer(features, maps), torch.stack(want, 1))

@@ -23,6 +23,7 @@ from jaa_ext.nn import (
     AttentionRefinement,
     AUGraph,
     BatchNormReLU2d,
+    Conv3x3,
     FeatureStack,
     GroupedSequential,
     HierarchicalMultiScaleRegion,
@@ -56,6 +57,8 @@ class Case:
 
 # fmt: off
 CASES = {
+    "Conv3x3": Case(lambda **f: Conv3x3(3, 4, padding=0, **f), (numbers(2, 3, 7, 8),)),
+    "Conv3x3-groups": Case(lambda **f: Conv3x3(4, 6, groups=2, bias=False, **f), (numbers(2, 4, 7, 8),)),
     "RegionConv2d": Case(
         lambda **f: RegionConv2d(3, 4, (3, 1), (2, 3), border="image", **f), (numbers(2, 3, 7, 8),)),
     "RegionConv2d-no-bias": Case(
@@ -408,8 +411,8 @@ def test_it_compiles_into_one_graph(case: Case, training: bool) -> None:
             torch.testing.assert_close(one.grad, other.grad, msg=path)
 
 
-def test_groups_one_by_one_compile_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 0)
+def test_groups_one_by_one_compile_too(groups_split_from: Callable[[float], None]) -> None:
+    groups_split_from(0)
     for name in ("FeatureStack", "AttentionRefinement", "LocalFeatures"):
         module = trained(CASES[name])
         twin = copy.deepcopy(module)
@@ -430,9 +433,9 @@ class Within(nn.Module):
         return tuple(output) if isinstance(output, tuple) else output  # files cannot hold a named one
 
 
-def test_it_can_be_exported_for_any_batch(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_exported_for_any_batch(case: Case, groups_split_from: Callable[[float], None]) -> None:
     # Batches so large that groups run one by one: of that the program must not depend.
-    monkeypatch.setattr("jaa_ext.nn.attention.SMALL", 20_000)
+    groups_split_from(20_000)
     module = Within(trained(case).eval())
     arguments = inputs(case)
     batch = torch.export.Dim("batch")

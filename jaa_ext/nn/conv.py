@@ -1,0 +1,173 @@
+"""3 x 3 convolutions by `jaa_ext.ops.conv3x3`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jaa_ext.ops import conv3x3, conv3x3_filters
+from jaa_ext.ops.conv3x3 import has_kernel
+
+
+class Conv3x3(nn.Conv2d):
+    """`nn.Conv2d` of kernel 3 and stride 1, computed by `jaa_ext.ops.conv3x3`: faster in float32 on a CPU.
+
+    Parameters, their first values and their names are those of `nn.Conv2d`. For an image without a batch it
+    is PyTorch's convolution.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        padding: rows and columns of zeros on each side, 0 or 1.
+        groups: number of separate convolutions, one beside the other.
+        bias: whether each output channel adds a bias.
+
+    Shape:
+        (N, in_channels, H, W) -> (N, out_channels, H + 2 * padding - 2, W + 2 * padding - 2), memory format
+        kept.
+
+    Raises:
+        ValueError: another padding; in forward, an input that does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        padding: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if padding not in (0, 1):
+            raise ValueError(f"Conv3x3: padding must be 0 or 1, got {padding}")
+        super().__init__(
+            in_channels,
+            out_channels,
+            3,
+            padding=padding,
+            groups=groups,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4 or not is_3x3(self):
+            return super().forward(input)
+        padding = int(self.padding[0])
+        return conv3x3(input, self.weight, self.bias, padding=padding, groups=self.groups)
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, padding={self.padding[0]}"
+        text += f", groups={self.groups}" if self.groups != 1 else ""
+        return text if self.bias is not None else text + ", bias=False"
+
+
+def is_3x3(layer: nn.Conv2d) -> bool:
+    """Whether `jaa_ext.ops.conv3x3` computes what the layer does, each group by itself."""
+    return (
+        layer.kernel_size == (3, 3)
+        and layer.stride == (1, 1)
+        and layer.dilation == (1, 1)
+        and layer.padding in ((0, 0), (1, 1))
+        and layer.padding_mode == "zeros"
+    )
+
+
+class FoldedConv3x3(Conv3x3):
+    """A 3 x 3 convolution for inference with what followed it: ReLU and 2 x 2 max-pooling.
+
+    On a CPU in float32 it keeps its filters as `jaa_ext.ops.conv3x3_filters` makes them, from the first call
+    on and until weight, device or dtype change. They take four times the memory of the weight (36 numbers for
+    9), besides it; files and copies of the layer are without. A change that torch does not count, as by
+    ``weight.data.mul_()``, goes unseen.
+
+    Args:
+        convolution: one of which `is_3x3` is true, whose parameters it takes over.
+        relu: whether ReLU follows.
+        pool: whether 2 x 2 max-pooling of stride 2 follows.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, *, relu: bool, pool: bool) -> None:
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            padding=int(convolution.padding[0]),
+            groups=convolution.groups,
+            bias=convolution.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = convolution.weight, convolution.bias
+        self.train(convolution.training)
+        self.relu, self.pool = relu, pool
+        self._kept: _Kept | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        output = conv3x3(
+            input if input.dim() == 4 else input.unsqueeze(0),
+            self.weight,
+            self.bias,
+            padding=int(self.padding[0]),
+            groups=self.groups,
+            relu=self.relu,
+            pool=self.pool,
+            filters=self.filters(),
+        )
+        return output if input.dim() == 4 else output.squeeze(0)
+
+    def filters(self) -> Tensor | None:
+        """What `conv3x3_filters` makes of the weight; None where that is of no use."""
+        weight = self.weight
+        if (
+            not has_kernel(weight)
+            or torch.compiler.is_compiling()  # a compiled program cannot ask whether the weight has changed
+            or weight.is_inference()  # nor can this, of a tensor that does not count its changes
+            or (torch.is_grad_enabled() and weight.requires_grad)
+        ):
+            return None
+        kept = self._kept
+        if kept is None or (kept.address, kept.version) != (weight.data_ptr(), weight._version):
+            filters = conv3x3_filters(weight, self.groups)
+            kept = _Kept(weight.detach(), weight.data_ptr(), weight._version, filters)
+            self._kept = kept  # in one step: threads that share the layer find all of it or nothing
+        return kept.filters
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, relu={self.relu}, pool={self.pool}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FoldedConv3x3:
+        self._kept = None
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+
+class _Kept(NamedTuple):
+    weight: Tensor
+    """Of which the filters were made: while it is held, no other weight gets its address."""
+    address: int
+    version: int
+    filters: Tensor
+
+
+def by_group(layer: nn.Conv2d) -> list[Callable[..., Tensor]]:
+    """A layer of which `is_3x3` is true as one function a group, which takes what `conv3x3` takes besides
+    weight and bias."""
+
+    def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * layer.groups if tensor is None else tensor.chunk(layer.groups)
+
+    options: dict[str, Any] = {"padding": int(layer.padding[0])}
+    filters = None
+    if isinstance(layer, FoldedConv3x3):
+        options |= {"relu": layer.relu, "pool": layer.pool}
+        filters = layer.filters()
+    each = zip(layer.weight.chunk(layer.groups), parts(layer.bias), parts(filters), strict=True)
+    return [partial(conv3x3, weight=w, bias=b, filters=f, **options) for w, b, f in each]
