@@ -26,7 +26,8 @@ struct Kernels {
                    int64_t tiles, int64_t vectors, const float* filters, float* products, int64_t products_stride);
   void (*transform_output)(const float* products, int64_t products_stride, const float* bias, bool relu, bool pool,
                            const OutputTile& tile);
-  void (*transform_filter)(const float* taps, float* filters, int64_t position_stride);
+  void (*transform_filter)(const float* from, int64_t stride_out, int64_t stride_tap, int64_t count, float* filters,
+                           int64_t position_stride);
   void (*transform_gradient)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors,
                              float* gradients, int64_t position_stride, int64_t vector_stride);
   void (*accumulate)(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles,
@@ -60,19 +61,14 @@ class WinogradCpu {
   void transform(const Filters3x3& filters, float* transformed) const {
     const int64_t width = 2 * kernels_.lanes, blocks = out_blocks();
     parallel_(op_.parts() * blocks, [&](int64_t begin, int64_t end) {
-      const Scratch<float> taps(9 * width);
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t part = unit / blocks, first = unit % blocks * width;
         const int64_t count = std::min(width, op_.out_channels - first);
-        const float* from = filters.data + part * filters.stride_part;
+        const float* from = filters.data + part * filters.stride_part + first * filters.stride_out;
         float* to = transformed + unit * POSITIONS * op_.in_channels * width;
-        std::fill_n(taps.get(), 9 * width, 0.f);
         for (int64_t i = 0; i < op_.in_channels; ++i) {
-          for (int64_t o = 0; o < count; ++o) {
-            const float* filter = from + (first + o) * filters.stride_out + i * filters.stride_in;
-            for (int64_t tap = 0; tap < 9; ++tap) taps.get()[tap * width + o] = filter[tap * filters.stride_tap];
-          }
-          kernels_.transform_filter(taps.get(), to + i * width, op_.in_channels * width);
+          kernels_.transform_filter(from + i * filters.stride_in, filters.stride_out, filters.stride_tap, count,
+                                    to + i * width, op_.in_channels * width);
         }
       }
     });

@@ -17,6 +17,8 @@ constexpr int LANES = VECTOR_BYTES / sizeof(float);
 constexpr int MOST_ROWS = VECTOR_REGISTERS >= 32 ? 14 : 6;
 constexpr float ROOT_HALF = 0.70710678118654752f, ROOT_2 = 1.41421356237309505f;
 
+#include "../common/transpose_rows.h"
+
 inline Vector load(const float* from) { return *(const UnalignedVector*)from; }
 inline void store(float* to, Vector value) { *(UnalignedVector*)to = value; }
 
@@ -164,7 +166,7 @@ void transform_output(const float* products, int64_t products_stride, const floa
   }
 }
 
-// G g G^T of the filters of one input channel and 2 * LANES output channels: taps (9, lane) to 36 positions.
+// G g: three values to six.
 inline void filter_column(const Vector* g, int step, Vector* to, int to_step) {
   const Vector even_a = (-2.f / 3) * (g[0] + 0.5f * g[2 * step]), odd_a = (-2.f / 3 * ROOT_HALF) * g[step];
   const Vector even_b = (1.f / 6) * (g[0] + 2.f * g[2 * step]), odd_b = (ROOT_2 / 6) * g[step];
@@ -176,9 +178,25 @@ inline void filter_column(const Vector* g, int step, Vector* to, int to_step) {
   to[5 * to_step] = g[2 * step];
 }
 
-void transform_filter(const float* taps, float* filters, int64_t position_stride) {
-  Vector g[9], rows[6][3], all[6][6];
-  for (int v = 0; v < 2; ++v) {
+// The filters of one input channel and of up to two vectors of output channels; 36 positions, zeros beyond `count`.
+void transform_filter(const float* from, int64_t stride_out, int64_t stride_tap, int64_t count, float* filters,
+                      int64_t position_stride) {
+  alignas(VECTOR_BYTES) float taps[9 * 2 * LANES] = {};
+  int64_t o = 0;
+  if (stride_tap == 1 || stride_tap == -1) {
+    for (; o + 4 <= count; o += 4) {
+      if (stride_tap == 1) {
+        transpose_rows(from + o * stride_out, stride_out, 9, taps + o, 2 * LANES);
+      } else {
+        transpose_rows(from + o * stride_out - 8, stride_out, 9, taps + o + 8 * 2 * LANES, -2 * LANES);
+      }
+    }
+  }
+  for (; o < count; ++o) {
+    for (int tap = 0; tap < 9; ++tap) taps[tap * 2 * LANES + o] = from[o * stride_out + tap * stride_tap];
+  }
+  for (int v = 0; v * LANES < count; ++v) {
+    Vector g[9], rows[6][3], all[6][6];
     for (int i = 0; i < 9; ++i) g[i] = *(const Vector*)(taps + (2 * i + v) * LANES);
     for (int x = 0; x < 3; ++x) filter_column(g + x, 3, &rows[0][x], 3);
     for (int y = 0; y < 6; ++y) filter_column(rows[y], 1, all[y], 1);
