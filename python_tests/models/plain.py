@@ -240,8 +240,8 @@ def check_fused(model, image, autocast):
             continue
         assert a.dtype == b.dtype, field
         if autocast:
-            # The folded weights round elsewhere: at most twice as far from float32's results as the model, all
-            # numbers together; of the few largest errors chance decides.
+            # The folded weights round elsewhere: at most twice as far from float32's results as the model by
+            # all numbers together; of the few largest errors chance decides.
             assert (a - c).norm() <= 2 * (b - c).norm() + 1e-5 * c.norm(), field
         else:
             torch.testing.assert_close(a, c, rtol=0, atol=1e-5 * c.abs().max().item(), msg=field)
