@@ -83,10 +83,10 @@ def is_3x3(layer: nn.Conv2d) -> bool:
 class FoldedConv3x3(Conv3x3):
     """A 3 x 3 convolution for inference with what followed it: ReLU and 2 x 2 max-pooling.
 
-    On a CPU in float32 it keeps its filters as `jaa_ext.ops.conv3x3_filters` makes them, from the first call
-    on and until weight, device or dtype change. They take four times the memory of the weight (36 numbers for
-    9), besides it; files and copies of the layer are without. A change that torch does not count, as by
-    ``weight.data.mul_()``, goes unseen.
+    On a CPU in float32 and for a weight that wants no gradient it keeps its filters as
+    `jaa_ext.ops.conv3x3_filters` makes them, from the first call on and until weight, device or dtype change.
+    They take four times the memory of the weight (36 numbers for 9), besides it; files and copies of the
+    layer are without. A change that torch does not count, as by ``weight.data.mul_()``, goes unseen.
 
     Args:
         convolution: one of which `is_3x3` is true, whose parameters it takes over.
@@ -128,7 +128,7 @@ class FoldedConv3x3(Conv3x3):
             not has_kernel(weight)
             or torch.compiler.is_compiling()  # a compiled program cannot ask whether the weight has changed
             or weight.is_inference()  # nor can this, of a tensor that does not count its changes
-            or (torch.is_grad_enabled() and weight.requires_grad)
+            or weight.requires_grad  # fused optimizers do not count their changes
         ):
             return None
         kept = self._kept

@@ -134,6 +134,18 @@ def test_a_changed_weight_is_used(change, made):
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_fused_step_of_an_optimizer_is_seen(optimizer):
+    """torch does not count it as a change of the weight."""
+    layer = make().requires_grad_()
+    with torch.no_grad():
+        layer(IMAGE)
+    layer(IMAGE).sum().backward()
+    optimizer(layer.parameters(), 0.1, fused=True).step()
+    with torch.no_grad():
+        close(layer(IMAGE), exact(layer, IMAGE))
+
+
 def test_a_new_weight_at_the_place_of_an_old_one_is_used():
     layer = make()
     for factor in range(1, 20):
