@@ -40,6 +40,14 @@ struct Kernels {
 
 Kernels kernels_for_processor() { JAA_EXT_AT_CPU_LEVEL(kernels()); }
 
+// Those whose vectors the channels fill.
+Kernels kernels_for(const Conv3x3& op) {
+#ifdef JAA_EXT_CPU_LEVELS
+  if (cpu_level() > CpuLevel::avx2 && std::min(op.in_channels, op.out_channels) <= 8) return avx2::kernels();
+#endif
+  return kernels_for_processor();
+}
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Rect {
@@ -54,7 +62,7 @@ struct Tile {
 class WinogradCpu {
  public:
   WinogradCpu(const Conv3x3& op, const Parallel& parallel)
-      : op_(op), parallel_(parallel), kernels_(kernels_for_processor()) {}
+      : op_(op), parallel_(parallel), kernels_(kernels_for(op)) {}
 
   int64_t filters_size() const { return op_.parts() * part_filters(); }
 

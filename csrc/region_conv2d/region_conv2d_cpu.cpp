@@ -288,7 +288,7 @@ class RegionConv2dCpu {
 bool is_for_winograd(const RegionConv2d& op, Image a, Image b) {
   return op.scalar == Scalar::f32 && !op.image_border && op.kernel_h == 3 && op.kernel_w == 3 && a.stride.c == 1 &&
          b.stride.c == 1 &&
-         region_conv3x3_form(op.in_channels, op.out_channels, op.height / op.grid_h, op.width / op.grid_w) ==
+         region_conv3x3_form(op.in_channels, op.out_channels, (op.height / op.grid_h) * (op.width / op.grid_w)) ==
              ConvForm::winograd;
 }
 
