@@ -53,7 +53,7 @@ int64_t winograd_filters_size(const Conv3x3& op);
 void winograd_filters(const Conv3x3& op, const Filters3x3& filters, float* transformed, const Parallel& parallel);
 void winograd_forward(const Conv3x3& op, Image input, const float* transformed, const Fusion3x3& fusion, Image output,
                       const Parallel& parallel);
-// grad_weight is (groups * out_channels, in_channels, 3, 3) of any strides; of a single cell.
+// grad_weight is (parts * out_channels, in_channels, 3, 3) of any strides.
 void winograd_backward_weight(const Conv3x3& op, Image grad_output, Image input, Image grad_weight,
                               const Parallel& parallel);
 

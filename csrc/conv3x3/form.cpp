@@ -51,11 +51,19 @@ ConvForm conv3x3_weight_form(int64_t in_channels, int64_t tiles) {
   return in_channels > 4 && tiles >= 16 ? ConvForm::winograd : ConvForm::torch;
 }
 
+// Every call transforms the filters of every cell, which small cells do not repay.
+constexpr int64_t LEAST_CELL = 100;
+
 ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels) {
   if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::direct;
-  // Every call transforms the filters of every cell, which small cells do not repay.
-  const bool wide = std::min(in_channels, out_channels) >= 8 && std::max(in_channels, out_channels) >= 16;
-  return wide && cell_pixels >= 100 ? ConvForm::winograd : ConvForm::direct;
+  const bool wide = std::min(in_channels, out_channels) >= 8;
+  return wide && cell_pixels >= LEAST_CELL ? ConvForm::winograd : ConvForm::direct;
+}
+
+ConvForm region_conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels) {
+  if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::direct;
+  const bool wide = std::min(in_channels, out_channels) >= 16;
+  return wide && cell_pixels >= LEAST_CELL ? ConvForm::winograd : ConvForm::direct;
 }
 
 std::string conv3x3_about() {

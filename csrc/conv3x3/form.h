@@ -24,8 +24,9 @@ ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels);
 // together.
 ConvForm conv3x3_weight_form(int64_t in_channels, int64_t tiles);
 
-// The form for the cells of a region convolution, Winograd's or direct.
+// The forms for the cells of a region convolution, Winograd's or direct.
 ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels);
+ConvForm region_conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels);
 
 // One line for people: what is chosen on this processor, and why.
 std::string conv3x3_about();
