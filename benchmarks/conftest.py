@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 import torch
 from comparison import DTYPE, Comparison
+from machine import forced, processor, require_name
 from pytest_benchmark.fixture import BenchmarkFixture
 from roofline import allow_tf32, measure
 
 from jaa_ext import _library
+from jaa_ext.device import has_bfloat16
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 PRECISIONS = {"cpu": ["float32", "bfloat16"], "cuda": ["float32", "TF32", "bfloat16"]}
+"""On a processor without native bfloat16 float32 alone, but for smoke tests: see `has_bfloat16`."""
 ROUNDS = 20
 SMOKE_ROUNDS = 2
 LOAD_AT_START = os.getloadavg()[0]
@@ -41,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
             "the compiled kernels are not loaded: install with `pip install '.[test]'` and run `pytest`, not "
             "`python -m pytest` from the repository's root, which imports the source tree"
         )
+    if config.getoption("--benchmark-json"):
+        try:
+            require_name(config.getoption("--benchmark-json"))
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
     rounds = config.getoption("--rounds")
     if rounds is not None and rounds < 2:
         raise pytest.UsageError(f"--rounds must be at least 2, got {rounds}")
@@ -65,9 +73,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for device in DEVICES:
         listed = module.CASES if isinstance(module.CASES, list) else module.CASES.get(device, [])
         for case in [module.SMOKE_CASE] if smoke else listed:
-            for precision in PRECISIONS[device] if with_precision else [""]:
+            for precision in precisions(device, smoke) if with_precision else [""]:
                 chosen.append((device, precision, case) if with_precision else (device, case))
     metafunc.parametrize(names, chosen, ids=["-".join(map(str, values)) for values in chosen])
+
+
+def precisions(device: str, smoke: bool) -> list[str]:
+    slow = [] if smoke or has_bfloat16(torch.device(device)) else ["bfloat16"]
+    return [precision for precision in PRECISIONS[device] if precision not in slow]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -125,19 +138,16 @@ def comparison(
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     from jaa_ext import _C
 
-    cpu = machine_info["cpu"]
     facts = {
-        "cpu": cpu.get("brand_raw", cpu.get("arch", "")),
-        "cpu_count": cpu.get("count"),
-        "cpu_level": _C.build_info()["cpu_level"],
+        **processor(),
         **gpu_facts(),
         "load_at_start": round(LOAD_AT_START, 2),
         "system": machine_info["system"],
         "python": machine_info["python_version"],
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
         "compiler": _C.build_info()["compiler"],
-        "roofline": {device: measure(device, _C.build_info()["cpu_level"]) for device in DEVICES},
+        "roofline": {
+            device: measure(device, _C.build_info()["cpu_level"], forced=bool(forced())) for device in DEVICES
+        },
     }
     machine_info.clear()
     machine_info.update(facts)
