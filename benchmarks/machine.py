@@ -12,7 +12,7 @@ import torch
 from jaa_ext import _C
 
 FORCING = ("JAA_EXT_CPU", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
-"""Environment variables that hold to a lesser instruction set: jaa_ext, torch's convolutions, torch's loops."""
+"""Environment variables that name a lesser instruction set: for jaa_ext, oneDNN, and PyTorch's own loops."""
 
 
 def forced() -> str:
