@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -12,19 +10,17 @@ from typing import Any
 import pytest
 import torch
 from comparison import DTYPE, Comparison
-from machine import forced, processor, require_name
+from machine import DEVICES, facts, require_name
 from pytest_benchmark.fixture import BenchmarkFixture
-from roofline import allow_tf32, measure
+from roofline import allow_tf32
 
 from jaa_ext import _library
 from jaa_ext.device import has_bfloat16
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 PRECISIONS = {"cpu": ["float32", "bfloat16"], "cuda": ["float32", "TF32", "bfloat16"]}
 """On a processor without native bfloat16 float32 alone, but for smoke tests: see `has_bfloat16`."""
 ROUNDS = 20
 SMOKE_ROUNDS = 2
-LOAD_AT_START = os.getloadavg()[0]
 STARTED = time.monotonic()
 
 
@@ -34,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rounds", type=int, help="how often each formulation is timed (default 20, of whole networks 7)"
     )
+    group.addoption("--no-compile", action="store_true", help="leave torch.compile out, which takes long")
     group.addoption("--seconds", type=float, help="start no benchmark later than this after the beginning")
 
 
@@ -131,36 +128,14 @@ def comparison(
         precision=precision,
         rounds=SMOKE_ROUNDS if smoke else rounds,
         smoke=smoke,
+        compiled=not request.config.getoption("--no-compile"),
     )
     allow_tf32(False)
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    from jaa_ext import _C
-
-    facts = {
-        **processor(),
-        **gpu_facts(),
-        "load_at_start": round(LOAD_AT_START, 2),
-        "system": machine_info["system"],
-        "python": machine_info["python_version"],
-        "compiler": _C.build_info()["compiler"],
-        "roofline": {
-            device: measure(device, _C.build_info()["cpu_level"], forced=bool(forced())) for device in DEVICES
-        },
-    }
     machine_info.clear()
-    machine_info.update(facts)
-
-
-def gpu_facts() -> dict[str, str | None]:
-    if "cuda" not in DEVICES:
-        return {"gpu": None}
-    driver = "unknown"
-    if shutil.which("nvidia-smi"):
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-        driver = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    return {"gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda}
+    machine_info.update(facts())
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:

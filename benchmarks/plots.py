@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
-from report import AXES, COLOURS, Run, columns, growth_points, panels
+from report import AXES, COLOURS, Run, all_columns, columns, growth_points, panels
 
 GROWTH = {  # colour, marker
     "region_conv2d": ("#0072B2", "o", "region_conv2d, forward+backward"),
@@ -39,15 +39,16 @@ def plot_bars(groups: dict[str, list[Run]], machine: str, path: Path) -> None:
     )
     figure.suptitle(textwrap.fill(f"{machine}; medians and quartiles", 150), fontsize=10)
     for axis, (title, runs) in zip(axes[:, 0], groups.items(), strict=True):
-        names = list(columns(runs[0]))
+        names = all_columns(runs)
         width = 0.85 / len(names)
         for k, name in enumerate(names):
-            bars = [columns(run)[name] for run in runs]
+            there = [i for i, run in enumerate(runs) if name in columns(run)]
+            bars = [columns(runs[i])[name] for i in there]
             medians = [bar["median_ms"] for bar in bars]
             below = [bar["median_ms"] - bar["quartiles_ms"][0] for bar in bars]
             above = [bar["quartiles_ms"][1] - bar["median_ms"] for bar in bars]
             axis.bar(
-                [i + (k - (len(names) - 1) / 2) * width for i in range(len(runs))],
+                [i + (k - (len(names) - 1) / 2) * width for i in there],
                 medians,
                 width,
                 yerr=[below, above],

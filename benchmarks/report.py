@@ -135,6 +135,12 @@ def columns(run: Run) -> dict[str, dict[str, Any]]:
     return {name: best[name] for name in COLOURS if name in best}
 
 
+def all_columns(runs: list[Run]) -> list[str]:
+    """Of any of the runs: one that was cut short, or left `torch.compile` out, has fewer."""
+    found = {name for run in runs for name in columns(run)}
+    return [name for name in COLOURS if name in found]
+
+
 def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
     """Median milliseconds ± half the distance of the quartiles, in parentheses how many times ours.
 
@@ -142,7 +148,7 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
     launching of kernels, of ours and of the quickest other; "matched" names the largest error. What runs
     remark stands below.
     """
-    names = list(columns(runs[0]))
+    names = all_columns(runs)
     limits = roof is not None and "operations" in runs[0]
     launched = "launched_ms" in runs[0]["formulations"][0]
     header = ["ms (times ours)", *names, *(["ours of the limit"] if limits else [])]
@@ -153,6 +159,9 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
         ours = formulations[OURS]["median_ms"]
         cells = [run["case"]]
         for name in names:
+            if name not in formulations:
+                cells.append("")
+                continue
             formulation = formulations[name]
             detail = formulation["name"].partition(" (")[2].rstrip(")")
             ratio = "" if name == OURS else f"({formulation['median_ms'] / ours:.2f}x)"

@@ -4,7 +4,7 @@
     python benchmarks/user_speed.py [faces] [training] [video] [demo] [--against BUILD] [--out FILE.json]
 
 Of the four, all where none is named; `demo` takes minutes. BUILD is a folder from which jaa_ext with its
-compiled kernels is imported (a checkout of an older commit, built in place), or a Python that has it installed.
+compiled kernels is imported (a checkout of an older commit, built in place), or a Python that has it.
 
 Every measurement is a process of its own, so that two builds never meet in one; in each pass both are
 measured, each of them first in its turn. A table of medians is printed. The file has every value, and is
