@@ -171,6 +171,7 @@ PROGRAM = """if True:
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to see processes in")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_call_killed_in_the_middle_loses_nothing(
     verify_gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
@@ -224,20 +225,23 @@ def test_a_call_killed_in_the_middle_loses_nothing(
 
 def children(process: int) -> list[int]:
     """Of the process, and theirs."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout
-    parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+    parents = {int(path.name): fields(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
     found = [process]
     for one in found:
-        found += [pid for pid, parent in parents.items() if parent == one]
+        found += [child for child, told in parents.items() if told[1:2] == [str(one)]]
     return found[1:]
 
 
 def alive(process: int) -> bool:
-    path = Path(f"/proc/{process}/stat")
+    return fields(process)[:1] not in ([], ["Z"])
+
+
+def fields(process: int) -> list[str]:
+    """State, parent and more; nothing of a process that is gone."""
     try:
-        return path.read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return []
 
 
 def test_results_of_two_calls_come_together(verify_gpu: ModuleType, tmp_path: Path) -> None:
