@@ -84,10 +84,8 @@ def test_jaanet(case: Case, precision: str, backward: bool, device: str, compari
         if (mode, precision, device) == ("inference", "float32", "cpu"):
             try:
                 peer, checked = (OnnxRuntime(case, faces) for faces in (case.batch, CHECKED_FACES))
-                remark = OnnxRuntime.remark()
-                comparison.add_call(
-                    "onnxruntime", peer, error=checked.error, tolerance=TOLERANCE[mode][precision]
-                )
+                name, remark = OnnxRuntime.at_level()
+                comparison.add_call(name, peer, error=checked.error, tolerance=TOLERANCE[mode][precision])
             except ImportError as error:
                 remark = {"remark": f"Without onnxruntime: {error}."}
         comparison.run(
@@ -228,11 +226,13 @@ class OnnxRuntime:
         return max_relative_error([torch.from_numpy(result) for result in self()], expected)
 
     @staticmethod
-    def remark() -> dict[str, str]:
-        """Nothing holds its kernels to less than the processor has."""
+    def at_level() -> tuple[str, dict[str, str]]:
+        """Its name, and a remark where jaa_ext is held to less than the processor has: it cannot be."""
+        if not forced():
+            return "onnxruntime", {}
         best = "AVX-512" if torch.cpu._is_avx512_supported() else "AVX2"
         said = f"onnxruntime chooses its kernels by the processor alone, and ran with {best} all the same."
-        return {"remark": said} if forced() else {}
+        return f"onnxruntime ({best})", {"remark": said}
 
 
 @cache

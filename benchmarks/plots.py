@@ -37,7 +37,7 @@ def plot_bars(groups: dict[str, list[Run]], machine: str, path: Path) -> None:
     figure, axes = plt.subplots(
         len(groups), 1, figsize=(11, 3.2 * len(groups) + 0.4), squeeze=False, layout="constrained"
     )
-    figure.suptitle(textwrap.fill(f"{machine}; medians and quartiles", 150), fontsize=10)
+    figure.suptitle(textwrap.fill(f"{machine}; medians and quartiles", 130), fontsize=10)
     for axis, (title, runs) in zip(axes[:, 0], groups.items(), strict=True):
         names = all_columns(runs)
         width = 0.85 / len(names)
@@ -79,7 +79,7 @@ def plot_growth(runs: list[Run], machine: str, path: Path) -> None:
         1, len(varied), figsize=(4.2 * len(varied) + 1, 4.8), squeeze=False, sharey=True, layout="constrained"
     )
     title = f"{machine}; medians and quartiles; dotted: growth of the arithmetic"
-    figure.suptitle(textwrap.fill(title, 150), fontsize=10)
+    figure.suptitle(textwrap.fill(title, 130), fontsize=10)
     for panel, name in zip(axes[0], varied, strict=True):
         for run in runs:
             if run["axis"] == name:

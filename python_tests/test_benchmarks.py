@@ -95,6 +95,35 @@ def test_a_report_says_what_was_forced_and_remarked(load: Any) -> None:
     assert report.report(result).startswith("Some (avx2), 2 threads")
 
 
+def test_onnxruntime_in_the_rows_of_the_network(
+    load: Any, machine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left out with the reason, where it is missing; with its own instruction set, where ours is forced."""
+    bench = load("bench_jaanet")
+    names, facts = [], {}
+
+    class Notes:
+        def add_call(self, name: str, call: Any, **options: Any) -> None:
+            names.append(name)
+
+        def run(self, *arguments: Any, **said: Any) -> None:
+            facts.update(said)
+
+    def missing(*arguments: Any) -> None:
+        raise ImportError("exporting to ONNX needs onnx, which is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "export_model", missing)
+        bench.test_jaanet(bench.SMOKE_CASE, "float32", False, "cpu", Notes())
+    assert names == ["jaa_ext", "authors' arrangement, float32"]
+    assert facts["remark"] == "Without onnxruntime: exporting to ONNX needs onnx, which is not installed."
+    assert bench.OnnxRuntime.at_level() == ("onnxruntime", {})
+    monkeypatch.setenv("JAA_EXT_CPU", "avx2")
+    monkeypatch.setattr("torch.cpu._is_avx512_supported", lambda: True)
+    name, remark = bench.OnnxRuntime.at_level()
+    assert name == "onnxruntime (AVX-512)" and "ran with AVX-512 all the same" in remark["remark"]
+
+
 def test_two_builds_take_turns(load: Any) -> None:
     speed = load("user_speed")
     assert speed.plan(["faces", "demo", "video"], 2, 1) == [
