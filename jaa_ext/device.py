@@ -47,16 +47,17 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if _library.DEVICES:
-        from jaa_ext import _C
+    if not _library.DEVICES:
+        return False
+    from jaa_ext import _C
 
-        if _C.build_info()["cpu_level"] != "avx512_bf16":
-            return False
     # torch's word heeds ONEDNN_MAX_CPU_ISA (of old, DNNL_MAX_CPU_ISA), but takes AVX-512 for enough.
+    one_dnn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # which torch may lack
     forced = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     return (
-        torch.cpu._is_avx512_bf16_supported()
-        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        _C.build_info()["cpu_level"] == "avx512_bf16"
+        and one_dnn is not None
+        and bool(one_dnn())
         and forced.upper() not in ("AVX512_CORE", "AVX512_CORE_VNNI")
     )
 
@@ -75,9 +76,10 @@ def warn_of_float32_instead(device: torch.device) -> None:
     if device.type == "cuda":
         why = "this GPU does not multiply bfloat16 natively (those from Ampere on do)"
     else:
+        what = "this processor" if _library.DEVICES else "jaa_ext without compiled kernels"
         why = (
-            "this processor does not multiply bfloat16 natively (that takes AVX512-BF16 or AMX), and JAA-Net "
-            "was measured to take 28 times as long in it as in float32 with AVX2, 2.7 times with AVX-512"
+            f"{what} does not multiply bfloat16 natively (that takes AVX512-BF16 or AMX), and JAA-Net was "
+            "measured to take 28 times as long in it as in float32 with AVX2, 2.7 times with AVX-512"
         )
     warnings.warn(
         f"{why}: float32 is used instead; the environment variable JAA_SLOW_BFLOAT16=1 insists on bfloat16",

@@ -110,7 +110,6 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "JAA_SLOW_BFLOAT16"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(_C, "build_info", lambda: {"cpu_level": "avx512_bf16"})
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
 
@@ -119,7 +118,7 @@ def test_what_multiplies_bfloat16(native: None, monkeypatch: pytest.MonkeyPatch)
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert has_bfloat16(cpu) and has_bfloat16(gpu) and not float32_instead(cpu)
     lesser = {
-        "a processor without": (torch.cpu, "_is_avx512_bf16_supported", lambda: False),
+        "no kernels": (device._library, "DEVICES", frozenset()),
         "oneDNN without": (torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False),
         "JAA_EXT_CPU=avx512": (_C, "build_info", lambda: {"cpu_level": "avx512"}),
     }
