@@ -38,7 +38,10 @@ SearchEvery = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help='Of the network; "auto": bfloat16 where the processor or GPU multiplies it natively.'),
+    typer.Option(
+        help='Of the network; "auto": bfloat16 where the processor or GPU multiplies it natively. Elsewhere '
+        "it is slow, and float32 is used in any case, unless the environment variable JAA_SLOW_BFLOAT16 is 1."
+    ),
 ]
 
 

@@ -20,11 +20,12 @@ from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
 from jaa_ext.data.images import ImageError, as_rgb, count_pixels, read_image
 from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import (
+    float32_instead,
     has_bfloat16,
     processors,
     resolve_device,
+    warn_of_float32_instead,
     warn_of_one_thread,
-    warn_of_slow_bfloat16,
 )
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
@@ -57,7 +58,7 @@ class Predictor:
         detector: of faces; None for `FaceDetector`. It is called by several threads.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
         precision: of the network: "float32", "bfloat16", or "auto" for bfloat16 where the device multiplies
-            it natively.
+            it natively. Elsewhere "bfloat16" is float32 too, with a warning, see `float32_instead`.
         search_every: in videos, seconds from one search of the whole frame to the next while every face can
             be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
 
@@ -88,9 +89,11 @@ class Predictor:
         warn_of_one_thread(self.device)
         if precision == "auto":
             precision = "bfloat16" if has_bfloat16(self.device) else "float32"
-        elif precision == "bfloat16":
-            warn_of_slow_bfloat16(self.device, "precision float32")
+        elif precision == "bfloat16" and float32_instead(self.device):
+            warn_of_float32_instead(self.device)
+            precision = "float32"
         self.precision = precision
+        """The one used."""
         self.aus, self.note = model.config.aus, model.note
         self.stages = Stages()
         """How long each stage was busy so far."""
