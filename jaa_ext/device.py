@@ -62,6 +62,17 @@ def has_bfloat16(device: torch.device) -> bool:
     )
 
 
+def is_fastest_in_bfloat16(device: torch.device) -> bool:
+    """Whether prediction is faster in bfloat16 than in float32: on a GPU that multiplies it natively, on a
+    processor if that has AMX.
+
+    With AVX512-BF16 alone float32 is faster, whose convolutions take a quarter of the multiplications
+    (`jaa_ext.ops.conv3x3`): 83 ms a face against 103 (one core of Zen 4, papers' network).
+    """
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # which torch may lack
+    return has_bfloat16(device) and (device.type == "cuda" or (amx is not None and bool(amx())))
+
+
 def float32_instead(device: torch.device) -> bool:
     """Whether float32 takes the place of bfloat16 where that is asked for: on a device that does not multiply
     it natively, unless the environment variable JAA_SLOW_BFLOAT16 is 1."""

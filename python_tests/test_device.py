@@ -12,6 +12,7 @@ from jaa_ext import _C, device
 from jaa_ext.device import (
     float32_instead,
     has_bfloat16,
+    is_fastest_in_bfloat16,
     processors,
     resolve_device,
     warn_of_float32_instead,
@@ -112,6 +113,15 @@ def native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_C, "build_info", lambda: {"cpu_level": "avx512_bf16"})
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+
+
+def test_where_bfloat16_is_the_faster_type(native: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for amx in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert is_fastest_in_bfloat16(cpu) is amx and is_fastest_in_bfloat16(gpu)
+    monkeypatch.setattr(_C, "build_info", lambda: {"cpu_level": "avx2"})
+    assert not is_fastest_in_bfloat16(cpu)
 
 
 def test_what_multiplies_bfloat16(native: None, monkeypatch: pytest.MonkeyPatch) -> None:
