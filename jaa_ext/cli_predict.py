@@ -40,7 +40,7 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(
         help='Of the network; "auto": bfloat16 on a GPU that multiplies it natively and on a processor with '
-        "AMX, where it is the faster one. Where it is not native it is slow, and float32 is used in any case, "
+        "AMX, where it is the faster one. Where it is not native, float32 is used in any case, "
         "unless the environment variable JAA_SLOW_BFLOAT16 is 1."
     ),
 ]
