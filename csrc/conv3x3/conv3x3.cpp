@@ -249,14 +249,12 @@ Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optiona
 TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
   m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias, int padding, int groups) -> Tensor");
   m.def(
-      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, int groups, bool[3] "
-      "output_mask)"
-      " -> (Tensor, Tensor, Tensor)");
+      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, int groups,"
+      " bool[3] output_mask) -> (Tensor, Tensor, Tensor)");
   m.def("conv3x3_filters(Tensor weight, int groups) -> Tensor");
   m.def(
-      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding, int "
-      "groups,"
-      " bool relu, bool pool) -> Tensor");
+      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding,"
+      " int groups, bool relu, bool pool) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {

@@ -15,6 +15,7 @@ typedef float UnalignedVector __attribute__((vector_size(VECTOR_BYTES), may_alia
 constexpr int LANES = VECTOR_BYTES / sizeof(float);
 // Tiles whose products are summed in registers at a time, beside two vectors of filters and one of inputs.
 constexpr int MOST_ROWS = VECTOR_REGISTERS >= 32 ? 14 : 6;
+constexpr int64_t RUN_CHANNELS = 32, RUN_TILES = 16;  // whose products are summed before they join the others
 constexpr float ROOT_HALF = 0.70710678118654752f, ROOT_2 = 1.41421356237309505f;
 
 #include "../common/transpose_rows.h"
@@ -55,6 +56,7 @@ inline void transform_pixels(const Pixel& pixel, int64_t vectors, float* inputs,
   }
 }
 
+<<<<<<< HEAD
 // Of pixels that lie in an image.
 void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
                      int64_t position_stride, int64_t vector_stride) {
@@ -75,29 +77,39 @@ void transform_scattered_input(const float* const* pixels, const float* scales, 
 }
 
 // Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels.
+=======
+// Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels: first those of a
+// run, then the runs, which halves the rounding errors.
+>>>>>>> check
 template <int VECTORS, int ROWS>
 void multiply_rows(const float* inputs, int64_t vector_stride, int64_t channels, const float* filters,
                    float* products) {
-  Vector sum[ROWS][VECTORS] = {};
-  for (int64_t first = 0; first < channels; first += LANES, inputs += vector_stride) {
-    const int64_t count = channels - first < LANES ? channels - first : LANES;
-    const float* in = inputs;
+  for (int64_t run = 0; run < channels; run += RUN_CHANNELS) {
+    const int64_t end = channels - run < RUN_CHANNELS ? channels : run + RUN_CHANNELS;
+    Vector sum[ROWS][VECTORS] = {};
+    for (int64_t first = run; first < end; first += LANES, inputs += vector_stride) {
+      const int64_t count = end - first < LANES ? end - first : LANES;
+      const float* in = inputs;
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < count; ++k, ++in, filters += 2 * LANES) {
-      Vector filter[VECTORS];
+      for (int64_t k = 0; k < count; ++k, ++in, filters += 2 * LANES) {
+        Vector filter[VECTORS];
 #pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; ++v) filter[v] = *(const Vector*)(filters + v * LANES);
+        for (int v = 0; v < VECTORS; ++v) filter[v] = *(const Vector*)(filters + v * LANES);
 #pragma GCC unroll 16
-      for (int row = 0; row < ROWS; ++row) {
+        for (int row = 0; row < ROWS; ++row) {
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; ++v) sum[row][v] += in[row * LANES] * filter[v];
+          for (int v = 0; v < VECTORS; ++v) sum[row][v] += in[row * LANES] * filter[v];
+        }
       }
     }
-  }
 #pragma GCC unroll 16
-  for (int row = 0; row < ROWS; ++row) {
+    for (int row = 0; row < ROWS; ++row) {
 #pragma GCC unroll 2
-    for (int v = 0; v < VECTORS; ++v) *(Vector*)(products + (2 * row + v) * LANES) = sum[row][v];
+      for (int v = 0; v < VECTORS; ++v) {
+        Vector* to = (Vector*)(products + (2 * row + v) * LANES);
+        *to = run == 0 ? sum[row][v] : *to + sum[row][v];
+      }
+    }
   }
 }
 
@@ -247,23 +259,32 @@ void transform_gradient(const float* const* pixels, int64_t vectors, float* grad
   }
 }
 
-// Sums products of inputs and gradients over the tiles: (input channel, vector of output channels, lane) of one
-// position, for a vector of input channels. Adds them to what is there, or not for the first tiles.
+// Sums products of inputs and gradients over the tiles, in runs: (input channel, vector of output channels, lane) of
+// one position, for a vector of input channels. Adds them to what is there, or not for the first tiles.
 template <int VECTORS>
 void accumulate_vectors(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles, bool add,
                         float* sums, int64_t sums_stride) {
   constexpr int ROWS = VECTOR_REGISTERS >= 32 ? 8 : 4;
   for (int first = 0; first < LANES; first += ROWS) {
-    Vector sum[ROWS][VECTORS] = {};
+    Vector total[ROWS][VECTORS] = {};
     const float *in = inputs + first, *gradient = gradients;
-    for (int64_t tile = 0; tile < tiles; ++tile, in += LANES, gradient += LANES) {
-      Vector g[VECTORS];
+    for (int64_t run = 0; run < tiles; run += RUN_TILES) {
+      const int64_t end = tiles - run < RUN_TILES ? tiles : run + RUN_TILES;
+      Vector sum[ROWS][VECTORS] = {};
+      for (int64_t tile = run; tile < end; ++tile, in += LANES, gradient += LANES) {
+        Vector g[VECTORS];
 #pragma GCC unroll 3
-      for (int v = 0; v < VECTORS; ++v) g[v] = *(const Vector*)(gradient + v * gradient_stride);
+        for (int v = 0; v < VECTORS; ++v) g[v] = *(const Vector*)(gradient + v * gradient_stride);
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+#pragma GCC unroll 3
+          for (int v = 0; v < VECTORS; ++v) sum[row][v] += in[row] * g[v];
+        }
+      }
 #pragma GCC unroll 8
       for (int row = 0; row < ROWS; ++row) {
 #pragma GCC unroll 3
-        for (int v = 0; v < VECTORS; ++v) sum[row][v] += in[row] * g[v];
+        for (int v = 0; v < VECTORS; ++v) total[row][v] += sum[row][v];
       }
     }
 #pragma GCC unroll 8
@@ -271,7 +292,7 @@ void accumulate_vectors(const float* inputs, const float* gradients, int64_t gra
 #pragma GCC unroll 3
       for (int v = 0; v < VECTORS; ++v) {
         Vector* to = (Vector*)(sums + (first + row) * sums_stride + v * LANES);
-        *to = add ? *to + sum[row][v] : sum[row][v];
+        *to = add ? *to + total[row][v] : total[row][v];
       }
     }
   }
