@@ -56,7 +56,6 @@ inline void transform_pixels(const Pixel& pixel, int64_t vectors, float* inputs,
   }
 }
 
-<<<<<<< HEAD
 // Of pixels that lie in an image.
 void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
                      int64_t position_stride, int64_t vector_stride) {
@@ -76,11 +75,8 @@ void transform_scattered_input(const float* const* pixels, const float* scales, 
   }
 }
 
-// Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels.
-=======
 // Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels: first those of a
 // run, then the runs, which halves the rounding errors.
->>>>>>> check
 template <int VECTORS, int ROWS>
 void multiply_rows(const float* inputs, int64_t vector_stride, int64_t channels, const float* filters,
                    float* products) {
