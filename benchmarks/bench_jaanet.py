@@ -1,13 +1,16 @@
-"""JAA-Net as a whole, inference and training steps, against the arrangement of its authors' program."""
+"""JAA-Net as a whole, inference and training steps, against the arrangement of its authors' program, and for
+inference in float32 against onnxruntime."""
 
 from __future__ import annotations
 
 import copy
 import ctypes
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,11 +18,13 @@ import torch
 from authors_arrangement import AuthorsArrangement, copy_weights, split
 from bench_region_block import autocast
 from comparison import DTYPE, Comparison, Function, max_relative_error, relative_distance
+from machine import forced
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, SyntheticFaces, aligned_size, normalize
+from jaa_ext.export import export_model
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 from jaa_ext.nn import AlignmentLoss, AttentionLoss, SoftmaxDiceLoss
 
@@ -47,7 +52,7 @@ class Case:
         return Case(image_size=self.image_size, width=self.width, aus=self.aus)
 
 
-CASES = {"cpu": [Case("default"), Case("kept")]}
+CASES = {"cpu": [Case("default"), Case("kept"), Case("kept", batch=1)]}
 SMOKE_CASE = Case("kept", image_size=64, width=2, aus=(1, 12), batch=3)
 
 # Inference in bfloat16: some 15 layers that round to 2 ** -8 each, as a random walk. Gradients: rounding
@@ -62,6 +67,8 @@ TOLERANCE = {
 def test_jaanet(case: Case, precision: str, backward: bool, device: str, comparison: Comparison) -> None:
     """On a GPU a smoke test alone; `bench_jaanet_cuda` is for GPUs."""
     mode = "training" if backward else "inference"
+    if backward and case.batch == 1:
+        pytest.skip("nobody trains with one face at a time")
     model, authors = networks(case.network)
     formulations = [("jaa_ext", prepared(model, mode), precision, torch.channels_last)]
     for p in dict.fromkeys(("float32", precision)):
@@ -73,6 +80,14 @@ def test_jaanet(case: Case, precision: str, backward: bool, device: str, compari
             checked = Step(network, Batch.draw(case, CHECKED_FACES).to(device, layout), mode, DTYPE[p])
             error = partial(checked.error, exact_results(case.network, mode))
             comparison.add_call(name, step, error=error, tolerance=TOLERANCE[mode][p])
+        remark = {}
+        if (mode, precision, device) == ("inference", "float32", "cpu"):
+            try:
+                peer, checked = (OnnxRuntime(case, faces) for faces in (case.batch, CHECKED_FACES))
+                name, remark = OnnxRuntime.at_level()
+                comparison.add_call(name, peer, error=checked.error, tolerance=TOLERANCE[mode][precision])
+            except ImportError as error:
+                remark = {"remark": f"Without onnxruntime: {error}."}
         comparison.run(
             "JAA-Net",
             str(case),
@@ -80,6 +95,7 @@ def test_jaanet(case: Case, precision: str, backward: bool, device: str, compari
             operations=operations_a_face(case.network, mode) * case.batch,
             bytes=0,
             launching=True,
+            **remark,
         )
 
 
@@ -176,6 +192,56 @@ class Step:
     def error(self, expected: list[Tensor]) -> float:
         distance = relative_distance if self.training else max_relative_error
         return distance(self.results(), expected)
+
+
+class OnnxRuntime:
+    """Inference in onnxruntime by the file that `jaa export` makes, with as many threads as torch has.
+
+    Raises:
+        ImportError: a package of the extra ``export`` is not installed.
+    """
+
+    def __init__(self, case: Case, faces: int) -> None:
+        exported = onnx_file(case.network)  # tells which package is missing
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        # Or its threads would still be waiting, busily, while the next formulation is timed.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self.session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
+        images = Batch.draw(case, faces).images
+        pictures = ((images.double() + 1) * 127.5).round().to(torch.uint8)  # as before `normalize`
+        self.inputs = {"image": pictures.permute(0, 2, 3, 1).contiguous().numpy()}
+        self.network = case.network
+
+    def __call__(self) -> list[Any]:
+        """Probabilities, landmarks and refined maps."""
+        return self.session.run(["probabilities", "landmarks", "refined_maps"], self.inputs)
+
+    def error(self) -> float:
+        logits, landmarks, maps = exact_results(self.network, "inference")
+        expected = [logits.softmax(1)[:, 1], landmarks, maps]
+        return max_relative_error([torch.from_numpy(result) for result in self()], expected)
+
+    @staticmethod
+    def at_level() -> tuple[str, dict[str, str]]:
+        """Its name, and a remark where jaa_ext is held to less than the processor has: it cannot be."""
+        if not forced():
+            return "onnxruntime", {}
+        best = "AVX-512" if torch.cpu._is_avx512_supported() else "AVX2"
+        said = f"onnxruntime chooses its kernels by the processor alone, and ran with {best} all the same."
+        return f"onnxruntime ({best})", {"remark": said}
+
+
+@cache
+def onnx_file(case: Case) -> bytes:
+    """What `jaa export` writes, once for all batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        export_model(networks(case)[0], path)
+        return path.read_bytes()
 
 
 def joint_loss(output: JAAOutput, labels: Tensor, landmarks: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def test_jaanet_cuda(case: Case, device: str, comparison: Comparison) -> None:
         add("jaa_ext, CUDA graph" if captured else "jaa_ext", ours, "bfloat16", captured=captured)
     for precision in ("float32", "bfloat16"):
         add(f"authors' arrangement, {precision}", authors, precision, torch.contiguous_format)
-    if mode == "training":
+    if mode == "training" and comparison.compiled:
         for captured in graphs:
             name = "torch.compile, CUDA graph" if captured else "torch.compile"
             compile = partial(compiled_plain, comparison)

@@ -78,7 +78,8 @@ def test_region_block(
         for layout_name, layout in LAYOUTS.items():
             add(f"{name} ({layout_name})", module, layout)
     # The cell loop has 84 cells a block: the compiler takes minutes to unroll it.
-    add("torch.compile (grouped convolution, NCHW)", comparison.compile(grouped), LAYOUTS["NCHW"])
+    if comparison.compiled:
+        add("torch.compile (grouped convolution, NCHW)", comparison.compile(grouped), LAYOUTS["NCHW"])
     comparison.run(
         "region block",
         str(case),

@@ -60,6 +60,7 @@ class Comparison:
         precision: see `DTYPE`.
         rounds: how often each formulation is timed.
         smoke: do only what shows that all results match.
+        compiled: whether ``torch.compile`` takes part.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Comparison:
         precision: str,
         rounds: int,
         smoke: bool,
+        compiled: bool = True,
     ) -> None:
         self.benchmark = benchmark
         self.device = device
@@ -78,6 +80,7 @@ class Comparison:
         self.precision = precision
         self.rounds = rounds
         self.smoke = smoke
+        self.compiled = compiled
         self.formulations: list[Formulation] = []
         self.grads: dict[Function, list[Tensor]] = {}
         self.exact_results: dict[Function, list[Tensor]] = {}
@@ -134,6 +137,8 @@ class Comparison:
 
     def add_compiled(self, kinds: Sequence[str]) -> None:
         """Add ``torch.compile`` of the quickest formulation of the named kinds, each added by `add`."""
+        if not self.compiled:
+            return
         peers = [f for f in self.formulations if kind(f.name) in kinds]
         best = min(peers, key=lambda f: min(self.timer(f)() for _ in range(3)))
         assert best.add_compiled is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -12,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 from comparison import DTYPE, Comparison
+from machine import DEVICES, facts, require_name
 from pytest_benchmark.fixture import BenchmarkFixture
-from roofline import allow_tf32, measure
+from roofline import allow_tf32
 
 from jaa_ext import _library
+from jaa_ext.device import has_bfloat16
 
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 PRECISIONS = {"cpu": ["float32", "bfloat16"], "cuda": ["float32", "TF32", "bfloat16"]}
+"""On a processor without native bfloat16 float32 alone, but for smoke tests: see `has_bfloat16`."""
 ROUNDS = 20
 SMOKE_ROUNDS = 2
-LOAD_AT_START = os.getloadavg()[0]
 STARTED = time.monotonic()
 
 
@@ -31,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--rounds", type=int, help="how often each formulation is timed (default 20, of whole networks 7)"
     )
+    group.addoption("--no-compile", action="store_true", help="leave torch.compile out, which takes long")
     group.addoption("--seconds", type=float, help="start no benchmark later than this after the beginning")
 
 
@@ -41,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
             "the compiled kernels are not loaded: install with `pip install '.[test]'` and run `pytest`, not "
             "`python -m pytest` from the repository's root, which imports the source tree"
         )
+    if config.getoption("--benchmark-json"):
+        try:
+            require_name(config.getoption("--benchmark-json"))
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
     rounds = config.getoption("--rounds")
     if rounds is not None and rounds < 2:
         raise pytest.UsageError(f"--rounds must be at least 2, got {rounds}")
@@ -65,9 +70,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for device in DEVICES:
         listed = module.CASES if isinstance(module.CASES, list) else module.CASES.get(device, [])
         for case in [module.SMOKE_CASE] if smoke else listed:
-            for precision in PRECISIONS[device] if with_precision else [""]:
+            for precision in precisions(device, smoke) if with_precision else [""]:
                 chosen.append((device, precision, case) if with_precision else (device, case))
     metafunc.parametrize(names, chosen, ids=["-".join(map(str, values)) for values in chosen])
+
+
+def precisions(device: str, smoke: bool) -> list[str]:
+    slow = [] if smoke or has_bfloat16(torch.device(device)) else ["bfloat16"]
+    return [precision for precision in PRECISIONS[device] if precision not in slow]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -118,39 +128,14 @@ def comparison(
         precision=precision,
         rounds=SMOKE_ROUNDS if smoke else rounds,
         smoke=smoke,
+        compiled=not request.config.getoption("--no-compile"),
     )
     allow_tf32(False)
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    from jaa_ext import _C
-
-    cpu = machine_info["cpu"]
-    facts = {
-        "cpu": cpu.get("brand_raw", cpu.get("arch", "")),
-        "cpu_count": cpu.get("count"),
-        "cpu_level": _C.build_info()["cpu_level"],
-        **gpu_facts(),
-        "load_at_start": round(LOAD_AT_START, 2),
-        "system": machine_info["system"],
-        "python": machine_info["python_version"],
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "compiler": _C.build_info()["compiler"],
-        "roofline": {device: measure(device, _C.build_info()["cpu_level"]) for device in DEVICES},
-    }
     machine_info.clear()
-    machine_info.update(facts)
-
-
-def gpu_facts() -> dict[str, str | None]:
-    if "cuda" not in DEVICES:
-        return {"gpu": None}
-    driver = "unknown"
-    if shutil.which("nvidia-smi"):
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-        driver = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    return {"gpu": torch.cuda.get_device_name(), "driver": driver, "cuda": torch.version.cuda}
+    machine_info.update(facts())
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: Any, output_json: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
-from report import AXES, COLOURS, Run, columns, growth_points, panels
+from report import AXES, COLOURS, Run, all_columns, columns, growth_points, panels
 
 GROWTH = {  # colour, marker
     "region_conv2d": ("#0072B2", "o", "region_conv2d, forward+backward"),
@@ -36,17 +37,18 @@ def plot_bars(groups: dict[str, list[Run]], machine: str, path: Path) -> None:
     figure, axes = plt.subplots(
         len(groups), 1, figsize=(11, 3.2 * len(groups) + 0.4), squeeze=False, layout="constrained"
     )
-    figure.suptitle(f"{machine}; medians and quartiles", fontsize=10)
+    figure.suptitle(textwrap.fill(f"{machine}; medians and quartiles", 130), fontsize=10)
     for axis, (title, runs) in zip(axes[:, 0], groups.items(), strict=True):
-        names = list(columns(runs[0]))
+        names = all_columns(runs)
         width = 0.85 / len(names)
         for k, name in enumerate(names):
-            bars = [columns(run)[name] for run in runs]
+            there = [i for i, run in enumerate(runs) if name in columns(run)]
+            bars = [columns(runs[i])[name] for i in there]
             medians = [bar["median_ms"] for bar in bars]
             below = [bar["median_ms"] - bar["quartiles_ms"][0] for bar in bars]
             above = [bar["quartiles_ms"][1] - bar["median_ms"] for bar in bars]
             axis.bar(
-                [i + (k - (len(names) - 1) / 2) * width for i in range(len(runs))],
+                [i + (k - (len(names) - 1) / 2) * width for i in there],
                 medians,
                 width,
                 yerr=[below, above],
@@ -76,7 +78,8 @@ def plot_growth(runs: list[Run], machine: str, path: Path) -> None:
     figure, axes = plt.subplots(
         1, len(varied), figsize=(4.2 * len(varied) + 1, 4.8), squeeze=False, sharey=True, layout="constrained"
     )
-    figure.suptitle(f"{machine}; medians and quartiles; dotted: growth of the arithmetic", fontsize=10)
+    title = f"{machine}; medians and quartiles; dotted: growth of the arithmetic"
+    figure.suptitle(textwrap.fill(title, 130), fontsize=10)
     for panel, name in zip(axes[0], varied, strict=True):
         for run in runs:
             if run["axis"] == name:

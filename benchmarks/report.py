@@ -32,6 +32,7 @@ COLOURS = {
     "nested Python loops": "#E69F00",
     "authors' arrangement, float32": "#0072B2",
     "authors' arrangement, bfloat16": "#56B4E9",
+    "onnxruntime": "#009E73",
 }
 AXES = {  # name, power of the number of multiplications
     "batch": ("batch (faces)", 1),
@@ -95,13 +96,19 @@ def machine_line(result: dict[str, Any]) -> str:
         machine["gpu"],
         f"driver {machine['driver']}" if "driver" in machine else "",
         f"CUDA {machine['cuda']}" if "cuda" in machine else "",
-        f"{machine['cpu']} ({machine['cpu_level']})",
+        f"{machine['cpu']} ({level_in_words(machine)})",
         f"{machine['torch_threads']} threads",
         f"torch {machine['torch']}",
         f"commit {result['commit_info']['id'][:12]}",
         f"load {machine['load_at_start']} at the start",
     ]
     return ", ".join(fact for fact in facts if fact)
+
+
+def level_in_words(machine: dict[str, Any]) -> str:
+    """The instruction set that was used, and how it was forced if it is not the processor's."""
+    level: str = machine["cpu_level"]
+    return f"{level}, forced by {machine['forced']}" if "forced" in machine else level
 
 
 def roof_line(device: str, roof: dict[str, Any]) -> str:
@@ -128,13 +135,20 @@ def columns(run: Run) -> dict[str, dict[str, Any]]:
     return {name: best[name] for name in COLOURS if name in best}
 
 
+def all_columns(runs: list[Run]) -> list[str]:
+    """Of any of the runs: one that was cut short, or left `torch.compile` out, has fewer."""
+    found = {name for run in runs for name in columns(run)}
+    return [name for name in COLOURS if name in found]
+
+
 def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
     """Median milliseconds ± half the distance of the quartiles, in parentheses how many times ours.
 
     "of the limit" is the time that the machine needs at least, over ours; "launched" the time including the
-    launching of kernels, of ours and of the quickest other; "matched" names the largest error.
+    launching of kernels, of ours and of the quickest other; "matched" names the largest error. What runs
+    remark stands below.
     """
-    names = list(columns(runs[0]))
+    names = all_columns(runs)
     limits = roof is not None and "operations" in runs[0]
     launched = "launched_ms" in runs[0]["formulations"][0]
     header = ["ms (times ours)", *names, *(["ours of the limit"] if limits else [])]
@@ -145,6 +159,9 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
         ours = formulations[OURS]["median_ms"]
         cells = [run["case"]]
         for name in names:
+            if name not in formulations:
+                cells.append("")
+                continue
             formulation = formulations[name]
             detail = formulation["name"].partition(" (")[2].rstrip(")")
             ratio = "" if name == OURS else f"({formulation['median_ms'] / ours:.2f}x)"
@@ -158,7 +175,7 @@ def table(runs: list[Run], roof: dict[str, Any] | None) -> str:
         error = max(f["relative_error"] for f in run["formulations"])
         cells.append(f"no: {', '.join(missed)}" if missed else f"yes ({error:.0e})")
         rows.append(cells)
-    return markdown(rows)
+    return "\n\n".join([markdown(rows), *dict.fromkeys(run["remark"] for run in runs if "remark" in run)])
 
 
 def split_ours(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

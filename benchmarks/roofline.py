@@ -60,17 +60,23 @@ LOOPS = {
 """By the type of the factors, the loop for each instruction set (`build_info()["cpu_level"]`)."""
 
 
-def measure(device: str, cpu_level: str) -> dict[str, Any]:
-    """GFLOP/s by precision with how they were found, and GB/s read plus written by a copy."""
+def measure(device: str, cpu_level: str, *, forced: bool = False) -> dict[str, Any]:
+    """GFLOP/s by precision with how they were found, and GB/s read plus written by a copy.
+
+    Args:
+        forced: the level is less than the processor's, so that matrix products, which nothing holds to it,
+            say nothing.
+    """
     result: dict[str, Any] = {}
     loops = compiled_loops() if device == "cpu" else None
     for name in ("float32", "bfloat16") if device == "cpu" else ("float32", "TF32", "bfloat16"):
-        found = {"matrix product": matmul_gflops(name, device)}
+        found = {} if forced and device == "cpu" else {"matrix product": matmul_gflops(name, device)}
         if loops is not None and cpu_level in LOOPS[name]:
             loop = LOOPS[name][cpu_level]
             found[f"{loop} loop"] = loop_gflops(loops, loop)
-        how = max(found, key=lambda key: found[key])
-        result[name] = {"gflops": round(found[how]), "by": how}
+        if found:
+            how = max(found, key=lambda key: found[key])
+            result[name] = {"gflops": round(found[how]), "by": how}
     return {**result, "copy_gb_per_s": round(copy_gb_per_s(device), 1)}
 
 

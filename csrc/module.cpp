@@ -50,10 +50,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         "Versions of torch and CUDA, architectures, compiler, threading, CPU level in use.");
   m.def(
       "conv3x3_form",
-      [](int64_t in_channels, int64_t out_channels, int64_t height, int64_t width, int64_t padding) {
-        return jaa_ext::name(
-            jaa_ext::conv3x3_form(in_channels, out_channels, height + 2 * padding - 2, width + 2 * padding - 2));
+      [](int64_t in_channels, int64_t out_channels) {
+        return jaa_ext::name(jaa_ext::conv3x3_form(in_channels, out_channels));
       },
-      "How a float32 convolution of 3 x 3 runs on images of this size: \"winograd\", \"direct\" or \"torch\".");
-  m.def("conv3x3_about", &jaa_ext::conv3x3_about, "One line on what conv3x3_form chooses on this processor.");
+      "How a 3 x 3 convolution in float32 runs: \"winograd\", \"direct\" or \"torch\".");
+  m.def("conv3x3_about", &jaa_ext::conv3x3_about, "One line on how 3 x 3 convolutions run on this processor.");
 }

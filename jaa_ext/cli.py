@@ -354,6 +354,7 @@ def info() -> None:
     import torch
 
     from jaa_ext import _library
+    from jaa_ext.device import has_bfloat16
 
     built = _library.build_info()
     rows = {
@@ -373,6 +374,11 @@ def info() -> None:
         threads = torch.get_num_threads() if compiled["threads"] == "OpenMP" else 1
         rows["CPU"] = f"{compiled['cpu_level']} in use, {threads} threads"
         rows["conv3x3"] = _C.conv3x3_about()
+    rows["bfloat16"] = ", ".join(
+        f"{name} {'native' if has_bfloat16(torch.device(kind)) else 'slow: float32 in its place'}"
+        for kind, name in (("cpu", "CPU"), ("cuda", "GPU"))
+        if kind == "cpu" or torch.cuda.is_available()
+    )
     for name, value in rows.items():
         say(console, f"{name:10}{value}")
 

@@ -38,7 +38,11 @@ SearchEvery = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help='Of the network; "auto": bfloat16 where the processor or GPU multiplies it natively.'),
+    typer.Option(
+        help='Of the network; "auto": bfloat16 on a GPU that multiplies it natively and on a processor with '
+        "AMX, where it is the faster one. Where it is not native, float32 is used in any case, "
+        "unless the environment variable JAA_SLOW_BFLOAT16 is 1."
+    ),
 ]
 
 

@@ -37,15 +37,65 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively: an NVIDIA GPU from Ampere on, a processor with
-    AVX512-BF16 (and a build of jaa_ext that uses it)."""
+    """Whether a device multiplies bfloat16 natively: an NVIDIA GPU from Ampere on, or a processor with
+    AVX512-BF16 (those with AMX have it too) whose levels are not forced below it by JAA_EXT_CPU or
+    ONEDNN_MAX_CPU_ISA, and a build of jaa_ext that uses it.
+
+    AVX-512 alone is not enough, though torch then computes bfloat16 by oneDNN as well: JAA-Net takes 2.7
+    times as long as in float32 (Zen 4 with oneDNN held to AVX512_CORE_VNNI), by AVX2 5 (Zen 4) to 28 times
+    (Zen 3).
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if not _library.DEVICES:
         return False
     from jaa_ext import _C
 
-    return bool(_C.build_info()["cpu_level"] == "avx512_bf16")
+    # torch's word heeds ONEDNN_MAX_CPU_ISA (of old, DNNL_MAX_CPU_ISA), but takes AVX-512 for enough.
+    one_dnn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # which torch may lack
+    forced = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return (
+        _C.build_info()["cpu_level"] == "avx512_bf16"
+        and one_dnn is not None
+        and bool(one_dnn())
+        and forced.upper() not in ("AVX512_CORE", "AVX512_CORE_VNNI")
+    )
+
+
+def is_fastest_in_bfloat16(device: torch.device) -> bool:
+    """Whether prediction is faster in bfloat16 than in float32: on a GPU that multiplies it natively, on a
+    processor if that has AMX.
+
+    With AVX512-BF16 alone float32 is faster, whose convolutions take a quarter of the multiplications
+    (`jaa_ext.ops.conv3x3`): 83 ms a face against 103 (one core of Zen 4, papers' network).
+    """
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # which torch may lack
+    return has_bfloat16(device) and (device.type == "cuda" or (amx is not None and bool(amx())))
+
+
+def float32_instead(device: torch.device) -> bool:
+    """Whether float32 takes the place of bfloat16 where that is asked for: on a device that does not multiply
+    it natively, unless the environment variable JAA_SLOW_BFLOAT16 is 1."""
+    return not has_bfloat16(device) and os.environ.get("JAA_SLOW_BFLOAT16") != "1"
+
+
+def warn_of_float32_instead(device: torch.device) -> None:
+    """Say why, in the first process of `torchrun` alone."""
+    several, _ = started_by_torchrun()
+    if several > 1 and os.environ["RANK"] != "0":
+        return
+    if device.type == "cuda":
+        why = "this GPU does not multiply bfloat16 natively (those from Ampere on do)"
+    else:
+        what = "this processor" if _library.DEVICES else "jaa_ext without compiled kernels"
+        why = (
+            f"{what} does not multiply bfloat16 natively (that takes AVX512-BF16 or AMX), and JAA-Net was "
+            "measured to take 28 times as long in it as in float32 with AVX2, 2.7 times with AVX-512"
+        )
+    warnings.warn(
+        f"{why}: float32 is used instead; the environment variable JAA_SLOW_BFLOAT16=1 insists on bfloat16",
+        stacklevel=3,
+    )
 
 
 def warn_of_one_thread(device: torch.device) -> None:
@@ -73,32 +123,6 @@ def _environment_at_start() -> dict[str, str]:
     except OSError:
         return dict(os.environ)
     return dict(line.split("=", 1) for line in lines if "=" in line)
-
-
-def warn_of_slow_bfloat16(device: torch.device, instead: str) -> None:
-    """Warn where bfloat16 would be slower than float32, before a long computation begins with it.
-
-    Args:
-        device: what is to compute.
-        instead: what to choose in its place, such as ``"--precision float32"``.
-    """
-    if device.type == "cuda":
-        fast = has_bfloat16(device)
-        why = "this GPU does not multiply bfloat16 natively"
-    else:
-        fast = _torch_has_bfloat16()
-        why = "torch has no bfloat16 convolutions for this processor (they need AVX-512) but slow ones"
-    if not fast:
-        warnings.warn(
-            f"{why}: training and prediction in bfloat16 can take tens of times as long as in float32 (28 "
-            f"times where it was measured); {instead} is faster here",
-            stacklevel=3,
-        )
-
-
-def _torch_has_bfloat16() -> bool:
-    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return True if asked is None else bool(asked())
 
 
 def started_by_torchrun() -> tuple[int, int]:

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 from jaa_ext import facs
 from jaa_ext.data.video import read_frames
+from jaa_ext.device import has_bfloat16
 from jaa_ext.engine.run import hold_folder
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
 
@@ -271,6 +273,8 @@ def test_info(jaa) -> None:
     for word in ("jaa_ext", "torch", "kernels", "CPU", "conv3x3", "compiler", "GPU"):
         assert word in printed
     assert any(level in printed for level in ("baseline", "avx2", "avx512"))
+    native = has_bfloat16(torch.device("cpu"))
+    assert f"bfloat16  CPU {'native' if native else 'slow: float32 in its place'}" in printed
 
 
 def test_what_stands_in_place_of_results(jaa, weights: Path, recipe: Path, tmp_path: Path) -> None:

@@ -8,8 +8,16 @@ import warnings
 import pytest
 import torch
 
-from jaa_ext import device
-from jaa_ext.device import processors, resolve_device, warn_of_one_thread, warn_of_slow_bfloat16
+from jaa_ext import _C, device
+from jaa_ext.device import (
+    float32_instead,
+    has_bfloat16,
+    is_fastest_in_bfloat16,
+    processors,
+    resolve_device,
+    warn_of_float32_instead,
+    warn_of_one_thread,
+)
 from jaa_ext.models import JAANet, JAANetConfig
 from jaa_ext.predict import Predictor
 
@@ -97,18 +105,76 @@ def test_what_a_package_put_into_the_environment_was_not_asked_for() -> None:
         assert ("torch has 1 thread" in done.stderr) is not asked_for
 
 
-def test_slow_bfloat16_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    with pytest.warns(
-        UserWarning, match=r"no bfloat16 convolutions for this processor .* --x is faster here$"
-    ):
-        warn_of_slow_bfloat16(torch.device("cpu"), "--x")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    with pytest.warns(UserWarning, match=r"^this GPU does not multiply bfloat16 natively"):
-        warn_of_slow_bfloat16(torch.device("cuda"), "--x")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with AVX512-BF16 and a GPU of Ampere's, whatever is there."""
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "JAA_SLOW_BFLOAT16"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(_C, "build_info", lambda: {"cpu_level": "avx512_bf16"})
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for kind in ("cpu", "cuda"):
-            warn_of_slow_bfloat16(torch.device(kind), "--x")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+
+
+def test_where_bfloat16_is_the_faster_type(native: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for amx in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert is_fastest_in_bfloat16(cpu) is amx and is_fastest_in_bfloat16(gpu)
+    monkeypatch.setattr(_C, "build_info", lambda: {"cpu_level": "avx2"})
+    assert not is_fastest_in_bfloat16(cpu)
+
+
+def test_what_multiplies_bfloat16(native: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert has_bfloat16(cpu) and has_bfloat16(gpu) and not float32_instead(cpu)
+    lesser = {
+        "no kernels": (device._library, "DEVICES", frozenset()),
+        "oneDNN without": (torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False),
+        "JAA_EXT_CPU=avx512": (_C, "build_info", lambda: {"cpu_level": "avx512"}),
+    }
+    for what, change in lesser.items():
+        with monkeypatch.context() as changed:
+            changed.setattr(*change)
+            assert not has_bfloat16(cpu) and has_bfloat16(gpu), what
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        for level, enough in {
+            "avx512_core_vnni": False,
+            "AVX512_CORE": False,
+            "AVX512_CORE_BF16": True,
+        }.items():
+            with monkeypatch.context() as changed:
+                changed.setenv(variable, level)
+                assert has_bfloat16(cpu) is enough, level
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not has_bfloat16(gpu) and float32_instead(gpu)
+    monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
+    assert not has_bfloat16(gpu) and not float32_instead(gpu)
+
+
+@pytest.mark.parametrize("forced", ["JAA_EXT_CPU", "ONEDNN_MAX_CPU_ISA"])
+def test_a_processor_forced_to_less_has_no_bfloat16(forced: str) -> None:
+    if not has_bfloat16(torch.device("cpu")):
+        pytest.skip("nor has this processor")
+    program = (
+        "import torch; from jaa_ext.device import has_bfloat16; print(has_bfloat16(torch.device('cpu')))"
+    )
+    environment = {**os.environ, forced: "avx2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_the_first_process_says_why_it_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    with pytest.warns(
+        UserWarning, match=r"^this processor does not multiply bfloat16 natively .* 28 times .*: f"
+    ):
+        warn_of_float32_instead(cpu)
+    with pytest.warns(UserWarning, match=r"^this GPU does not .*: float32 is used instead; .*=1 insists on"):
+        warn_of_float32_instead(torch.device("cuda"))
+    monkeypatch.setattr(device, "started_by_torchrun", lambda: (2, 2))
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_float32_instead(cpu)
+        assert len(caught) == (rank == 0)

@@ -1,7 +1,8 @@
-"""A pytest plugin of verify_gpu.py: skips what a missing package keeps from running, and logs every outcome.
+"""A pytest plugin of verify_gpu.py: skips what a missing package keeps from running, and logs what comes out.
 
-A line of JSON for each report goes to the file that JAA_EXT_OUTCOMES names, at once: a run that is cut short
-leaves what it did. With pytest-xdist every process writes, and a line may be there twice.
+A line of JSON for each report goes to the file that JAA_EXT_OUTCOMES names, and one for each benchmark to
+that of JAA_EXT_RUNS, at once: a run that is cut short leaves what it did. With pytest-xdist every process
+writes, and a line may be there twice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,9 @@ def pytest_runtest_makereport(
         name = missing_package(call.excinfo.exconly())
         if name:
             report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: needs {name}")
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if call.when == "call" and benchmark is not None and "formulations" in benchmark.extra_info:
+        append("JAA_EXT_RUNS", {"test": item.nodeid, "run": benchmark.extra_info})
     return report
 
 
@@ -65,7 +70,12 @@ def log(report: pytest.TestReport | pytest.CollectReport) -> None:
     elif report.failed:
         lines = str(report.longrepr).splitlines()
         reason = next((line[1:] for line in lines if line.startswith("E   ")), lines[-1] if lines else "")
-    line = json.dumps({"test": report.nodeid, "outcome": report.outcome, "reason": reason.strip()[:300]})
-    if "JAA_EXT_OUTCOMES" in os.environ:
-        with Path(os.environ["JAA_EXT_OUTCOMES"]).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    outcome = {"test": report.nodeid, "outcome": report.outcome, "reason": reason.strip()[:300]}
+    append("JAA_EXT_OUTCOMES", outcome)
+
+
+def append(variable: str, value: dict[str, Any]) -> None:
+    """A line to the file that an environment variable names, if it is set."""
+    if variable in os.environ:
+        with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")

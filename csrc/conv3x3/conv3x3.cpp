@@ -68,15 +68,12 @@ Conv3x3 reversed(const Conv3x3& op) {
 }
 
 ConvForm form_of(const Conv3x3& op, const Tensor& input) {
-  return input.scalar_type() == at::kFloat
-             ? conv3x3_form(op.in_channels, op.out_channels, op.out_height(), op.out_width())
-             : ConvForm::torch;
+  return input.scalar_type() == at::kFloat ? conv3x3_form(op.in_channels, op.out_channels) : ConvForm::torch;
 }
 
 ConvForm weight_form_of(const Conv3x3& op, const Tensor& input) {
-  return input.scalar_type() == at::kFloat
-             ? conv3x3_weight_form(op.in_channels, op.out_channels, op.out_height(), op.out_width())
-             : ConvForm::torch;
+  const int64_t tiles = op.batch * ((op.out_height() + 3) / 4) * ((op.out_width() + 3) / 4);
+  return input.scalar_type() == at::kFloat ? conv3x3_weight_form(op.in_channels, tiles) : ConvForm::torch;
 }
 
 // As torch's convolutions have it.
@@ -119,13 +116,8 @@ Tensor transform(const Conv3x3& op, const Filters3x3& filters, const Tensor& lik
 
 Tensor filters(const Tensor& weight, int64_t groups) {
   check(weight.new_empty({0, groups * weight.size(1), 4, 4}), weight, {}, 1, groups, false, {});
-  TORCH_CHECK_TYPE(weight.scalar_type() == at::kFloat, NAME, ": filters are transformed in float32 only, got ",
-                   dtype_name(weight.scalar_type()));
   const Conv3x3 op{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
-  constexpr int64_t LARGE = 1 << 20;  // a side of images for which it is Winograd's if for any
-  if (conv3x3_form(op.in_channels, op.out_channels, LARGE, LARGE) != ConvForm::winograd) {
-    return at::empty({0}, weight.options());
-  }
+  if (form_of(op, weight) != ConvForm::winograd) return at::empty({0}, weight.options());
   const Tensor w = with_even_taps(weight);
   return transform(op, filters_of(op, w), w);
 }
@@ -257,14 +249,12 @@ Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optiona
 TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
   m.def("conv3x3(Tensor input, Tensor weight, Tensor? bias, int padding, int groups) -> Tensor");
   m.def(
-      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, int groups, bool[3] "
-      "output_mask)"
-      " -> (Tensor, Tensor, Tensor)");
+      "conv3x3_backward(Tensor grad_output, Tensor input, Tensor weight, int padding, int groups,"
+      " bool[3] output_mask) -> (Tensor, Tensor, Tensor)");
   m.def("conv3x3_filters(Tensor weight, int groups) -> Tensor");
   m.def(
-      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding, int "
-      "groups,"
-      " bool relu, bool pool) -> Tensor");
+      "conv3x3_fused(Tensor input, Tensor weight, Tensor? filters, Tensor? bias, Tensor? attention, int padding,"
+      " int groups, bool relu, bool pool) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {

@@ -3,9 +3,9 @@
 // Winograd's algorithm F(4x4, 3x3) takes 36 products of matrices in place of the 144 multiplications that a tile of
 // 4 x 4 outputs takes directly:
 //
-//   Y = A^T [ (G g G^T) * (B^T d B) ] A     d: 6 x 6 inputs, g: 3 x 3 filter, Y: 4 x 4 outputs, *: by elements,
-//   summed
-//                                           over the input channels
+//   Y = A^T [ (G g G^T) * (B^T d B) ] A
+//
+// where d are 6 x 6 inputs, g the 3 x 3 filter and Y 4 x 4 outputs; * is by elements, summed over the input channels.
 //
 // The interpolation points 0, +-sqrt(1/2), +-sqrt(2) and infinity keep the rounding errors near those of a direct
 // convolution; the usual 0, +-1, +-2 make them four times as large. A NaN or an infinity spreads over its tiles.
@@ -53,7 +53,7 @@ int64_t winograd_filters_size(const Conv3x3& op);
 void winograd_filters(const Conv3x3& op, const Filters3x3& filters, float* transformed, const Parallel& parallel);
 void winograd_forward(const Conv3x3& op, Image input, const float* transformed, const Fusion3x3& fusion, Image output,
                       const Parallel& parallel);
-// grad_weight is (groups * out_channels, in_channels, 3, 3) of any strides; of a single cell.
+// grad_weight is (parts * out_channels, in_channels, 3, 3) of any strides.
 void winograd_backward_weight(const Conv3x3& op, Image grad_output, Image input, Image grad_weight,
                               const Parallel& parallel);
 

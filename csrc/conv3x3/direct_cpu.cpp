@@ -95,17 +95,16 @@ class DirectCpu {
     std::memset(row, 0, row_size() * sizeof(float));
     if (y < 0 || y >= op_.height) return;
     const int64_t pixel = dots_ ? in_rounded_ : 1, channel = dots_ ? 1 : row_length();
-    const Image& attention = fusion_.attention;
+    const float* from = static_cast<const float*>(input.data) + n * input.stride.n + y * input.stride.y;
+    float* const to = row + op_.padding * pixel;
     for (int64_t x = 0; x < op_.width; ++x) {
-      const float* from =
-          static_cast<const float*>(input.data) + n * input.stride.n + y * input.stride.y + x * input.stride.x;
-      float* to = row + (x + op_.padding) * pixel;
-      const float scale =
-          attention.data == nullptr
-              ? 1
-              : static_cast<const float*>(
-                    attention.data)[n * attention.stride.n + y * attention.stride.y + x * attention.stride.x];
-      for (int64_t c = 0; c < op_.in_channels; ++c) to[c * channel] = from[c] * scale;
+      for (int64_t c = 0; c < op_.in_channels; ++c) to[x * pixel + c * channel] = from[x * input.stride.x + c];
+    }
+    const Image& attention = fusion_.attention;
+    if (attention.data == nullptr) return;
+    const float* map = static_cast<const float*>(attention.data) + n * attention.stride.n + y * attention.stride.y;
+    for (int64_t x = 0; x < op_.width; ++x) {
+      for (int64_t c = 0; c < op_.in_channels; ++c) to[x * pixel + c * channel] *= map[x * attention.stride.x];
     }
   }
 

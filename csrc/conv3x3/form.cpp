@@ -38,31 +38,38 @@ const char* name(ConvForm form) {
   }
 }
 
-ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width) {
+ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels) {
   if (forced()) return *forced();
-  const int64_t fewer = std::min(in_channels, out_channels);
-  if (fewer <= 4) return ConvForm::direct;
-  // The transforms of a tile cost as much as the products of some ten channels, and a tile that is mostly outside of
-  // the image saves nothing.
-  return fewer >= 16 && std::min(out_height, out_width) >= 4 ? ConvForm::winograd : ConvForm::torch;
+  if (in_channels == 1 || out_channels == 1) return ConvForm::direct;
+  // A tile's transforms cost as much as its products with a few channels.
+  return in_channels <= 4 ? ConvForm::torch : ConvForm::winograd;
 }
 
-ConvForm conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width) {
+ConvForm conv3x3_weight_form(int64_t in_channels, int64_t tiles) {
   if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::torch;
-  return std::min(in_channels, out_channels) >= 16 && std::min(out_height, out_width) >= 4 ? ConvForm::winograd
-                                                                                           : ConvForm::torch;
+  // Few tiles are not worth the sums of 36 positions in place of 9 taps.
+  return in_channels > 4 && tiles >= 16 ? ConvForm::winograd : ConvForm::torch;
 }
 
-ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_height, int64_t cell_width) {
+// Every call transforms the filters of every cell, which small cells do not repay.
+constexpr int64_t LEAST_CELL = 100;
+
+ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels) {
+  if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::direct;
+  const bool wide = std::min(in_channels, out_channels) >= 8;
+  return wide && cell_pixels >= LEAST_CELL ? ConvForm::winograd : ConvForm::direct;
+}
+
+ConvForm region_conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels) {
   if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::direct;
   const bool wide = std::min(in_channels, out_channels) >= 16;
-  const bool large = std::min(cell_height, cell_width) >= 8;
-  return wide && large ? ConvForm::winograd : ConvForm::direct;
+  return wide && cell_pixels >= LEAST_CELL ? ConvForm::winograd : ConvForm::direct;
 }
 
 std::string conv3x3_about() {
-  if (forced()) return std::string(name(*forced())) + " (" + VARIABLE + ")";
-  return "Winograd F(4x4, 3x3) in float32 from 16 channels on, else PyTorch's";
+  if (forced()) return std::string(name(*forced())) + ", as " + VARIABLE + " says";
+  return "Winograd F(4x4, 3x3) in float32, a quarter of the multiplications; direct with one channel in or out; "
+         "PyTorch's with 2 to 4 in, and in other types";
 }
 
 }  // namespace jaa_ext

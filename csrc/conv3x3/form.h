@@ -15,15 +15,18 @@ enum class ConvForm {
 
 const char* name(ConvForm form);
 
-// The form for one image, so that it is the same alone and in a batch, or the one that the environment variable
-// JAA_EXT_CONV3X3 names. Throws std::runtime_error if that is unknown.
-ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width);
+// The form of a convolution, or of the gradient of its input, which is one too. It depends on the shape of an image
+// only, for the bits to be the same alone and in a batch. The environment variable JAA_EXT_CONV3X3 can name another
+// one; std::runtime_error if that is unknown.
+ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels);
 
-// The form for the gradient of the weights: Winograd's or torch's.
-ConvForm conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t out_height, int64_t out_width);
+// The form of the gradient of the weights, Winograd's or torch's; `tiles` of 4 x 4 outputs are in all images
+// together.
+ConvForm conv3x3_weight_form(int64_t in_channels, int64_t tiles);
 
-// The form for the cells of a region convolution: Winograd's or direct.
-ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_height, int64_t cell_width);
+// The forms for the cells of a region convolution, Winograd's or direct.
+ConvForm region_conv3x3_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels);
+ConvForm region_conv3x3_weight_form(int64_t in_channels, int64_t out_channels, int64_t cell_pixels);
 
 // One line for people: what is chosen on this processor, and why.
 std::string conv3x3_about();

@@ -22,14 +22,16 @@ struct Kernels {
   int64_t lanes, most_rows;
   void (*transform_input)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
                           int64_t position_stride, int64_t vector_stride);
+  void (*transform_scattered_input)(const float* const* pixels, const float* scales, int64_t vectors, float* inputs,
+                                    int64_t position_stride, int64_t vector_stride);
   void (*multiply)(const float* inputs, int64_t position_stride, int64_t vector_stride, int64_t channels,
                    int64_t tiles, int64_t vectors, const float* filters, float* products, int64_t products_stride);
   void (*transform_output)(const float* products, int64_t products_stride, const float* bias, bool relu, bool pool,
                            const OutputTile& tile);
   void (*transform_filter)(const float* from, int64_t stride_out, int64_t stride_tap, int64_t count, float* filters,
                            int64_t position_stride);
-  void (*transform_gradient)(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors,
-                             float* gradients, int64_t position_stride, int64_t vector_stride);
+  void (*transform_gradient)(const float* const* pixels, int64_t vectors, float* gradients, int64_t position_stride,
+                             int64_t vector_stride);
   void (*accumulate)(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles,
                      int64_t vectors, bool add, float* sums);
   void (*transform_taps)(const float* sums, int64_t position_stride, float* taps);
@@ -40,21 +42,67 @@ struct Kernels {
 
 Kernels kernels_for_processor() { JAA_EXT_AT_CPU_LEVEL(kernels()); }
 
+// Those whose vectors the channels fill.
+Kernels kernels_for(const Conv3x3& op) {
+#ifdef JAA_EXT_CPU_LEVELS
+  if (cpu_level() > CpuLevel::avx2 && std::min(op.in_channels, op.out_channels) <= 8) return avx2::kernels();
+#endif
+  return kernels_for_processor();
+}
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Rect {
   int64_t y0, y1, x0, x1;
+
+  bool has(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
 };
+
+float* pixel(const Image& image, int64_t n, int64_t y, int64_t x) {
+  return static_cast<float*>(image.data) + n * image.stride.n + y * image.stride.y + x * image.stride.x;
+}
 
 // A tile of a part of an image: its outputs begin at (y, x), its inputs at (y - padding, x - padding).
 struct Tile {
   int64_t n, y, x;
 };
 
+// Where the pixels of a square lie whose sides may reach out of an image: there is zero. Channels that fill no whole
+// number of vectors are copied.
+class Pixels {
+ public:
+  Pixels(int64_t most_channels, int64_t lanes)
+      : lanes_(lanes), rounded_(ceil_div(most_channels, lanes) * lanes), zeros_(rounded_), copies_(36 * rounded_) {
+    std::fill_n(zeros_.get(), rounded_, 0.f);
+    std::fill_n(copies_.get(), 36 * rounded_, 0.f);
+  }
+
+  void find(const Image& image, int64_t n, int64_t y0, int64_t x0, int64_t side, const Rect& clip, int64_t first,
+            int64_t channels) const {
+    for (int64_t i = 0; i < side * side; ++i) {
+      const int64_t y = y0 + i / side, x = x0 + i % side;
+      const float*& to = pixels_[i];
+      to = zeros_.get();
+      if (!clip.has(y, x)) continue;
+      to = pixel(image, n, y, x) + first;
+      if (channels % lanes_ == 0) continue;
+      float* const copy = copies_.get() + i * rounded_;
+      std::memcpy(copy, to, channels * sizeof(float));
+      to = copy;
+    }
+  }
+  const float* const* get() const { return pixels_; }
+
+ private:
+  const int64_t lanes_, rounded_;
+  const Scratch<float> zeros_, copies_;
+  mutable const float* pixels_[36];
+};
+
 class WinogradCpu {
  public:
   WinogradCpu(const Conv3x3& op, const Parallel& parallel)
-      : op_(op), parallel_(parallel), kernels_(kernels_for_processor()) {}
+      : op_(op), parallel_(parallel), kernels_(kernels_for(op)) {}
 
   int64_t filters_size() const { return op_.parts() * part_filters(); }
 
@@ -87,7 +135,8 @@ class WinogradCpu {
       const int64_t vector_stride = most * lanes, position_stride = vectors * vector_stride + lanes;
       const int64_t products_stride = most * width + lanes;
       const Scratch<float> inputs(POSITIONS * position_stride), products(POSITIONS * products_stride);
-      const Scratch<float> patch(PATCH * PATCH * vectors * lanes), bias(width);
+      const Scratch<float> bias(width);
+      const Pixels pixels(op_.in_channels, lanes);
       int64_t part = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
       for (int64_t unit = begin; unit < end; ++unit) {
         while (unit >= first_unit[part + 1]) ++part;
@@ -96,7 +145,7 @@ class WinogradCpu {
         const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
         if (unit == begin || block == 0) {
           for (int64_t i = tile0; i < tile1; ++i) {
-            read_tile(part, i, input, fusion, patch.get(), inputs.get() + (i - tile0) * lanes, position_stride,
+            read_tile(part, i, input, fusion, pixels, inputs.get() + (i - tile0) * lanes, position_stride,
                       vector_stride);
           }
         }
@@ -121,118 +170,94 @@ class WinogradCpu {
   }
 
   void backward_weight(Image grad_output, Image input, Image grad_weight) const {
-    const int64_t lanes = kernels_.lanes, in = in_vectors(), out = ceil_div(op_.out_channels, lanes);
-    const int64_t position_sums = in * lanes * out * lanes;
-    const ImageStrides stride = grad_weight.stride;
-    const Scratch<float> sums(POSITIONS * position_sums);
-    for (int64_t part = 0; part < op_.parts(); ++part) {
-      const int64_t all = tiles_of(part), chunks = std::max<int64_t>(1, ceil_div(all, MOST_SUMMED));
-      const int64_t most = ceil_div(all, chunks);
-      const int64_t vector_stride = most * lanes;
-      const int64_t in_stride = in * vector_stride + lanes, out_stride = out * vector_stride + lanes;
-      const Scratch<float> inputs(POSITIONS * in_stride), gradients(POSITIONS * out_stride);
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
-        parallel_(tiles, [&](int64_t begin, int64_t end) {
-          const Scratch<float> patch(PATCH * PATCH * std::max(in, out) * lanes);
-          for (int64_t i = begin; i < end; ++i) {
-            read_tile(part, tile0 + i, input, {}, patch.get(), inputs.get() + i * lanes, in_stride, vector_stride);
-            read_gradient(part, tile0 + i, grad_output, patch.get(), gradients.get() + i * lanes, out_stride,
-                          vector_stride);
-          }
-        });
-        // Each sum has one owner, who adds the tiles in their order.
-        parallel_(POSITIONS * in, [&](int64_t begin, int64_t end) {
-          for (int64_t unit = begin; unit < end; ++unit) {
-            const int64_t position = unit / in, v = unit % in;
-            kernels_.accumulate(inputs.get() + position * in_stride + v * vector_stride,
-                                gradients.get() + position * out_stride, vector_stride, tiles, out, chunk > 0,
-                                sums.get() + position * position_sums + v * lanes * out * lanes);
-          }
-        });
+    // Several parts at a time, or several threads for each.
+    if (op_.parts() < MANY_PARTS) {
+      for (int64_t part = 0; part < op_.parts(); ++part) {
+        backward_weight(part, grad_output, input, grad_weight, parallel_);
       }
-      parallel_(op_.in_channels, [&](int64_t begin, int64_t end) {
-        const Scratch<float> taps(9 * lanes);
-        for (int64_t i = begin; i < end; ++i) {
-          for (int64_t v = 0; v < out; ++v) {
-            kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
-            for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
-              float* to =
-                  static_cast<float*>(grad_weight.data) + (part * op_.out_channels + o) * stride.n + i * stride.c;
-              for (int64_t tap = 0; tap < 9; ++tap) {
-                to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
-              }
-            }
-          }
-        }
-      });
+      return;
     }
+    const Parallel alone = [](int64_t count, const Range& range) { range(0, count); };
+    parallel_(op_.parts(), [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) backward_weight(part, grad_output, input, grad_weight, alone);
+    });
   }
 
  private:
-  static constexpr int64_t MOST_SUMMED = 256;
+  static constexpr int64_t MANY_PARTS = 8;
+
+  void backward_weight(int64_t part, Image grad_output, Image input, Image grad_weight,
+                       const Parallel& parallel) const {
+    const int64_t lanes = kernels_.lanes, in = in_vectors(), out = ceil_div(op_.out_channels, lanes);
+    const int64_t position_sums = in * lanes * out * lanes;
+    const int64_t all = tiles_of(part), chunks = std::max<int64_t>(1, ceil_div(all, most_summed()));
+    const int64_t vector_stride = ceil_div(all, chunks) * lanes;
+    const int64_t in_stride = in * vector_stride + lanes, out_stride = out * vector_stride + lanes;
+    const Scratch<float> sums(POSITIONS * position_sums), inputs(POSITIONS * in_stride);
+    const Scratch<float> gradients(POSITIONS * out_stride);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
+      parallel(tiles, [&](int64_t begin, int64_t end) {
+        const Pixels of_input(op_.in_channels, lanes), of_gradient(op_.out_channels, lanes);
+        for (int64_t i = begin; i < end; ++i) {
+          read_tile(part, tile0 + i, input, {}, of_input, inputs.get() + i * lanes, in_stride, vector_stride);
+          const Tile tile = tile_of(part, tile0 + i);
+          of_gradient.find(grad_output, tile.n, tile.y, tile.x, TILE, output_rect(part),
+                           group_of(part) * op_.out_channels, op_.out_channels);
+          kernels_.transform_gradient(of_gradient.get(), out, gradients.get() + i * lanes, out_stride, vector_stride);
+        }
+      });
+      // Each sum has one owner, who adds the tiles in their order.
+      parallel(POSITIONS * in, [&](int64_t begin, int64_t end) {
+        for (int64_t unit = begin; unit < end; ++unit) {
+          const int64_t position = unit / in, v = unit % in;
+          kernels_.accumulate(inputs.get() + position * in_stride + v * vector_stride,
+                              gradients.get() + position * out_stride, vector_stride, tiles, out, chunk > 0,
+                              sums.get() + position * position_sums + v * lanes * out * lanes);
+        }
+      });
+    }
+    parallel(op_.in_channels, [&](int64_t begin, int64_t end) {
+      const Scratch<float> taps(9 * lanes);
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t v = 0; v < out; ++v) {
+          kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
+          for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
+            const ImageStrides& stride = grad_weight.stride;
+            float* to =
+                static_cast<float*>(grad_weight.data) + (part * op_.out_channels + o) * stride.n + i * stride.c;
+            for (int64_t tap = 0; tap < 9; ++tap) {
+              to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
+            }
+          }
+        }
+      }
+    });
+  }
 
   // Reads the 6 x 6 inputs of a tile and transforms them.
-  void read_tile(int64_t part, int64_t index, Image input, const Fusion3x3& fusion, float* patch, float* inputs,
-                 int64_t position_stride, int64_t vector_stride) const {
+  void read_tile(int64_t part, int64_t index, Image input, const Fusion3x3& fusion, const Pixels& pixels,
+                 float* inputs, int64_t position_stride, int64_t vector_stride) const {
     const Tile tile = tile_of(part, index);
     const Rect clip = cell_rect(part);
-    const int64_t y = tile.y - op_.padding, x = tile.x - op_.padding;
-    const float* from = static_cast<const float*>(input.data) + tile.n * input.stride.n + y * input.stride.y +
-                        x * input.stride.x + group_of(part) * op_.in_channels;
-    const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
+    const int64_t y = tile.y - op_.padding, x = tile.x - op_.padding, group = group_of(part);
     const Image& attention = fusion.attention;
+    const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
     if (inside && attention.data == nullptr && op_.in_channels % kernels_.lanes == 0) {
-      kernels_.transform_input(from, input.stride.y, input.stride.x, in_vectors(), inputs, position_stride,
-                               vector_stride);
+      kernels_.transform_input(pixel(input, tile.n, y, x) + group * op_.in_channels, input.stride.y, input.stride.x,
+                               in_vectors(), inputs, position_stride, vector_stride);
       return;
     }
-    copy_patch(from, input.stride, op_.in_channels, PATCH, clip.y0 - y, clip.y1 - y, clip.x0 - x, clip.x1 - x, patch);
-    const int64_t channels = in_vectors() * kernels_.lanes;
+    float scales[PATCH * PATCH];
     if (attention.data != nullptr) {
-      const float* maps = static_cast<const float*>(attention.data) + tile.n * attention.stride.n;
-      for (int64_t i = std::max(y, clip.y0); i < std::min(y + PATCH, clip.y1); ++i) {
-        for (int64_t j = std::max(x, clip.x0); j < std::min(x + PATCH, clip.x1); ++j) {
-          const float scale = maps[i * attention.stride.y + j * attention.stride.x];
-          float* pixel = patch + ((i - y) * PATCH + j - x) * channels;
-          for (int64_t c = 0; c < channels; ++c) pixel[c] *= scale;
-        }
+      for (int64_t i = 0; i < PATCH * PATCH; ++i) {
+        const int64_t row = y + i / PATCH, column = x + i % PATCH;
+        scales[i] = clip.has(row, column) ? *pixel(attention, tile.n, row, column) : 0;
       }
     }
-    kernels_.transform_input(patch, PATCH * channels, channels, in_vectors(), inputs, position_stride, vector_stride);
-  }
-
-  void read_gradient(int64_t part, int64_t index, Image grad_output, float* patch, float* gradients,
-                     int64_t position_stride, int64_t vector_stride) const {
-    const Tile tile = tile_of(part, index);
-    const Rect area = output_rect(part);
-    const float* from = static_cast<const float*>(grad_output.data) + tile.n * grad_output.stride.n +
-                        tile.y * grad_output.stride.y + tile.x * grad_output.stride.x +
-                        group_of(part) * op_.out_channels;
-    const int64_t vectors = ceil_div(op_.out_channels, kernels_.lanes), channels = vectors * kernels_.lanes;
-    if (tile.y + TILE <= area.y1 && tile.x + TILE <= area.x1 && op_.out_channels == channels) {
-      kernels_.transform_gradient(from, grad_output.stride.y, grad_output.stride.x, vectors, gradients,
-                                  position_stride, vector_stride);
-      return;
-    }
-    copy_patch(from, grad_output.stride, op_.out_channels, TILE, 0, area.y1 - tile.y, 0, area.x1 - tile.x, patch);
-    kernels_.transform_gradient(patch, TILE * channels, channels, vectors, gradients, position_stride, vector_stride);
-  }
-
-  // A square of pixels with channels rounded up to whole vectors; zeros outside rows y0 .. y1 - 1, columns likewise.
-  void copy_patch(const float* from, ImageStrides stride, int64_t channels, int64_t side, int64_t y0, int64_t y1,
-                  int64_t x0, int64_t x1, float* patch) const {
-    const int64_t rounded = ceil_div(channels, kernels_.lanes) * kernels_.lanes;
-    for (int64_t y = 0; y < side; ++y) {
-      for (int64_t x = 0; x < side; ++x, patch += rounded) {
-        if (y < y0 || y >= y1 || x < x0 || x >= x1) {
-          std::memset(patch, 0, rounded * sizeof(float));
-          continue;
-        }
-        std::memcpy(patch, from + y * stride.y + x * stride.x, channels * sizeof(float));
-        std::memset(patch + channels, 0, (rounded - channels) * sizeof(float));
-      }
-    }
+    pixels.find(input, tile.n, y, x, PATCH, clip, group * op_.in_channels, op_.in_channels);
+    kernels_.transform_scattered_input(pixels.get(), attention.data != nullptr ? scales : nullptr, in_vectors(),
+                                       inputs, position_stride, vector_stride);
   }
 
   OutputTile output_tile(int64_t part, int64_t index, Image output, bool pool, int64_t channel,
@@ -257,6 +282,13 @@ class WinogradCpu {
   }
 
   int64_t group_of(int64_t part) const { return part / (op_.grid_h * op_.grid_w); }
+  // Tiles whose products are summed before the sums of weights go back to memory: their inputs and gradients may fill
+  // twice the second-level cache.
+  int64_t most_summed() const {
+    const int64_t tile = POSITIONS * (op_.in_channels + op_.out_channels) * sizeof(float);
+    return std::max<int64_t>(64, 2 * second_level_cache() / tile);
+  }
+
   Rect cell_rect(int64_t part) const {
     const int64_t cell = part % (op_.grid_h * op_.grid_w), i = cell / op_.grid_w, j = cell % op_.grid_w;
     return {i * op_.height / op_.grid_h, (i + 1) * op_.height / op_.grid_h, j * op_.width / op_.grid_w,

@@ -35,16 +35,16 @@ inline void input_column(const Vector d0, const Vector d1, const Vector d2, cons
   to[5 * to_step] = d1 + d5 - 2.5f * d3;
 }
 
-// B^T d B of a patch of 6 x 6 pixels, whose channels fill `vectors` vectors.
-void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
-                     int64_t position_stride, int64_t vector_stride) {
-  for (int64_t v = 0; v < vectors; ++v, patch += LANES, inputs += vector_stride) {
+// B^T d B of 6 x 6 pixels, `pixel(y, x, v)` their vector v of channels.
+template <typename Pixel>
+inline void transform_pixels(const Pixel& pixel, int64_t vectors, float* inputs, int64_t position_stride,
+                             int64_t vector_stride) {
+  for (int64_t v = 0; v < vectors; ++v, inputs += vector_stride) {
     Vector columns[6][6];
 #pragma GCC unroll 6
     for (int x = 0; x < 6; ++x) {
-      const float* from = patch + x * stride_x;
-      input_column(load(from), load(from + stride_y), load(from + 2 * stride_y), load(from + 3 * stride_y),
-                   load(from + 4 * stride_y), load(from + 5 * stride_y), &columns[0][x], 6);
+      input_column(pixel(0, x, v), pixel(1, x, v), pixel(2, x, v), pixel(3, x, v), pixel(4, x, v), pixel(5, x, v),
+                   &columns[0][x], 6);
     }
 #pragma GCC unroll 6
     for (int y = 0; y < 6; ++y) {
@@ -53,6 +53,25 @@ void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int
 #pragma GCC unroll 6
       for (int x = 0; x < 6; ++x) *(Vector*)(inputs + (6 * y + x) * position_stride) = row[x];
     }
+  }
+}
+
+// Of pixels that lie in an image.
+void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
+                     int64_t position_stride, int64_t vector_stride) {
+  transform_pixels([&](int y, int x, int64_t v) { return load(patch + y * stride_y + x * stride_x + v * LANES); },
+                   vectors, inputs, position_stride, vector_stride);
+}
+
+// Of pixels anywhere, each multiplied by a scale, if there are any.
+void transform_scattered_input(const float* const* pixels, const float* scales, int64_t vectors, float* inputs,
+                               int64_t position_stride, int64_t vector_stride) {
+  if (scales == nullptr) {
+    transform_pixels([&](int y, int x, int64_t v) { return load(pixels[6 * y + x] + v * LANES); }, vectors, inputs,
+                     position_stride, vector_stride);
+  } else {
+    transform_pixels([&](int y, int x, int64_t v) { return scales[6 * y + x] * load(pixels[6 * y + x] + v * LANES); },
+                     vectors, inputs, position_stride, vector_stride);
   }
 }
 
@@ -225,13 +244,11 @@ inline void gradient_column(const Vector* g, int step, Vector* to, int to_step) 
   to[5 * to_step] = g[3 * step];
 }
 
-void transform_gradient(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* gradients,
-                        int64_t position_stride, int64_t vector_stride) {
-  for (int64_t v = 0; v < vectors; ++v, patch += LANES, gradients += vector_stride) {
+void transform_gradient(const float* const* pixels, int64_t vectors, float* gradients, int64_t position_stride,
+                        int64_t vector_stride) {
+  for (int64_t v = 0; v < vectors; ++v, gradients += vector_stride) {
     Vector g[16], columns[6][4], all[6][6];
-    for (int y = 0; y < 4; ++y) {
-      for (int x = 0; x < 4; ++x) g[4 * y + x] = load(patch + y * stride_y + x * stride_x);
-    }
+    for (int i = 0; i < 16; ++i) g[i] = load(pixels[i] + v * LANES);
     for (int x = 0; x < 4; ++x) gradient_column(g + x, 4, &columns[0][x], 4);
     for (int y = 0; y < 6; ++y) gradient_column(columns[y], 1, all[y], 1);
     for (int i = 0; i < 36; ++i) *(Vector*)(gradients + i * position_stride) = (&all[0][0])[i];
@@ -307,13 +324,7 @@ void transform_taps(const float* sums, int64_t position_stride, float* taps) {
 }
 
 Kernels kernels() {
-  return {LANES,
-          MOST_ROWS,
-          &transform_input,
-          &multiply,
-          &transform_output,
-          &transform_filter,
-          &transform_gradient,
-          &accumulate,
-          &transform_taps};
+  return {LANES,       MOST_ROWS,         &transform_input,  &transform_scattered_input,
+          &multiply,   &transform_output, &transform_filter, &transform_gradient,
+          &accumulate, &transform_taps};
 }

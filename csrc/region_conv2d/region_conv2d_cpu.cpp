@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
@@ -112,6 +113,12 @@ Kernels<T> kernels_for_processor() {
   JAA_EXT_AT_CPU_LEVEL(kernels<T>());
 }
 
+Rect cell_rect(const RegionConv2d& op, int64_t cell) {
+  const int64_t i = cell / op.grid_w, j = cell % op.grid_w;
+  return {i * op.height / op.grid_h, (i + 1) * op.height / op.grid_h, j * op.width / op.grid_w,
+          (j + 1) * op.width / op.grid_w};
+}
+
 template <typename T>
 class RegionConv2dCpu {
   using C = typename Compute<T>::type;
@@ -124,7 +131,8 @@ class RegionConv2dCpu {
     const int64_t taps = op_.kernel_h * op_.kernel_w, filter = op_.in_channels * taps;
     const WeightView view{op_.in_channels, op_.out_channels, op_.kernel_h, op_.kernel_w, 0, taps, filter, 1};
     const Lanes lanes = kernels_.lanes(view.out);
-    const Scratch<C> packed = pack_cells(weight, view, lanes);
+    const Scratch<C> packed(op_.cells() * packed_size(view, lanes));
+    pack_cells(weight, view, lanes, packed.get());
     for_each_band([&](int64_t cell, int64_t n, Rect area, const Scratches<T>& scratch) {
       const Rect clip = op_.image_border ? image_rect() : cell_rect(cell);
       kernels_.convolve({input, n, 0, view.in, clip}, view, packed.get() + cell * packed_size(view, lanes), lanes,
@@ -136,7 +144,8 @@ class RegionConv2dCpu {
     const int64_t taps = op_.kernel_h * op_.kernel_w, filter = op_.in_channels * taps;
     const WeightView view{op_.out_channels, op_.in_channels, op_.kernel_h, op_.kernel_w, taps - 1, filter, taps, -1};
     const Lanes lanes = kernels_.lanes(view.out);
-    const Scratch<C> all_packed = pack_cells(weight, view, lanes);
+    const Scratch<C> all_packed(op_.cells() * packed_size(view, lanes));
+    pack_cells(weight, view, lanes, all_packed.get());
     for_each_band([&](int64_t own_cell, int64_t n, Rect area, const Scratches<T>& scratch) {
       const auto source = [&](int64_t cell) { return Source{grad_output, n, 0, view.in, cell_rect(cell)}; };
       const auto packed = [&](int64_t cell) { return all_packed.get() + cell * packed_size(view, lanes); };
@@ -244,16 +253,14 @@ class RegionConv2dCpu {
     });
   }
 
-  Scratch<C> pack_cells(const T* weight, const WeightView& view, Lanes lanes) const {
+  void pack_cells(const T* weight, const WeightView& view, Lanes lanes, C* packed) const {
     const int64_t size = packed_size(view, lanes);
-    Scratch<C> all(op_.cells() * size);
     parallel_(op_.cells(), [&](int64_t begin, int64_t end) {
       const Scratch<C> rows(8 * size / lanes.count);
       for (int64_t cell = begin; cell < end; ++cell) {
-        kernels_.pack_weight(weight + cell * op_.cell_weights(), view, lanes, rows.get(), all.get() + cell * size);
+        kernels_.pack_weight(weight + cell * op_.cell_weights(), view, lanes, rows.get(), packed + cell * size);
       }
     });
-    return all;
   }
 
   int64_t packed_size(const WeightView& view, Lanes lanes) const {
@@ -266,11 +273,7 @@ class RegionConv2dCpu {
   int64_t widest_cell() const { return (op_.width + op_.grid_w - 1) / op_.grid_w; }
 
   Rect image_rect() const { return {0, op_.height, 0, op_.width}; }
-  Rect cell_rect(int64_t cell) const {
-    const int64_t i = cell / op_.grid_w, j = cell % op_.grid_w;
-    return {i * op_.height / op_.grid_h, (i + 1) * op_.height / op_.grid_h, j * op_.width / op_.grid_w,
-            (j + 1) * op_.width / op_.grid_w};
-  }
+  Rect cell_rect(int64_t cell) const { return jaa_ext::cell_rect(op_, cell); }
   Rect dilated(Rect rect) const {
     const int64_t y = op_.kernel_h / 2, x = op_.kernel_w / 2;
     return {rect.y0 - y, rect.y1 + y, rect.x0 - x, rect.x1 + x};
@@ -284,12 +287,16 @@ class RegionConv2dCpu {
   const Kernels<T> kernels_;
 };
 
-// Winograd's algorithm takes the cells of channels_last images, where it is faster.
-bool is_for_winograd(const RegionConv2d& op, Image a, Image b) {
+// Winograd's algorithm takes the cells of channels_last images where `form`, of the two, says that it is faster.
+bool is_for_winograd(const RegionConv2d& op, Image a, Image b, decltype(region_conv3x3_form)* form) {
   return op.scalar == Scalar::f32 && !op.image_border && op.kernel_h == 3 && op.kernel_w == 3 && a.stride.c == 1 &&
          b.stride.c == 1 &&
-         region_conv3x3_form(op.in_channels, op.out_channels, op.height / op.grid_h, op.width / op.grid_w) ==
+         form(op.in_channels, op.out_channels, (op.height / op.grid_h) * (op.width / op.grid_w)) ==
              ConvForm::winograd;
+}
+
+Conv3x3 cells_of(const RegionConv2d& op, int64_t in_channels, int64_t out_channels) {
+  return {op.batch, in_channels, out_channels, op.height, op.width, 1, 1, op.grid_h, op.grid_w};
 }
 
 void winograd_convolve(const Conv3x3& op, Image input, const Filters3x3& weight, const void* bias, Image output,
@@ -299,12 +306,33 @@ void winograd_convolve(const Conv3x3& op, Image input, const Filters3x3& weight,
   winograd_forward(op, input, filters.get(), {static_cast<const float*>(bias), {}, false, false}, output, parallel);
 }
 
+// The sums of an image's cells and channels, (cells, channels).
+void sum_cells(const RegionConv2d& op, Image grad_output, float* sums, const Parallel& parallel) {
+  parallel(op.cells(), [&](int64_t begin, int64_t end) {
+    std::vector<double> sum(op.out_channels);
+    for (int64_t cell = begin; cell < end; ++cell) {
+      const Rect rect = cell_rect(op, cell);
+      std::fill(sum.begin(), sum.end(), 0);
+      for (int64_t n = 0; n < op.batch; ++n) {
+        for (int64_t y = rect.y0; y < rect.y1; ++y) {
+          for (int64_t x = rect.x0; x < rect.x1; ++x) {
+            const float* pixel = static_cast<const float*>(grad_output.data) + n * grad_output.stride.n +
+                                 y * grad_output.stride.y + x * grad_output.stride.x;
+            for (int64_t o = 0; o < op.out_channels; ++o) sum[o] += pixel[o];
+          }
+        }
+      }
+      std::copy(sum.begin(), sum.end(), sums + cell * op.out_channels);
+    }
+  });
+}
+
 }  // namespace
 
 void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
                                Image output, const Parallel& parallel) {
-  if (is_for_winograd(op, input, output)) {
-    const Conv3x3 cells{op.batch, op.in_channels, op.out_channels, op.height, op.width, 1, 1, op.grid_h, op.grid_w};
+  if (is_for_winograd(op, input, output, &region_conv3x3_form)) {
+    const Conv3x3 cells = cells_of(op, op.in_channels, op.out_channels);
     const Filters3x3 view{static_cast<const float*>(weight), op.cell_weights(), op.in_channels * 9, 9, 1};
     return winograd_convolve(cells, input, view, bias, output, parallel);
   }
@@ -317,8 +345,8 @@ void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* 
 
 void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
                                       const Parallel& parallel) {
-  if (is_for_winograd(op, grad_output, grad_input)) {
-    const Conv3x3 cells{op.batch, op.out_channels, op.in_channels, op.height, op.width, 1, 1, op.grid_h, op.grid_w};
+  if (is_for_winograd(op, grad_output, grad_input, &region_conv3x3_form)) {
+    const Conv3x3 cells = cells_of(op, op.out_channels, op.in_channels);
     const Filters3x3 view{static_cast<const float*>(weight) + 8, op.cell_weights(), 9, op.in_channels * 9, -1};
     return winograd_convolve(cells, grad_output, view, nullptr, grad_input, parallel);
   }
@@ -330,6 +358,15 @@ void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output,
 
 void region_conv2d_backward_weight_cpu(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
                                        void* grad_bias, const Parallel& parallel) {
+  if (is_for_winograd(op, input, grad_output, &region_conv3x3_weight_form)) {
+    const ImageStrides stride{op.in_channels * 9, 9, 3, 1};
+    if (grad_weight != nullptr) {
+      winograd_backward_weight(cells_of(op, op.in_channels, op.out_channels), grad_output, input,
+                               {grad_weight, stride}, parallel);
+    }
+    if (grad_bias != nullptr) sum_cells(op, grad_output, static_cast<float*>(grad_bias), parallel);
+    return;
+  }
   dispatch(op.scalar, [&](auto zero) {
     using T = decltype(zero);
     RegionConv2dCpu<T>(op, parallel)

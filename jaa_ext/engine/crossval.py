@@ -13,8 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 from rich.console import Console
 
+from jaa_ext.device import resolve_device
 from jaa_ext.engine.json_files import read_json, write_json
 from jaa_ext.engine.metrics import Scores
+from jaa_ext.engine.precision import recipe_on
 from jaa_ext.engine.processes import require_one_process
 from jaa_ext.engine.published import BY_AUS
 from jaa_ext.engine.recipe import Recipe
@@ -175,6 +177,7 @@ def cross_validate(
     """
     require_one_process("`jaa crossval`")
     console = console or Console()
+    recipe = recipe_on(resolve_device(device), recipe)
     known = recipe.data.folds()
     unknown = [fold for fold in folds or () if fold not in known]
     if unknown:

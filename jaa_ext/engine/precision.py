@@ -1,4 +1,4 @@
-"""Mixed precision with few kernels."""
+"""Mixed precision: where it is used, and with few kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jaa_ext.device import float32_instead, warn_of_float32_instead
+from jaa_ext.engine.recipe import Recipe
 from jaa_ext.models import JAANet, JAAOutput
+
+
+def precision_on(device: torch.device, precision: Any) -> Any:
+    """A recipe's precision, or "32-true" where that is used instead, see `jaa_ext.device.float32_instead`."""
+    return "32-true" if precision == "bf16-mixed" and float32_instead(device) else precision
+
+
+def recipe_on(device: torch.device, recipe: Recipe) -> Recipe:
+    """The recipe with its `precision_on` the device, and a warning if that is another than it asks for."""
+    precision = precision_on(device, recipe.precision)
+    if precision == recipe.precision:
+        return recipe
+    warn_of_float32_instead(device)
+    return recipe.model_copy(update={"precision": precision})
 
 
 class CastAtOnce(nn.Module):

@@ -60,9 +60,11 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
     require_run(out)
     former = load_recipe(out / "recipe.yaml")
     if former != recipe:
+        slow = former == recipe.model_copy(update={"precision": "bf16-mixed"})
         raise RunError(
-            f"{out}: was begun by another recipe ({difference(former, recipe)}); "
-            "resume it by its own, recipe.yaml, or give another folder"
+            f"{out}: was begun by another recipe ({difference(former, recipe)}); resume it by its own, "
+            f"recipe.yaml,{' with JAA_SLOW_BFLOAT16=1 where bfloat16 is slow,' if slow else ''} or give "
+            "another folder"
         )
 
 

@@ -20,6 +20,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from jaa_ext.device import processors, resolve_device, started_by_torchrun
+from jaa_ext.engine.precision import precision_on
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for another one that is still there."""
@@ -29,6 +30,9 @@ def make_fabric(device: str, precision: Any) -> Fabric:
     """Lightning Fabric on one device, see `resolve_device`; launched, with DDP, in a process of several.
 
     Of several processes each has a GPU of its own (communicating by NCCL), or all are on the CPU (gloo).
+
+    Args:
+        precision: a recipe's; the one used is its `precision_on` the device.
 
     Raises:
         ValueError: a device that is not there, one that several processes cannot have, or one without the
@@ -42,7 +46,7 @@ def make_fabric(device: str, precision: Any) -> Fabric:
         return Fabric(
             accelerator=chosen.type,
             devices=1 if chosen.type == "cpu" else [chosen.index or 0],
-            precision=precision,
+            precision=precision_on(chosen, precision),
         )
     try:
         chosen = _device_of_several(device, count, here)
@@ -62,7 +66,7 @@ def make_fabric(device: str, precision: Any) -> Fabric:
         devices=here,
         num_nodes=count // here,
         strategy=DDPStrategy(**options),
-        precision=precision,
+        precision=precision_on(chosen, precision),
     )
     if not torch.distributed.is_initialized():
         atexit.register(_leave)

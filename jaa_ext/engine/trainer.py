@@ -20,14 +20,13 @@ from torch.utils.data import DataLoader, default_collate
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, FaceDataset, normalize
-from jaa_ext.device import warn_of_slow_bfloat16
 from jaa_ext.engine.checkpoint import check_state, load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
 from jaa_ext.engine.datasets import LARGEST_SEED, note_of
 from jaa_ext.engine.evaluate import evaluate
 from jaa_ext.engine.metrics import Scores
-from jaa_ext.engine.precision import CastAtOnce
+from jaa_ext.engine.precision import CastAtOnce, recipe_on
 from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.recipe import Recipe, Step
 from jaa_ext.engine.run import Log, hold_folder, open_run, require_run
@@ -78,10 +77,11 @@ def train(
 ) -> Scores:
     """Train a model and test it after every epoch.
 
-    Writes into `out`: recipe.yaml; checkpoint.pt; losses.csv, the terms of each iteration; history.json, a
-    list with each epoch's mean losses, last learning rate and scores; predictions.csv, of the test set after
-    the last epoch so far (see `evaluate`); tensorboard/; and in the end model.safetensors, metrics.json and
-    metrics.csv, in this order. A finished run that is resumed writes these three again.
+    Writes into `out`: recipe.yaml, with the precision that is used (see `recipe_on`); checkpoint.pt;
+    losses.csv, the terms of each iteration; history.json, a list with each epoch's mean losses, last learning
+    rate and scores; predictions.csv, of the test set after the last epoch so far (see `evaluate`);
+    tensorboard/; and in the end model.safetensors, metrics.json and metrics.csv, in this order. A finished
+    run that is resumed writes these three again.
 
     In processes that torchrun has started, each trains on its share of every batch (see
     `TrainerSection.sync_batch_norm`), and the first alone writes files and shows progress. A run may go on
@@ -124,8 +124,13 @@ def train(
     fabric = make_fabric(device, recipe.precision)
     processes = Processes(fabric)
     with processes.one_message(), processes.one_voice(console), deterministic(), ExitStack() as held:
-        if recipe.precision == "bf16-mixed":
-            warn_of_slow_bfloat16(fabric.device, 'precision "32-true"')
+        asked_for, recipe = recipe.precision, recipe_on(fabric.device, recipe)
+        changed = recipe.precision != asked_for
+        if processes.any(changed) and processes.any(not changed):
+            raise ValueError(
+                "the processors of some processes multiply bfloat16 natively and those of others do not: "
+                'choose precision "32-true", or set JAA_SLOW_BFLOAT16=1 for all of them'
+            )
         with processes.alike():
             if processes.first:
                 if resume:

@@ -25,7 +25,7 @@ from jaa_ext.nn.region import BatchNormReLU2d, norm_arguments, reset_layers
 from jaa_ext.ops import region_batch_norm
 from jaa_ext.ops.conv3x3 import has_kernel
 
-SMALL_IMAGE = 500_000
+SMALL_IMAGE = 250_000
 """Elements of the first layer's output for one image up to which groups run together on a CPU in float32.
 
 Of one image, for what becomes of it to be the same bits alone and in a batch.
@@ -39,12 +39,10 @@ class GroupedSequential(nn.Sequential):
     """Convolutions, batch norms and poolings of which each group has its own, one group beside the other.
 
     Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
-    group computes then stays in the cache, and oneDNN's ordinary convolutions are up to twice as fast as
-    its grouped ones. Everything else goes through grouped layers, which need fewer calls; so do stacks with
-    hooks or with layers that cannot be split. The results are the same. Refinement and local features of 12
-    AUs on two Zen 5 cores, inference in float32 and training in bfloat16: 537 and 736 ms grouped, 269 and
-    489 ms one by one for 8 images of 176 pixels and c = 8, but 25 and 57 ms grouped, 27 and 69 ms one by
-    one for 16 images of 64 pixels and c = 4.
+    group computes then stays in the cache. Everything else goes through grouped layers, which need fewer
+    calls; so do stacks with hooks or with layers that cannot be split. The results are the same. Refinement
+    and local features of 12 AUs, inference in float32 on one core of Zen 4: 59 ms grouped, 52 one by one for
+    an image of 176 pixels and c = 8, but 5.0 ms grouped and 6.5 one by one for one of 64 pixels and c = 4.
 
     Args:
         groups: number of groups.

@@ -20,11 +20,12 @@ from jaa_ext.data.faces import align_face, aligned_size, normalize, transform
 from jaa_ext.data.images import ImageError, as_rgb, count_pixels, read_image
 from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import (
-    has_bfloat16,
+    float32_instead,
+    is_fastest_in_bfloat16,
     processors,
     resolve_device,
+    warn_of_float32_instead,
     warn_of_one_thread,
-    warn_of_slow_bfloat16,
 )
 from jaa_ext.models import JAANet
 from jaa_ext.predict.ahead import ahead, mapped, step_back
@@ -56,8 +57,9 @@ class Predictor:
             (`JAANet.fuse`), so that later changes of it have no effect.
         detector: of faces; None for `FaceDetector`. It is called by several threads.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
-        precision: of the network: "float32", "bfloat16", or "auto" for bfloat16 where the device multiplies
-            it natively.
+        precision: of the network: "float32", "bfloat16", or "auto" for the faster one: bfloat16 on a GPU that
+            multiplies it natively and on a processor with AMX, else float32. Where nothing multiplies it
+            natively, "bfloat16" is float32 too, with a warning, see `float32_instead`.
         search_every: in videos, seconds from one search of the whole frame to the next while every face can
             be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
 
@@ -87,10 +89,12 @@ class Predictor:
         self.device = resolve_device(device)
         warn_of_one_thread(self.device)
         if precision == "auto":
-            precision = "bfloat16" if has_bfloat16(self.device) else "float32"
-        elif precision == "bfloat16":
-            warn_of_slow_bfloat16(self.device, "precision float32")
+            precision = "bfloat16" if is_fastest_in_bfloat16(self.device) else "float32"
+        elif precision == "bfloat16" and float32_instead(self.device):
+            warn_of_float32_instead(self.device)
+            precision = "float32"
         self.precision = precision
+        """The one used."""
         self.aus, self.note = model.config.aus, model.note
         self.stages = Stages()
         """How long each stage was busy so far."""

@@ -235,6 +235,16 @@ def test_a_fold_that_was_not_begun_is_begun_by_resume(tmp_path: Path, finished: 
     assert result.folds[0] == finished.result.folds[1]
 
 
+def test_finished_folds_in_place_of_slow_bfloat16_are_taken_up(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
+    monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
+    with pytest.warns(UserWarning, match="float32 is used instead") as said:
+        result, _ = run(recipe(precision="bf16-mixed"), finished.out, resume=True)
+    assert len(said) == 1 and result == finished.result
+
+
 def test_folders_that_hold_runs_are_refused(finished: Finished, tmp_path: Path) -> None:
     before = files(finished.out)
     with pytest.raises(RunError, match=r"fold-1: holds a run already; resume it, or give another folder$"):

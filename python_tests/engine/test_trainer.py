@@ -35,7 +35,7 @@ from jaa_ext.engine import (
     train,
 )
 from jaa_ext.engine.datasets import DEMONSTRATION
-from jaa_ext.engine.recipe import Recipe, Step
+from jaa_ext.engine.recipe import Recipe, Step, load_recipe
 from jaa_ext.engine.runtime import make_fabric
 from jaa_ext.engine.schedule import Batches, learning_rate, shares
 from jaa_ext.engine.trainer import Trainer
@@ -715,17 +715,50 @@ def test_float16_is_refused_on_a_cpu(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_slow_bfloat16_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    """As on a processor with AVX2 alone, before anything is computed."""
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
-    monkeypatch.setattr(Trainer, "fit", lambda self, console: None)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        run(recipe(precision="bf16-mixed"), tmp_path / "run")
-    said = [str(warning.message) for warning in caught if "bfloat16" in str(warning.message)]
-    assert len(said) == (0 if native else 1)
-    assert native or 'precision "32-true" is faster here' in said[0]
+def test_slow_bfloat16_is_float32(
+    finished: tuple[Path, Scores, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor that has none: warned of once, recorded, and resumed in the same precision alone."""
+    monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
+    asked, out = recipe(precision="bf16-mixed"), tmp_path / "run"
+    monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
+    with pytest.warns(UserWarning, match="float32 is used instead; .* JAA_SLOW_BFLOAT16=1 insists") as said:
+        run(asked, out)
+    assert len(said) == 1
+    got, wanted = files(out), files(finished[0])
+    assert load_recipe(out / "recipe.yaml") == recipe(precision="32-true")
+    assert "precision: 32-true" in got.pop("recipe.yaml") and wanted.pop("recipe.yaml") and got == wanted
+
+    with pytest.warns(UserWarning, match="float32 is used instead"):
+        run(asked, out, resume=True)
+    monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
+    with pytest.raises(RunError, match=r"\(precision was 32-true, is bf16-mixed\); resume it by its own"):
+        run(asked, out, resume=True)
+
+
+def test_insisting_on_slow_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
+    monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
+    made = recipe(precision="bf16-mixed", steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*bfloat16")
+        run(made, tmp_path)
+    assert load_recipe(tmp_path / "recipe.yaml") == made
+    run(recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path / "float32")
+    assert losses(tmp_path) != losses(tmp_path / "float32")
+    monkeypatch.delenv("JAA_SLOW_BFLOAT16")
+    with (
+        pytest.warns(UserWarning, match="float32 is used instead"),
+        pytest.raises(RunError, match=r"was bf16-mixed, is 32-true.* with JAA_SLOW_BFLOAT16=1 where"),
+    ):
+        run(made, tmp_path, resume=True)
+
+
+def test_processes_must_have_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaa_ext.engine.processes.Processes.any", lambda self, flag: True)
+    with pytest.raises(ValueError, match="processors of some processes multiply bfloat16 natively and"):
+        run(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

@@ -506,7 +506,7 @@ os.environ["JAA_EXT_CONV3X3"] = "{form}"
 import torch
 from jaa_ext import _C
 from test_conv3x3 import assert_learns, assert_matches, random_case
-assert _C.conv3x3_form(11, 35, 15, 18, 1) == "{form}"
+assert _C.conv3x3_form(11, 35) == "{form}"
 for channels in ((1, 8), (11, 35), (33, 1), (64, 64)):
     for padding in (0, 1):
         for layout in (torch.contiguous_format, torch.channels_last):
@@ -534,7 +534,7 @@ def test_torchs_convolution_can_be_forced() -> None:
         "x, w = torch.randn(2, 64, 22, 22), torch.randn(64, 64, 3, 3)\n"
         "assert torch.equal(ops.conv3x3(x, w), torch.nn.functional.conv2d(x, w, padding=1))\n"
         "assert not len(ops.conv3x3_filters(w))\n"
-        "print(_C.conv3x3_form(64, 64, 22, 22, 1))",
+        "print(_C.conv3x3_form(64, 64))",
         "torch",
     )
     assert done.stdout.split() == ["torch"], done.stderr

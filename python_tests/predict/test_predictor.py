@@ -243,7 +243,18 @@ class TestPredictor:
             with pytest.raises(ValueError, match=f"search_every must be seconds from 0 on, got {seconds}"):
                 Predictor(Stub(None), detector=Finding(), search_every=seconds)
 
-    def test_precision_is_that_of_the_network(self):
+    def test_slow_bfloat16_is_float32(self, monkeypatch):
+        monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
+        monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
+        with pytest.warns(UserWarning, match=r"^this processor does not .*: float32 is used instead"):
+            predict = Predictor(Stub(None), detector=Finding(), device="cpu", precision="bfloat16")
+        assert predict.precision == "float32"
+        monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
+        predict = Predictor(Stub(None), detector=Finding(), device="cpu", precision="bfloat16")
+        assert predict.precision == "bfloat16"
+
+    def test_precision_is_that_of_the_network(self, monkeypatch):
+        monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
         stub = Stub(None)
         dtypes = []
         stub.forward = lambda image: (
