@@ -7,6 +7,7 @@
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -119,7 +120,10 @@ Tensor filters(const Tensor& weight, int64_t groups) {
   const Conv3x3 op{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
   if (form_of(op, weight) != ConvForm::winograd) return at::empty({0}, weight.options());
   const Tensor w = with_even_taps(weight);
-  return transform(op, filters_of(op, w), w);
+  // Vectors that no channel fills are left as they are.
+  const Tensor transformed = at::zeros({winograd_filters_size(op)}, weight.options());
+  winograd_filters(op, filters_of(op, w), transformed.mutable_data_ptr<float>(), aten_parallel());
+  return transformed;
 }
 
 Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& transformed,

@@ -205,7 +205,7 @@ inline void filter_column(const Vector* g, int step, Vector* to, int to_step) {
   to[5 * to_step] = g[2 * step];
 }
 
-// The filters of one input channel and of two vectors of output channels; 36 positions, zeros from `count` on.
+// The filters of one input channel and of up to two vectors of output channels; 36 positions, zeros beyond `count`.
 void transform_filter(const float* from, int64_t stride_out, int64_t stride_tap, int64_t count, float* filters,
                       int64_t position_stride) {
   alignas(VECTOR_BYTES) float taps[9 * 2 * LANES] = {};
@@ -222,7 +222,7 @@ void transform_filter(const float* from, int64_t stride_out, int64_t stride_tap,
   for (; o < count; ++o) {
     for (int tap = 0; tap < 9; ++tap) taps[tap * 2 * LANES + o] = from[o * stride_out + tap * stride_tap];
   }
-  for (int v = 0; v < 2; ++v) {
+  for (int v = 0; v * LANES < count; ++v) {
     Vector g[9], rows[6][3], all[6][6];
     for (int i = 0; i < 9; ++i) g[i] = *(const Vector*)(taps + (2 * i + v) * LANES);
     for (int x = 0; x < 3; ++x) filter_column(g + x, 3, &rows[0][x], 3);
