@@ -14,9 +14,10 @@ CXX=g++ CFLAGS="$sanitize -fno-omit-frame-pointer -g1" LDFLAGS=$sanitize JAA_EXT
   "$python" setup.py -q build --build-base "$work/build" --build-lib "$work/site"
 
 # Python itself is not instrumented, so the libraries come before it; the second one is for exceptions. Leaks are
-# not looked for: Python leaves too much behind at its end.
+# not looked for: Python leaves too much behind at its end. New memory holds NaN, which shows where it is read.
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so.6)"
-export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS=detect_leaks=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
+export UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONPATH=$work/site
 repository=$PWD
 cd "$work"  # from the root the source tree would be imported

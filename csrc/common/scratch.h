@@ -23,9 +23,10 @@ class ScratchStack {
   }
 
   void* push(size_t bytes) {
+    void* const data = used_ + bytes <= size_ ? data_ + used_ : static_cast<std::byte*>(allocate(bytes));
     used_ += bytes;
     most_ = std::max(most_, used_);
-    return used_ <= size_ ? data_ + (used_ - bytes) : static_cast<std::byte*>(allocate(bytes));
+    return data;
   }
 
   void pop(void* data, size_t bytes) {

@@ -148,7 +148,12 @@ Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& 
     return (pool ? at::max_pool2d(output, 2) : output).contiguous(memory_format(input, weight));
   }
   const bool given = transformed && transformed->numel() > 0;
-  TORCH_CHECK_VALUE(!given || transformed->numel() == winograd_filters_size(op), NAME,
+  // Kernels read whole vectors of them.
+  const auto fits = [&](const Tensor& ready) {
+    return ready.numel() == winograd_filters_size(op) && ready.is_contiguous() &&
+           reinterpret_cast<uintptr_t>(ready.const_data_ptr()) % 64 == 0;
+  };
+  TORCH_CHECK_VALUE(!given || fits(*transformed), NAME,
                     ": filters must be those that conv3x3_filters gave for this weight");
   const Tensor ready = given ? *transformed : transform(op, filters_of(op, w), w);
   winograd_forward(op, image(x), ready.const_data_ptr<float>(), fusion, image(output), aten_parallel());

@@ -148,6 +148,25 @@ def test_sizes_of_the_network(padding: int) -> None:
         assert_learns(input, weight, bias, padding=padding)
 
 
+@pytest.mark.parametrize(
+    ("channels", "side", "padding"), [((64, 64), 46, 0), ((96, 96), 44, 1), ((160, 160), 11, 1)]
+)
+def test_errors_of_long_sums(channels: tuple[int, int], side: int, padding: int) -> None:
+    """Those of one run after the other are half of those of one long sum, whose terms here have one sign."""
+    input, weight, *_ = random_case(in_channels=channels[0], out_channels=channels[1], size=(side, side))
+    leaves = [t.contiguous(memory_format=torch.channels_last) for t in (input.relu(), weight)]
+    grad = torch.randn(
+        2, channels[1], *(2 * [side + 2 * padding - 2]), generator=torch.Generator().manual_seed(1)
+    )
+    results = []
+    for function, dtype in ((conv3x3, torch.float32), (exact, torch.float64)):
+        tensors = [t.to(dtype).requires_grad_() for t in leaves]
+        output = function(*tensors, padding=padding)
+        results.append([output, *torch.autograd.grad(output, tensors, (grad + 1).to(dtype))])
+    for actual, expected, tolerance in zip(*results, (1e-6, 1e-6, 6e-7), strict=True):
+        assert_close(actual, expected, tolerance)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [(1, 8), (8, 1), (3, 5), (16, 17), (33, 16)])
 def test_groups(channels: tuple[int, int], layout: torch.memory_format) -> None:
@@ -421,6 +440,16 @@ def test_differentiating_twice_is_refused() -> None:
     (grad,) = torch.autograd.grad(conv3x3(*case).square().sum(), case[1], create_graph=True)
     with pytest.raises(RuntimeError, match="not implemented"):
         grad.sum().backward()
+
+
+def test_filters_that_kernels_could_not_read_are_refused() -> None:
+    input, weight, *_ = random_case(in_channels=16, out_channels=16)
+    filters = conv3x3_filters(weight)
+    size = len(filters)
+    conv3x3(input, weight, filters=filters)
+    for bad in (filters[:-1], filters[:1].expand(size), torch.cat([filters, filters])[1 : size + 1]):
+        with pytest.raises(ValueError, match="filters must be those that conv3x3_filters gave"):
+            conv3x3(input, weight, filters=bad)
 
 
 MISTAKES = {
