@@ -40,6 +40,7 @@ const char* name(ConvForm form) {
 
 ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels) {
   if (forced()) return *forced();
+  if (in_channels == 1 && out_channels == 1) return ConvForm::torch;  // groups of one channel, most of all
   if (in_channels == 1 || out_channels == 1) return ConvForm::direct;
   // A tile's transforms cost as much as its products with a few channels.
   return in_channels <= 4 ? ConvForm::torch : ConvForm::winograd;

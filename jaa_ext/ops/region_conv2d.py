@@ -38,7 +38,10 @@ def region_conv2d(
         TypeError: dtypes that do not fit.
 
     Gradients flow to input, weight and bias; differentiating twice, forward-mode differentiation and
-    ``torch.func`` are not supported. Results are the same bits from run to run.
+    ``torch.func`` are not supported. Results are the same bits from run to run. On a CPU cells of 100 pixels
+    and more of channels_last images, 3 x 3 filters and 8 channels and more in float32 go through Winograd's
+    F(4x4, 3x3), as in `conv3x3`: there a NaN or infinity spreads to those tiles of 4 x 4 outputs of its cell
+    whose 6 x 6 inputs hold it.
     """
     if not _library.has_kernel(input.device):
         return reference.region_conv2d(input, weight, bias, border=border)

@@ -65,7 +65,10 @@ def test_each_process_wants_a_gpu_of_its_own(monkeypatch, devices, counts, messa
         runtime.make_fabric("cuda", "32-true")
 
 
-def test_a_second_ctrl_c_interrupts_unless_torchrun_sent_it():
+def test_a_second_ctrl_c_interrupts_unless_torchrun_sent_it(request):
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, former))
     with runtime.interruptible(patient=True) as pressed:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
