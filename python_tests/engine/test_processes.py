@@ -255,7 +255,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     # In this process kernels may have run already, and with them the choice.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaa_ext.ops.conv3x3.has_kernel", lambda input: False)
+        patch.setattr(sys.modules["jaa_ext.ops.conv3x3"], "has_kernel", lambda input: False)
         single_processes(folder)
     (folder / "tiny.yaml").write_text(TWO_EPOCHS.to_yaml())
     done = torchrun(2, "work_of_two", folder)
