@@ -124,12 +124,12 @@ class WinogradCpu {
 
   void forward(Image input, const float* filters, const Fusion3x3& fusion, Image output) const {
     const int64_t lanes = kernels_.lanes, width = 2 * lanes, vectors = in_vectors();
-    // A unit is a block of tiles of a part and a block of output channels. A thread gets units that follow each
-    // other, and transforms the inputs of a block of tiles once for its blocks of channels.
-    const int64_t most = most_tiles(), blocks = out_blocks();
+    // A unit is a block of tiles of a part and a vector of output channels, of which two go together where a thread
+    // has both. It gets units that follow each other, and transforms the inputs of a block of tiles once for them.
+    const int64_t most = most_tiles(), out_vectors = ceil_div(op_.out_channels, lanes);
     std::vector<int64_t> first_unit(op_.parts() + 1, 0);
     for (int64_t part = 0; part < op_.parts(); ++part) {
-      first_unit[part + 1] = first_unit[part] + ceil_div(tiles_of(part), most) * blocks;
+      first_unit[part + 1] = first_unit[part] + ceil_div(tiles_of(part), most) * out_vectors;
     }
     parallel_(first_unit.back(), [&](int64_t begin, int64_t end) {
       const int64_t vector_stride = most * lanes, position_stride = vectors * vector_stride + lanes;
@@ -138,28 +138,29 @@ class WinogradCpu {
       const Scratch<float> bias(width);
       const Pixels pixels(op_.in_channels, lanes);
       int64_t part = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
-      for (int64_t unit = begin; unit < end; ++unit) {
+      for (int64_t unit = begin, count; unit < end; unit += count) {
         while (unit >= first_unit[part + 1]) ++part;
-        const int64_t tile_blocks = (first_unit[part + 1] - first_unit[part]) / blocks, all = tiles_of(part);
-        const int64_t place = unit - first_unit[part], tile_block = place / blocks, block = place % blocks;
+        const int64_t tile_blocks = (first_unit[part + 1] - first_unit[part]) / out_vectors, all = tiles_of(part);
+        const int64_t place = unit - first_unit[part], tile_block = place / out_vectors, v0 = place % out_vectors;
         const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
-        if (unit == begin || block == 0) {
+        count = v0 % 2 == 0 && v0 + 1 < out_vectors && unit + 1 < end ? 2 : 1;
+        if (unit == begin || v0 == 0) {
           for (int64_t i = tile0; i < tile1; ++i) {
             read_tile(part, i, input, fusion, pixels, inputs.get() + (i - tile0) * lanes, position_stride,
                       vector_stride);
           }
         }
-        const int64_t first = block * width, channels = std::min(width, op_.out_channels - first);
-        const int64_t out_vectors = ceil_div(channels, lanes);
-        kernels_.multiply(inputs.get(), position_stride, vector_stride, op_.in_channels, tile1 - tile0, out_vectors,
-                          filters + part * part_filters() + block * POSITIONS * op_.in_channels * width,
-                          products.get(), products_stride);
+        kernels_.multiply(
+            inputs.get(), position_stride, vector_stride, op_.in_channels, tile1 - tile0, count,
+            filters + part * part_filters() + v0 / 2 * POSITIONS * op_.in_channels * width + v0 % 2 * lanes,
+            products.get(), products_stride);
+        const int64_t first = v0 * lanes, channels = std::min(count * lanes, op_.out_channels - first);
         std::fill_n(bias.get(), width, 0.f);
         if (fusion.bias != nullptr) {
           std::copy_n(fusion.bias + part * op_.out_channels + first, channels, bias.get());
         }
         for (int64_t i = tile0; i < tile1; ++i) {
-          for (int64_t v = 0; v < out_vectors; ++v) {
+          for (int64_t v = 0; v < count; ++v) {
             const OutputTile to = output_tile(part, i, output, fusion.pool, first + v * lanes, channels - v * lanes);
             kernels_.transform_output(products.get() + (i - tile0) * width + v * lanes, products_stride,
                                       bias.get() + v * lanes, fusion.relu, fusion.pool, to);
