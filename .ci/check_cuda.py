@@ -1,4 +1,4 @@
-"""Import the CUDA build (no GPU needed) and see that every op has its CUDA kernel, but those for CPUs alone."""
+"""Import the CUDA build (no GPU needed) and see that ops have their CUDA kernels, but those for CPUs alone."""
 
 import torch
 
