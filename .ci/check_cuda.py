@@ -1,4 +1,4 @@
-"""Import the CUDA build (no GPU needed) and see that ops have their CUDA kernels, but those for CPUs alone."""
+"""Import the CUDA build (no GPU needed) and see that every op has its kernels, on CUDA but for conv3x3."""
 
 import torch
 
