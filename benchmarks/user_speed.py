@@ -1,9 +1,9 @@
 """What a user gets at the instruction set in force: milliseconds a face, frames a second on video, seconds of
-`jaa demo`, and a training step; on request beside another build, in turns.
+`jaa demo`, a training step, and a rendered face; on request beside another build, in turns.
 
-    python benchmarks/user_speed.py [faces] [training] [video] [demo] [--against BUILD] [--out FILE.json]
+    python benchmarks/user_speed.py [faces] [training] [video] [rendering] [demo] [--against OLD] [--out FILE]
 
-Of the four, all where none is named; `demo` takes minutes. BUILD is a folder from which jaa_ext with its
+Of the five, all where none is named; `demo` takes minutes. OLD is a folder from which jaa_ext with its
 compiled kernels is imported (a checkout of an older commit, built in place), or a Python that has it.
 
 Every measurement is a process of its own, so that two builds never meet in one; in each pass both are
@@ -183,6 +183,23 @@ def video(folder: Path) -> Values:
     return values
 
 
+def rendering(folder: Path) -> Values:
+    """Rendered faces, one after the other on one core, with all that people and pictures vary in."""
+    from jaa_ext.data import RenderedFaces
+
+    values = {}
+    for size in (200, 109):
+        people = RenderedFaces(subjects=range(40), samples_per_subject=1, size=size)
+        people[0]
+        samples = []
+        for i in range(len(people)):
+            begin = time.perf_counter()
+            people[i]
+            samples.append(time.perf_counter() - begin)
+        values[f"ms a rendered face of {size} pixels"] = 1e3 * statistics.mean(samples)
+    return values
+
+
 def demo(folder: Path) -> Values:
     """`jaa demo` from nothing, as a command."""
     with tempfile.TemporaryDirectory() as out:
@@ -202,6 +219,7 @@ MEASURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "faces": faces,
     "training": training,
     "video": video,
+    "rendering": rendering,
     "demo": demo,
 }
 

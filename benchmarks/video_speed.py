@@ -55,7 +55,7 @@ def make_video(path: Path, frames: int) -> None:
 
 def fitted_model(image: NDArray[np.uint8]) -> JAANet:
     """A network of the papers' size whose landmarks are those of the face in the image."""
-    (face,) = FaceDetector()(image)
+    (face,) = FaceDetector(landmarks="dlib")(image)
     torch.manual_seed(0)
     model = JAANet(JAANetConfig.released(facs.BP4D_AUS)).to(memory_format=torch.channels_last)
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-// The Python module `_C`: loading it registers the ops; it carries only build_info().
+// The Python module `_C`: loading it registers the ops; it carries build_info() and the renderer of faces.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
@@ -8,6 +8,7 @@
 
 #include "common/cpu_level.h"
 #include "conv3x3/form.h"
+#include "rendering/bindings.h"
 
 #ifndef JAA_EXT_CUDA_ARCHS
 #define JAA_EXT_CUDA_ARCHS ""
@@ -55,4 +56,5 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       },
       "How a 3 x 3 convolution in float32 runs: \"winograd\", \"direct\" or \"torch\".");
   m.def("conv3x3_about", &jaa_ext::conv3x3_about, "One line on how 3 x 3 convolutions run on this processor.");
+  jaa_ext::rendering::bind(m);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the ops with CPU kernels built for AddressSanitizer and UBSan:
+# Runs the tests of the ops and of the renderer with C++ built for AddressSanitizer and UBSan:
 #     scripts/sanitize_cpu.sh [arguments of pytest]
 # in an environment with torch and the extra `test` (PYTHON names its interpreter). Needs g++; takes some minutes.
 set -euo pipefail
@@ -25,4 +25,5 @@ cd "$work"  # from the root the source tree would be imported
 # The CUDA kernels run under sanitizers in test_cuda_harness.py; test_speed.py would time the sanitizers.
 tests=$repository/python_tests/ops
 "$python" -m pytest -q -p no:cacheprovider --rootdir "$repository" -c "$repository/pyproject.toml" "$tests" \
+  "$repository/python_tests/data/rendered/test_render.py" \
   --ignore "$tests/test_cuda_on_host.py" --ignore "$tests/test_cuda_harness.py" --ignore "$tests/test_speed.py" "$@"

@@ -1,0 +1,81 @@
+// The head that all faces are made of: shape, identities, facial actions, and what is painted on it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "mesh.h"
+
+namespace jaa_ext::rendering {
+
+// A map of the face as seen from the front: two values a millimetre, the middle column between the eyes, row 0 `top`
+// millimetres above them.
+struct FrontMap {
+  static constexpr float per_millimetre = 2, top = 80;
+  int side = 0;
+  std::vector<float> values;  // (side, side) of 0..1
+
+  // At x, y millimetres of the average head; 0 outside.
+  float operator()(float x, float y) const {
+    const float column = x * per_millimetre + side * 0.5f - 0.5f, row = (top - y) * per_millimetre - 0.5f;
+    if (!(column >= 0 && row >= 0 && column < side - 1 && row < side - 1)) return 0;
+    const int j = static_cast<int>(column), i = static_cast<int>(row);
+    const float fx = column - j, fy = row - i;
+    const float* p = &values[i * side + j];
+    return mix(mix(p[0], p[1], fx), mix(p[side], p[side + 1], fx), fy);
+  }
+};
+
+// The data file's arrays.
+struct HeadData {
+  std::vector<Vec3> vertices;   // of the average head, millimetres; origin between the eyes, x to the person's left
+  std::vector<float> identity;  // (identities, vertices, 3) millimetres per standard deviation
+  std::vector<float> actions;   // (actions, vertices, 3) millimetres
+  std::vector<Triangle> triangles;
+  std::vector<Material> materials;                  // of each triangle
+  std::map<std::string, std::vector<float>> masks;  // (vertices,) of 0..1: lips, eyelids, inside_mouth, ears, ...
+  std::vector<Triangle> landmark_corners;           // 49 times the three vertices around it,
+  std::vector<Vec3> landmark_weights;               // and their weights
+  std::vector<Vec3> eye_centres;                    // of the person's right and left eye
+  float eye_radius = 12;
+  std::map<std::string, FrontMap> reliefs;  // heights of creases
+  std::map<std::string, FrontMap> paints;   // brow, beard, ...
+};
+
+struct Head : HeadData {
+  explicit Head(HeadData data);
+
+  // How much of the sky each vertex of the average head sees, 0..1.
+  std::vector<float> openness;
+  // The skin's triangles of which a corner grows hair. `triangles` keeps all but the lashes.
+  std::vector<Triangle> scalp_triangles, lash_triangles;
+  // Along which strands lie: radians around the crown times 90, and how far from it, millimetres.
+  std::vector<Vec3> hair_places;
+  const std::vector<float>& mask(const std::string& name) const;
+  const FrontMap& relief(const std::string& name) const;
+  const FrontMap& paint(const std::string& name) const;
+};
+
+// A head with a shape and an expression, before and after it is turned.
+struct PosedHead {
+  std::vector<Vec3> neutral;    // (vertices,) of the identity at rest, millimetres
+  std::vector<Vec3> positions;  // (vertices,) as the camera sees it
+  std::vector<Vec3> normals;
+  float rotation[9];
+  float distance;                // from the camera to the origin, millimetres
+  std::vector<float> landmarks;  // (49, 2) projected: x right, y down, millimetres at the origin's distance
+
+  // x right, y down at the origin's distance, and the depth.
+  Vec3 project(Vec3 p) const {
+    const float depth = distance - p.z, scale = distance / depth;
+    return {p.x * scale, -p.y * scale, depth};
+  }
+  Vec3 turn(Vec3 p) const;
+};
+
+// `rotation` is a 3 x 3 matrix in rows; identity and actions are weights, as many as the head has.
+PosedHead pose(const Head& head, const std::vector<float>& identity, const std::vector<float>& actions,
+               const std::vector<float>& rotation, float distance);
+
+}  // namespace jaa_ext::rendering

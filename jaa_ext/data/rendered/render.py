@@ -1,0 +1,120 @@
+"""One rendered face: a person with an expression, seen in a certain way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext.data.faces import alignment_matrix, transform
+from jaa_ext.data.rendered.expression import Expression
+from jaa_ext.data.rendered.head import head_model
+from jaa_ext.data.rendered.person import Fields, Person, View
+
+INNER_LIPS = (44, 47)
+"""The landmarks in the middle of the upper and of the lower lip's inner edge."""
+
+
+def render_face(
+    person: Person, expression: Expression, view: View, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    """A picture, aligned as `align_face` does.
+
+    Args:
+        person, expression, view: see their classes.
+        size: side of the picture in pixels.
+
+    Returns:
+        image uint8 (size, size, 3) RGB; landmarks float32 (49, 2) in its pixels; pose float32 (3,), see
+        `FaceSample.pose`.
+
+    Raises:
+        RuntimeError: jaa_ext has no compiled kernels, which draw.
+    """
+    from jaa_ext import _C
+
+    model = head_model()
+    actions = np.zeros(len(model.action_names), np.float32)
+    for name, weight in (*expression.actions.items(), *_gaze_actions(view.gaze).items()):
+        actions[model.action_names.index(name)] += weight
+    posed = _C.pose(
+        model.compiled,
+        person.identity.tolist(),
+        actions.tolist(),
+        _rotation(view.yaw, view.pitch, view.roll).ravel().tolist(),
+        view.distance,
+    )
+    points = posed.landmarks
+    matrix = alignment_matrix(_jittered(points, view.jitter), size=size)
+    landmarks = transform(points, matrix).astype(np.float32)
+
+    rest = person.looks["wrinkles"][:, None]
+    fields: Fields = {
+        **person.looks,
+        **view.surroundings,
+        "size": size,
+        "matrix": matrix.ravel(),
+        "wrinkles": np.minimum(rest + expression.wrinkles * (1 - 0.4 * rest), 1.2).ravel(),
+        "gaze": _direction(*view.gaze),
+        "mouth_open": float(np.clip(np.diff(points[list(INNER_LIPS), 1])[0] / 16, 0, 1)),
+    }
+    scene = _C.Scene()
+    for name, value in fields.items():
+        setattr(scene, name, _compiled(name, value))
+    image = _C.render(model.compiled, posed, scene)
+    return image, landmarks, np.array((view.yaw, view.pitch, view.roll), np.float32)
+
+
+def _compiled(name: str, value: Any) -> Any:
+    """A field of the scene as the compiled part takes it."""
+    from jaa_ext import _C
+
+    if name in ("lights", "rods"):
+        made = []
+        for fields in value:
+            one = _C.Light() if name == "lights" else _C.Rod()
+            for key, part in fields.items():
+                if key == "direction":
+                    part = np.asarray(part) / np.linalg.norm(part)
+                setattr(one, key, _compiled(key, part))
+            made.append(one)
+        return made
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """By degrees, first about the head's own axis: x to the right, y up, z to the camera."""
+    (a, b, c), (sa, sb, sc) = np.cos(angles := np.radians((yaw, pitch, roll))), np.sin(angles)
+    about_y = np.array(((a, 0, sa), (0, 1, 0), (-sa, 0, a)))
+    about_x = np.array(((1, 0, 0), (0, b, sb), (0, -sb, b)))
+    about_z = np.array(((c, sc, 0), (-sc, c, 0), (0, 0, 1)))
+    rotation: NDArray[np.float64] = about_z @ about_x @ about_y
+    return rotation
+
+
+def _direction(right: float, up: float) -> tuple[float, float, float]:
+    x, y = np.sin(np.radians((right, up))).tolist()
+    return x, y, float(np.sqrt(1 - x * x - y * y))
+
+
+def _gaze_actions(gaze: tuple[float, float]) -> dict[str, float]:
+    """The lids follow the eyes; full movement is reached at 30 degrees."""
+    right, up = gaze[0] / 30, gaze[1] / 30
+    outwards = {"Left": max(0.0, right), "Right": max(0.0, -right)}
+    inwards = {"Left": max(0.0, -right), "Right": max(0.0, right)}
+    actions: dict[str, float] = {}
+    for side in ("Left", "Right"):
+        actions |= {f"eyeLookOut{side}": outwards[side], f"eyeLookIn{side}": inwards[side]}
+        actions |= {f"eyeLookUp{side}": max(0.0, up), f"eyeLookDown{side}": max(0.0, -up)}
+    return actions
+
+
+def _jittered(points: NDArray[np.float32], jitter: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Landmarks that are a little off, as a detector's are, by a similarity about their middle."""
+    turn, grow, *shift = jitter
+    middle = points.mean(0)
+    eyes = float(np.hypot(*(points[25:31].mean(0) - points[19:25].mean(0))))
+    cos, sin = np.cos(turn), np.sin(turn)
+    moved = (points - middle) @ np.array(((cos, sin), (-sin, cos))) * np.exp(grow)
+    return np.asarray(moved + middle + np.array(shift) * eyes, np.float64)
