@@ -55,6 +55,7 @@ AU_RULES: dict[int, AURule] = {
     1: AURule((4, 5), -1 / 2),
     2: AURule((1, 8), -1 / 3),
     4: AURule((2, 7), +1 / 3),
+    5: AURule((20, 27)),
     6: AURule((24, 29), +1.0),
     7: AURule((21, 26)),
     9: AURule((15, 17), -1 / 2),
@@ -63,17 +64,22 @@ AU_RULES: dict[int, AURule] = {
     14: AURule((31, 37)),
     15: AURule((31, 37)),
     17: AURule((39, 41), +1 / 2),
+    20: AURule((31, 37), +1 / 3),
     23: AURule((34, 40)),
     24: AURule((34, 40)),
     25: AURule((34, 40)),
     26: AURule((39, 41), +1 / 2),
 }
-"""The centres of each AU (ECCV 2018, section 3.3, after EAC-Net)."""
+"""The centres of each AU (ECCV 2018, section 3.3, after EAC-Net), and of two that neither has, by the same
+kind of rule: 5 on the upper lids, at the points of their outer halves, where the white of the eye comes to
+show (7 has the inner ones); 20 below the corners of the mouth, where the skin is drawn out and flattened, so
+that its region is not that of 12, 14 and 15."""
 
 AU_NAMES: dict[int, str] = {
     1: "inner brow raiser",
     2: "outer brow raiser",
     4: "brow lowerer",
+    5: "upper lid raiser",
     6: "cheek raiser",
     7: "lid tightener",
     9: "nose wrinkler",
@@ -82,6 +88,7 @@ AU_NAMES: dict[int, str] = {
     14: "dimpler",
     15: "lip corner depressor",
     17: "chin raiser",
+    20: "lip stretcher",
     23: "lip tightener",
     24: "lip pressor",
     25: "lips part",

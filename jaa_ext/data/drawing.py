@@ -22,7 +22,7 @@ Points = NDArray[np.float64]
 Image = NDArray[np.uint8]
 Colour = tuple[float, float, float]
 
-AUS = tuple(facs.AU_RULES)
+AUS = (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26)
 """The AUs that are drawn, in the order of intensities."""
 
 
