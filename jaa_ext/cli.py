@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jaa_ext import cli_predict, cli_prepare
-from jaa_ext.cli_output import Device, console, say_where
+from jaa_ext.cli_output import Device, chosen_weights, console, say_where
 from jaa_ext.progress import say
 
 if TYPE_CHECKING:
@@ -58,6 +58,19 @@ Shrunk = Annotated[
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with what --out holds; give the other options as before.")
+]
+Model = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A model file, *.safetensors; the weights that come with jaa_ext if not given.",
+        show_default=False,
+    ),
+]
+TestRecipe = Annotated[
+    str | None, typer.Option(help="The recipe whose test set is used, if --data names no folder.")
+]
+TestFold = Annotated[
+    str | None, typer.Option(help='The fold that is tested; "all" for every face of the folder.')
 ]
 LARGEST_SEED = 2**63 - 1
 """See `jaa_ext.engine.datasets`, which loads slowly."""
@@ -132,15 +145,11 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file, *.safetensors.")],
     out: Out,
-    recipe: Annotated[
-        str | None, typer.Option(help="The recipe whose test set is used, if --data names no folder.")
-    ] = None,
+    model: Model = None,
+    recipe: TestRecipe = None,
     data: Data = None,
-    fold: Annotated[
-        str | None, typer.Option(help='The fold that is tested; "all" for every face of the folder.')
-    ] = None,
+    fold: TestFold = None,
     bootstrap: Annotated[
         int,
         typer.Option(
@@ -152,7 +161,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the resamples.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures."""
+    """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures.
+
+    An AU is said to be present from the model's own threshold on: 0.5 unless it is calibrated.
+    """
     from jaa_ext.engine import evaluate as run
     from jaa_ext.engine.processes import require_one_process
     from jaa_ext.engine.recipe import load_recipe
@@ -163,6 +175,7 @@ def evaluate(
 
     require_one_process("`jaa evaluate`")
     keep_freed_memory()
+    model = chosen_weights(model)
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)
     origin = Origin(
@@ -194,6 +207,59 @@ def evaluate(
             out / "evaluation.json": "what was tested, for `jaa report`",
         }
     )
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path, typer.Option(help="The model file to write, *.safetensors; may be MODEL itself.")],
+    model: Model = None,
+    recipe: TestRecipe = None,
+    data: Data = None,
+    fold: TestFold = None,
+    aim: Annotated[
+        Literal["balanced-accuracy", "f1"],
+        typer.Option(
+            help="What is to be as high as possible: the mean of recall and specificity, which does not "
+            "depend on how often an AU occurs, or F1, which does."
+        ),
+    ] = "balanced-accuracy",
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep the weights in half precision, at half the size.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the resamples.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Choose the probability from which on each AU is said to be present, and keep it in the model's file.
+
+    On faces that the model was not trained on. An AU that fewer than 20 of them have or lack keeps 0.5.
+    """
+    from dataclasses import replace
+
+    from jaa_ext.engine.calibrate import calibrate_thresholds
+    from jaa_ext.engine.evaluate import collect_predictions
+    from jaa_ext.engine.metrics import score
+    from jaa_ext.engine.processes import require_one_process
+    from jaa_ext.engine.recipe import load_recipe
+    from jaa_ext.engine.results import Origin
+    from jaa_ext.models import load_model, save_model
+
+    require_one_process("`jaa calibrate`")
+    network = load_model(chosen_weights(model))
+    chosen = None if recipe is None else load_recipe(recipe)
+    faces = Origin(network.config, None if chosen is None else chosen.data, data, fold).faces()
+    before = collect_predictions(network, faces, device=device)
+    if before.probabilities is None:
+        raise ValueError(
+            "calibrate: got a model without AU detection (au_detection=False), wanted one with it"
+        )
+    network.thresholds = calibrate_thresholds(
+        before.probabilities, before.labels, before.subjects, aim=aim, seed=seed
+    )
+    save_model(network.cpu(), out, half=half)
+    score(replace(before, thresholds=network.thresholds)).show(console)
+    console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
+    say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
+    say_where({out: "the model, with its thresholds"})
 
 
 @app.command()
@@ -299,8 +365,8 @@ def report(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file, *.safetensors.")],
     out: Annotated[Path, typer.Option(help="The file to write: *.onnx, or *.pt2 for exported-program.")],
+    model: Model = None,
     format: Annotated[
         Literal["onnx", "exported-program"],
         typer.Option(help='"onnx" (needs the extra `export`), or "exported-program" for torch.export.load.'),
@@ -312,7 +378,7 @@ def export(
     from jaa_ext.models import load_model
 
     require_one_process("`jaa export`")
-    network = load_model(model)
+    network = load_model(chosen_weights(model))
     exported = export_model(network, out, format)
     if network.note:
         say(console, network.note, style="bold")
@@ -363,6 +429,7 @@ def info() -> None:
         "torch": f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}",
         "kernels": "none: the reference implementations run",
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none found",
+        "weights": _about_weights(),
     }
     if _library.DEVICES:
         from jaa_ext import _C
@@ -407,6 +474,12 @@ def _recipe(
         update["init"] = str(init)
     recipe = recipe.model_copy(update=update)
     return recipe if budget is None else shrink(recipe, budget)
+
+
+def _about_weights() -> str:
+    from jaa_ext.weights import FILE, digest
+
+    return f"{FILE.name} ({digest(FILE)[:8]})" if FILE.is_file() else "none: this build comes without"
 
 
 def _listed(text: str | None) -> list[str] | None:

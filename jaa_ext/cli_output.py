@@ -1,4 +1,4 @@
-"""What the commands of `jaa` have in common: where they print, and the device they take."""
+"""What the commands of `jaa` have in common: where they print, the device and the weights they take."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def say_where(files: dict[Path, str]) -> None:
     console.print("Results:")
     for path, what in files.items():
         say(console, f"  {path}  {what}")
+
+
+def chosen_weights(weights: Path | None) -> Path:
+    """The file of the weights; if none is named, those that come with jaa_ext, and says so."""
+    if weights is not None:
+        return weights
+    from jaa_ext.weights import default_weights, digest
+
+    file = default_weights()
+    say(console, f"Weights: those that come with jaa_ext, {file.name} ({digest(file)[:8]}).")
+    return file

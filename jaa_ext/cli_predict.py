@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jaa_ext.cli_output import Device, console, say_where
+from jaa_ext.cli_output import Device, chosen_weights, console, say_where
 from jaa_ext.progress import say
 
 if TYPE_CHECKING:
@@ -23,7 +22,20 @@ Sources = Annotated[
         help='Photographs, videos, folders of them, patterns such as "talks/*.mp4", the number of a camera.'
     ),
 ]
-Weights = Annotated[Path, typer.Option(help="A model file, *.safetensors.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model file, *.safetensors; the weights that come with jaa_ext if not given.",
+        show_default=False,
+    ),
+]
+Landmarks = Annotated[
+    Literal["network", "dlib"],
+    typer.Option(
+        help="Those by which faces are aligned: the network's own, or those of dlib's model, which is for "
+        "non-commercial use (extra `dlib-landmarks`)."
+    ),
+]
 Every = Annotated[int, typer.Option(min=1, help="Of videos: every second frame, every third ...")]
 Start = Annotated[str, typer.Option(help="Of videos: from here on, in seconds or as 1:02:03.5.")]
 End = Annotated[str | None, typer.Option(help="Of videos: up to here.")]
@@ -48,7 +60,6 @@ Precision = Annotated[
 
 def predict(
     sources: Sources,
-    weights: Weights,
     out: Annotated[
         Path,
         typer.Option(
@@ -56,6 +67,8 @@ def predict(
             "of all photographs."
         ),
     ],
+    weights: Weights = None,
+    landmarks: Landmarks = "network",
     every: Every = 1,
     start: Start = "0",
     end: End = None,
@@ -70,10 +83,12 @@ def predict(
     """
     from jaa_ext.predict.job import predict_tables
     from jaa_ext.predict.sources import find_sources
+    from jaa_ext.weights import digest
 
     left_out: list[str] = []
     found = find_sources(sources, left_out.append)
-    predictor = _predictor(weights, device, precision, search_every)
+    weights = chosen_weights(weights)
+    predictor = _predictor(weights, landmarks, device, precision, search_every)
     summary = predict_tables(
         predictor,
         found,
@@ -81,7 +96,7 @@ def predict(
         every=every,
         start=seconds(start, "--start"),
         end=None if end is None else seconds(end, "--end"),
-        weights=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        weights=digest(weights),
         console=console,
     )
     if not summary.tables:
@@ -103,9 +118,8 @@ def draw(
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures; for a single one also a file, such as talk.mp4.")
     ],
-    weights: Annotated[
-        Path | None, typer.Option(help="A model file, *.safetensors; tables need none.")
-    ] = None,
+    weights: Weights = None,
+    landmarks: Landmarks = "network",
     attention: Annotated[
         int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
     ] = None,
@@ -130,11 +144,9 @@ def draw(
     note = ""
     if tables:
         files = draw_tables(tables, out)
-    elif weights is None:
-        raise ValueError("photographs and videos need --weights with a model file")
     else:
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
-        predictor = _predictor(weights, device, precision, search_every)
+        predictor = _predictor(chosen_weights(weights), landmarks, device, precision, search_every)
         files = draw_sources(
             predictor,
             found,
@@ -162,7 +174,11 @@ def seconds(text: str, option: str) -> float:
 
 
 def _predictor(
-    weights: Path, device: str, precision: Literal["auto", "float32", "bfloat16"], search_every: float
+    weights: Path,
+    landmarks: Literal["network", "dlib"],
+    device: str,
+    precision: Literal["auto", "float32", "bfloat16"],
+    search_every: float,
 ) -> Predictor:
     from jaa_ext.engine.runtime import keep_freed_memory
     from jaa_ext.models import load_model
@@ -172,7 +188,11 @@ def _predictor(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its remarks on damaged videos; ours suffice
     keep_freed_memory()
     return Predictor(
-        load_model(weights), device=local_device(device), precision=precision, search_every=search_every
+        load_model(weights),
+        landmarks=landmarks,
+        device=local_device(device),
+        precision=precision,
+        search_every=search_every,
     )
 
 
@@ -186,6 +206,10 @@ def _show(summary: Summary, predictor: Predictor) -> None:
         f"{counted(summary.frames, 'frame')}, {counted(summary.faces, 'face')}; "
         f"no face in {counted(summary.without_face, 'frame')}."
     ]
+    if summary.unsettled:
+        lines += [
+            f"{counted(summary.unsettled, 'face')} with success 0: the landmarks that align did not settle."
+        ]
     if summary.done_now:
         busy = sorted(summary.busy.items(), key=lambda item: -item[1])
         # As many threads as there are processors search for faces.

@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from jaa_ext import _library, cli
+from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
+from jaa_ext.models import JAANet
+from jaa_ext.predict.alignment import MEAN_FACE
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 
@@ -56,6 +59,20 @@ def groups_split_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None
             monkeypatch.setattr(f"jaa_ext.nn.attention.{name}", size)
 
     return set_size
+
+
+@pytest.fixture(scope="session")
+def at_rest() -> Callable[[JAANet], JAANet]:
+    """Makes a network see the mean face in its place, whatever it looks at: its landmarks settle at once."""
+
+    def make(model: JAANet) -> JAANet:
+        side = aligned_size(model.config.image_size)
+        margin = (side - model.config.image_size) // 2
+        model.set_mean_shape(transform(MEAN_FACE, alignment_matrix(MEAN_FACE, size=side)) - margin)
+        torch.nn.init.zeros_(model.alignment.landmarks.weight)
+        return model
+
+    return make
 
 
 @pytest.fixture

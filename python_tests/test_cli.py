@@ -1,6 +1,7 @@
 """The command `jaa`, run in this process."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory, at_rest) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    model = JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1))
+    model = at_rest(JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1)))
     save_model(model, path, note="only a test")
     return path
 
@@ -123,6 +124,108 @@ def test_predict(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) ->
     assert 0 <= float(row["AU12_p"]) <= 1 and row["AU12_c"] in "01"
     assert 150 < float(row["left"]) < float(row["right"]) < 300
     assert [row["timestamp"] for row in read(out / "talk.csv")] == [f"{i / 10:.3f}" for i in range(10)]
+
+
+class TestShippedWeights:
+    """Commands that no weights are given."""
+
+    @pytest.fixture(autouse=True)
+    def shipped(self, weights: Path, monkeypatch) -> None:
+        monkeypatch.setattr("jaa_ext.weights.FILE", weights)
+
+    def test_they_are_used_and_named_on_one_line(
+        self, jaa, photo: Path, weights: Path, tmp_path: Path
+    ) -> None:
+        start = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+        line = f"Weights: those that come with jaa_ext, model.safetensors ({start})."
+        code, printed, error = jaa("predict", photo, "--out", tmp_path / "faces")
+        assert code == 0 and line in printed.splitlines() and "only a test" in printed, error
+        (row,) = read(tmp_path / "faces" / "photographs.csv")
+        assert row["weights"] == "only a test" and row["success"] == "1"
+        code, printed, error = jaa("draw", photo, "--out", tmp_path / "drawn.png")
+        assert code == 0 and line in printed.splitlines() and (tmp_path / "drawn.png").exists(), error
+        assert f"weights   model.safetensors ({start})" in jaa("info")[1]
+
+    def test_their_own_file_is_as_good(self, jaa, photo: Path, weights: Path, tmp_path: Path) -> None:
+        assert jaa("predict", photo, "--out", tmp_path / "a.csv")[0] == 0
+        code, printed, _ = jaa("predict", photo, "--weights", weights, "--out", tmp_path / "b.csv")
+        assert code == 0 and "come with" not in printed
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+    def test_they_are_evaluated(self, jaa, weights: Path, tmp_path: Path) -> None:
+        recipe = tmp_path / "bp4d.yaml"
+        recipe.write_text(RECIPE.replace("[1, 4, 6, 10, 12, 17]", str(list(facs.BP4D_AUS))))
+        code, printed, error = jaa(
+            *("evaluate", "--recipe", recipe, "--bootstrap", 0, "--out", tmp_path / "scores")
+        )
+        assert code == 0 and "come with jaa_ext" in printed, error
+        assert json.loads((tmp_path / "scores" / "evaluation.json").read_text())["model"] == str(weights)
+
+    def test_a_build_without_them_says_so(self, jaa, photo: Path, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr("jaa_ext.weights.FILE", tmp_path / "default.safetensors")
+        for command in (("predict", photo), ("draw", photo), ("evaluate", "--recipe", "demo")):
+            code, _, error = jaa(*command, "--out", tmp_path / "out")
+            assert code == 2 and len(error.splitlines()) == 1
+            assert error.startswith("jaa: this build of jaa_ext comes without weights of its own")
+            assert not (tmp_path / "out").exists()
+        assert "none: this build comes without" in jaa("info")[1]
+
+
+def test_landmarks_that_align(jaa, weights: Path, photo: Path, tmp_path: Path, monkeypatch) -> None:
+    tables = {}
+    for landmarks in ("network", "dlib"):
+        tables[landmarks] = tmp_path / f"{landmarks}.csv"
+        code, _, error = jaa(
+            *("predict", photo, "--weights", weights, "--landmarks", landmarks, "--out", tables[landmarks])
+        )
+        assert code == 0, error
+    (own,), (dlibs,) = (read(table) for table in tables.values())
+    assert own["left"] == dlibs["left"] and own["x_13"] != dlibs["x_13"]
+    monkeypatch.setattr("jaa_ext.predict.detector.MODEL_FILE", "nowhere")
+    options = ("--weights", weights, "--out", tmp_path / "c.csv")
+    assert jaa("predict", photo, *options)[0] == 0
+    code, _, error = jaa("predict", photo, "--landmarks", "dlib", *options)
+    assert code == 2 and "pip install 'jaa_ext[dlib-landmarks]'" in error and len(error.splitlines()) == 1
+
+
+def test_faces_that_do_not_settle_are_counted(jaa, photo: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    blind = tmp_path / "blind.safetensors"
+    save_model(JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)), blind)
+    code, printed, _ = jaa("predict", photo, "--weights", blind, "--out", tmp_path / "faces.csv")
+    assert code == 0 and "1 face with success 0: the landmarks that align did not settle." in printed
+    (row,) = read(tmp_path / "faces.csv")
+    assert row["success"] == "0" and row["face_id"] == "0" and row["AU12_p"]
+
+
+def test_calibrate(jaa, recipe: Path, tmp_path: Path) -> None:
+    """Probabilities of a model that knows nothing lie close together; thresholds move to where they are."""
+    torch.manual_seed(0)
+    aus = (1, 4, 6, 10, 12, 17)
+    model, calibrated = tmp_path / "model.safetensors", tmp_path / "calibrated.safetensors"
+    save_model(JAANet(JAANetConfig.released(aus, image_size=64, width=1)), model, note="only a test")
+    recipe.write_text(RECIPE.replace("samples_per_subject: 4", "samples_per_subject: 60"))
+    code, printed, error = jaa("calibrate", model, "--recipe", recipe, "--half", "--out", calibrated)
+    assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
+    assert "Calibrated on 180 faces of 3 subjects." in printed and "only a test" in printed
+    thresholds = load_model(calibrated).thresholds
+    assert load_model(calibrated).note == "only a test" and load_model(model).thresholds == (0.5,) * 6
+    assert calibrated.stat().st_size < 0.8 * model.stat().st_size
+
+    scores = tmp_path / "scores"
+    code, printed, error = jaa("evaluate", calibrated, "--recipe", recipe, "--bootstrap", 0, "--out", scores)
+    assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
+    metrics = json.loads((scores / "metrics.json").read_text())
+    assert tuple(metrics["thresholds"]) == thresholds
+    rows = read(scores / "predictions.csv")
+    for au, threshold, accuracy in zip(aus, thresholds, metrics["accuracy"], strict=True):
+        labels = np.array([int(row[f"AU{au}"]) for row in rows])
+        said = np.array([float(row[f"AU{au}_probability"]) for row in rows]) > threshold
+        assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
+        enough = min(labels.sum(), (1 - labels).sum()) >= 20
+        assert enough or threshold == 0.5
+    code, _, error = jaa("calibrate", model, "--out", calibrated)
+    assert code == 2 and "say what to test on" in error
 
 
 def test_predict_where_there_is_no_face(jaa, weights: Path, tmp_path: Path) -> None:
@@ -229,7 +332,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
             "soon",
         ): "--start must be seconds or hours:minutes",
         ("predict", photo, "--weights", weights, "--start", "9", "--end", "3"): "and end after it",
-        ("draw", photo): "photographs and videos need --weights",
         ("draw", photo, "t.csv", "--weights", weights): "draw either tables, or photographs and videos",
         ("draw", photo, "--weights", weights, "--attention", 5): "got attention=5, wanted an AU of the model",
         ("draw", "t.csv"): "t.csv: there is no such file",

@@ -1,4 +1,4 @@
-"""Models as single files: weights in safetensors, the config and a note in its metadata."""
+"""Models as single files: weights in safetensors; the config, a note and thresholds in its metadata."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from jaa_ext.atomic import replacing
 from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
 from jaa_ext.models.jaanet import JAANet, JAANetConfig
+from jaa_ext.weights import default_weights
 
 MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {
     "JAANet": (JAANet, JAANetConfig),
@@ -26,10 +27,14 @@ MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {
 """Model and config class of each name that a file may give."""
 
 KEY = "jaa_ext"
-"""The metadata entry: JSON with model (its class), config and note."""
+"""The metadata entry: JSON with model (its class), config, note, thresholds, and half if it is true."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights can be kept in."""
+
+HALVED_FROM = 1024
+"""Numbers of a parameter from which on `save_model` can halve it: biases and norms, which add up to nothing,
+keep all their digits."""
 
 MOST_WEIGHTS = 2**31
 """Of a model: a hundred times JAA-Net's. More are a slip in the config, and would ask for terabytes."""
@@ -41,6 +46,10 @@ class _About(BaseModel):
     model: str
     config: dict[str, Any]
     note: str
+    thresholds: list[float] | None = None
+    """None in files that are older than thresholds."""
+    half: bool = False
+    """Whether parameters in float16 stand for ones in float32."""
 
 
 def build_model(config: JAANetConfig) -> JAANet:
@@ -53,17 +62,19 @@ def build_model(config: JAANetConfig) -> JAANet:
     return _class_of(config)(config)
 
 
-def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -> None:
+def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "", half: bool = False) -> None:
     """Write a model to one file; an existing file is replaced at once, never half.
 
     Args:
         model: the model, in any memory format and on any device.
         path: the file, usually ``*.safetensors``.
         note: a remark on the weights; where empty, the model's own is kept.
+        half: keep large parameters in float16, at half the size of the file; `load_model` gives them in
+            float32 again, rounded to three digits. For a model in float32.
 
     Raises:
-        TypeError: not one of `MODELS`.
-        ValueError: a fused model.
+        TypeError: not one of `MODELS`, or a model in another dtype than float32 that is to be halved.
+        ValueError: a fused model, or a parameter that float16 cannot hold.
         IsADirectoryError: there is a folder of that name.
     """
     path, name = Path(path), type(model).__name__
@@ -74,25 +85,37 @@ def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "") -
     if model.fused:
         raise ValueError("save_model: a fused model cannot be saved; save the model it was made from")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    about = {"model": name, "config": model.config.to_dict(), "note": note or model.note}
+    about: dict[str, Any] = {"model": name, "config": model.config.to_dict(), "note": note or model.note}
+    about["thresholds"] = list(model.thresholds)
+    if half:
+        about["half"] = True
+        tensors |= _halved({key: tensors[key] for key, _ in model.named_parameters()})
     content = safetensors.torch.save(tensors, metadata={KEY: json.dumps(about)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)  # safetensors' own writing leaves the umask out of account
 
 
-def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> JAANet:
+def load_model(path: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu") -> JAANet:
     """Read a model that `save_model` wrote.
 
+    Args:
+        path: the file; None for the weights that come with jaa_ext (`jaa_ext.weights.default_weights`).
+        device: where to.
+
     Returns:
-        The model on ``device``, in eval mode and in the dtype that the file has its weights in, its attribute
-        ``note`` the file's.
+        The model on ``device``, in eval mode and in the dtype that the file has its weights in (float32 where
+        they were halved for the file alone), its attributes ``note`` and ``thresholds`` the file's.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, or none that comes with this build.
         ValueError: not a safetensors file, not a model of jaa_ext, or tensors that do not fit the model or
             are not finite.
+
+    Example:
+        >>> model = load_model()  # doctest: +SKIP
+        >>> model.note  # doctest: +SKIP
     """
-    path = Path(path)
+    path = default_weights() if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
@@ -107,8 +130,10 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
     if KEY not in metadata:
         raise ValueError(f'{path}: not a model of jaa_ext (no "{KEY}" in the metadata)')
-    model, note = _build(path, metadata[KEY])
+    model, about = _build(path, metadata[KEY])
     check_tensors(path, model.state_dict(), tensors)
+    if about.half:
+        tensors = {key: t.float() if t.dtype == torch.float16 else t for key, t in tensors.items()}
     dtypes = {name: tensor.dtype for name, tensor in tensors.items() if tensor.is_floating_point()}
     first, dtype = next(iter(dtypes.items()))
     for name, other in dtypes.items():
@@ -117,7 +142,6 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
                 f"{path}: tensor {name!r} must be {_word(dtype)} as {first!r} is, got {_word(other)}"
             )
     model.load_state_dict(tensors, assign=True)
-    model.note = note
     return model.to(device).eval()
 
 
@@ -203,6 +227,21 @@ def is_plain(value: Any) -> bool:
     )
 
 
+def _halved(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the parameters that are large, in float16."""
+    halved = {}
+    for name, tensor in parameters.items():
+        if tensor.dtype != torch.float32:
+            raise TypeError(
+                f"save_model: half is for a model in float32, got {_word(tensor.dtype)} in {name!r}"
+            )
+        if tensor.numel() >= HALVED_FROM:
+            halved[name] = tensor.half()
+    if what := find_not_finite(halved):
+        raise ValueError(f"save_model: in float16 {what}; save the model without half")
+    return halved
+
+
 def _word(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -225,8 +264,8 @@ def empty_model(config: JAANetConfig) -> JAANet:
     return model
 
 
-def _build(path: Path, text: str) -> tuple[JAANet, str]:
-    """The model without storage for its tensors, and the note."""
+def _build(path: Path, text: str) -> tuple[JAANet, _About]:
+    """The model without storage for its tensors, with note and thresholds, and the metadata entry."""
     try:
         about = _About.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -238,6 +277,10 @@ def _build(path: Path, text: str) -> tuple[JAANet, str]:
     if about.model not in MODELS:
         raise ValueError(f"{path}: unknown model {about.model[:60]!r}; this version knows {sorted(MODELS)}")
     try:
-        return empty_model(MODELS[about.model][1].from_dict(about.config)), about.note
+        model = empty_model(MODELS[about.model][1].from_dict(about.config))
+        model.note = about.note
+        if about.thresholds is not None:
+            model.thresholds = tuple(about.thresholds)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return model, about

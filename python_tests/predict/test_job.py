@@ -38,9 +38,9 @@ FRAMES, BLANK = 40, range(12, 20)
 
 
 @pytest.fixture(scope="module")
-def model() -> JAANet:
+def model(at_rest) -> JAANet:
     torch.manual_seed(0)
-    return JAANet(JAANetConfig.released(facs.BP4D_AUS[:3], image_size=64, width=2))
+    return at_rest(JAANet(JAANetConfig.released(facs.BP4D_AUS[:3], image_size=64, width=2)))
 
 
 @pytest.fixture(scope="module")

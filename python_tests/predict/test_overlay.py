@@ -99,6 +99,17 @@ def test_a_bar_is_as_long_as_its_probability_and_coloured_and_marked_by_presence
         long, other = (orange, blue) if probability > 0.5 else (blue, orange)
         assert abs(long - probability) < 0.015 and other == 0
 
+    # Their ticks lie where the thresholds are.
+    thresholds = np.linspace(0.1, 0.9, 12)
+    marked = FrameDrawer(AUS, thresholds=thresholds)(frame(prediction([0.0] * 12)))[:, 512:]
+    track = where(marked, PALE).sum(0) > 12 * 5
+    left, right = np.flatnonzero(track)[[0, -1]]
+    ticks = [
+        np.flatnonzero((marked[row, left : right + 1] < 90).all(-1)).mean() / (right - left)
+        for row in np.flatnonzero(where(marked[:, left], PALE))
+    ]
+    np.testing.assert_allclose(sorted(set(np.round(ticks, 6))), thresholds, atol=0.01)
+
     # Presence is said by more than a colour: a mark before the bar.
     present, absent = (prediction([0.6] * 12, present=np.full(12, p)) for p in (True, False))
     with_marks, without = (FrameDrawer(AUS)(frame(face))[:, 512:] for face in (present, absent))

@@ -1,7 +1,9 @@
 """The way from photographs and videos to AUs and back to their pixels."""
 
+import importlib.util
 import json
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -13,11 +15,22 @@ from skimage import data
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces, align_face, normalize
+from jaa_ext.data.faces import alignment_matrix, transform
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import Video, VideoError, VideoFrame
 from jaa_ext.device import has_bfloat16
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
-from jaa_ext.predict import DetectedFace, FaceDetector, Predictor, predictor, read_table, write_table
+from jaa_ext.predict import (
+    DetectedFace,
+    FaceDetector,
+    MissingDependency,
+    Predictor,
+    predictor,
+    read_table,
+    write_table,
+)
+from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
+from jaa_ext.predict.prediction import accord
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +46,7 @@ def astronaut():
 
 @pytest.fixture(scope="module")
 def detector():
-    return FaceDetector()
+    return FaceDetector(landmarks="dlib")
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +59,18 @@ class Stub(torch.nn.Module):
     """Returns landmarks at known places of the crop; the first AU is absent, the second present."""
 
     note = "a stub"
+    thresholds = (0.5, 0.5)
 
-    def __init__(self, landmarks):
+    def __init__(self, landmarks, intensities=None):
         super().__init__()
         self.config = SimpleNamespace(
-            image_size=SIDE, aus=(1, 2), au_detection=True, alignment=landmarks is not None
+            image_size=SIDE,
+            aus=(1, 2),
+            au_detection=True,
+            alignment=landmarks is not None,
+            intensity=intensities is not None,
         )
+        self.intensities = intensities
         self.landmarks = None if landmarks is None else torch.tensor(landmarks, dtype=torch.float32)
         self.batches = []
 
@@ -61,13 +80,19 @@ class Stub(torch.nn.Module):
     def half_precision_layers(self):
         return {}
 
+    def find_landmarks(self, image):
+        return self(image).landmarks
+
     def forward(self, image):
         self.batches.append(image)
         logits = torch.zeros(len(image), 2, 2)
         logits[:, 1, 0] = -1
         logits[:, 1, 1] = 1
         landmarks = None if self.landmarks is None else self.landmarks.expand(len(image), -1, -1)
-        return JAAOutput(logits=logits, landmarks=landmarks)
+        intensities = None
+        if self.intensities is not None:
+            intensities = torch.tensor(self.intensities).expand(len(image), -1)
+        return JAAOutput(logits=logits, landmarks=landmarks, intensities=intensities)
 
 
 class Finding:
@@ -215,6 +240,150 @@ class TestFaces:
             predict.faces(np.zeros((3, 3, 2), np.uint8))
         with pytest.raises(TypeError, match="dtype float64"):
             predict.faces(np.zeros((3, 3)))
+
+
+def boxed(landmarks):
+    """A face whose box has the middle of the landmarks' alignment, as dlib's have."""
+    matrix = alignment_matrix(landmarks, size=3)
+    x, y = np.linalg.solve(matrix[:, :2], 1 - matrix[:, 2])
+    half = 1 / matrix[0, 0] / 1.32
+    return DetectedFace((x - half, y - half, x + half, y + half), None, 1.0)
+
+
+class TestOwnLandmarks:
+    """Of faces that the detector gives without any."""
+
+    IN_CROP = transform(MEAN_FACE, alignment_matrix(MEAN_FACE, size=ALIGNED)) - MARGIN
+
+    def test_real_ones_settle(self, astronaut, face, seeing):
+        (found,) = seeing(detector=FaceDetector()).faces(astronaut)
+        assert found.settled and np.abs(found.landmarks - face.landmarks).max() < 0.5
+        assert 0 < displacement(face.landmarks, found.detected_landmarks) < MOVED
+
+    def test_a_photograph_is_aligned_by_what_the_network_saw_last(self):
+        """A network that always sees the mean face: it is where the face is aligned by it."""
+        finding = Finding(boxed(upright_face()))
+        stub = Stub(self.IN_CROP)
+        (face,) = Predictor(stub, detector=finding, device="cpu").faces(np.zeros((300, 300), np.uint8))
+        assert len(stub.batches) == 2  # a round, and the prediction
+        assert face.settled and np.allclose(face.detected_landmarks, face.landmarks, atol=1e-3)
+        assert np.allclose(face.detected_landmarks, place_mean_face(face.box), atol=1e-3)
+
+    def test_several_photographs_go_together(self):
+        """And faces of which the detector knows the landmarks are aligned by these."""
+        known = detected(upright_face((10, 10)))
+        finding = Finding(boxed(upright_face()), known, boxed(upright_face((90, 0))))
+        stub = Stub(self.IN_CROP)
+        predict = Predictor(stub, detector=finding, device="cpu")
+        images = [(str(i), np.zeros((300, 300, 3), np.uint8)) for i in range(20)]
+        frames = list(predict._photographs(images, None))
+        assert [len(batch) for batch in stub.batches] == [16, 24, 16, 24, 8, 12]
+        for frame in frames:
+            assert np.array_equal(frame.faces[1].detected_landmarks, known.landmarks)
+            for i in (0, 2):
+                placed = place_mean_face(frame.faces[i].box)
+                assert np.allclose(frame.faces[i].detected_landmarks, placed, atol=1e-3)
+
+    def test_those_that_do_not_settle_are_marked(self, tmp_path):
+        """Landmarks in the corner of the crop are no face."""
+        finding = Finding(boxed(upright_face()))
+        predict = Predictor(Stub(np.zeros((49, 2))), detector=finding, device="cpu")
+        (face,) = predict.faces(np.zeros((300, 300), np.uint8))
+        assert not face.settled and np.array_equal(face.detected_landmarks, place_mean_face(face.box))
+        (row,) = predict(np.zeros((300, 300), np.uint8)).itertuples()
+        assert row.success == 0 and row.AU02_p > 0.5
+
+    def test_without_alignment_there_are_none(self):
+        with pytest.raises(ValueError, match=r"no landmarks \(alignment=False\).*--landmarks dlib"):
+            Predictor(Stub(None), device="cpu")
+        finding = Finding(boxed(upright_face()))
+        with pytest.raises(ValueError, match=r"no landmarks \(alignment=False\)"):
+            Predictor(Stub(None), detector=finding, device="cpu").faces(np.zeros((9, 9), np.uint8))
+        assert Predictor(Stub(None), landmarks="dlib", device="cpu").landmarks == "dlib"
+
+    def test_dlibs_if_they_are_asked_for(self, astronaut, model, detector):
+        (face,) = Predictor(model, landmarks="dlib", device="cpu").faces(astronaut)
+        assert np.array_equal(face.detected_landmarks, detector(astronaut)[0].landmarks)
+
+    def test_what_makes_no_sense(self):
+        with pytest.raises(ValueError, match='landmarks must be network or dlib, got "none"'):
+            Predictor(Stub(None), landmarks="none")
+        with pytest.raises(ValueError, match='got a detector and landmarks="dlib", wanted one of the two'):
+            Predictor(Stub(None), detector=Finding(), landmarks="dlib")
+
+    def test_without_dlibs_model_only_dlibs_landmarks_are_missing(self, astronaut, model, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("jaa_ext.predict.detector.DEBIAN_MODELS", Path("nowhere"))
+        assert len(Predictor(model, device="cpu").faces(astronaut)) == 1
+        with pytest.raises(MissingDependency, match=r"jaa_ext\[dlib-landmarks\]"):
+            Predictor(model, landmarks="dlib", device="cpu")
+
+
+class TestThresholds:
+    def test_they_decide(self):
+        stub = Stub(None)
+        sigmoid = 1 / (1 + np.exp(1))  # of both AUs, one and the other way round
+        for thresholds, present in (
+            ((0.5, 0.5), [False, True]),
+            ((sigmoid - 0.01, 0.5), [True, True]),
+            ((0.5, 1 - sigmoid + 0.01), [False, False]),
+        ):
+            stub.thresholds = thresholds
+            predict = Predictor(stub, detector=Finding(detected(upright_face())), device="cpu")
+            assert predict.thresholds == thresholds
+            (face,) = predict.faces(np.zeros((300, 300), np.uint8))
+            assert face.present.tolist() == present
+            (row,) = predict(np.zeros((300, 300), np.uint8)).itertuples()
+            assert [row.AU01_c, row.AU02_c] == present
+
+
+class TestIntensities:
+    NOWHERE = np.zeros((300, 300), np.uint8)
+
+    def predictor(self, *intensities, thresholds=(0.5, 0.5)):
+        """Of a stub that says AU 1 is absent and AU 2 present, unless there are other thresholds."""
+        stub = Stub(None, intensities)
+        stub.thresholds = thresholds
+        return Predictor(stub, detector=Finding(detected(upright_face())), device="cpu")
+
+    @pytest.mark.parametrize("thresholds", [(0.5, 0.5), (0.1, 0.9)])
+    @pytest.mark.parametrize("said", [(0.0, 0.0), (5.0, 5.0), (0.999, 0.996), (1.0, 1.0), (3.2, 0.4)])
+    def test_no_row_contradicts_itself(self, said, thresholds):
+        predict = self.predictor(*said, thresholds=thresholds)
+        (face,) = predict.faces(self.NOWHERE)
+        table = predict(self.NOWHERE)
+        assert list(table.columns[-2:]) == ["AU01_r", "AU02_r"] and predict.intensity
+        for place, name in enumerate(("AU01", "AU02")):
+            present, degree = table[f"{name}_c"][0] == 1, table[f"{name}_r"][0]
+            assert present == face.present[place] == (degree >= 1) == (face.intensities[place] >= 1)
+            assert degree == pytest.approx(face.intensities[place], abs=0.005)
+            if present == (said[place] >= 1):
+                assert face.intensities[place] == pytest.approx(
+                    min(said[place], 0.99) if not present else said[place]
+                )
+
+    def test_an_au_whose_intensity_was_not_learnt_has_an_empty_cell(self):
+        predict = self.predictor(float("nan"), 3.25)
+        (face,) = predict.faces(self.NOWHERE)
+        assert np.isnan(face.intensities[0]) and face.intensities[1] == 3.25
+        table = predict(self.NOWHERE)
+        assert table["AU01_r"].isna().all() and table["AU02_r"][0] == 3.25 and table["success"][0] == 1
+
+    def test_a_model_without_has_none(self):
+        predict = Predictor(Stub(None), detector=Finding(detected(upright_face())), device="cpu")
+        assert predict.faces(self.NOWHERE)[0].intensities is None and not predict.intensity
+        assert not [name for name in predict(self.NOWHERE).columns if name.endswith("_r")]
+
+    def test_of_a_network(self, astronaut):
+        torch.manual_seed(0)
+        config = JAANetConfig.released((1, 12), image_size=SIDE, width=2, intensity=True)
+        network = JAANet(config)
+        torch.nn.init.normal_(network.au_head.intensity.linear.weight, std=50)
+        (face,) = Predictor(network, device="cpu").faces(astronaut)
+        crop = torch.from_numpy(face.crop).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            want = network.eval()(normalize(crop)).intensities[0].numpy()
+        np.testing.assert_allclose(face.intensities, accord(want, face.present), atol=1e-3)
 
 
 class TestPredictor:
@@ -502,6 +671,27 @@ class TestVideo:
         assert [frame.frame for frame in frames] == [5, 8, 11]
         assert all(len(frame.faces) == 1 for frame in frames)
 
+    def test_with_the_networks_own_landmarks(self, film, face, seeing):
+        """The detector gives boxes alone, which lie beside the face by up to a fifth of its size."""
+        one = seeing(detector=FaceDetector(), search_every=0.35)
+        frames = list(one.video(film))
+        for frame in frames:
+            if frame.frame in BLANK:
+                assert frame.faces == []
+                continue
+            (found,) = frame.faces
+            truth = face.landmarks - (60, 20) + shift(frame.frame)
+            assert found.face_id == 0 and found.settled
+            assert np.abs(found.landmarks - truth).max() < 0.5
+            assert displacement(truth, found.detected_landmarks) < 2 * MOVED
+        # Tracking by itself, as when no frame is searched ahead, gives the same.
+        tracker, alone = one.tracker(), []
+        for frame in film.frames():
+            see = lambda faces, image=frame.image: one._predict([(image, face) for face in faces])  # noqa: E731
+            faces = tracker.track(frame.image, frame.timestamp, see)
+            alone.append(SimpleNamespace(frame=frame.number, timestamp=frame.timestamp, faces=faces))
+        assert rows(alone) == rows(frames)
+
     def test_a_model_without_alignment_searches_each_frame(self, film):
         finding = Finding(detected(upright_face()))
         predict = Predictor(Stub(None), detector=finding, device="cpu", search_every=30)
@@ -569,7 +759,7 @@ class TestVideo:
         drawn = SyntheticFaces(subjects=[101], samples_per_subject=1).draw(101, {})
         picture = cv2.copyMakeBorder(drawn.image, 50, 50, 50, 50, cv2.BORDER_REPLICATE)
         _, points, _ = align_face(drawn.image, drawn.landmarks, size=ALIGNED)
-        counting = Counting()
+        counting = Counting(landmarks="dlib")
         predict = Predictor(Stub(points - MARGIN), detector=counting, device="cpu", precision="float32")
         still = Frames(lambda i: picture, 91, 30)
         assert len(list(predict.video(still, every=5))) == 19

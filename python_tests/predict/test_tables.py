@@ -11,7 +11,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.predict import FramePrediction, MissingDependency, columns, read_table, write_table
-from jaa_ext.predict.tables import NO_FACE, data_frame, join_tables
+from jaa_ext.predict.tables import NO_FACE, csv_rows, data_frame, join_tables
 
 AUS = (1, 12, facs.AURule((31, 37), 0.25))
 AU_NAMES = ("AU01", "AU12", "AUrule2")
@@ -63,6 +63,57 @@ def test_the_columns():
     assert columns(AUS)[103:109] == [*(f"{name}_c" for name in AU_NAMES), *(f"{name}_p" for name in AU_NAMES)]
 
 
+class TestIntensities:
+    @pytest.fixture
+    def rated(self, prediction):
+        """Two faces, one of which has no intensity of AU 12, and a frame without a face."""
+
+        def face(face_id, *intensities):
+            return prediction((0.9, 0.2, 0.8), face_id=face_id, intensities=np.float32(intensities))
+
+        return [frame([face(0, 3.456, 0.5, 5), face(1, 1, np.nan, 1.25)]), frame([], number=2)]
+
+    def test_their_columns_come_last(self):
+        names = columns(AUS, intensity=True)
+        assert names == [*columns(AUS), "AU01_r", "AU12_r", "AUrule2_r"]
+
+    @ENDINGS
+    def test_they_are_read_back(self, tmp_path, rated, ending):
+        write_table(tmp_path / f"t.{ending}", rated, AUS, intensity=True)
+        for table in (read_table(tmp_path / f"t.{ending}"), data_frame(rated, AUS, intensity=True)):
+            assert list(table.columns) == columns(AUS, intensity=True)
+            got = table[["AU01_r", "AU12_r", "AUrule2_r"]].to_numpy(float)
+            want = [[3.46, 0.5, 5.0], [1.0, np.nan, 1.25], [np.nan] * 3]
+            assert np.array_equal(got, want, equal_nan=True)
+            assert table["success"].tolist() == [1, 1, 0]
+
+    def test_parts_are_joined_with_them(self, tmp_path, rated):
+        (tmp_path / "part").write_text(
+            "".join(csv_rows(one, AUS, intensity=True) for one in rated), encoding="utf-8", newline=""
+        )
+        join_tables(tmp_path / "joined.csv", [tmp_path / "part"], AUS, intensity=True)
+        write_table(tmp_path / "whole.csv", rated, AUS, intensity=True)
+        assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+    def test_they_are_left_out_or_missed(self, tmp_path, rated, frames):
+        write_table(tmp_path / "t.csv", rated, AUS)
+        assert list(read_table(tmp_path / "t.csv").columns) == columns(AUS)
+        with pytest.raises(ValueError, match=r"a, b\.jpg: got a face with 0 intensities, wanted 3"):
+            write_table(tmp_path / "u.csv", frames, AUS, intensity=True)
+
+    def test_those_of_a_face_without_numbers_are_empty(self, prediction):
+        face = prediction((np.nan, 0.2, 0.8), intensities=np.float32([0.5, 0.5, 2]))
+        table = data_frame([frame([face])], AUS, intensity=True)
+        assert table["AU01_r"].isna().all() and table["AU12_r"][0] == 0.5
+
+    def test_one_that_is_none_is_found(self, tmp_path, rated):
+        write_table(tmp_path / "t.csv", rated, AUS, intensity=True)
+        text = (tmp_path / "t.csv").read_text(encoding="utf-8").replace("3.46", "5.01")
+        (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"row 1 of column AU01_r cannot hold '5\.01'"):
+            read_table(tmp_path / "t.csv")
+
+
 class TestCsv:
     def test_what_is_written_is_read_back(self, tmp_path, frames):
         path = tmp_path / "made" / "table.csv"
@@ -89,6 +140,13 @@ class TestCsv:
             assert np.abs([float(row[name]) for name in POINTS] - face.landmarks.T.ravel()).max() < 1e-3
             assert np.abs([float(row[f"{n}_p"]) for n in AU_NAMES] - face.probabilities).max() < 1e-6
             assert [row[f"{n}_c"] for n in AU_NAMES] == [str(int(p > 0.5)) for p in face.probabilities]
+
+    def test_a_face_that_did_not_settle_is_no_success(self, tmp_path, prediction):
+        frame = FramePrediction("a.mp4", 1, 0.0, np.zeros((9, 9, 3), np.uint8), [prediction(settled=False)])
+        write_table(tmp_path / "a.csv", [frame], facs.BP4D_AUS)
+        with (tmp_path / "a.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["success"] == "0" and row["face_id"] == "0" and row["AU12_p"] == "0.900000"
 
     def test_a_frame_without_a_face(self, tmp_path):
         path = tmp_path / "table.csv"

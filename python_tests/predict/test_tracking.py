@@ -1,6 +1,7 @@
 """A scripted detector: its faces are where the test says, and nowhere else."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -57,6 +58,18 @@ class Scripted:
         self.scores += 1
         middle = aligned.shape[0] // 2
         return 0.5 if aligned[middle - 2 : middle + 2, middle - 2 : middle + 2].mean() > 60 else -np.inf
+
+
+class Unsettled(Scripted):
+    """As long as `unsettled` holds, landmarks in its boxes are those of a mean face, elsewhere."""
+
+    unsettled = False
+
+    def __call__(self, image):
+        faces = super().__call__(image)
+        if not self.unsettled:
+            return faces
+        return [replace(face, landmarks=face.landmarks + np.float32((9, 9)), settled=False) for face in faces]
 
 
 class Locating(Scripted):
@@ -251,6 +264,18 @@ class TestSearches:
             assert film.show((100, 100), found=[(100, 100), (400, 150)]).keys() == {0}
         # It costs no id.
         assert film.show((100, 100), (400, 150), timestamp=9).keys() == {0, 1}
+
+    def test_one_whose_landmarks_do_not_settle_does_not_spoil_those_followed(self):
+        film = Film(search_every=0, detector=Unsettled())
+        film.show((100, 100))
+        film.detector.unsettled = True
+        faces = film.show((100, 100), (400, 150))
+        assert faces[0].settled and np.array_equal(faces[0].landmarks, landmarks(100, 100))
+        # Of a new one there is nothing better.
+        assert not faces[1].settled and np.array_equal(faces[1].landmarks, landmarks(409, 159))
+        film.detector.unsettled = False
+        faces = film.show((100, 100), (400, 150))
+        assert faces[1].settled and np.array_equal(faces[1].landmarks, landmarks(400, 150))
 
     def test_a_lost_face_is_searched_for_in_the_same_frame(self, film):
         for _ in range(5):

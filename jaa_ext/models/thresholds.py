@@ -1,0 +1,44 @@
+"""The probabilities from which on AUs are said to be present."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+THRESHOLD = 0.5
+"""An AU is said to be present where its probability exceeds this, unless the model has its own thresholds."""
+
+
+def is_present(probabilities: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.bool_]:
+    """Whether each AU is said to be present: its probability exceeds its threshold.
+
+    Args:
+        probabilities: (..., A); NaN is absent.
+        thresholds: A of them.
+
+    Returns:
+        (..., A).
+    """
+    return np.asarray(probabilities > np.asarray(thresholds, np.float32))
+
+
+def check_thresholds(values: Sequence[Any], count: int) -> tuple[float, ...]:
+    """The thresholds of so many AUs as plain numbers.
+
+    Raises:
+        ValueError: another number of them, or one that is not between 0 and 1.
+    """
+    thresholds = tuple(values)
+    if len(thresholds) != count:
+        raise ValueError(f"thresholds must be one for each of the {count} AUs, got {len(thresholds)}")
+    for place, value in enumerate(thresholds):
+        # A truth value is no number here, though Python takes it for one.
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ValueError(f"thresholds must be numbers, got {str(value)[:60]!r} in place {place}")
+        if not (math.isfinite(value) and 0 < value < 1):
+            raise ValueError(f"thresholds must lie between 0 and 1, got {value:g} in place {place}")
+    return tuple(float(value) for value in thresholds)
