@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,7 +68,10 @@ def affwild2(
     index: Format = "parquet",
     workers: Workers = None,
 ) -> None:
-    """Aff-Wild2 (ABAW 2021): Train_Set, Validation_Set and cropped_aligned; landmarks by dlib (`faces`)."""
+    """Aff-Wild2 (ABAW 2021): Train_Set, Validation_Set and cropped_aligned; landmarks by dlib.
+
+    Needs the extra `dlib-landmarks`.
+    """
     from jaa_ext.data.affwild2 import read_affwild2
 
     _prepare(read_affwild2(source, images), out, size, align, index, workers, detect=True, recipe="abaw-1")
@@ -87,7 +91,7 @@ def lists(
         Literal["raw", "aligned", "none"],
         typer.Option(
             help='_land.txt counts from 1 in original images ("raw") or from 0 in 200x200 ones ("aligned"); '
-            '"none": dlib finds them (extra `faces`).'
+            '"none": dlib finds them (extra `dlib-landmarks`).'
         ),
     ],
     out: Out,
@@ -126,7 +130,7 @@ def csv(
     index: Format = "parquet",
     workers: Workers = None,
 ) -> None:
-    """Your own images and labels; without landmarks dlib finds them (extra `faces`).
+    """Your own images and labels; without landmarks dlib finds them (extra `dlib-landmarks`).
 
     Columns: image, a path; subject; AU1, AU2, ..., 1 present, 0 absent, empty missing. If you have them:
     task, frame, fold, and x_0 to x_48, y_0 to y_48, landmarks counted from 0.
@@ -134,6 +138,32 @@ def csv(
     from jaa_ext.data.table import read_table
 
     _prepare(read_table(table, images=images), out, size, align, index, workers, detect=True, recipe="RECIPE")
+
+
+@app.command()
+def rendered(
+    out: Out,
+    subjects: Annotated[int, typer.Option(min=1, help="How many people.")] = 200,
+    samples_per_subject: Annotated[int, typer.Option(min=1, help="Faces of each.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Other people and faces for each seed.")] = 0,
+    mix: Annotated[
+        Literal["natural", "bp4d"],
+        typer.Option(
+            help='"natural": kinds of faces as photographs hold them; "bp4d": with the rates and the '
+            "co-occurrence of BP4D."
+        ),
+    ] = "natural",
+    size: Size = 200,
+    index: Format = "parquet",
+    workers: Workers = None,
+) -> None:
+    """Faces rendered in 3D, with AUs, intensities and landmarks: free for any use, nothing is read."""
+    from jaa_ext.data.rendered.release import rendered_release
+
+    release = rendered_release(
+        subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix
+    )
+    _prepare(release, out, size, "none", index, workers, check=False)
 
 
 def _prepare(
@@ -145,18 +175,20 @@ def _prepare(
     workers: int | None,
     *,
     detect: bool = False,
+    check: bool = True,
     recipe: str = "paper",
 ) -> None:
     from jaa_ext.data import prepare
     from jaa_ext.predict.detector import FaceDetector
 
+    dlib = partial(FaceDetector, landmarks="dlib")
     prepare(
         release,
         out,
         size=size,
         align=align == "similarity",
-        detector=FaceDetector if detect else None,
-        checker=FaceDetector,
+        detector=dlib if detect else None,
+        checker=dlib if check else None,
         table=index,
         workers=workers,
         console=console,

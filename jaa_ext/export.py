@@ -37,9 +37,13 @@ from jaa_ext.predict.tables import au_columns
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
 """The formats, and how the name of a file ends."""
 
+OUTPUTS = ("probabilities", "landmarks", "refined_maps", "intensities")
+"""Those of a file, less what the model lacks."""
+
 TOLERANCE = 1e-4
-"""Largest difference from the model: of probabilities, of weights in maps, of landmarks in pixels. For images
-larger than 200 pixels that of landmarks grows with the side, as the last bit of a float32 does."""
+"""Largest difference from the model: of probabilities, of intensities, of weights in maps, of landmarks in
+pixels. For images larger than 200 pixels that of landmarks grows with the side, as the last bit of a float32
+does."""
 
 BATCHES = (1, 8)
 """Faces at a time with which a file is checked and timed."""
@@ -81,9 +85,10 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
     """Write a model to one file that runs without jaa_ext, after comparing the file with the model.
 
     The file's input ``image`` is (N, l, l, 3) uint8, RGB, as pictures lie in arrays. Its outputs, float32,
-    are ``probabilities`` (N, A), ``landmarks`` (N, 49, 2) and ``refined_maps`` (N, A, l/4, l/4), less what
-    the model lacks. Its metadata tell AUs, input, outputs, config and the model's note: in ONNX as properties
-    of the model, else in the extra file ``metadata.json``.
+    are ``probabilities`` (N, A), ``landmarks`` (N, 49, 2), ``refined_maps`` (N, A, l/4, l/4) and
+    ``intensities`` (N, A), less what the model lacks. Its metadata tell AUs and their thresholds, input,
+    outputs, config and the model's note: in ONNX as properties of the model, else in the extra file
+    ``metadata.json``.
 
     Args:
         model: is not changed; its file is for inference on any device, in float32.
@@ -170,11 +175,7 @@ class _Pictures(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         output = self.network(normalize(image.permute(0, 3, 1, 2)))
-        results = {
-            "probabilities": output.probabilities,
-            "landmarks": output.landmarks,
-            "refined_maps": output.refined_maps,
-        }
+        results = {name: getattr(output, name) for name in OUTPUTS}
         return {name: tensor for name, tensor in results.items() if tensor is not None}
 
 
@@ -202,10 +203,15 @@ def _metadata(model: JAANet) -> dict[str, str]:
     if config.au_detection:
         about["aus"] = " ".join(au_columns(config.aus))
         about["probabilities"] = f"float32 (N, {aus}): that each AU is present, in the order of aus"
+        about["thresholds"] = " ".join(f"{value:g}" for value in model.thresholds)
     if config.alignment:
         about["landmarks"] = "float32 (N, 49, 2): x, y in pixels of image, y down"
     if config.refinement:
         about["refined_maps"] = f"float32 (N, {aus}, {maps}, {maps}): attention of each AU, 0..1"
+    if config.intensity:
+        about["intensities"] = (
+            f"float32 (N, {aus}): of each AU, 0..5, in the order of aus; NaN for one that was not learnt"
+        )
     return about
 
 
@@ -216,7 +222,7 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 def _write_onnx(program: ExportedProgram, about: dict[str, str], path: Path) -> tuple[Run, str]:
     import onnxruntime
 
-    names = [name for name in ("probabilities", "landmarks", "refined_maps") if name in about]
+    names = [name for name in OUTPUTS if name in about]
     exported = torch.onnx.export(
         program,
         (),
@@ -289,7 +295,8 @@ def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dic
             comparable &= (ours == theirs).flatten(1).all(1)
     differences = {}
     for name, tensor in want.items():
-        difference = (got[name] - tensor).abs()
+        both_missing = got[name].isnan() & tensor.isnan()
+        difference = torch.where(both_missing, 0, (got[name] - tensor).abs())
         if name != "landmarks":
             difference = difference[comparable]
         if len(difference):

@@ -121,6 +121,19 @@ def test_affwild2_two_steps(jaa, released: Path, tmp_path: Path) -> None:
     assert type(model).__name__ == "JAAGraphNet"
 
 
+def test_without_dlibs_landmark_model_data_without_landmarks_cannot_be_prepared(
+    jaa, released: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("jaa_ext.predict.detector.MODEL_FILE", "nowhere")
+    code, _, error = jaa(
+        "prepare", "affwild2", released / "affwild2", "--out", tmp_path / "a", "--workers", 0
+    )
+    assert code == 2 and len(error.splitlines()) == 1
+    assert "dlib's landmarks need its model nowhere" in error and "'jaa_ext[dlib-landmarks]'" in error
+    # One that has them can, as nobody looks at them.
+    ok(jaa("prepare", "bp4d", released / "bp4d", "--out", tmp_path / "b", "--size", 73, "--workers", 0))
+
+
 def test_own_images_with_a_rule_of_ones_own(jaa, releases, tmp_path: Path) -> None:
     aus = (1, 12, 20)
     table = tmp_path / "mine.csv"
@@ -150,6 +163,29 @@ def test_own_images_with_a_rule_of_ones_own(jaa, releases, tmp_path: Path) -> No
     assert [row[0] for row in rows] == ["AU", "1", "12", "20", "Avg"]
     model = load_model(tmp_path / "cv" / "fold-1" / "model.safetensors")
     assert model.config.aus[2] == facs.AURule((31, 37), 0.1, 20)
+
+
+def test_rendered_faces_are_prepared_and_trained_on(jaa, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    sizes = ["--subjects", "3", "--samples-per-subject", "4", "--size", "73"]
+    command = ("prepare", "rendered", "--out", faces, *sizes)
+    printed = ok(jaa(*command, "--workers", 0))
+    assert "rendered faces: 12 frames of 3 subjects kept" in printed
+    assert "is finished already, nothing was changed" in ok(jaa(*command, "--workers", 0))
+    prepared = PreparedFaces(faces)
+    assert prepared.subjects == ("R0000", "R0001", "R0002") and prepared.intensity_matrix().max() > 2
+    assert prepared.opencv == ()  # nothing was aligned
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "base: journal\nname: mine\n"
+        "model: {aus: [1, 12, 20, 25], image_size: 64, width: 1}\n"
+        "augment: {}\n"
+        "steps: [{name: joint, epochs: 1, lr: 0.01}]\n"
+    )
+    ok(jaa("train", recipe, "--data", faces, "--out", tmp_path / "run"))
+    assert "rendered faces" in load_model(tmp_path / "run" / "model.safetensors").note
+    code, _, error = jaa(*command, "--mix", "bp4d", "--workers", 0)
+    assert code == 2 and "was begun with source 'seed 0, 4 a subject, 73 pixels, mix natural'" in error
 
 
 def test_landmarks_that_miss_the_faces_stop(jaa, releases, tmp_path: Path) -> None:

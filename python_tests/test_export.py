@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
 AUS = (1, facs.AURule((31, 40), 0.5))
 ALL = {"probabilities", "landmarks", "refined_maps"}
+RATED = {*ALL, "intensities"}
 
 
 def config(preset="released", base=JAANetConfig, **changes):
@@ -30,7 +31,7 @@ def config(preset="released", base=JAANetConfig, **changes):
 
 VARIANTS = {
     "released": (config(), ALL),
-    "paper": (config("paper"), ALL),
+    "paper": (config("paper", intensity=True), RATED),
     "journal": (config("journal"), ALL),
     "graph": (config("graph", JAAGraphNetConfig, graph_widths=(3,)), ALL),
     "no refinement, R": (
@@ -71,6 +72,9 @@ def build(config):
             model.alignment.landmarks.weight *= 20
     if isinstance(model, JAAGraphNet):
         model.set_labels(torch.tensor([[1, 1], [0, 1]]))
+    if config.intensity:
+        torch.nn.init.normal_(model.au_head.intensity.linear.weight)
+        model.set_rated([True, False])
     with torch.no_grad():
         model(torch.from_numpy(pictures(8)).permute(0, 3, 1, 2) / 127.5 - 1)
     return model.eval()
@@ -88,7 +92,7 @@ def expected(model, images):
     x = torch.from_numpy(((images.astype(np.float64) / 255 - 0.5) / 0.5).astype(np.float32))
     with torch.no_grad():
         output = model(x.permute(0, 3, 1, 2))
-    named = {name: getattr(output, name) for name in ALL}
+    named = {name: getattr(output, name) for name in RATED}
     return {name: tensor.numpy() for name, tensor in named.items() if tensor is not None}
 
 
@@ -99,7 +103,7 @@ def check(got, model, images):
         assert got[name].dtype == np.float32
         np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-4, err_msg=name)
         # Numbers that every picture shares would prove nothing.
-        assert len(images) == 1 or np.ptp(value, axis=0).max() > 1e-3, name
+        assert len(images) == 1 or np.nanmax(np.ptp(value, axis=0)) > 1e-3, name
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -123,8 +127,9 @@ def test_onnx_in_onnxruntime(variant, tmp_path: Path, capfd) -> None:
     about = {entry.key: entry.value for entry in graph.metadata_props}
     assert about["note"] == graph.doc_string == "only a test"
     assert about.get("aus") == ("AU01 AUrule1" if config.au_detection else None)
+    assert about.get("thresholds") == ("0.5 0.5" if config.au_detection else None)
     assert type(config).from_dict(json.loads(about["config"])) == config
-    assert names == about.keys() & ALL
+    assert names == about.keys() & RATED
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()

@@ -1,5 +1,6 @@
 """Faces with landmarks and AU labels: alignment, crops, flips and the data sets."""
 
+from jaa_ext.data.augment import Augmentation
 from jaa_ext.data.faces import (
     Crops,
     FaceDataset,
@@ -12,16 +13,19 @@ from jaa_ext.data.faces import (
 from jaa_ext.data.prepare import prepare
 from jaa_ext.data.prepared import PreparedFaces
 from jaa_ext.data.release import Release, ReleaseError
+from jaa_ext.data.rendered import RenderedFaces
 from jaa_ext.data.synthetic import SyntheticFaces
 from jaa_ext.facs import eye_distance
 
 __all__ = [
+    "Augmentation",
     "Crops",
     "FaceDataset",
     "FaceSample",
     "PreparedFaces",
     "Release",
     "ReleaseError",
+    "RenderedFaces",
     "SyntheticFaces",
     "align_face",
     "aligned_size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,13 +52,18 @@ BP4D_DROPPED: dict[str, frozenset[int]] = {
 BP4D_FRAMES = 146_576
 """Frames that the papers' lists keep: 50,601, 50,166 and 45,809 in the three folds."""
 
+BP4D_INTENSITY_AUS = (6, 10, 12, 14, 17)
+"""AUs whose intensity is coded."""
+
 
 def read_bp4d(source: Path) -> Release:
     """Find the tasks of BP4D: 41 subjects with 8 each, as many of them as have a CSV.
 
     Searched for in `source` and up to two levels below it: ``AUCoding/AU_OCC/F001_T1.csv`` (the frame number,
     then one column an AU: 0, 1, or 9 for not coded), ``2DFeatures/F001_T1.mat`` and ``F001/T1/2440.jpg`` with
-    or without leading zeros, in any folder such as ``Sequences(2D+3D)``; the shallowest is taken.
+    or without leading zeros, in any folder such as ``Sequences(2D+3D)``; the shallowest is taken. Where there
+    is a folder ``AUCoding/AU_INT``, intensities come from ``AU06/F001_T1_AU06.csv`` in it (lines
+    ``frame,intensity`` of 0..5, or 9 for not coded); what it lacks is missing, and the report says so.
 
     The landmarks have no frame numbers, only one entry a frame of the task's video. Our reading: where a task
     has as many images as entries, the entries belong to the images in the order of their numbers; where it
@@ -71,9 +77,10 @@ def read_bp4d(source: Path) -> Release:
     source = Path(source)
     require("h5py", "the landmarks of BP4D")
     labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
+    codes = labels.parent / "AU_INT"
     folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
     roots = _image_roots(source)
-    tasks = []
+    tasks, lacking = [], []
     for path in sorted(labels.glob("*.csv")):
         match = re.fullmatch(r"([FM]\d+)_(T\d+)", path.stem)
         if match is None:
@@ -90,10 +97,25 @@ def read_bp4d(source: Path) -> Release:
                 f"{source}: wanted the folder {subject}/{task} with the images of {path} in it or up to "
                 f"{SEARCH_DEPTH} levels below, got none"
             )
-        tasks.append(BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images))
+        rated = {au: codes / f"AU{au:02d}" / f"{path.stem}_AU{au:02d}.csv" for au in BP4D_INTENSITY_AUS}
+        there = {au: file for au, file in rated.items() if file.is_file()}
+        lacking += [file for file in rated.values() if file not in there.values()]
+        tasks.append(
+            BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images, there)
+        )
     if not tasks:
         raise ReleaseError(f"{labels}: wanted AU codes in files such as F001_T1.csv, got none")
-    return Release("BP4D", facs.BP4D_AUS, tuple(tasks), BP4D_FRAMES, str(source.resolve()))
+    remarks = []
+    if not codes.is_dir():
+        remarks.append(f"no intensities: wanted the folder {codes}, got none")
+    elif lacking:
+        remarks.append(
+            f"intensities are missing in {len(lacking):,} of {len(tasks) * len(BP4D_INTENSITY_AUS):,} files, "
+            f"such as {lacking[0]}"
+        )
+    return Release(
+        "BP4D", facs.BP4D_AUS, tuple(tasks), BP4D_FRAMES, str(source.resolve()), remarks=tuple(remarks)
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,8 @@ class BP4DTask:
     labels: Path
     landmarks: Path
     images: Path
+    intensities: dict[int, Path]
+    """The files of the AUs that have one."""
 
     @property
     def length(self) -> int:
@@ -117,6 +141,7 @@ class BP4DTask:
         import h5py
 
         images = numbered_images(self.images)
+        coded = {au: _intensities(path) for au, path in self.intensities.items()}
         dropped = BP4D_DROPPED.get(self.name, frozenset())
         with damage_told(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
             file = h5py.File(self.landmarks, "r")
@@ -138,7 +163,8 @@ class BP4DTask:
                     if isinstance(landmarks, str):
                         yield Skipped(number, landmarks)
                     else:
-                        yield Frame(number, images[number], landmarks, labels)
+                        degrees = tuple(coded.get(au, {}).get(number, math.nan) for au in facs.BP4D_AUS)
+                        yield Frame(number, images[number], landmarks, labels, degrees)
 
 
 def _image_roots(source: Path) -> list[Path]:
@@ -183,6 +209,22 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
                 raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {shown(code)}")
             labels.append(codes[code])
         yield number, tuple(labels)
+
+
+def _intensities(path: Path) -> dict[int, float]:
+    """The intensity of an AU in each frame, NaN where it is not coded."""
+    intensities: dict[int, float] = {}
+    for line, text in enumerate(read_lines(path), start=1):
+        cells = [cell.strip() for cell in text.split(",")]
+        if len(cells) != 2:
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
+        number = whole_number(cells[0], path, line, "a frame number")
+        if number in intensities:
+            raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
+        if cells[1] not in ("0", "1", "2", "3", "4", "5", "9"):
+            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {shown(cells[1])}")
+        intensities[number] = math.nan if cells[1] == "9" else float(cells[1])
+    return intensities
 
 
 def _entries(file: Any, path: Path) -> Any:

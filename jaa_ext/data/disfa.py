@@ -139,8 +139,9 @@ class DISFAVideo:
             elif number not in landmarks:
                 yield Skipped(number, "no landmarks")
             else:
-                labels = tuple(int(frames[number] >= DISFA_PRESENT) for frames in intensities)
-                yield Frame(number, picture, _points(landmarks[number]), labels)
+                degrees = tuple(frames[number] for frames in intensities)
+                labels = tuple(int(degree >= DISFA_PRESENT) for degree in degrees)
+                yield Frame(number, picture, _points(landmarks[number]), labels, degrees)
 
     def _pictures(self, labelled: set[int]) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
         """Number and picture of each frame, and of those labelled that the video lacks why there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from jaa_ext import facs
+
+if TYPE_CHECKING:
+    from jaa_ext.data.augment import Augmentation
 
 BORDER = 128
 """Grey value of what lies outside the original picture."""
@@ -32,6 +35,11 @@ class FaceSample(NamedTuple):
     """Who it is, e.g. "S003"."""
     id: str
     """Names the sample in messages, e.g. "S003/00017"."""
+    intensities: NDArray[np.float32] | None = None
+    """(A,) of 0..5, NaN where missing; None where the data set has none."""
+    pose: NDArray[np.float32] | None = None
+    """(3,) yaw, pitch and roll of the head in degrees: positive yaw turns the face to the right of the
+    picture, positive pitch up, positive roll clockwise as one sees it. None where it is not known."""
 
 
 class FaceDataset(Protocol):
@@ -53,6 +61,14 @@ class FaceDataset(Protocol):
         """(len, A) of 1, 0 and -1, without reading or drawing an image."""
 
 
+@runtime_checkable
+class HasIntensities(Protocol):
+    """What a `FaceDataset` may offer besides."""
+
+    def intensity_matrix(self) -> NDArray[np.float32]:
+        """(len, A) of 0..5, NaN where missing, without reading or drawing an image."""
+
+
 class Crops(Dataset[dict[str, Any]]):
     """Square crops of aligned faces, the network's input; random in training, central otherwise.
 
@@ -65,21 +81,34 @@ class Crops(Dataset[dict[str, Any]]):
         size: side l of the crops in pixels.
         train: random crops and flips instead of central crops.
         seed: of the random crops; at least 0.
+        augment: what varies training faces besides; None: nothing.
 
     Returns (from ``crops[epoch, i]``):
         a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
-        int64 (A,); id, a str.
+        int64 (A,); intensities float32 (A,), NaN where missing; id, a str.
 
     Raises:
-        ValueError: a size or seed too small; when it is read, an image of another side.
+        ValueError: a size or seed too small, or augmentation without training; when it is read, an image of
+            another side.
     """
 
-    def __init__(self, dataset: FaceDataset, size: int, *, train: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: FaceDataset,
+        size: int,
+        *,
+        train: bool,
+        seed: int = 0,
+        augment: Augmentation | None = None,
+    ) -> None:
         if size < 1 or seed < 0:
             raise ValueError(
                 f"Crops: size must be at least 1 and seed at least 0, got size={size}, seed={seed}"
             )
+        if augment is not None and not train:
+            raise ValueError("Crops: augment varies training faces alone, got it with train=False")
         self.dataset, self.size, self.train, self.seed = dataset, size, train, seed
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -102,11 +131,19 @@ class Crops(Dataset[dict[str, Any]]):
             left, top = (int(v) for v in random.integers(0, spare + 1, 2))
             if random.random() < 0.5:
                 image, landmarks = flip(image, landmarks)
-        image = image[top : top + self.size, left : left + self.size]
+        if self.augment is not None:
+            image, landmarks = self.augment.crop(image, landmarks, (left, top), self.size, random)
+        else:
+            image = image[top : top + self.size, left : left + self.size]
+            landmarks = landmarks - np.array((left, top), np.float32)
+        intensities = sample.intensities
+        if intensities is None:
+            intensities = np.full(len(sample.labels), np.nan, np.float32)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "landmarks": torch.from_numpy(landmarks - np.array((left, top), np.float32)),
+            "landmarks": torch.from_numpy(landmarks),
             "labels": torch.from_numpy(sample.labels.copy()),
+            "intensities": torch.from_numpy(intensities.copy()),
             "id": sample.id,
         }
 

@@ -38,8 +38,8 @@ class Face(Protocol):
         """left, top, right, bottom in pixels of the image."""
 
     @property
-    def landmarks(self) -> NDArray[np.float32]:
-        """(49, 2) x, y in pixels of the image."""
+    def landmarks(self) -> NDArray[np.float32] | None:
+        """(49, 2) x, y in pixels of the image; a face without any is of no use here."""
 
     @property
     def score(self) -> float:
@@ -47,7 +47,7 @@ class Face(Protocol):
 
 
 Detector = Callable[[NDArray[np.uint8]], Rows[Face]]
-"""From an RGB image, (H, W, 3) uint8, to its faces, such as `jaa_ext.predict.FaceDetector`."""
+"""From an RGB image, (H, W, 3) uint8, to its faces: `jaa_ext.predict.FaceDetector`, with dlib's landmarks."""
 
 
 @dataclass
@@ -116,6 +116,12 @@ class Preparer:
                 f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
                 f"got {frame.labels}"
             )
+        intensities = (math.nan,) * len(self.aus) if frame.intensities is None else frame.intensities
+        if len(intensities) != len(self.aus) or not all(math.isnan(x) or 0 <= x <= 5 for x in intensities):
+            raise ReleaseError(
+                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} intensities of 0..5, or NaN where "
+                f"missing, got {intensities}"
+            )
         try:
             image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
         except (ValueError, TypeError):
@@ -152,13 +158,16 @@ class Preparer:
             except (ValueError, cv2.error):
                 return _LeftOut(frame.number, "landmarks by which the face cannot be aligned")
             path = self._write_png(image, stem)
-        return _Face(frame.number, path, image.shape[0], points, frame.labels, reach, distance)
+        side = image.shape[0]
+        return _Face(frame.number, path, side, points, frame.labels, intensities, reach, distance)
 
     def _distance(self, image: NDArray[np.uint8], landmarks: NDArray[Any]) -> float:
         """Of landmarks from the nearest face's, in eye distances of the face; NaN where no face is found."""
         assert self._check is not None
         distances = []
         for face in self._check(image):
+            if face.landmarks is None:
+                continue
             left, right = (face.landmarks[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
             off = np.hypot(*(face.landmarks - landmarks).T).mean()
             distances.append(float(off / np.hypot(*(right - left))))
@@ -204,6 +213,8 @@ class Part(NamedTuple):
     """(n, 49, 2) in pixels of the image."""
     labels: NDArray[np.int8]
     """(n, A)"""
+    intensities: NDArray[np.float32]
+    """(n, A), NaN where missing."""
     reach: NDArray[np.float64]
     """(n, 6) landmarks before alignment: lowest x and y, highest x and y; the picture's width and height."""
     distance: NDArray[np.float64]
@@ -224,6 +235,7 @@ class Part(NamedTuple):
             side=np.array([face.side for face in faces], np.int64),
             landmarks=landmarks.reshape(-1, facs.NUM_LANDMARKS, 2),
             labels=np.array([face.labels for face in faces], np.int8).reshape(-1, aus),
+            intensities=np.array([face.intensities for face in faces], np.float32).reshape(-1, aus),
             reach=np.array([face.reach for face in faces], np.float64).reshape(-1, 6),
             distance=np.array([face.distance for face in faces], np.float64),
             skipped=np.array([frame.number for frame in skipped], np.int64),
@@ -238,7 +250,7 @@ class Part(NamedTuple):
             with np.load(path) as arrays:
                 part = cls(**arrays)
             empty = cls.of([], [], part.labels.shape[1])
-            lengths = [len(part.number)] * 7 + [len(part.skipped)] * 3
+            lengths = [len(part.number)] * 8 + [len(part.skipped)] * 3
             for name, length in zip(cls._fields, lengths, strict=True):
                 array, as_it = getattr(part, name), getattr(empty, name)
                 if array.shape != (length, *as_it.shape[1:]) or array.dtype.kind != as_it.dtype.kind:
@@ -260,6 +272,7 @@ class _Face(NamedTuple):
     side: int
     landmarks: NDArray[np.float32]
     labels: tuple[int, ...]
+    intensities: tuple[float, ...]
     reach: tuple[float, ...]
     distance: float
 

@@ -9,8 +9,10 @@ The folder that `prepare` writes, and `jaa_ext.data.PreparedFaces` reads:
     number in the release's own counting; ``fold``; ``path`` of the image, relative to the folder, with
     slashes; ``eye_distance`` between the means of the eyes' six points (`facs.eye_distance`); the landmarks
     ``x_0`` to ``x_48`` and ``y_0`` to ``y_48``; one column an AU, ``AU01`` and so on: 1 present, 0 absent,
-    null (in CSV: empty) missing. Lengths are float32 in pixels of the image in ``path``, whose pixel centres
-    are whole numbers from 0 on. ``task`` and ``fold`` are empty where the release has none.
+    null (in CSV: empty) missing; and where the data set has intensities, ``AU01_intensity`` of each AU that
+    has any: float32 in 0..5, null (empty) missing. Lengths are float32 in pixels of the image in ``path``,
+    whose pixel centres are whole numbers from 0 on. ``task`` and ``fold`` are empty where the release has
+    none.
 ``skipped.csv``
     The frames that are left out: ``sequence``, ``frame``, ``reason``.
 ``prepare.json``
@@ -60,6 +62,7 @@ from jaa_ext.data.prepared import (
     alignment_warning,
     au_columns,
     index_file,
+    intensity_columns,
     read_begun,
     require_exclusive_folds,
     require_table,
@@ -375,6 +378,7 @@ def _merge(out: Path, known: Preparation, release: Release, table: str) -> Repor
             path=part.path[~other],
             landmarks=part.landmarks[~other],
             labels=part.labels[~other],
+            intensities=part.intensities[~other],
             reach=part.reach[~other],
             distance=part.distance[~other],
         )
@@ -390,7 +394,7 @@ def _merge(out: Path, known: Preparation, release: Release, table: str) -> Repor
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["sequence", "frame", "reason"])
         writer.writerows(skipped)
-    _write_index(index_file(out, table), release, parts)
+    _write_index(index_file(out, table), release, parts, report.aus_with_intensities)
     _write_settings(out, known.model_copy(update={"image_size": size, "report": report}))
     shutil.rmtree(out / PARTS)
     return report
@@ -476,6 +480,7 @@ def _report(
 ) -> Report:
     labels = np.concatenate([part.labels for part in parts])
     valid, present = (labels != MISSING).sum(0).tolist(), (labels == 1).sum(0).tolist()
+    rated = np.isfinite(np.concatenate([part.intensities for part in parts])).sum(0).tolist()
     frames: Counter[str] = Counter()
     subjects = set()
     for sequence, part in zip(release.sequences, parts, strict=True):
@@ -493,11 +498,14 @@ def _report(
         subjects=len(subjects),
         folds={fold: frames[fold] for fold in sort_folds(frames)},
         image_size=size,
-        remarks=remarks,
+        remarks=(*release.remarks, *remarks),
+        intensities=tuple(rated) if any(rated) else (),
     )
 
 
-def _write_index(path: Path, release: Release, parts: list[Part]) -> None:
+def _write_index(
+    path: Path, release: Release, parts: list[Part], aus_with_intensities: tuple[int, ...]
+) -> None:
     import pandas as pd
 
     def repeated(field: str) -> list[str]:
@@ -505,7 +513,9 @@ def _write_index(path: Path, release: Release, parts: list[Part]) -> None:
         return [getattr(sequence, field) for sequence, part in pairs for _ in range(len(part.number))]
 
     landmarks = np.concatenate([part.landmarks for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
+    labels, intensities = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "intensities")
+    )
     columns: dict[str, Any] = {
         "subject": repeated("subject"),
         "task": repeated("task"),
@@ -519,6 +529,11 @@ def _write_index(path: Path, release: Release, parts: list[Part]) -> None:
         name: pd.arrays.IntegerArray(values, values == MISSING)
         for name, values in zip(au_columns(release.aus), labels.T.copy(), strict=True)
     }
+    columns |= zip(
+        intensity_columns(aus_with_intensities),
+        (intensities[:, release.aus.index(au)] for au in aus_with_intensities),
+        strict=True,
+    )
     index = pd.DataFrame(columns)
     with replacing(path) as temporary:
         if path.suffix == ".parquet":

@@ -138,6 +138,7 @@ class PreparedFaces:
         # Bytes: an array of them is pickled and shared between processes as one block.
         self._paths = np.array([path.encode() for path in index.path[rows]], np.bytes_)
         self._landmarks, self._labels = index.landmarks[rows], index.labels[rows]
+        self._intensities = None if index.intensities is None else index.intensities[rows]
         if warning := alignment_warning(folder, known.opencv):
             warnings.warn(warning, stacklevel=2)
 
@@ -189,11 +190,18 @@ class PreparedFaces:
             self._labels[index].astype(np.int64),
             self._subjects[self._subject[index]],
             posixpath.splitext(path)[0].removeprefix(f"{IMAGES}/"),
+            None if self._intensities is None else self._intensities[index].copy(),
         )
 
     def label_matrix(self) -> NDArray[np.int64]:
         """(len, A) of 1, 0 and -1."""
         return self._labels.astype(np.int64)
+
+    def intensity_matrix(self) -> NDArray[np.float32]:
+        """(len, A) of 0..5, NaN where an AU has no intensity."""
+        if self._intensities is None:
+            return np.full(self._labels.shape, np.nan, np.float32)
+        return self._intensities.copy()
 
 
 def read_folds(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -303,6 +311,11 @@ def au_columns(aus: Iterable[int]) -> list[str]:
     return [f"AU{au:02d}" for au in aus]
 
 
+def intensity_columns(aus: Iterable[int]) -> list[str]:
+    """AU01_intensity for AU 1."""
+    return [f"{name}_intensity" for name in au_columns(aus)]
+
+
 def require_table(table: str) -> None:
     """See that what reads and writes an index is installed.
 
@@ -359,11 +372,16 @@ class _Index(NamedTuple):
     """(n, 49, 2)"""
     labels: NDArray[np.int8]
     """(n, A)"""
+    intensities: NDArray[np.float32] | None
+    """(n, A), NaN where missing; None where none of the AUs has any."""
 
 
-def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
+def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
     columns = au_columns(aus)
-    path, index = _read_columns(folder, known, ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns])
+    assert known.report is not None
+    rated = [au for au in aus if au in known.report.aus_with_intensities]
+    wanted = ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns, *intensity_columns(rated)]
+    path, index = _read_columns(folder, known, wanted)
     with damage_told(f"{path}: is damaged, wanted other values", FolderError):
         landmarks = np.empty((len(index), facs.NUM_LANDMARKS, 2), np.float32)
         for place, name in enumerate(LANDMARK_COLUMNS):
@@ -378,10 +396,20 @@ def _read_index(folder: Path, known: Preparation, aus: Iterable[int]) -> _Index:
                     f"{path}: wanted 0, 1 or nothing in column {name}, got {values[~valid][0]:g}"
                 )
             labels[:, place] = np.where(np.isnan(values), MISSING, values)
+        intensities = np.full(labels.shape, np.nan, np.float32) if rated else None
+        for au, name in zip(rated, intensity_columns(rated), strict=True):
+            assert intensities is not None
+            values = index[name].to_numpy(np.float32, na_value=np.nan)
+            valid = np.isnan(values) | ((values >= 0) & (values <= 5))
+            if not valid.all():
+                raise FolderError(
+                    f"{path}: wanted 0..5 or nothing in column {name}, got {values[~valid][0]:g}"
+                )
+            intensities[:, aus.index(au)] = values
     if not np.isfinite(landmarks).all():
         raise FolderError(f"{path}: wanted landmarks that are finite, got NaN or infinity")
     subjects, folds, paths = (_texts(path, index, name) for name in ("subject", "fold", "path"))
-    rows = _Index(subjects, folds, paths, landmarks, labels)
+    rows = _Index(subjects, folds, paths, landmarks, labels, intensities)
     for subject, image in zip(rows.subject, rows.path, strict=True):
         if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
             raise FolderError(f"{path}: wanted images in {shown(f'{IMAGES}/{subject}/')}, got {shown(image)}")
@@ -411,7 +439,8 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
     if not path.exists():
         raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file")
     most = known.report.kept if known.report is not None else 0
-    labels = [name for name in columns if name.startswith("AU")]
+    intensities = [name for name in columns if name.endswith("_intensity")]
+    labels = [name for name in columns if name.startswith("AU") and name not in intensities]
     sentence = f"{path}: is damaged, wanted the columns that {SETTINGS} tells of"
     # Numbers beyond float32 become infinite, and are refused as that.
     with damage_told(sentence, FolderError), np.errstate(over="ignore"):
@@ -424,13 +453,14 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
         else:
             types: dict[str, Any] = dict.fromkeys(("subject", "fold", "path"), str)
             types |= dict.fromkeys(LANDMARK_COLUMNS, np.float32) | dict.fromkeys(labels, "Int8")
-            # A subject may be called "NA" or 007: only an empty label is missing.
+            types |= dict.fromkeys(intensities, np.float32)
+            # A subject may be called "NA" or 007: only an empty label or intensity is missing.
             index = pd.read_csv(
                 path,
                 usecols=columns,
                 dtype={name: types[name] for name in columns},
                 keep_default_na=False,
-                na_values={name: [""] for name in labels},
+                na_values={name: [""] for name in (*labels, *intensities)},
             )
             rows = len(index)
     if rows > most:

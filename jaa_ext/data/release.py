@@ -26,6 +26,8 @@ class Frame(NamedTuple):
     """(49, 2) x, y in pixels of the image, counted from 0; None where none come with the data."""
     labels: tuple[int, ...]
     """1 present, 0 absent, -1 missing, in the order of `Release.aus`."""
+    intensities: tuple[float, ...] | None = None
+    """0..5, NaN where missing, in the same order; None where the data set has none."""
 
 
 class Skipped(NamedTuple):
@@ -80,6 +82,8 @@ class Release:
     """Frames that the papers keep of the whole data set, where that is known."""
     source: str = ""
     """The files that it was read from; a preparation that was begun goes on with the same source alone."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for the report, such as on a part of the data set that is not there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +100,24 @@ class ImageFiles:
     """(n, 49, 2) x, y in pixels of the image, counted from 0; all NaN where a frame has none."""
     labels: NDArray[np.int8]
     """(n, A) 1 present, 0 absent, -1 missing."""
+    intensities: NDArray[np.float32] | None = None
+    """(n, A) 0..5, NaN where missing; None where there are none."""
 
     @property
     def length(self) -> int:
         return len(self.images)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        for number, image, points, labels in zip(
-            self.numbers, self.images, self.landmarks, self.labels.tolist(), strict=True
+        for place, (number, image, points) in enumerate(
+            zip(self.numbers, self.images, self.landmarks, strict=True)
         ):
-            yield Frame(number, image, None if np.isnan(points).all() else points, tuple(labels))
+            yield Frame(
+                number,
+                image,
+                None if np.isnan(points).all() else points,
+                tuple(self.labels[place].tolist()),
+                None if self.intensities is None else tuple(self.intensities[place].tolist()),
+            )
 
 
 def numbers_in_names(images: Iterable[PurePath]) -> tuple[int, ...] | None:

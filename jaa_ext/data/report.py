@@ -35,7 +35,9 @@ class Report:
     image_size: int
     """Side of the images in pixels."""
     remarks: tuple[str, ...] = ()
-    """Sentences on what looks odd."""
+    """Sentences on what looks odd, or is not there."""
+    intensities: tuple[Count, ...] = ()
+    """Frames in which the intensity of each AU is known; empty where the data set has none."""
 
     def __post_init__(self) -> None:
         if not len(self.aus) == len(self.occurrence) == len(self.valid):
@@ -43,14 +45,25 @@ class Report:
                 f"wanted a rate and a count for each of {len(self.aus)} AUs, "
                 f"got {len(self.occurrence)} and {len(self.valid)}"
             )
+        if self.intensities and len(self.intensities) != len(self.aus):
+            raise ValueError(
+                f"wanted a count of intensities for each of {len(self.aus)} AUs, got {len(self.intensities)}"
+            )
+
+    @property
+    def aus_with_intensities(self) -> tuple[int, ...]:
+        """Those whose intensity is known in some frame."""
+        return tuple(au for au, count in zip(self.aus, self.intensities, strict=False) if count)
 
     def show(self, console: Console) -> None:
         """Print it."""
         table = Table()
-        for heading in ("AU", "present %", "valid labels"):
+        headings = ("AU", "present %", "valid labels", *(["intensities"] if self.intensities else []))
+        for heading in headings:
             table.add_column(heading, justify="right")
-        for au, rate, valid in zip(self.aus, self.occurrence, self.valid, strict=True):
-            table.add_row(str(au), "-" if rate is None else f"{100 * rate:.1f}", f"{valid:,}")
+        for place, (au, rate, valid) in enumerate(zip(self.aus, self.occurrence, self.valid, strict=True)):
+            known = [f"{self.intensities[place]:,}"] if self.intensities else []
+            table.add_row(str(au), "-" if rate is None else f"{100 * rate:.1f}", f"{valid:,}", *known)
         console.print(table)
         for line in self.lines():
             console.print(line, soft_wrap=True, highlight=False, markup=False)

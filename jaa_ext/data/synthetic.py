@@ -33,8 +33,8 @@ class SyntheticFaces:
     landmarks and leaves its appearance cue.
 
     A sample depends on (seed, subject, its index within the subject) alone: not on the other subjects, nor on
-    ``samples_per_subject``, ``aus`` or the process. A present AU has an intensity of 0.5..1; an absent one
-    mostly 0, at times up to 0.15.
+    ``samples_per_subject``, ``aus`` or the process. A present AU has an intensity of 2.5..5; an absent one
+    mostly 0, at times up to 0.75.
 
     Args:
         subjects: ids, each at least 0; disjoint ids are different people.
@@ -42,7 +42,7 @@ class SyntheticFaces:
             subject number ``i // samples_per_subject``.
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
-        aus: AU numbers of the labels, of the 15 in `facs.AU_RULES`; all 15 are drawn whatever is asked for.
+        aus: AU numbers of the labels, of the 15 in `drawing.AUS`, which are all drawn whatever is asked for.
         co_occurrence: factor of `LOADINGS`, at least 0: 0 draws AUs independently of each other; each AU
             keeps at least a twentieth of its variance to itself.
 
@@ -88,19 +88,20 @@ class SyntheticFaces:
             raise IndexError(f"SyntheticFaces: index {index} is out of range for {len(self)} samples")
         number, within = divmod(index % len(self), self.samples_per_subject)
         subject = self._ids[number]
-        present = self._labels(subject)[within]
-        rng = np.random.default_rng((self.seed, subject, 2, within))
-        view = View.random(rng)
-        faint = rng.uniform(0, 0.15, len(AUS)) * (rng.random(len(AUS)) < 0.4)
-        intensity = np.where(present, rng.uniform(0.5, 1, len(AUS)), faint)
+        view, intensity = self._view(subject, within)
         image, landmarks = draw_face(self._person(subject), intensity, view, self.size)
-        labels = present[self._columns].astype(np.int64)
+        labels = self._labels(subject)[within, self._columns].astype(np.int64)
         name = self.subjects[number]
-        return FaceSample(image, landmarks, labels, name, f"{name}/{within:05d}")
+        return FaceSample(image, landmarks, labels, name, f"{name}/{within:05d}", self._in_degrees(intensity))
 
     def label_matrix(self) -> NDArray[np.int64]:
         """(len, A) of 1 and 0, without drawing."""
         return np.concatenate([self._labels(s)[:, self._columns] for s in self._ids]).astype(np.int64)
+
+    def intensity_matrix(self) -> NDArray[np.float32]:
+        """(len, A) of 0..5, without drawing."""
+        places = [(subject, within) for subject in self._ids for within in range(self.samples_per_subject)]
+        return np.stack([self._in_degrees(self._view(*place)[1]) for place in places])
 
     def draw(
         self, subject: int, intensities: Mapping[int, float], rng: np.random.Generator | None = None
@@ -116,12 +117,25 @@ class SyntheticFaces:
         view = View() if rng is None else View.random(rng)
         image, landmarks = draw_face(self._person(subject), intensity, view, self.size)
         labels = (intensity[self._columns] >= 0.5).astype(np.int64)
-        return FaceSample(image, landmarks, labels, f"S{subject:03d}", f"S{subject:03d}/drawn")
+        name = f"S{subject:03d}"
+        return FaceSample(image, landmarks, labels, name, f"{name}/drawn", self._in_degrees(intensity))
 
     def _person(self, subject: int) -> Person:
         if subject not in self._people:
             self._people[subject] = Person.random(np.random.default_rng((self.seed, subject, 0)))
         return self._people[subject]
+
+    def _view(self, subject: int, within: int) -> tuple[View, NDArray[np.float64]]:
+        """What a subject's face is drawn by: the view, and (15,) how far each AU goes, 0..1."""
+        present = self._labels(subject)[within]
+        rng = np.random.default_rng((self.seed, subject, 2, within))
+        view = View.random(rng)
+        faint = rng.uniform(0, 0.15, len(AUS)) * (rng.random(len(AUS)) < 0.4)
+        return view, np.where(present, rng.uniform(0.5, 1, len(AUS)), faint)
+
+    def _in_degrees(self, intensity: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(A,) of 0..5 for (15,) of 0..1."""
+        return (5 * intensity[self._columns]).astype(np.float32)
 
     def _labels(self, subject: int) -> NDArray[np.bool_]:
         """(samples_per_subject, 15): which AUs are present."""

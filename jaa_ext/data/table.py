@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import math
 import os
 import re
 from collections import Counter
@@ -32,6 +33,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
     - ``image``: its path, relative to `images`.
     - ``subject``: who is seen; no subject may be in two folds.
     - ``AU1`` or ``AU01`` and so on, of any number, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
+    - ``AU1_intensity`` and so on (optional), of AUs that have a column ``AU1``: 0 to 5, empty where missing.
     - ``task`` (optional): what the subject did; images of one subject and task are a sequence.
     - ``frame`` (optional): a whole number, different within a sequence. Without the column it is the last
       whole number in the file's name; in a sequence where one lacks, or two are the same, the line's number.
@@ -81,6 +83,9 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         sequence.lines.append(line)
         sequence.images.append(folder / values["image"].replace("\\", "/"))
         sequence.labels.append([_label(values[name], name, where) for name in columns.aus])
+        sequence.intensities.append(
+            [_intensity(values.get(name), name, where) for name in columns.intensities]
+        )
         sequence.landmarks.append(
             _landmarks([values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [], where)
         )
@@ -103,6 +108,8 @@ class _Columns:
     aus: dict[str, int]
     """Columns of labels and their AU numbers."""
     landmarks: bool
+    intensities: list[str]
+    """The column of each AU's intensity, "" for one without; in the order of `aus`."""
 
 
 @dataclass
@@ -113,6 +120,7 @@ class _Lines:
     images: list[Path] = field(default_factory=list)
     landmarks: list[NDArray[np.float64]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
+    intensities: list[list[float]] = field(default_factory=list)
     numbers: dict[int, str] = field(default_factory=dict)
     """Where each frame number of the column was found; empty without the column."""
 
@@ -137,6 +145,7 @@ class _Lines:
             images=tuple(self.images),
             landmarks=np.stack(self.landmarks),
             labels=np.array(self.labels, np.int8),
+            intensities=np.array(self.intensities, np.float32),
         )
 
 
@@ -166,17 +175,21 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             f"{path}: wanted values separated by commas, got ones separated by {separator}: save it with "
             "commas, and with points in decimal numbers"
         )
-    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})", name) for name in names}
-    aus = {name: int(match[1]) for name, match in numbers.items() if match}
+    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})(_intensity)?", name) for name in names}
+    aus = {name: int(match[1]) for name, match in numbers.items() if match and not match[2]}
+    rated = {name: int(match[1]) for name, match in numbers.items() if match and match[2]}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
     for name in names:
-        if name not in known and name not in aus:
+        if name not in known and name not in aus and name not in rated:
             candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
             (nearest, *_) = difflib.get_close_matches(name.lower()[:60], candidates, 1, 0) or ["image"]
             raise ReleaseError(
                 f"{path}: column {shown(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
             )
-    same = Counter(f"AU{aus[name]}" if name in aus else name for name in names)
+    same = Counter(
+        f"AU{aus[name]}" if name in aus else f"AU{rated[name]}_intensity" if name in rated else name
+        for name in names
+    )
     for name, times in same.most_common(1):
         if times > 1:
             raise ReleaseError(f"{path}: wanted each column once, got {name} {times} times")
@@ -188,12 +201,16 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             )
     if not aus:
         raise ReleaseError(f"{path}: wanted at least one column of labels such as 'AU12', got none")
+    for name, au in rated.items():
+        if au not in aus.values():
+            raise ReleaseError(f"{path}: wanted a column 'AU{au}' beside {name!r}, got none")
+    columns_of = {au: name for name, au in rated.items()}
     lacking = [name for name in LANDMARK_COLUMNS if name not in names]
     if lacking and len(lacking) < len(LANDMARK_COLUMNS):
         raise ReleaseError(
             f"{path}: wanted all columns x_0..x_48 and y_0..y_48 or none, got no {lacking[0]!r}"
         )
-    return _Columns(names, aus, not lacking)
+    return _Columns(names, aus, not lacking, [columns_of.get(au, "") for au in aus.values()])
 
 
 def _label(text: str, column: str, where: str) -> int:
@@ -202,6 +219,19 @@ def _label(text: str, column: str, where: str) -> int:
             f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {shown(text)}"
         )
     return LABELS[text]
+
+
+def _intensity(text: str | None, column: str, where: str) -> float:
+    """NaN where there is none; None stands for an AU without a column."""
+    if not text:
+        return math.nan
+    try:
+        intensity = decimal_number(text)
+    except ValueError:
+        intensity = math.nan
+    if not 0 <= intensity <= 5:
+        raise ReleaseError(f"{where}: wanted 0 to 5, or nothing, in column {column!r}, got {shown(text)}")
+    return intensity
 
 
 def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from jaa_ext.engine.ablate import Comparison, ablate
 from jaa_ext.engine.bootstrap import bootstrap_intervals
+from jaa_ext.engine.calibrate import calibrate_thresholds
 from jaa_ext.engine.checkpoint import load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.crossval import CrossValidation, cross_validate
@@ -28,6 +29,7 @@ __all__ = [
     "ablate",
     "bootstrap_intervals",
     "builtin_recipes",
+    "calibrate_thresholds",
     "cross_validate",
     "evaluate",
     "load_checkpoint",

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaa_ext.engine.metrics import FAILURE, OF_EACH_AU, THRESHOLD, Interval, Intervals, Predictions
+from jaa_ext.engine.metrics import (
+    FAILURE,
+    NO_VARIANCE,
+    OF_EACH_AU,
+    OF_EACH_INTENSITY,
+    Interval,
+    Intervals,
+    Predictions,
+    known_intensities,
+)
 
 Array = NDArray[np.float64]
 
@@ -47,10 +56,10 @@ def bootstrap_intervals(
     if len(names) < 2:
         return None
     sample = _SubjectSums(predictions, subject, len(names), resamples)
-    parts = [sample.scores(weights) for weights in _draws(len(names), resamples, seed, len(subject))]
+    parts = [sample.scores(weights) for weights in draw_subjects(len(names), resamples, seed, len(subject))]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     intervals: dict[str, Any] = {name: _interval(v) for name, v in values.items() if v.ndim == 1}
-    for name in OF_EACH_AU:
+    for name in (*OF_EACH_AU, *OF_EACH_INTENSITY):
         intervals[name] = tuple(_interval(v) for v in values[name].T) if name in values else None
     absent = {name: None for name in Intervals.__dataclass_fields__ if name not in intervals}
     return Intervals(**{**absent, **intervals, "resamples": resamples, "seed": seed})
@@ -67,14 +76,28 @@ class _SubjectSums:
         self.errors: Array | None = None
         """(S, 3): faces, sum of their errors, failures."""
         self.ranks: list[_Ranks] = []
-        if (probabilities := predictions.known_probabilities) is not None:
-            self.counts = _outcomes(probabilities > THRESHOLD, predictions.labels, subject, subjects)
+        self.moments: Array | None = None
+        """(S, A, 7): of the true intensities x and the predicted y the number of faces, and the sums of x, y,
+        their squares, their product and their distance."""
+        probabilities, said = predictions.known_probabilities, predictions.said
+        if probabilities is not None and said is not None:
+            self.counts = _outcomes(said, predictions.labels, subject, subjects)
             for p, y in zip(probabilities.T, predictions.labels.T, strict=True):
                 known = y >= 0
                 self.ranks.append(_Ranks(p[known], y[known], subject[known], subjects, resamples))
+        if predictions.intensities is not None and predictions.true_intensities is not None:
+            both = known_intensities(predictions)
+            x, y = (
+                np.where(both, values, 0).astype(np.float64)
+                for values in (predictions.true_intensities, predictions.intensities)
+            )
+            rows = np.stack([both, x, y, x * x, y * y, x * y, np.abs(x - y)], axis=2)
+            columns = rows.reshape(len(rows), -1).T
+            sums = np.stack([np.bincount(subject, column, subjects) for column in columns], axis=1)
+            self.moments = sums.reshape(subjects, *rows.shape[1:]).astype(np.float64)
         if (errors := predictions.errors) is not None:
-            columns = (np.ones_like(errors), errors, ~(errors <= FAILURE))
-            self.errors = np.stack([np.bincount(subject, column, subjects) for column in columns], axis=1)
+            parts = (np.ones_like(errors), errors, ~(errors <= FAILURE))
+            self.errors = np.stack([np.bincount(subject, part, subjects) for part in parts], axis=1)
 
     def scores(self, weights: Array) -> dict[str, Array]:
         """Scores of R resamples, (R,) or (R, A), by (R, S) times that each subject was drawn.
@@ -100,6 +123,12 @@ class _SubjectSums:
                 scores[f"{name}_mean"] = _ratio(np.nansum(scores[name], 1), known.sum(1), np.nan)
             scores["accuracy_total"] = _ratio(right.sum(1), valid.sum(1), np.nan)
             scores["abaw_score"] = 0.5 * scores["f1_mean"] + 0.5 * scores["accuracy_total"]
+        if self.moments is not None:
+            agreement = _agreement(np.tensordot(weights, self.moments, 1))
+            for name, values in agreement.items():
+                known = ~np.isnan(values)
+                scores[name] = values
+                scores[f"{name}_mean"] = _ratio(np.nansum(values, 1), known.sum(1), np.nan)
         if self.errors is not None:
             # An error that is not a number makes every resample's mean one: 0 times NaN is NaN.
             faces, errors, failures = (weights @ self.errors).T
@@ -153,7 +182,7 @@ class _Ranks:
         return won
 
 
-def _draws(subjects: int, resamples: int, seed: int, frames: int) -> Iterator[Array]:
+def draw_subjects(subjects: int, resamples: int, seed: int, frames: int) -> Iterator[Array]:
     """Times that each subject is drawn, (R, S), the resamples in parts."""
     random = np.random.default_rng(seed)
     rows = max(1, ELEMENTS // frames)
@@ -174,9 +203,26 @@ def _outcomes(
     return counts[..., :missing].astype(np.float64)
 
 
+def _agreement(moments: Array) -> dict[str, Array]:
+    """The scores of intensities, (R, A) each, by `_SubjectSums.moments` of R resamples, (R, A, 7)."""
+    faces = moments[..., 0]
+    x, y, xx, yy, xy, distance = np.moveaxis(_ratio(moments[..., 1:], faces[..., None], np.nan), -1, 0)
+    # Where there are no faces all are NaN, and so are the scores.
+    var_x, var_y = (np.where(v > NO_VARIANCE, v, 0) for v in (xx - x * x, yy - y * y))
+    covariance = np.where((var_x > 0) & (var_y > 0), xy - x * y, 0)
+    return {
+        "icc": _ratio(2 * covariance, var_x + var_y, np.nan),
+        "pearson": _ratio(covariance, np.sqrt(var_x * var_y), np.nan),
+        "mae": distance,
+    }
+
+
 def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
     """The quotient, or a value where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full_like(numerator, otherwise), where=denominator > 0)
+    quotient = np.full_like(numerator, otherwise)
+    return np.divide(
+        numerator, denominator, out=quotient, where=np.broadcast_to(denominator > 0, quotient.shape)
+    )
 
 
 def _interval(values: Array) -> Interval | None:

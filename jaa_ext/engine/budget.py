@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaa_ext.engine.datasets import Synthetic
+from jaa_ext.engine.datasets import BuiltIn
 from jaa_ext.engine.recipe import Recipe
 
 BudgetName = Literal["tiny", "small"]
@@ -18,7 +18,7 @@ class Budget:
     image_size: int
     width: int
     subjects: tuple[int, int]
-    """Drawn people that train and that test."""
+    """People of built-in faces that train and that test."""
     samples_per_subject: int
     batch_size: int
     epochs: float
@@ -46,11 +46,11 @@ papers have ten thousand, so its rate rises gently and decays late."""
 def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
     """A recipe of the same experiment, on a smaller network, fewer faces and epochs.
 
-    Prepared data must have been prepared at a size that suits the smaller network; drawn faces are.
+    Prepared data must have been prepared at a size that suits the smaller network; built-in faces are.
     """
     small = BUDGETS[budget]
     data = recipe.data
-    if isinstance(data, Synthetic):
+    if isinstance(data, BuiltIn):
         train, test = small.subjects
         sizes = {
             "train_subjects": train,

@@ -6,16 +6,17 @@ from torch import Tensor, nn
 
 from jaa_ext.engine.recipe import Loss
 from jaa_ext.models import JAAOutput
-from jaa_ext.nn import AlignmentLoss, AttentionLoss, SoftmaxDiceLoss
+from jaa_ext.nn import AlignmentLoss, AttentionLoss, IntensityLoss, SoftmaxDiceLoss
 
-TERMS = ("au_softmax", "au_dice", "align", "attention", "local_softmax", "local_dice", "total")
+TERMS = ("au_softmax", "au_dice", "align", "attention", "local_softmax", "local_dice", "intensity", "total")
 """Every name that `JointLoss` can give, in order."""
 
 
 class JointLoss(nn.Module):
     """E = E_au + lambda1 E_align + lambda2 E_r, Eq. 1 of ECCV 2018; E_au = E_softmax + E_dice, Eq. 8.
 
-    With the journal version's local predictions their E_au is added, by the factor `loss.local`. lambda3 of
+    With the journal version's local predictions their E_au is added, by the factor `loss.local`, and that of
+    intensities by `loss.intensity` (see `IntensityLoss`). lambda3 of
     Eq. 5 is no factor here: the model applies it, between the maps and what follows.
 
     Args:
@@ -29,14 +30,18 @@ class JointLoss(nn.Module):
         self.au = SoftmaxDiceLoss(weight, smooth=loss.smooth, dice=loss.dice_over)
         self.align = AlignmentLoss()
         self.attention = AttentionLoss(reduction=loss.attention_reduction)
+        self.intensity = IntensityLoss(weight)
 
-    def forward(self, output: JAAOutput, labels: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, output: JAAOutput, labels: Tensor, landmarks: Tensor, intensities: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms before their factors, and `total`.
 
         Args:
             output: of the model, N faces.
             labels: (N, A) of 1, 0 and -1 for missing.
             landmarks: (N, 49, 2) in pixels of the model's input.
+            intensities: (N, A) of 0..5, NaN where missing; None where all are.
 
         Returns:
             Scalars by the names of `TERMS`, without those that the variant or a factor of 0 leaves out.
@@ -65,6 +70,8 @@ class JointLoss(nn.Module):
             softmax, dice = self.au(output.local_logits, labels)
             add("local_softmax", factors.local, softmax)
             add("local_dice", factors.local * factors.dice, dice)
+        if output.intensities is not None and intensities is not None and factors.intensity > 0:
+            add("intensity", factors.intensity, self.intensity(output.intensities, intensities))
         if not weighted:
             raise ValueError("no loss is left: the model predicts no AUs, and the factor loss.align is 0")
         return {**terms, "total": sum(weighted[1:], weighted[0])}

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from jaa_ext import facs
-from jaa_ext.data import FaceDataset, PreparedFaces, SyntheticFaces, aligned_size
+from jaa_ext.data import FaceDataset, PreparedFaces, RenderedFaces, SyntheticFaces, aligned_size
 from jaa_ext.data.prepared import read_folds, subject_folds
+from jaa_ext.data.rendered.labels import Mix
+from jaa_ext.data.rendered.release import RENDERED
 from jaa_ext.models import JAANetConfig
 
 DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
 """The note of weights that were trained on `SyntheticFaces`."""
 
+OF_RENDERED_FACES = "Trained on rendered faces: AUs are actions of a face rig, not coded by people."
+"""The note of weights that were trained on `RenderedFaces`, or on a folder of them."""
+
 TEST_FOLDS = ("validation", "test")
 """Folds of these names are for testing only; where there is none, each fold is tested, the rest train."""
 
 DEALT_FOLDS = ("1", "2", "3")
-"""The folds into which the subjects of drawn faces, or of a folder without folds, are dealt: as many as the
-papers have."""
+"""The folds into which the subjects of built-in faces, or of a folder without folds, are dealt: as many as
+the papers have."""
 
 LARGEST_SEED = 2**63 - 1
 """What every generator takes."""
 
 MOST_FACES = 10_000_000
-"""Drawn faces of a data set, and what else counts in a recipe: more is a slip, and would fill the memory."""
+"""Faces of a built-in data set, and what else counts in a recipe: more is a slip, and would fill the
+memory."""
 
 Count = Annotated[int, Field(ge=1, le=MOST_FACES, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, le=MOST_FACES, description="a whole number of at least 0")]
@@ -40,24 +46,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Synthetic(Section):
-    """The built-in drawn faces; test subjects are none of the training subjects."""
+class BuiltIn(Section):
+    """Faces that the package makes itself; test subjects are none of the training subjects."""
 
-    name: Literal["synthetic"] = "synthetic"
+    name: str
     train_subjects: Count
     test_subjects: Count
     samples_per_subject: Count
     seed: Seed = 0
-    """Of the drawn faces; the recipe's own seed leaves them as they are."""
-    co_occurrence: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")
-    ] = 1.0
-    """See `SyntheticFaces`."""
+    """Of the faces; the recipe's own seed leaves them as they are."""
     test_fold: Literal["1", "2", "3"] | None = None
     """The third of all subjects that is tested; None: the last `test_subjects`."""
 
     @model_validator(mode="after")
-    def _possible(self) -> Synthetic:
+    def _possible(self) -> Self:
         faces = (self.train_subjects + self.test_subjects) * self.samples_per_subject
         if faces > MOST_FACES:
             raise ValueError(f"subjects and their samples should be at most {MOST_FACES} faces, got {faces}")
@@ -66,7 +68,11 @@ class Synthetic(Section):
     @property
     def title(self) -> str:
         """In words, for headings."""
-        return "drawn faces"
+        raise NotImplementedError
+
+    def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
+        """Those of some subjects, for a model."""
+        raise NotImplementedError
 
     def folds(self) -> tuple[str, ...]:
         """What `test_fold` can be."""
@@ -82,21 +88,57 @@ class Synthetic(Section):
             )
             if first == last:
                 raise ValueError(
-                    f"fold {self.test_fold} of the drawn faces is empty: wanted at least 3 subjects, "
+                    f"fold {self.test_fold} of the {self.title} is empty: wanted at least 3 subjects, "
                     f"got {len(subjects)}"
                 )
+        train = [*subjects[:first], *subjects[last:]]
+        return self.faces(train, config), self.faces(list(subjects[first:last]), config)
 
-        def faces(chosen: list[int]) -> SyntheticFaces:
-            return SyntheticFaces(
-                subjects=chosen,
-                samples_per_subject=self.samples_per_subject,
-                seed=self.seed,
-                size=aligned_size(config.image_size),
-                aus=facs.au_numbers(config.aus),
-                co_occurrence=self.co_occurrence,
-            )
 
-        return faces([*subjects[:first], *subjects[last:]]), faces(list(subjects[first:last]))
+class Synthetic(BuiltIn):
+    """Drawn faces, `SyntheticFaces`."""
+
+    name: Literal["synthetic"] = "synthetic"
+    co_occurrence: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")
+    ] = 1.0
+    """See `SyntheticFaces`."""
+
+    @property
+    def title(self) -> str:
+        return "drawn faces"
+
+    def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
+        return SyntheticFaces(
+            subjects=subjects,
+            samples_per_subject=self.samples_per_subject,
+            seed=self.seed,
+            size=aligned_size(config.image_size),
+            aus=facs.au_numbers(config.aus),
+            co_occurrence=self.co_occurrence,
+        )
+
+
+class Rendered(BuiltIn):
+    """Rendered faces, `RenderedFaces`."""
+
+    name: Literal["rendered"]
+    mix: Mix = "natural"
+    """See `RenderedFaces`."""
+
+    @property
+    def title(self) -> str:
+        return "rendered faces"
+
+    def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
+        return RenderedFaces(
+            subjects=subjects,
+            samples_per_subject=self.samples_per_subject,
+            seed=self.seed,
+            size=aligned_size(config.image_size),
+            aus=facs.au_numbers(config.aus),
+            mix=self.mix,
+        )
 
 
 class Prepared(Section):
@@ -164,12 +206,18 @@ def _name(data: Any) -> str:
 
 
 Data = Annotated[
-    Annotated[Synthetic, Tag("synthetic")] | Annotated[Prepared, Tag("prepared")],
+    Annotated[Synthetic, Tag("synthetic")]
+    | Annotated[Rendered, Tag("rendered")]
+    | Annotated[Prepared, Tag("prepared")],
     Discriminator(_name),
-    Field(description='keys and values with the name "synthetic" or "prepared"'),
+    Field(description='keys and values with the name "synthetic", "rendered" or "prepared"'),
 ]
 
-DATA_SECTIONS: dict[str, type[Section]] = {"synthetic": Synthetic, "prepared": Prepared}
+DATA_SECTIONS: dict[str, type[Section]] = {
+    "synthetic": Synthetic,
+    "rendered": Rendered,
+    "prepared": Prepared,
+}
 
 STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
 """Drawn faces in place of a data set: as many subjects as BP4D."""
@@ -177,15 +225,18 @@ STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=20
 
 def note_of(faces: FaceDataset) -> str:
     """What weights trained on a data set are worth; empty if there is nothing to say."""
-    return DEMONSTRATION if isinstance(faces, SyntheticFaces) else ""
+    if isinstance(faces, SyntheticFaces):
+        return DEMONSTRATION
+    prepared = isinstance(faces, PreparedFaces) and faces.name == RENDERED
+    return OF_RENDERED_FACES if prepared or isinstance(faces, RenderedFaces) else ""
 
 
-def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | None) -> Synthetic | Prepared:
+def choose_data(default: BuiltIn | Prepared, data: str | None, fold: str | None) -> BuiltIn | Prepared:
     """What a command's `--data` (a folder, or "synthetic" for drawn faces) and `--fold` make of a recipe's
     data.
 
     Raises:
-        ValueError: a fold of the drawn faces that is not 1, 2 or 3.
+        ValueError: a fold of built-in faces that is not 1, 2 or 3.
     """
     chosen = default
     if data == "synthetic":
@@ -195,15 +246,15 @@ def choose_data(default: Synthetic | Prepared, data: str | None, fold: str | Non
         chosen = former.model_copy(update={"folder": data})
     if fold is None:
         return chosen
-    if isinstance(chosen, Synthetic) and fold not in chosen.folds():
+    if isinstance(chosen, BuiltIn) and fold not in chosen.folds():
         raise ValueError(
-            f'there is no fold "{fold}" of the drawn faces, wanted one of {", ".join(chosen.folds())}'
+            f'there is no fold "{fold}" of the {chosen.title}, wanted one of {", ".join(chosen.folds())}'
         )
     return chosen.model_copy(update={"test_fold": fold})
 
 
 def faces_to_test(
-    default: Synthetic | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
+    default: BuiltIn | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
 ) -> FaceDataset:
     """The faces that a model is scored on: see `choose_data`; fold "all" is every face of a prepared folder.
 

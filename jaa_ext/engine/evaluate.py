@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from jaa_ext.data import Crops, FaceDataset, normalize
 from jaa_ext.device import resolve_device
 from jaa_ext.engine.bootstrap import bootstrap_intervals
-from jaa_ext.engine.metrics import Metrics, Scores, score
+from jaa_ext.engine.metrics import Metrics, Predictions, Scores, score
 from jaa_ext.engine.processes import Processes
 from jaa_ext.engine.runtime import ignore_interrupts, reading_workers
 from jaa_ext.engine.schedule import shares
@@ -41,14 +41,15 @@ def evaluate(
     """Score a model on the central crops of a data set, in float32.
 
     Args:
-        model: is left in evaluation mode, on the device; a fused copy of it computes (`JAANet.fuse`).
+        model: is left in evaluation mode, on the device; a fused copy of it computes (`JAANet.fuse`), and its
+            thresholds decide which AUs are said to be present: 0.5 as published, unless they are calibrated.
         dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
         batch_size: faces at a time.
         device: see `jaa_ext.device.resolve_device`; None for where the model is.
         workers: processes that read images; 0 reads in this one. None: see `Recipe.workers`.
         predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
-            up to the first slash), each AU's label (-1 missing) and probability, the predicted landmarks in
-            pixels of the crop, and the model's note.
+            up to the first slash), each AU's label (-1 missing) and probability, each AU's true intensity
+            and the predicted one, the predicted landmarks in pixels of the crop, and the model's note.
         bootstrap: resamples of the subjects that give the scores' 95 % intervals, see `bootstrap_intervals`;
             0 leaves them out.
         seed: of the resamples.
@@ -61,12 +62,43 @@ def evaluate(
             number of resamples or seed, or true landmarks that are not finite or have both eyes in one place.
         NonFiniteOutput: the model gives no numbers for a face.
     """
-    if len(dataset) == 0:
-        raise ValueError("evaluate: the data set is empty")
     if bootstrap < 0:
         raise ValueError(f"evaluate: bootstrap must be a number of resamples, or 0 for none, got {bootstrap}")
     if seed < 0:
         raise ValueError(f"evaluate: seed must be at least 0, got {seed}")
+    processes = processes or Processes()
+    said = collect_predictions(
+        model, dataset, batch_size=batch_size, device=device, workers=workers, processes=processes
+    )
+    scores = score(said)
+    if bootstrap:
+        scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
+    with processes.alike():
+        if predictions is not None and processes.first:
+            said.to_csv(predictions)
+        if figures is not None and processes.first:
+            from jaa_ext.engine.figures import write_figures
+
+            write_figures(figures, said, scores)
+    return scores
+
+
+def collect_predictions(
+    model: JAANet,
+    dataset: FaceDataset,
+    *,
+    batch_size: int = 16,
+    device: torch.device | str | None = None,
+    workers: int | None = None,
+    processes: Processes | None = None,
+) -> Predictions:
+    """What a model says of the central crops of a data set, in float32: see `evaluate`.
+
+    Raises:
+        ValueError, NonFiniteOutput: see `evaluate`.
+    """
+    if len(dataset) == 0:
+        raise ValueError("evaluate: the data set is empty")
     aus = au_numbers(model.config.aus)
     if tuple(dataset.aus) != aus:
         raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
@@ -89,24 +121,16 @@ def evaluate(
             output = fused(image)
             probabilities = None if output.logits is None else output.probabilities.cpu()
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
+            intensities = None if output.intensities is None else output.intensities.cpu()
             _require_finite({"probabilities": probabilities, "landmarks": landmarks}, batch)
-            said_here.append((probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"]))
-    metrics = Metrics(aus, note=getattr(model, "note", ""))
+            said = (probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"])
+            said_here.append((*said, intensities, batch["intensities"]))
+    thresholds = getattr(model, "thresholds", None)
+    metrics = Metrics(aus, note=getattr(model, "note", ""), thresholds=thresholds)
     for said_by_one in processes.collect(said_here):
         for of_batch in said_by_one:
             metrics.update(*of_batch)
-    said = metrics.predictions()
-    scores = score(said)
-    if bootstrap:
-        scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
-    with processes.alike():
-        if predictions is not None and processes.first:
-            said.to_csv(predictions)
-        if figures is not None and processes.first:
-            from jaa_ext.engine.figures import write_figures
-
-            write_figures(figures, said, scores)
-    return scores
+    return metrics.predictions()
 
 
 def _require_finite(output: dict[str, Tensor | None], batch: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
-from jaa_ext.engine.metrics import THRESHOLD, Predictions, Scores
+from jaa_ext.engine.metrics import Predictions, Scores
 from jaa_ext.facs import AU_NAMES
 from jaa_ext.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, note_height, save_figure
 
@@ -118,7 +118,7 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     Raises:
         ValueError: predictions without AUs, without this AU or without a valid label of it.
     """
-    if predictions.known_probabilities is None or au not in predictions.aus:
+    if predictions.known_probabilities is None or predictions.said is None or au not in predictions.aus:
         raise ValueError(
             f"au_figure: AU {au} must be one of those predicted, got {list(predictions.aus)} "
             f"{'without' if predictions.probabilities is None else 'with'} probabilities"
@@ -128,19 +128,20 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     if not (labels >= 0).any():
         raise ValueError(f"au_figure: AU {au} has no valid label")
     probabilities = predictions.known_probabilities[labels >= 0, place]
+    said, threshold = predictions.said[labels >= 0, place], predictions.threshold(place)
     present = labels[labels >= 0] == 1
 
     figure = Figure(figsize=(13, 5.0), dpi=110)
     roc, pr, histogram = figure.subplots(1, 3)
     if present.any() and not present.all():
-        _draw_roc(roc, probabilities, present, *scores.of("auc", place))
+        _draw_roc(roc, probabilities, present, said, threshold, *scores.of("auc", place))
     else:
         _say(roc, f"every label is {'present' if present.any() else 'absent'}:\nthere is no ROC curve")
     if present.any():
-        _draw_precision_recall(pr, probabilities, present)
+        _draw_precision_recall(pr, probabilities, present, said, threshold)
     else:
         _say(pr, "no label is present:\nthere is no recall")
-    _draw_histogram(histogram, probabilities, present)
+    _draw_histogram(histogram, probabilities, present, threshold)
     roc.set(title="ROC curve", xlabel="false positives (% of absent)", ylabel="true positives (% of present)")
     pr.set(title="precision and recall", xlabel="recall (%)", ylabel="precision (%)")
     for axes in (roc, pr):
@@ -159,6 +160,8 @@ def _draw_roc(
     axes: Axes,
     probabilities: NDArray[np.float32],
     present: NDArray[np.bool_],
+    said: NDArray[np.bool_],
+    threshold: float,
     area: float | None,
     interval: tuple[float, float] | None,
 ) -> None:
@@ -166,13 +169,16 @@ def _draw_roc(
     label = "model" if area is None else f"model: {_score('AUC', area, interval)}"
     axes.plot(100 * false.numpy(), 100 * true.numpy(), color=BLUE, linewidth=2, label=label)
     axes.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1.2, label="chance: AUC 50.0 %")
-    said = probabilities > THRESHOLD
-    axes.plot(100 * said[~present].mean(), 100 * said[present].mean(), "o", **_OPERATING_POINT)
+    axes.plot(100 * said[~present].mean(), 100 * said[present].mean(), "o", **_operating_point(threshold))
     axes.legend(loc="lower right", fontsize=9, framealpha=0.9)
 
 
 def _draw_precision_recall(
-    axes: Axes, probabilities: NDArray[np.float32], present: NDArray[np.bool_]
+    axes: Axes,
+    probabilities: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    said: NDArray[np.bool_],
+    threshold: float,
 ) -> None:
     precision, recall, _ = binary_precision_recall_curve(
         torch.from_numpy(probabilities), torch.from_numpy(present).long()
@@ -181,16 +187,18 @@ def _draw_precision_recall(
     axes.plot(100 * recall[:-1].numpy(), 100 * precision[:-1].numpy(), color=BLUE, linewidth=2, label="model")
     chance = 100 * present.mean()
     axes.axhline(chance, color=GREY, linewidth=1.2, linestyle="--", label=f"chance: {chance:.1f} %")
-    said = probabilities > THRESHOLD
     if said.any():
-        axes.plot(100 * said[present].mean(), 100 * present[said].mean(), "o", **_OPERATING_POINT)
+        point = _operating_point(threshold)
+        axes.plot(100 * said[present].mean(), 100 * present[said].mean(), "o", **point)
     # Where there is most room: a rare AU's curve is low on the right, a frequent one's high.
     # On the line of chance, or below it where it is high: the curve of a good model runs along the top.
     bottom = chance / 100 + 0.04 if chance < 50 else 0.02
     axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
 
 
-def _draw_histogram(axes: Axes, probabilities: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
+def _draw_histogram(
+    axes: Axes, probabilities: NDArray[np.float32], present: NDArray[np.bool_], threshold: float
+) -> None:
     edges = np.linspace(0, 1, BINS + 1)
     for which, name, colour, hatch, line in (
         (~present, "absent", BLUE, "", "-"),
@@ -200,7 +208,7 @@ def _draw_histogram(axes: Axes, probabilities: NDArray[np.float32], present: NDA
         label = f"labelled {name}: {which.sum():,}"
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(counts, edges, color=colour, linewidth=1.8, linestyle=line, label=label, hatch=hatch)
-    axes.axvline(THRESHOLD, color=INK, linewidth=1, linestyle=":")
+    axes.axvline(threshold, color=INK, linewidth=1, linestyle=":")
     positives, negatives = int(present.sum()), int((~present).sum())
     unbalanced = max(positives, negatives) > UNBALANCED * min(positives, negatives) > 0
     axes.set(
@@ -256,10 +264,11 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-_OPERATING_POINT: dict[str, Any] = {
-    "color": VERMILION,
-    "markeredgecolor": "white",
-    "markersize": 10,
-    "zorder": 4,
-    "label": f"threshold {THRESHOLD:g}",
-}
+def _operating_point(threshold: float) -> dict[str, Any]:
+    return {
+        "color": VERMILION,
+        "markeredgecolor": "white",
+        "markersize": 10,
+        "zorder": 4,
+        "label": f"threshold {threshold:g}",
+    }

@@ -25,7 +25,6 @@ from jaa_ext.engine.crossval import read_crossval
 from jaa_ext.engine.metrics import (
     FAILURE,
     OF_EACH_AU,
-    THRESHOLD,
     Interval,
     Predictions,
     Scores,
@@ -40,6 +39,7 @@ from jaa_ext.engine.results import (
     read_scores,
 )
 from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS
+from jaa_ext.models.thresholds import THRESHOLD
 
 TEMPLATE = "html_report.html.jinja"
 SHOWN = 4
@@ -121,6 +121,8 @@ class _Said(NamedTuple):
     percent: float
     present: bool
     """Said to be."""
+    threshold: float
+    """0..100."""
     wrong: bool
 
 
@@ -189,11 +191,12 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
         "cards": _cards(scores, _failures(scores, said)),
         "scores": _score_rows(scores),
         "about_intervals": scores.about_intervals(),
+        "about_thresholds": scores.about_thresholds(),
         "overview": overview,
         "of_aus": of_aus,
         "training": _training_figures(history, scores.note),
         "epochs": _epochs(history) if history else None,
-        "tables": [],
+        "tables": _intensity_tables(scores),
         "groups": groups,
         "why_no_faces": why,
         "source": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
@@ -224,6 +227,7 @@ def _crossval_page(folder: Path) -> dict[str, Any]:
         "cards": [],
         "scores": [],
         "about_intervals": "",
+        "about_thresholds": "",
         "overview": None,
         "of_aus": [],
         "training": training,
@@ -323,6 +327,17 @@ def _score_rows(scores: Scores) -> list[tuple[str, str, str, list[_Cell]]]:
         cells = [_cell(*scores.of(name, place)) for name in OF_EACH_AU]
         rows.append((f"AU {au}", AU_NAMES.get(au, ""), present, cells))
     return [*rows, ("mean", "", "", [_cell(*scores.of(f"{name}_mean")) for name in OF_EACH_AU])]
+
+
+def _intensity_tables(scores: Scores) -> list[_Table]:
+    if not any(scores.rated or ()):
+        return []
+    header, *rows = scores.intensity_rows()
+    note = (
+        "Intensities are 0 to 5. ICC(3,1) and Pearson's r are 1 where those predicted follow the true ones; "
+        "MAE is their mean distance. Frames whose intensity is not known take no part."
+    )
+    return [_Table("Intensities", header, rows, [note])]
 
 
 def _cell(
@@ -496,14 +511,15 @@ def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None
 
 
 def _said_of(said: Predictions, i: int) -> list[_Said]:
-    if said.known_probabilities is None:
+    if said.known_probabilities is None or said.said is None:
         return []
     rows = []
-    for au, label, p in zip(said.aus, said.labels[i], said.known_probabilities[i], strict=True):
-        word = {1: "present", 0: "absent"}.get(int(label), "no label")
-        present = bool(p > THRESHOLD)
+    for place, au in enumerate(said.aus):
+        label, present = int(said.labels[i, place]), bool(said.said[i, place])
+        word = {1: "present", 0: "absent"}.get(label, "no label")
         wrong = label >= 0 and present != (label == 1)
-        rows.append(_Said(au, AU_NAMES.get(au, ""), word, 100 * float(p), present, bool(wrong)))
+        percent, threshold = 100 * float(said.known_probabilities[i, place]), 100 * said.threshold(place)
+        rows.append(_Said(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
     return rows
 
 

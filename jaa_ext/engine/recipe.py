@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from jaa_ext import facs
+from jaa_ext.data.augment import Augmentation
 from jaa_ext.engine.datasets import DATA_SECTIONS, Count, Data, Section, Seed, Whole
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 
@@ -99,7 +100,7 @@ class ModelSection(Section):
         Field(strict=False, min_length=1, description="a list of AU numbers"),
     ] = facs.BP4D_AUS
     """Numbers of AUs with a rule in `facs.AU_RULES`, or rules of one's own:
-    ``{number: 20, points: [31, 37], dy: 0.1}``, see `facs.AURule`."""
+    ``{number: 16, points: [39, 41], dy: 0.1}``, see `facs.AURule`."""
 
     def config(self) -> JAANetConfig:
         """The configuration that the section stands for."""
@@ -153,6 +154,9 @@ class Loss(Section):
     """epsilon of Eq. 7."""
     local: NotNegative = 1.0
     """Of the local predictions' E_au, for models that have them (journal version)."""
+    intensity: NotNegative = 0.2
+    """Of the intensities' squared error, for models that predict them (``intensity: true``). Larger factors
+    can keep the network from learning anything, at the rates of the recipes: 1 did."""
     weighted: bool = True
     """AUs weigh by their rarity in the training set, w_i of Eq. 6; otherwise all alike."""
 
@@ -217,6 +221,8 @@ class Recipe(Section):
     init: str | None = None
     """A model file whose weights training starts from, see `models.transfer_weights`."""
     data: Data
+    augment: Augmentation | None = Field(None, description="keys and values; {} for the usual ones")
+    """What varies training faces besides crop and flip."""
     batch_size: Annotated[Count, Field(le=2**16)]
     """Faces of an iteration, of all processes together."""
     workers: Annotated[int, Field(ge=0, le=2**10)] | None = Field(

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from jaa_ext.data import FaceDataset
-from jaa_ext.engine.datasets import STAND_IN, Data, Prepared, Synthetic, choose_data, faces_to_test
+from jaa_ext.engine.datasets import STAND_IN, BuiltIn, Data, Prepared, choose_data, faces_to_test
 from jaa_ext.engine.json_files import read_json, write_json
 from jaa_ext.engine.metrics import Predictions, Scores
 from jaa_ext.facs import NUM_LANDMARKS
@@ -31,7 +31,7 @@ class Origin:
 
     config: JAANetConfig
     """The model's."""
-    recipe_data: Synthetic | Prepared | None
+    recipe_data: BuiltIn | Prepared | None
     """The data section of the recipe, if there was one."""
     data: str | None = None
     """What `faces_to_test` took in its place, and the fold."""
@@ -53,7 +53,7 @@ class Origin:
         every = self.fold == "all"
         section = choose_data(self.recipe_data or STAND_IN, self.data, None if every else self.fold)
         text = section.title
-        if isinstance(section, Synthetic):
+        if isinstance(section, BuiltIn):
             train, test = section.train_subjects, section.test_subjects
             text += f": {train} people to train, {test} to test, {section.samples_per_subject} faces of each"
         if every:
@@ -202,6 +202,7 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
         errors=None,
         ids=tuple(ids),
         note=scores.note,
+        thresholds=scores.thresholds,
     )
 
 

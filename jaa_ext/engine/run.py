@@ -149,6 +149,9 @@ def _logged(path: Path, header: str, iteration: int) -> list[str]:
     if iteration == 0:
         return []
     lines = path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else []
+    if lines and lines[0] == header.replace(",intensity", ""):  # of an early version
+        place = header.split(",").index("intensity")
+        lines = [header, *(_with_an_empty_cell(line, place) for line in lines[1:])]
     wanted = [header, *(f"{number}," for number in range(1, iteration + 1))]
     for place, start in enumerate(wanted):
         line = lines[place] if place < len(lines) else ""
@@ -158,6 +161,11 @@ def _logged(path: Path, header: str, iteration: int) -> list[str]:
                 f"behind it, got {line[:60]!r} in line {place + 1}"
             )
     return lines[1 : iteration + 1]
+
+
+def _with_an_empty_cell(line: str, place: int) -> str:
+    cells = line.split(",")
+    return ",".join([*cells[:place], "", *cells[place:]])
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, FaceDataset, normalize
+from jaa_ext.data.faces import HasIntensities
 from jaa_ext.engine.checkpoint import check_state, load_checkpoint, save_checkpoint
 from jaa_ext.engine.criterion import JointLoss
 from jaa_ext.engine.cuda_graph import GraphedStep, require_cuda
@@ -157,8 +159,8 @@ class _Stage:
     """The model, set up by Fabric."""
     optimizer: Any
     criterion: JointLoss
-    run: Callable[[Tensor, Tensor, Tensor], _Iteration] = field(init=False)
-    """An iteration by a batch's images, labels and landmarks."""
+    run: Callable[[Tensor, Tensor, Tensor, Tensor], _Iteration] = field(init=False)
+    """An iteration by a batch's images, labels, landmarks and intensities."""
 
 
 class _Iteration(NamedTuple):
@@ -168,9 +170,10 @@ class _Iteration(NamedTuple):
     losses: Tensor
     """(terms,) by the names."""
     output: JAAOutput
-    """Of all processes, as are the labels and landmarks that it was compared with."""
+    """Of all processes, as is what it was compared with."""
     labels: Tensor
     landmarks: Tensor
+    intensities: Tensor
 
 
 class Trainer:
@@ -212,6 +215,9 @@ class Trainer:
         self.model.note = note_of(self.train_set)
         if config.alignment:
             self.model.set_mean_shape(_mean_shape(self.train_set, config.image_size))
+        intensities = _mean_intensity(self.train_set) if config.intensity else None
+        if intensities is not None:
+            self.model.set_mean_intensity(intensities)
         self.transfer: Transfer | None = None
         if recipe.init is not None and not resume:
             source = load_model(recipe.init)
@@ -221,6 +227,8 @@ class Trainer:
             self.model.note = " ".join(notes)
         if isinstance(self.model, JAAGraphNet):  # after the transfer, whose graph is that of other labels
             self.model.set_labels(self.train_set.label_matrix())
+        if intensities is not None:  # likewise
+            self.model.set_rated(np.isfinite(intensities))
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.to(self.fabric.device)
         for step in recipe.steps:
@@ -239,7 +247,7 @@ class Trainer:
         )
         workers = reading_workers(recipe.workers, self.fabric.device)
         loader: DataLoader[Any] = DataLoader(
-            Crops(self.train_set, config.image_size, train=True, seed=recipe.seed),
+            Crops(self.train_set, config.image_size, train=True, seed=recipe.seed, augment=recipe.augment),
             batch_sampler=self.batches,
             collate_fn=partial(_collate, nothing=_no_faces(config.image_size, len(config.aus))),
             num_workers=workers,
@@ -423,16 +431,18 @@ class Trainer:
         return speed
 
     def _train_one_batch(self, stage: _Stage, batch: dict[str, Any]) -> _Iteration:
-        return stage.run(batch["image"], batch["labels"], batch["landmarks"])
+        return stage.run(batch["image"], batch["labels"], batch["landmarks"], batch["intensities"])
 
-    def _iterate(self, stage: _Stage, image: Tensor, labels: Tensor, landmarks: Tensor) -> _Iteration:
+    def _iterate(
+        self, stage: _Stage, image: Tensor, labels: Tensor, landmarks: Tensor, intensities: Tensor
+    ) -> _Iteration:
         """The whole iteration on the device: the host reads nothing, and a CUDA graph can hold it."""
         image = normalize(image).contiguous(memory_format=torch.channels_last)
         with self._resting() if len(image) == 0 else nullcontext():
             output = stage.module(image)
         if self.processes.count > 1:
-            output, labels, landmarks = self._of_all(output, labels, landmarks)
-        losses = stage.criterion(output, labels, landmarks)
+            output, labels, landmarks, intensities = self._of_all(output, labels, landmarks, intensities)
+        losses = stage.criterion(output, labels, landmarks, intensities)
         total = losses["total"].detach()
         # Every process has the loss of the whole batch, and of its gradient the part that came from its own
         # faces. The parts add up; DDP takes their mean.
@@ -445,19 +455,18 @@ class Trainer:
         stage.optimizer.zero_grad()
         constants = {name: None if x is None else x.detach() for name, x in vars(output).items()}
         values = torch.stack(list(losses.values())).detach()
-        return _Iteration(tuple(losses), values, JAAOutput(**constants), labels, landmarks)
+        return _Iteration(tuple(losses), values, JAAOutput(**constants), labels, landmarks, intensities)
 
-    def _of_all(
-        self, output: JAAOutput, labels: Tensor, landmarks: Tensor
-    ) -> tuple[JAAOutput, Tensor, Tensor]:
+    def _of_all(self, output: JAAOutput, *truth: Tensor) -> tuple[JAAOutput, Tensor, Tensor, Tensor]:
         """What the loss reads of all processes' faces, so that each computes that of the whole batch: means
         over labels that are not missing, and Dice's sums over a batch, are no means over processes."""
         gather = partial(self.processes.gather, sizes=self.batches.sizes(self.batch))
-        read = {"logits", "landmarks", "local_logits"}
+        read = {"logits", "landmarks", "local_logits", "intensities"}
         if self.recipe.loss.attention > 0:
             read |= {"target_maps", "refined_maps"}
         everything = {name: gather(x) for name, x in vars(output).items() if name in read and x is not None}
-        return JAAOutput(**everything), gather(labels), gather(landmarks)
+        labels, landmarks, intensities = map(gather, truth)
+        return JAAOutput(**everything), labels, landmarks, intensities
 
     @contextmanager
     def _resting(self) -> Iterator[None]:
@@ -480,7 +489,7 @@ class Trainer:
         output = self.model.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=device))
         labels = torch.zeros(1, len(config.aus), dtype=torch.int64, device=device)
         landmarks = torch.arange(98.0, device=device).view(1, 49, 2)
-        total = criterion(output, labels, landmarks)["total"]
+        total = criterion(output, labels, landmarks, torch.zeros_like(labels, dtype=torch.float32))["total"]
         for parameter, grad in zip(
             parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True
         ):
@@ -502,8 +511,9 @@ class Trainer:
 
         def finite(i: int) -> bool:
             one = {k: v[i : i + 1] for k, v in vars(iteration.output).items() if v is not None}
-            labels, landmarks = iteration.labels[i : i + 1], iteration.landmarks[i : i + 1]
-            return bool(stage.criterion(JAAOutput(**one), labels, landmarks)["total"].isfinite())
+            truth = (iteration.labels, iteration.landmarks, iteration.intensities)
+            losses = stage.criterion(JAAOutput(**one), *(rows[i : i + 1] for rows in truth))
+            return bool(losses["total"].isfinite())
 
         # Read anew, for most of them may be other processes'.
         ids = [self.train_set[i].id for _, i in self.batches.whole(self.batch)]
@@ -602,6 +612,7 @@ def _no_faces(size: int, aus: int) -> dict[str, Any]:
         "image": torch.empty(0, 3, size, size, dtype=torch.uint8),
         "landmarks": torch.empty(0, facs.NUM_LANDMARKS, 2),
         "labels": torch.empty(0, aus, dtype=torch.int64),
+        "intensities": torch.empty(0, aus),
         "id": [],
     }
 
@@ -615,6 +626,18 @@ def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
         if not face["landmarks"].isfinite().all():
             raise ValueError(f"the landmarks of training face {face['id']} are not finite")
     return torch.stack([face["landmarks"] for face in faces]).mean(0)
+
+
+def _mean_intensity(dataset: FaceDataset) -> NDArray[np.float64] | None:
+    """(A,) of each AU, NaN where it has none; None of a data set that does not tell."""
+    if not isinstance(dataset, HasIntensities):
+        return None
+    intensities = dataset.intensity_matrix()
+    known = np.isfinite(intensities)
+    if not known.any():
+        raise ValueError("model.intensity=true needs intensities, but the training faces have none")
+    sums = np.where(known, intensities, 0).sum(0, dtype=np.float64)
+    return np.where(known.any(0), sums / known.sum(0).clip(1), np.nan)
 
 
 def _listed(values: dict[str, float]) -> str:

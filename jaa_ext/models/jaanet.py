@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from jaa_ext import facs
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
 from jaa_ext.nn import (
     AttentionRefinement,
     FeatureStack,
@@ -42,6 +43,9 @@ WIDEST = 4096
 """Largest unit width c; likewise, as are its square for d, and the next."""
 
 MOST_AUS = 1000
+
+HIGHEST_INTENSITY = 5.0
+"""Of FACS: 1 is a trace (A), 5 the most that a face can do (E); 0 is absent."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class JAANetConfig:
     """xi of Eq. 3, at least 0; 0 gives uniform maps (UA)."""
     gradient_enhancement: float = 2.0
     """lambda_3 of Eq. 5, at least 1; 1 leaves it out (w/o BE)."""
+    intensity: bool = False
+    """Whether the intensity of each AU is predicted beside its presence (not in the papers)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "aus", tuple(self.aus))
@@ -196,7 +202,7 @@ class JAANetConfig:
 
         if not self.au_detection and not self.alignment:
             refuse("au_detection=False and alignment=False leave nothing to detect")
-        for name in ("global_features", "attention"):
+        for name in ("global_features", "attention", "intensity"):
             if not self.au_detection and getattr(self, name):
                 refuse(f"au_detection=False leaves no use for {name}=True")
         for name, other in (
@@ -234,6 +240,8 @@ class JAAOutput:
     and what the local features use where there is no refinement."""
     refined_maps: Tensor | None = None
     """(N, A, l/4, l/4) of weights in 0..1; a gradient entering here (E_r) is not enhanced."""
+    intensities: Tensor | None = None
+    """(N, A) of 0..5, NaN for AUs of which the training set had none; float32 under autocast too."""
     local_logits: Tensor | None = None
     """(N, 2, A), as `logits`, from the local features of each AU alone (journal version)."""
 
@@ -272,6 +280,7 @@ class JAANet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.thresholds = (THRESHOLD,) * len(config.aus)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, channels, side = config.width, 8 * config.width, config.map_size // 8
         block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
@@ -288,23 +297,48 @@ class JAANet(nn.Module):
         self.attention = AdaptiveAttention(config, **factory) if config.attention else None
         stacked = 20 * c * side * side
         self.au_head = (
-            nn.Sequential(
-                nn.Linear(
-                    (config.alignment + config.global_features) * stacked
-                    + config.attention * self._local_size(stacked),
-                    config.embedding_size,
-                    **factory,
-                ),
-                nn.Linear(config.embedding_size, 2 * len(config.aus), **factory),
-                nn.Unflatten(1, (2, len(config.aus))),
+            AUHead(
+                (config.alignment + config.global_features) * stacked
+                + config.attention * self._local_size(stacked),
+                config.embedding_size,
+                len(config.aus),
+                intensity=config.intensity,
+                **factory,
             )
             if config.au_detection
             else None
         )
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Of each AU: it is said to be present where its probability exceeds this. They travel with the
+        model's file; 0.5 each, until they are calibrated (`jaa_ext.engine.calibrate_thresholds`).
+
+        Raises:
+            ValueError: when set, another number of them than of AUs, or one that is not between 0 and 1.
+        """
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, values: Sequence[float]) -> None:
+        self._thresholds = check_thresholds(values, len(self.config.aus))
+
     def reset_parameters(self) -> None:
         """Fresh weights, as of a new model of the same config."""
         reset_layers(self)
+
+    def find_landmarks(self, image: Tensor) -> Tensor:
+        """The landmarks of `forward` alone, (N, 49, 2), for some three tenths of its work.
+
+        Raises:
+            ValueError: a model without alignment; or see the class.
+            TypeError: see the class.
+        """
+        if self.alignment is None:
+            raise ValueError("find_landmarks: this model predicts no landmarks (alignment=False)")
+        self._check(image)
+        landmarks: Tensor = self.alignment(self.region_learning(image))[1]
+        return landmarks
 
     def forward(self, image: Tensor) -> JAAOutput:
         self._check(image)
@@ -324,7 +358,8 @@ class JAANet(nn.Module):
             output.refined_maps = attended.refined_maps
             output.local_logits = attended.local_logits
         if self.au_head is not None:
-            output.logits = self.au_head(torch.cat([part.flatten(1) for part in features], 1))
+            joined = torch.cat([part.flatten(1) for part in features], 1)
+            output.logits, output.intensities = self.au_head(joined)
         return output
 
     def extra_repr(self) -> str:
@@ -358,19 +393,21 @@ class JAANet(nn.Module):
             fused.alignment.landmarks = _one_linear(fused.alignment.embedding, fused.alignment.landmarks)
             fused.alignment.embedding = nn.Identity()
         if fused.au_head is not None:
-            fused.au_head = nn.Sequential(_one_linear(fused.au_head[0], fused.au_head[1]), fused.au_head[2])
+            fused.au_head.fuse()
         fused.fused = True
         return fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def half_precision_layers(self) -> dict[str, nn.Module]:
-        """What autocast runs in half precision, by name: convolutions and linear layers, but for the one that
-        gives the landmarks, which it would round to whole pixels."""
-        full = None if self.alignment is None else self.alignment.landmarks
+        """What autocast runs in half precision, by name: convolutions and linear layers, but for those that
+        give landmarks, which it would round to whole pixels, and intensities."""
+        full = [None if self.alignment is None else self.alignment.landmarks]
+        if self.au_head is not None and self.au_head.intensity is not None:
+            full.append(self.au_head.intensity.linear)
         kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, RegionConv2d)
         return {
             name: module
             for name, module in self.named_modules()
-            if isinstance(module, kinds) and module is not full
+            if isinstance(module, kinds) and all(module is not one for one in full)
         }
 
     def train(self, mode: bool = True) -> JAANet:
@@ -394,6 +431,47 @@ class JAANet(nn.Module):
         if landmarks.shape != (facs.NUM_LANDMARKS, 2):
             raise ValueError(f"set_mean_shape: landmarks must be (49, 2), got {list(landmarks.shape)}")
         self.alignment.landmarks.bias.copy_(landmarks.flatten())
+
+    @torch.no_grad()
+    def set_mean_intensity(self, intensities: Any) -> None:
+        """Let training start at a mean intensity of each AU: it becomes the bias of the intensities.
+
+        Args:
+            intensities: (A,) tensor or array of 0..5; NaN leaves an AU's bias as it is.
+
+        Raises:
+            ValueError: a model without intensities, or another shape.
+        """
+        head = self._intensity_head("set_mean_intensity")
+        means = torch.as_tensor(intensities)
+        if means.shape != head.rated.shape:
+            raise ValueError(
+                f"set_mean_intensity: intensities must be ({len(head.rated)},), got {list(means.shape)}"
+            )
+        # An AU that is never there, or always at its most, has no finite bias.
+        bias = torch.logit((means.to(head.linear.bias) / HIGHEST_INTENSITY).clamp(0.01, 0.99))
+        head.linear.bias.copy_(torch.where(bias.isnan(), head.linear.bias, bias))
+
+    @torch.no_grad()
+    def set_rated(self, rated: Any) -> None:
+        """Say of which AUs the training set has intensities: those of others will be NaN.
+
+        Args:
+            rated: (A,) tensor or array of bool.
+
+        Raises:
+            ValueError: a model without intensities, or another shape.
+        """
+        head = self._intensity_head("set_rated")
+        rated = torch.as_tensor(rated, dtype=torch.bool)
+        if rated.shape != head.rated.shape:
+            raise ValueError(f"set_rated: rated must be ({len(head.rated)},), got {list(rated.shape)}")
+        head.rated.copy_(rated)
+
+    def _intensity_head(self, where: str) -> IntensityHead:
+        if self.au_head is None or self.au_head.intensity is None:
+            raise ValueError(f"{where}: this model predicts no intensities (intensity=False)")
+        return self.au_head.intensity
 
     def _check(self, image: Tensor) -> None:
         side = self.config.image_size
@@ -438,6 +516,80 @@ class Alignment(nn.Module):
         with _without_autocast(pool2):
             landmarks = self.landmarks(embedding.to(self.landmarks.weight.dtype))
         return features, landmarks.unflatten(1, (facs.NUM_LANDMARKS, 2))
+
+
+class AUHead(nn.Sequential):
+    """AU detection (paper, section 3.4): linear to d, linear to the logits, nothing between. Intensities come
+    from the same d.
+
+    Shape:
+        (N, in_features) -> logits (N, 2, A), intensities (N, A), see `IntensityHead`, or None.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        embedding: int,
+        aus: int,
+        *,
+        intensity: bool,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        super().__init__(
+            nn.Linear(in_features, embedding, **factory),
+            nn.Linear(embedding, 2 * aus, **factory),
+            nn.Unflatten(1, (2, aus)),
+        )
+        self.intensity = IntensityHead(embedding, aus, **factory) if intensity else None
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        embedding = self[0](features)
+        intensities = None if self.intensity is None else self.intensity(embedding)
+        return self[2](self[1](embedding)), intensities
+
+    def fuse(self) -> None:
+        """Fold the first layer into the others."""
+        if self.intensity is not None:
+            self.intensity.linear = _one_linear(self[0], self.intensity.linear)
+        self[1], self[0] = _one_linear(self[0], self[1]), nn.Identity()
+
+
+class IntensityHead(nn.Module):
+    """Intensities of AUs: five times the sigmoid of a linear layer.
+
+    So they lie in 0..5 by construction, in training as in use, and an AU that is plainly absent, as most
+    are, or as strong as can be, needs no exact sum to be 0 or 5.
+
+    Shape:
+        (N, d) -> (N, A) of 0..5, in full precision; NaN for an AU that is not `rated`.
+    """
+
+    rated: Tensor
+    """(A,) bool: whether the training set has intensities of the AU."""
+
+    def __init__(
+        self,
+        in_features: int,
+        aus: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, aus, device=device, dtype=dtype)
+        self.register_buffer("rated", torch.ones(aus, dtype=torch.bool, device=device))
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
+        self.rated.fill_(True)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        # Half precision would round intensities from 4 on to steps of 1/32.
+        with _without_autocast(embedding):
+            share = self.linear(embedding.to(self.linear.weight.dtype)).sigmoid()
+        return torch.where(self.rated, HIGHEST_INTENSITY * share, math.nan)
 
 
 class Attended(NamedTuple):

@@ -11,6 +11,8 @@ from torch import Tensor
 from jaa_ext import facs
 from jaa_ext.models.jaanet import JAANet, JAANetConfig
 
+INTENSITY = "au_head.intensity."
+"""A part of the AU head that is taken, where both models have it, or not, without the rest of the head."""
 BRANCHES = ("attention.refinement.", "attention.local_features.")
 """Modules with a branch for each AU, whose tensors hold the AUs' rows one after the other."""
 OF_THESE_AUS = ("attention.local_head.", "au_head.", "graph.")
@@ -40,7 +42,8 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
     Region learning, alignment and global features are taken whole. The refinement and local features of an AU
     are those of the same AU, or else of the first one with the same centres; an AU without either keeps its
     own. The AU head, the local heads of the journal version and the graph are taken only where both models
-    have the same AUs and the same module; the AU head, besides, only where the same features enter it.
+    have the same AUs and the same module; the AU head, besides, only where the same features enter it. Its
+    intensities stay fresh where the other model has none.
 
     Returns:
         What was taken.
@@ -64,7 +67,7 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
         return list(map(_identity, aus)) == list(map(_identity, others)) and all(
             key in theirs and theirs[key].shape == tensor.shape
             for key, tensor in tensors.items()
-            if key.startswith(module)
+            if key.startswith(module) and not key.startswith(INTENSITY)
         )
 
     left_out = tuple(module for module in OF_THESE_AUS if not fits(module))
@@ -80,7 +83,7 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
             tensor.copy_(theirs[key])
         if not taken:
             parts = key.split(".")
-            fresh.append(".".join(parts[: 2 if parts[0] == "attention" else 1]))
+            fresh.append(".".join(parts[: 2 if key.startswith(("attention.", INTENSITY)) else 1]))
     sources = (None if i is None else others[i] for i in places)
     branches = tuple(zip(aus, sources, strict=True)) if model.config.attention else ()
     return Transfer(branches, tuple(dict.fromkeys(fresh)))

@@ -6,6 +6,7 @@ from jaa_ext.nn.graph import AUGraph, au_adjacency, conditional_probabilities
 from jaa_ext.nn.losses import (
     AlignmentLoss,
     AttentionLoss,
+    IntensityLoss,
     SoftmaxDiceLoss,
     au_weights,
     scale_gradient,
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureStack",
     "GroupedSequential",
     "HierarchicalMultiScaleRegion",
+    "IntensityLoss",
     "LocalFeatures",
     "RegionBatchNorm2d",
     "RegionConv2d",

@@ -80,6 +80,55 @@ class AlignmentLoss(nn.Module):
         return (errors / (2 * facs.eye_distance(target).square())).mean()
 
 
+class IntensityLoss(nn.Module):
+    """Squared errors of the intensities that are known, averaged over those of each AU, then over the AUs
+    that have any.
+
+    Squared, since intensities are judged by ICC and correlation, which are second moments too: what makes
+    the error least is the mean of what coders would say of such a face. An absolute error would be least at
+    their median, and that of a faint AU is 0.
+
+    Args:
+        weight: (A,) weight of each AU (see `au_weights`), or None for 1.
+
+    Shape:
+        intensities (N, A) of 0..5, target (N, A) of 0..5 and NaN for missing -> scalar, with a gradient of 0
+        for what is missing; 0 where all is. Half types compute in float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> IntensityLoss()(torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, float("nan")]]))
+        tensor(4.)
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, intensities: Tensor, target: Tensor) -> Tensor:
+        if intensities.shape != target.shape or intensities.dim() != 2:
+            raise ValueError(
+                f"IntensityLoss: intensities and target must both be (N, A), "
+                f"got {list(intensities.shape)} and {list(target.shape)}"
+            )
+        intensities, target = full_precision(intensities), full_precision(target)
+        known = ~target.isnan()
+        # Left out before they are subtracted: the gradient of NaN times 0 would be NaN.
+        intensities, target = (torch.where(known, x, 0.0) for x in (intensities, target))
+        counts = known.sum(0)
+        means = (intensities - target).square().sum(0) / counts.clamp_min(1)
+        if self.weight is not None:
+            means = means * self.weight
+        return means.sum() / (counts > 0).sum().clamp_min(1)
+
+    def extra_repr(self) -> str:
+        return f"weight={None if self.weight is None else tuple(self.weight.shape)}"
+
+
 class AttentionLoss(nn.Module):
     """E_r (Eq. 4): cross entropy between refined and initial attention maps, a constraint on the refinement.
 

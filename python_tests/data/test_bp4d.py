@@ -67,6 +67,51 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
         assert np.sum([frame.labels for frame in frames.values()], 0).tolist() == [1] * 12
 
 
+def write_intensities(folder, au, text, task="F001_T1"):
+    path = folder / f"AUCoding/AU_INT/AU{au:02d}/{task}_AU{au:02d}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_intensities_are_those_of_their_frame_and_au(releases, tmp_path):
+    releases.make_bp4d(tmp_path, subjects=["F001"], frames=4)
+    for place, au in enumerate((6, 10, 12, 14, 17)):
+        # Frame 200 is not in the files, 9 is not coded; frames that are not in AU_OCC are passed over.
+        write_intensities(tmp_path, au, f"196,4\n197,{place}\r\n198, {5 - place}\n199,9\n")
+    assert read_bp4d(tmp_path).remarks == ()
+    degrees = np.array([frame.intensities for frame in read(tmp_path).values()])
+    rated = [facs.BP4D_AUS.index(au) for au in (6, 10, 12, 14, 17)]
+    assert degrees[:2, rated].tolist() == [[0, 1, 2, 3, 4], [5, 4, 3, 2, 1]]
+    assert np.isnan(degrees[2:]).all() and np.isnan(np.delete(degrees, rated, axis=1)).all()
+
+
+def test_a_release_without_intensities_says_so(releases, tmp_path):
+    releases.make_bp4d(tmp_path, subjects=["F001", "F003"])
+    folder = tmp_path / "AUCoding" / "AU_INT"
+    assert read_bp4d(tmp_path).remarks == (f"no intensities: wanted the folder {folder}, got none",)
+    assert np.isnan([frame.intensities for frame in read(tmp_path).values()]).all()
+    write_intensities(tmp_path, 12, "197,3\n")
+    lacking = folder / "AU06" / "F001_T1_AU06.csv"
+    assert read_bp4d(tmp_path).remarks == (f"intensities are missing in 9 of 10 files, such as {lacking}",)
+    assert np.nanmax(read(tmp_path)[197].intensities) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("197", "wanted frame,intensity, got '197'"),
+        ("frame,0", "wanted a frame number, got 'frame'"),
+        ("197,6", "wanted 0..5 or 9, got '6'"),
+        ("196,1", "wanted each frame once, got frame 196 again"),
+    ],
+)
+def test_a_bad_line_of_intensities_is_named(releases, tmp_path, line, message):
+    releases.make_bp4d(tmp_path, subjects=["F001"])
+    write_intensities(tmp_path, 6, f"196,1\n{line}\n")
+    with pytest.raises(ReleaseError, match=rf"F001_T1_AU06\.csv, line 2: {message}"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("padding", [1, 5])
 @pytest.mark.parametrize("images", ["", "BP4D-training", "disk 1/2D+3D"])
 def test_images_are_found_by_number_in_any_folder(releases, tmp_path, images, padding):

@@ -84,6 +84,17 @@ def test_an_intensity_of_2_and_more_means_present(releases, tmp_path):
     assert [frame.labels[column] for frame in read(tmp_path).values()] == [0, 0, 1, 1, 1, 1]
 
 
+def test_intensities_are_kept(releases, tmp_path):
+    releases.make_disfa(tmp_path, ["SN001"], frames=6)
+    (tmp_path / LABELS.format(9)).write_text("".join(f"{k + 1},{k}\r\n" for k in range(6)))
+    frames = read(tmp_path)
+    degrees = np.array([frame.intensities for frame in frames.values()])
+    assert degrees[:, facs.DISFA_AUS.index(9)].tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.array_equal(degrees >= 2, [frame.labels for frame in frames.values()])
+    twelve = [line.split(",")[1] for line in (tmp_path / LABELS.format(12)).read_text().split()]
+    assert degrees[:, facs.DISFA_AUS.index(12)].tolist() == [int(degree) for degree in twelve]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_plain_landmark_names_count_from_0_or_1(releases, tmp_path, first):
     made = releases.make_disfa(

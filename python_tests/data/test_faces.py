@@ -152,6 +152,16 @@ def test_central_crop():
     np.testing.assert_allclose(item["landmarks"], Marked()[3].landmarks - 4)
 
 
+def test_intensities_come_with_the_crop():
+    crops = Crops(SyntheticFaces(subjects=[3], samples_per_subject=2, size=73, aus=(1, 12)), 64, train=True)
+    for i in range(2):
+        degrees = crops[0, i]["intensities"]
+        assert degrees.dtype == torch.float32
+        assert np.array_equal(degrees.numpy(), crops.dataset[i].intensities)
+    missing = Crops(Marked(), 64, train=False)[0, 0]["intensities"]
+    assert missing.shape == (2,) and missing.dtype == torch.float32 and missing.isnan().all()
+
+
 def test_random_crops_depend_on_seed_epoch_and_index_alone():
     def offsets(seed, epoch, order):
         crops = Crops(Marked(), 64, train=True, seed=seed)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -115,6 +116,45 @@ def test_images_and_index(tmp_path, photograph, astronaut):
     assert missing == [[[1, 0, 1, -1, 0, 1], "Int8"], [[0, -1, 1, -1, 0, -1], "Int8"]]
     assert skipped(out) == [("sequence", "frame", "reason")]
     assert sorted(p.name for p in out.iterdir()) == ["images", "index.parquet", "prepare.json", "skipped.csv"]
+
+
+NONE = float("nan")
+
+
+def rated(photograph, *intensities):
+    """A release whose first sequence has intensities."""
+    first, *others = small(photograph).sequences
+    return release(replace(first, intensities=np.array(intensities, np.float32)), *others)
+
+
+@pytest.mark.parametrize("table", ["parquet", "csv"])
+def test_intensities_have_a_column_for_each_au_that_has_any(tmp_path, photograph, table):
+    out = tmp_path / "out"
+    report = run(rated(photograph, (NONE, 0.1), (NONE, 5)), out, table=table)
+    index = pd.read_parquet(out / "index.parquet") if table == "parquet" else pd.read_csv(out / "index.csv")
+    assert list(index)[-3:] == ["AU01", "AU12", "AU12_intensity"]
+    assert index.AU12_intensity[:2].tolist() == [pytest.approx(0.1), 5]
+    assert index.AU12_intensity[2:].isna().all()
+    assert report.intensities == (0, 2) and report.aus_with_intensities == (12,)
+    faces = PreparedFaces(out)
+    tenth = np.float32(0.1)
+    assert np.array_equal(faces[0].intensities, [np.nan, tenth], equal_nan=True)
+    wanted = np.full((6, 2), np.nan, np.float32)
+    wanted[:2, 1] = tenth, 5
+    assert np.array_equal(faces.intensity_matrix(), wanted, equal_nan=True)
+    assert faces.intensity_matrix().dtype == faces[0].intensities.dtype == np.float32
+
+
+def test_intensities_that_are_none_stop(tmp_path, photograph):
+    for wrong in ((0, 5.1), (-1, 0)):
+        with pytest.raises(ReleaseError, match=r"F001/T1, frame 7: wanted 2 intensities of 0\.\.5"):
+            run(rated(photograph, (0, 0), wrong), tmp_path / str(wrong[0]))
+
+
+def test_remarks_of_the_reader_come_first(tmp_path, photograph):
+    report = run(release(*small(photograph).sequences, remarks=("no intensities",)), tmp_path / "out")
+    assert report.remarks == ("no intensities",) and report.lines()[-1] == "no intensities"
+    assert report.intensities == () and report.aus_with_intensities == ()
 
 
 def test_the_csv_has_what_the_parquet_has(tmp_path, photograph):
@@ -419,10 +459,14 @@ def without_landmarks(*images):
 def test_dlib_finds_the_landmarks(tmp_path, photograph, astronaut):
     coffee = photograph.with_name("coffee.png")
     assert cv2.imwrite(str(coffee), data.coffee()[:200, :200])
-    report = run(without_landmarks(photograph, coffee), tmp_path / "out", detector=FaceDetector)
+    report = run(
+        without_landmarks(photograph, coffee),
+        tmp_path / "out",
+        detector=partial(FaceDetector, landmarks="dlib"),
+    )
     assert report.skipped == {"no face was found": 1}
     (sample,) = PreparedFaces(tmp_path / "out")
-    (found,) = FaceDetector()(astronaut)
+    (found,) = FaceDetector(landmarks="dlib")(astronaut)
     image, landmarks, _ = align_face(astronaut, found.landmarks, size=64)
     assert np.array_equal(sample.image, image) and np.array_equal(sample.landmarks, landmarks)
 
@@ -519,7 +563,7 @@ def test_a_finished_folder_stays_as_it_is(tmp_path, photograph):
         ({}, {"size": 65}, "size 64, not 65"),
         ({}, {"align": False}, "size 64, not None"),
         ({}, {"table": "csv"}, "table 'parquet', not 'csv'"),
-        ({}, {"detector": FaceDetector}, "detector False, not True"),
+        ({}, {"detector": partial(FaceDetector, landmarks="dlib")}, "detector False, not True"),
         ({"name": "Other"}, {}, "name 'Test', not 'Other'"),
         ({"source": "/b"}, {}, "source '', not '/b'"),
         ({"aus": (12, 1)}, {}, r"aus \[1, 12\], not \[12, 1\]"),

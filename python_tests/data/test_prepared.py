@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -111,6 +112,64 @@ def test_chosen_aus_in_their_order(folder):
     faces = PreparedFaces(folder, aus=(12, 2))
     assert faces.aus == (12, 2) and faces[0].labels.tolist() == [-1, 1]
     assert faces.label_matrix().tolist() == [[-1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
+
+
+def test_a_folder_without_intensities(folder):
+    faces = PreparedFaces(folder)
+    assert faces[0].intensities is None
+    matrix = faces.intensity_matrix()
+    assert matrix.shape == (5, 3) and matrix.dtype == np.float32 and np.isnan(matrix).all()
+
+
+@pytest.fixture(params=["parquet", "csv"])
+def rated(request, originals, tmp_path):
+    """A folder whose AUs 5 and 12 have intensities: 0, 0.25, 0.5 … by faces, none in the last."""
+    sequences, place = [], 0
+    for sequence in originals.sequences:
+        degrees = np.full((sequence.length, 3), np.nan, np.float32)
+        for row in degrees[: 0 if sequence.name == "x" else None]:
+            row[1:] = 0.25 * place, 0.25 * (place + 1)
+            place += 2
+        sequences.append(replace(sequence, intensities=degrees))
+    out, console = tmp_path / "p", Console(file=io.StringIO())
+    prepare(
+        replace(originals, sequences=tuple(sequences)),
+        out, align=False, table=request.param, workers=0, console=console,
+    )  # fmt: skip
+    return out
+
+
+def test_intensities(rated):
+    nan = np.nan
+    wanted = [[nan, 0, 0.25], [nan, 0.5, 0.75], [nan, 1, 1.25], [nan, 1.5, 1.75], [nan, nan, nan]]
+    faces = PreparedFaces(rated)
+    assert np.array_equal(faces.intensity_matrix(), wanted, equal_nan=True)
+    for sample, row in zip(faces, wanted, strict=True):
+        assert sample.intensities.dtype == np.float32
+        assert np.array_equal(sample.intensities, row, equal_nan=True)
+    chosen = PreparedFaces(rated, aus=(12, 2), folds=["2", "validation"])
+    assert np.array_equal(chosen.intensity_matrix(), [[1.25, nan], [1.75, nan], [nan, nan]], equal_nan=True)
+    assert PreparedFaces(rated, aus=(2,))[0].intensities is None
+    for array in (faces[0].intensities, faces.intensity_matrix()):
+        array[:] = 77
+    assert np.array_equal(faces[0].intensities, wanted[0], equal_nan=True)
+
+
+def test_intensities_that_make_no_sense(originals, tmp_path):
+    first, *others = originals.sequences
+    named = replace(first, intensities=np.ones((2, 3), np.float32))
+    prepare(
+        replace(originals, sequences=(named, *others)),
+        tmp_path, align=False, table="csv", workers=0, console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    for wrong, message in (
+        ("5.5", r"wanted 0\.\.5 or nothing in column AU05_intensity, got 5\.5"),
+        ("-1", r"wanted 0\.\.5 or nothing in column AU05_intensity, got -1"),
+        ("strong", "is damaged, wanted the columns"),
+    ):
+        edit(tmp_path, lambda rows, wrong=wrong: rows[1].update(AU05_intensity=wrong))
+        with pytest.raises(FolderError, match=rf"index\.csv: {message}"):
+            PreparedFaces(tmp_path)
 
 
 def test_chosen_folds(folder, points):
@@ -243,6 +302,7 @@ def test_folders_of_early_versions(csv_folder, recwarn):
     path = csv_folder / "prepare.json"
     known = json.loads(path.read_text())
     del known["opencv"], known["settings"]["source"], known["report"]["remarks"]
+    del known["report"]["intensities"]
     path.write_text(json.dumps(known))
     faces = PreparedFaces(csv_folder)
     assert len(faces) == 5 and faces.opencv == () and not recwarn

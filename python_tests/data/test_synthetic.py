@@ -71,6 +71,22 @@ def test_label_matrix_draws_nothing(monkeypatch):
     assert SyntheticFaces(subjects=range(3), samples_per_subject=5).label_matrix().shape == (15, 12)
 
 
+def test_intensities_are_those_that_the_labels_and_the_drawing_follow(monkeypatch):
+    data = SyntheticFaces(subjects=[0, 31], samples_per_subject=20, size=64, aus=(12, 1, 25))
+    samples = [data[i] for i in range(40)]
+    degrees = np.stack([sample.intensities for sample in samples])
+    assert degrees.dtype == np.float32 and data.intensity_matrix().dtype == np.float32
+    present = np.stack([sample.labels for sample in samples]) == 1
+    assert (degrees[present] >= 2.5).all() and (degrees[present] <= 5).all()
+    assert (degrees[~present] >= 0).all() and (degrees[~present] <= 0.75).all()
+    assert 0.2 < (degrees[~present] > 0).mean() < 0.6
+    monkeypatch.setattr("jaa_ext.data.synthetic.draw_face", None)
+    assert np.array_equal(data.intensity_matrix(), degrees)
+    monkeypatch.undo()
+    drawn = data.draw(0, {1: 0.3, 25: 1.0})
+    assert drawn.intensities.tolist() == pytest.approx([0, 1.5, 5])
+
+
 def test_rates_are_those_of_the_table():
     labels = SyntheticFaces(subjects=range(200), samples_per_subject=200, aus=ALL).label_matrix()
     for au, rate, published in zip(ALL, labels.mean(0), RATES.values(), strict=True):

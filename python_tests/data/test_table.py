@@ -47,6 +47,25 @@ def test_all_columns(table, tmp_path):
     assert np.array_equal(third.landmarks, np.column_stack([ys, xs]))
 
 
+def test_intensities(table):
+    path = table(
+        ["image", "subject", "AU12", "AU04", "AU4_intensity", "AU1"],
+        ["1.png", "A", "1", "1", " 2.5", "0"], ["2.png", "A", "1", "1", "", "0"],
+        ["3.png", "B", "0", "0", "0", "0"],
+    )  # fmt: skip
+    first, second = (list(s.read()) for s in read_table(path).sequences)
+    nan = np.nan
+    got = [frame.intensities for frame in (*first, *second)]
+    assert np.array_equal(got, [[nan, 2.5, nan], [nan, nan, nan], [nan, 0, nan]], equal_nan=True)
+    for wrong in ("5.1", "-1", "nan", "C"):
+        path = table(["image", "subject", "AU4", "AU4_intensity"], ["1.png", "A", "1", wrong])
+        with pytest.raises(
+            ReleaseError,
+            match=rf"line 2: wanted 0 to 5, or nothing, in column 'AU4_intensity', got '{wrong}'",
+        ):
+            read_table(path)
+
+
 def test_the_least(table, tmp_path):
     (tmp_path / "photos").mkdir()
     path = table(["image", "subject", "AU4"], ["frame_0012.png", "A", "1"], encoding="utf-8-sig")
@@ -77,6 +96,14 @@ def test_where_the_names_number_no_frames_the_lines_do(table):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
+        (
+            ["image", "subject", "AU4", "AU01_intensity"],
+            "wanted a column 'AU1' beside 'AU01_intensity', got none",
+        ),
+        (
+            ["image", "subject", "AU4", "AU4_intensity", "AU04_intensity"],
+            "wanted each column once, got AU4_intensity 2",
+        ),
         (["image", "subject", "AU4", "AU1_r"], "column 'AU1_r' is unknown; the nearest known one is 'AU1"),
         (["image", "Subject", "AU4"], "column 'Subject' is unknown; the nearest known one is 'subject'"),
         (["image", "subject", "AU4", "x_49"], "column 'x_49' is unknown; the nearest known one is '[xy]_"),

@@ -9,15 +9,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaa_ext.engine.bootstrap import _draws, _SubjectSums, bootstrap_intervals
-from jaa_ext.engine.metrics import OF_ALL_AUS, OF_EACH_AU, OF_LANDMARKS, Predictions, Scores, score
+from jaa_ext.engine.bootstrap import _SubjectSums, bootstrap_intervals, draw_subjects
+from jaa_ext.engine.metrics import (
+    OF_ALL_AUS,
+    OF_EACH_AU,
+    OF_EACH_INTENSITY,
+    OF_LANDMARKS,
+    Predictions,
+    Scores,
+    score,
+)
 
 PER_SUBJECT = (7, 12, 4, 9, 1)
-NAMES = (*OF_EACH_AU, *(f"{name}_mean" for name in OF_EACH_AU), *OF_ALL_AUS, *OF_LANDMARKS)
+OF_EACH = (*OF_EACH_AU, *OF_EACH_INTENSITY)
+NAMES = (*OF_EACH, *(f"{name}_mean" for name in OF_EACH), *OF_ALL_AUS, *OF_LANDMARKS)
 
 
 def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions:
-    """Faces of three AUs, with missing labels and tied probabilities; AU 4 is present in one subject only."""
+    """Faces of three AUs, with missing labels and tied probabilities; AU 4 is present in one subject only.
+
+    AU 1 has no intensity in subject 0, AU 2 the same in all faces but subject 1's, and AU 4 has
+    some in subject 1 alone.
+    """
     random = np.random.default_rng(seed)
     subject = np.repeat(np.arange(len(per_subject)), per_subject)
     n = len(subject)
@@ -26,6 +39,11 @@ def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions
     labels[subject == 0, 1] = -1
     probabilities = np.round(np.clip(random.random((n, 3)) + 0.3 * (labels == 1), 0, 1), 1)
     labels[subject == 4], probabilities[subject == 4] = (1, 0, 0), 0.1  # present, but never said to be
+    true_intensities = random.uniform(0, 5, (n, 3)).astype(np.float32)
+    true_intensities[subject == 0, 0], true_intensities[subject != 1, 2] = np.nan, np.nan
+    true_intensities[subject != 1, 1] = 3.3
+    intensities = np.clip(true_intensities + random.normal(0, 1, (n, 3)), 0, 5).astype(np.float32)
+    intensities[subject == 2, 1] = 1.1
     order = random.permutation(n)  # the frames of a subject need not lie together
     return Predictions(
         aus=(1, 2, 4),
@@ -34,6 +52,8 @@ def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions
         landmarks=None,
         errors=random.uniform(2, 14, n)[order],
         ids=tuple(f"P{subject[i]:02}/{i}" for i in order),
+        intensities=intensities[order],
+        true_intensities=true_intensities[order],
     )
 
 
@@ -42,12 +62,15 @@ def resampled(predictions: Predictions, times: Sequence[int]) -> Predictions:
     assert predictions.ids is not None
     repeat = [times[int(name[1:3])] for name in predictions.ids]
     probabilities, errors = predictions.probabilities, predictions.errors
+    intensities, true_intensities = predictions.intensities, predictions.true_intensities
     return replace(
         predictions,
         labels=predictions.labels.repeat(repeat, 0),
         probabilities=None if probabilities is None else probabilities.repeat(repeat, 0),
         errors=None if errors is None else errors.repeat(repeat),
         ids=None,
+        intensities=None if intensities is None else intensities.repeat(repeat, 0),
+        true_intensities=None if true_intensities is None else true_intensities.repeat(repeat, 0),
     )
 
 
@@ -56,15 +79,18 @@ def values(scores: Scores, name: str) -> np.ndarray:
     return np.array(value, dtype=float)  # None becomes NaN
 
 
+@pytest.mark.parametrize("thresholds", [None, (0.3, 0.6, 0.05)])
 @pytest.mark.parametrize("resamples", [1, 1000], ids=["by resample", "by subject"])
-def test_a_resample_is_scored_like_a_test_set(resamples: int) -> None:
-    predictions = make()
+def test_a_resample_is_scored_like_a_test_set(resamples: int, thresholds: tuple[float, ...] | None) -> None:
+    predictions = replace(make(), thresholds=thresholds)
     subject = np.array([int(name[1:3]) for name in predictions.ids or ()])
     sums = _SubjectSums(predictions, subject, 5, resamples)
     draws = np.random.default_rng(1).multinomial(5, [0.2] * 5, 40)
     draws[0] = 1
     draws[1] = 5, 0, 0, 0, 0  # AU 2 without a valid label, AU 4 without a positive
-    draws[2] = 0, 0, 0, 0, 5  # nothing said
+    draws[2] = 0, 0, 0, 0, 5  # nothing said; one face, so no correlation of intensities
+    draws[3] = 0, 0, 5, 0, 0  # of AU 2 true and predicted intensities all alike
+    draws[4] = 0, 0, 1, 4, 0  # the true ones alone
     got = sums.scores(draws.astype(float))
     assert set(got) == set(NAMES)
     for i, times in enumerate(draws):
@@ -72,12 +98,15 @@ def test_a_resample_is_scored_like_a_test_set(resamples: int) -> None:
         for name in NAMES:
             np.testing.assert_allclose(got[name][i], values(wanted, name), rtol=1e-5, err_msg=name)
     assert np.isnan(got["f1"][1, 1]) and np.isnan(got["auc"][1, 2]) and got["f1"][1, 2] == 0
-    assert (got["precision"][2] == 0).all()
+    if thresholds is None:
+        assert (got["precision"][2] == 0).all()
+    assert np.isnan(got["icc"][2]).all() and np.isnan(got["icc"][3, 1]) and got["icc"][4, 1] == 0
+    assert np.isnan(got["pearson"][4, 1]) and np.isnan(got["mae"][1, 2]) and got["mae"][3, 1] > 2
 
 
 def test_intervals_are_percentiles_of_resamples_with_undefined_ones_left_out() -> None:
     predictions = make()
-    times = np.concatenate(list(_draws(5, 300, 7, len(predictions.labels)))).astype(int)
+    times = np.concatenate(list(draw_subjects(5, 300, 7, len(predictions.labels)))).astype(int)
     assert (times.sum(1) == 5).all() and len(np.unique(times, axis=0)) > 50
     scored = [score(resampled(predictions, t)) for t in times]
     got = bootstrap_intervals(predictions, 300, seed=7)

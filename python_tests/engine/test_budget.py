@@ -8,7 +8,7 @@ import pytest
 
 from jaa_ext.engine.ablate import parts_of
 from jaa_ext.engine.budget import BudgetName, shrink
-from jaa_ext.engine.datasets import STAND_IN, Prepared, Synthetic
+from jaa_ext.engine.datasets import STAND_IN, Prepared, Rendered, Synthetic
 from jaa_ext.engine.recipe import Recipe, builtin_recipes, load_recipe
 
 BUDGETS: list[BudgetName] = ["tiny", "small"]
@@ -62,6 +62,11 @@ def test_the_kind_of_data_stays() -> None:
     drawn = Synthetic(train_subjects=9, test_subjects=9, samples_per_subject=9, seed=5, test_fold="2")
     small = shrink(load_recipe("paper").model_copy(update={"data": drawn}), "tiny").data
     assert small == Synthetic(train_subjects=4, test_subjects=2, samples_per_subject=4, seed=5, test_fold="2")
+    rendered = Rendered(name="rendered", train_subjects=9, test_subjects=9, samples_per_subject=9, mix="bp4d")
+    small = shrink(load_recipe("paper").model_copy(update={"data": rendered}), "tiny").data
+    assert small == Rendered(
+        name="rendered", train_subjects=4, test_subjects=2, samples_per_subject=4, mix="bp4d"
+    )
     prepared = Prepared(name="prepared", folder="faces", test_fold="1")
     recipe = load_recipe("paper").model_copy(update={"data": prepared})
     assert shrink(recipe, "tiny").data == prepared

@@ -77,6 +77,23 @@ def test_local_predictions_add_their_own_loss(output: JAAOutput, landmarks: torc
     assert terms["total"].item() == pytest.approx(total, rel=1e-5)
 
 
+INTENSITIES = torch.tensor([[3.0, torch.nan], [0.0, torch.nan], [torch.nan, 5.0]])
+
+
+def test_intensities_add_their_squared_error(output: JAAOutput, landmarks: torch.Tensor) -> None:
+    output.intensities = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+    factors = Loss(align=0.0, local=0.0, intensity=0.1)
+    terms = JointLoss(factors, WEIGHT)(output, LABELS, landmarks, INTENSITIES)
+    assert list(terms) == ["au_softmax", "au_dice", "intensity", "total"]
+    error = (0.5 * (4 + 1) / 2 + 1.5 * 9) / 2
+    assert terms["intensity"].item() == pytest.approx(error)
+    total = sum(by_hand(output.logits, [0.5, 1.5])) + 0.1 * error
+    assert terms["total"].item() == pytest.approx(total, rel=1e-5)
+    for without in (JointLoss(Loss(intensity=0.0))(output, LABELS, landmarks, INTENSITIES),
+                    JointLoss(Loss())(output, LABELS, landmarks)):  # fmt: skip
+        assert "intensity" not in without
+
+
 def test_a_factor_of_zero_leaves_a_term_out_even_if_it_is_not_finite(
     output: JAAOutput, landmarks: torch.Tensor
 ) -> None:
@@ -87,10 +104,11 @@ def test_a_factor_of_zero_leaves_a_term_out_even_if_it_is_not_finite(
 
 
 def test_the_gradient_reaches_every_output(output: JAAOutput, landmarks: torch.Tensor) -> None:
-    used = [output.logits, output.landmarks, output.refined_maps, output.local_logits]
+    output.intensities = torch.full((3, 2), 2.5)
+    used = [output.logits, output.landmarks, output.refined_maps, output.local_logits, output.intensities]
     for tensor in used:
         tensor.requires_grad_()
-    terms = JointLoss(Loss(attention=1e-3), WEIGHT)(output, LABELS, landmarks)
+    terms = JointLoss(Loss(attention=1e-3), WEIGHT)(output, LABELS, landmarks, INTENSITIES)
     assert tuple(terms) == TERMS
     terms["total"].backward()
     assert all(tensor.grad.abs().sum() > 0 for tensor in used)

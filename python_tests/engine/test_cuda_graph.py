@@ -25,7 +25,7 @@ from jaa_ext.engine.trainer import Trainer
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
-    "model": {"aus": [6, 7, 12], "image_size": 64, "width": 2},
+    "model": {"aus": [6, 7, 12], "image_size": 64, "width": 2, "intensity": True},
     "data": {"train_subjects": 2, "test_subjects": 1, "samples_per_subject": 5},
     "batch_size": 4,
     "loss": {"attention": 2e-4, "attention_reduction": "mean"},

@@ -9,10 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
-from jaa_ext.data import FaceDataset, SyntheticFaces
+from jaa_ext.data import FaceDataset, RenderedFaces, SyntheticFaces
 from jaa_ext.data.prepared import FolderError
 from jaa_ext.engine import datasets
-from jaa_ext.engine.datasets import DEMONSTRATION, STAND_IN, Prepared, Synthetic, choose_data, note_of
+from jaa_ext.engine.datasets import (
+    DEMONSTRATION,
+    OF_RENDERED_FACES,
+    STAND_IN,
+    BuiltIn,
+    Prepared,
+    Rendered,
+    Synthetic,
+    choose_data,
+    note_of,
+)
 from jaa_ext.engine.recipe import Recipe, RecipeError, load_recipe
 from jaa_ext.facs import AURule
 from jaa_ext.models import JAANetConfig
@@ -99,6 +109,31 @@ def test_what_drawn_faces_are_worth() -> None:
     assert DRAWN.title == "drawn faces"
 
 
+RENDERED = Rendered(name="rendered", train_subjects=4, test_subjects=2, samples_per_subject=3, seed=7)
+
+
+def test_rendered_people_are_trained_on_or_tested() -> None:
+    config = JAANetConfig.released((12, 20), image_size=64, width=1)
+    train, test = RENDERED.build(config)
+    assert subjects((train, test)) == ({f"R000{i}" for i in range(4)}, {"R0004", "R0005"})
+    assert (len(train), len(test)) == (12, 6) and tuple(train.aus) == (12, 20)
+    same = RenderedFaces(subjects=[5], samples_per_subject=3, seed=7, size=73, aus=(12, 20))
+    assert np.array_equal(test[4].image, same[1].image)
+    folds = [RENDERED.model_copy(update={"test_fold": fold}) for fold in RENDERED.folds()]
+    assert [len(fold.build(config)[1].subjects) for fold in folds] == [2, 2, 2]
+    bp4d = RENDERED.model_copy(update={"mix": "bp4d", "samples_per_subject": 300}).build(CONFIG)[1]
+    assert bp4d.label_matrix().mean(0) == pytest.approx((0.46, 0.56), abs=0.06)
+
+
+def test_what_rendered_faces_are_worth(tmp_path: Path) -> None:
+    train, _ = RENDERED.build(CONFIG)
+    assert note_of(train) == OF_RENDERED_FACES and RENDERED.title == "rendered faces"
+    assert "rendered faces" in OF_RENDERED_FACES and "demonstration" not in OF_RENDERED_FACES.lower()
+    make_folder(tmp_path, {"R0000": "1", "R0001": "2"}, name="rendered faces")
+    assert note_of(prepared(tmp_path, "1").build(CONFIG)[0]) == OF_RENDERED_FACES
+
+
+SECTIONS = 'keys and values with the name "synthetic", "rendered" or "prepared"'
 RECIPE = """
 name: mine
 model: {aus: [6, 12], image_size: 64, width: 1}
@@ -131,6 +166,10 @@ steps:
             "{train_subjects: 3, test_subjects: 2, samples_per_subject: 4, test_fold: '4'}",
             ["data.test_fold: should be '1', '2' or '3', got \"4\""],
         ),
+        (
+            "{name: rendered, train_subjects: 3, test_subjects: 2, samples_per_subject: 4, mix: disfa}",
+            ["data.mix: should be 'natural' or 'bp4d', got \"disfa\""],
+        ),
         ("{name: prepared, foldr: x}", ['data.foldr: unknown key, the nearest known one is "folder"']),
         # A key of the other section is none of this one.
         ("{name: prepared, seed: 3}", ["data.seed: unknown key, the nearest known one is "]),
@@ -138,11 +177,11 @@ steps:
         ("{name: prepared, test_fold: 1}", ["data.test_fold: should be text, got 1"]),
         (
             "{name: bp4d, folder: x}",
-            ['data: should be keys and values with the name "synthetic" or "prepared", got {"name": "bp4d"'],
+            [f'data: should be {SECTIONS}, got {{"name": "bp4d"'],
         ),
         (
             "{name: [prepared]}",
-            ['data: should be keys and values with the name "synthetic" or "prepared", got {"name": ["p'],
+            [f'data: should be {SECTIONS}, got {{"name": ["p'],
         ),
         ("3", ["data: should be keys and values, got 3"]),
         ("[prepared]", ['data: should be keys and values, got ["prepared"]']),
@@ -162,9 +201,15 @@ def test_each_problem_of_a_data_section_is_one_sentence(
 
 @pytest.mark.parametrize(
     "data",
-    [DRAWN, drawn(test_fold="2", co_occurrence=0.5), Prepared(name="prepared", folder="x", test_fold="val")],
+    [
+        DRAWN,
+        drawn(test_fold="2", co_occurrence=0.5),
+        RENDERED,
+        RENDERED.model_copy(update={"mix": "bp4d", "test_fold": "1"}),
+        Prepared(name="prepared", folder="x", test_fold="val"),
+    ],
 )
-def test_a_data_section_is_written_and_read(tmp_path: Path, data: Synthetic | Prepared) -> None:
+def test_a_data_section_is_written_and_read(tmp_path: Path, data: BuiltIn | Prepared) -> None:
     (tmp_path / "mine.yaml").write_text(RECIPE.replace("DATA", "{name: prepared}"))
     recipe: Recipe = load_recipe(tmp_path / "mine.yaml").model_copy(update={"data": data})
     (tmp_path / "copy.yaml").write_text(recipe.to_yaml())
@@ -184,6 +229,8 @@ HERE = Prepared(name="prepared", folder="here", test_fold="2")
         (DRAWN, "synthetic", None, DRAWN),
         (DRAWN, "there", None, Prepared(name="prepared", folder="there")),
         (DRAWN, "there", "a", Prepared(name="prepared", folder="there", test_fold="a")),
+        (RENDERED, None, "2", RENDERED.model_copy(update={"test_fold": "2"})),
+        (RENDERED, "synthetic", None, STAND_IN),
         (OPEN, None, None, OPEN),
         (OPEN, "synthetic", None, STAND_IN),
         (OPEN, "synthetic", "3", STAND_IN.model_copy(update={"test_fold": "3"})),
@@ -194,7 +241,7 @@ HERE = Prepared(name="prepared", folder="here", test_fold="2")
     ],
 )
 def test_what_a_command_makes_of_a_recipe_s_data(
-    default: Synthetic | Prepared, data: str | None, fold: str | None, chosen: Synthetic | Prepared
+    default: BuiltIn | Prepared, data: str | None, fold: str | None, chosen: BuiltIn | Prepared
 ) -> None:
     got = choose_data(default, data, fold)
     assert got == chosen
@@ -216,7 +263,7 @@ def test_data_without_a_folder_says_how_to_give_one() -> None:
             ask()
 
 
-def make_folder(folder: Path, fold_of: dict[str, str], frames: int = 2) -> None:
+def make_folder(folder: Path, fold_of: dict[str, str], frames: int = 2, name: str = "Mine") -> None:
     """A prepared data set of drawn faces with labels of AUs 6 and 12, its fold given by subject."""
     points = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
     rows = []
@@ -229,7 +276,7 @@ def make_folder(folder: Path, fold_of: dict[str, str], frames: int = 2) -> None:
             rows.append([subject, fold, path, *face.landmarks.T.ravel(), *face.labels])
     with (folder / "index.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["subject", "fold", "path", *points, "AU06", "AU12"], *rows])
-    settings = {"name": "Mine", "aus": [6, 12], "size": 73, "align": True, "detector": False, "table": "csv"}
+    settings = {"name": name, "aus": [6, 12], "size": 73, "align": True, "detector": False, "table": "csv"}
     report = {
         "name": "Mine",
         "kept": len(rows),

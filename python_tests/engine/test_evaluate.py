@@ -41,6 +41,55 @@ def test_evaluate_is_what_the_model_says_of_central_crops(tmp_path: Path) -> Non
     assert scores.accuracy == pytest.approx(tuple(sum(hits[au]) / 6 for au in (1, 12)))
 
 
+def test_evaluate_compares_intensities(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    faces = SyntheticFaces(subjects=[3, 8], samples_per_subject=3, size=73, aus=(1, 12))
+    model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=2, intensity=True))
+    torch.nn.init.normal_(model.au_head.intensity.linear.weight, std=50)
+    scores = evaluate(model, faces, batch_size=4, predictions=tmp_path / "p.csv", bootstrap=20)
+    crop = torch.from_numpy(faces[4].image[4:68, 4:68].copy()).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        want = model((crop / 255 - 0.5) / 0.5).intensities[0].tolist()
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    true, said = (
+        np.array([[float(row[f"AU{au}_{name}"]) for au in (1, 12)] for row in rows])
+        for name in ("intensity", "predicted_intensity")
+    )
+    assert said[4].tolist() == pytest.approx(want, abs=1e-4)
+    assert true == pytest.approx(faces.intensity_matrix(), abs=1e-4)
+    assert scores.mae == pytest.approx(np.abs(true - said).mean(0), abs=1e-4)
+    assert scores.rated == (6, 6) and scores.icc_mean is not None
+    assert scores.intervals is not None and scores.intervals.mae_mean is not None
+
+    model.set_rated([False, True])
+    scores = evaluate(model, faces, predictions=tmp_path / "p.csv")
+    assert scores.rated == (0, 6) and scores.icc is not None and scores.icc[0] is None
+    assert next(csv.DictReader((tmp_path / "p.csv").open()))["AU1_predicted_intensity"] == ""
+
+
+def test_evaluate_on_faces_without_intensities() -> None:
+    class Without(SyntheticFaces):
+        def __getitem__(self, index: int) -> FaceSample:
+            return super().__getitem__(index)._replace(intensities=None)
+
+    faces = Without(subjects=[3], samples_per_subject=2, size=73, aus=(1, 12))
+    scores = evaluate(JAANet(JAANetConfig.released((1, 12), image_size=64, width=2, intensity=True)), faces)
+    assert (scores.icc, scores.icc_mean, scores.rated) == ((None, None), None, (0, 0))
+
+
+def test_evaluate_decides_by_the_models_thresholds() -> None:
+    torch.manual_seed(0)
+    faces = SyntheticFaces(subjects=[3, 8], samples_per_subject=3, size=73, aus=(1, 12))
+    model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=2))
+    assert evaluate(model, faces).thresholds is None
+    present = faces.label_matrix().mean(0)
+    for threshold, said in ((0.001, 1), (0.999, 0)):
+        model.thresholds = (threshold, threshold)
+        scores = evaluate(model, faces)
+        assert scores.thresholds == (threshold, threshold)
+        assert scores.accuracy == pytest.approx(tuple(present if said else 1 - present))
+
+
 def test_evaluate_variants_without_landmarks_or_aus(tmp_path: Path) -> None:
     faces = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1,))
     parts = {

@@ -88,8 +88,11 @@ def test_overview_shows_scores_intervals_and_occurrence(saved: list[Figure]) -> 
     assert "no label" in shown and "100 resamples of 4 subjects" in shown and "score (%)" in shown
 
 
-def test_curves_and_operating_point_of_an_au(saved: list[Figure]) -> None:
+@pytest.mark.parametrize("threshold", [0.5, 0.35])
+def test_curves_and_operating_point_of_an_au(saved: list[Figure], threshold: float) -> None:
     predictions = make()
+    if threshold != 0.5:
+        predictions = replace(predictions, thresholds=(0.9, threshold, 0.9))
     scores = with_intervals(predictions)
     au_figure(predictions, 12, scores, "unused")
     roc, pr, histogram = saved[0].axes
@@ -103,12 +106,12 @@ def test_curves_and_operating_point_of_an_au(saved: list[Figure]) -> None:
     area = np.mean([(a > b) + 0.5 * (a == b) for a in p[y] for b in p[~y]])
     assert (np.diff(x) * (height[1:] + height[:-1]) / 2).sum() == pytest.approx(area, abs=1e-5)
     assert f"AUC {100 * area:.1f} %" in texts(saved[0])
-    false, true = (p[~y] > 0.5).mean(), (p[y] > 0.5).mean()
+    false, true = (p[~y] > threshold).mean(), (p[y] > threshold).mean()
     assert [float(v[0]) for v in point.get_data()] == pytest.approx([100 * false, 100 * true])
 
     curve, chance, point = pr.lines
     assert np.asarray(chance.get_ydata(), float) == pytest.approx(100 * y.mean())
-    wanted = [100 * true, 100 * y[p > 0.5].mean()]
+    wanted = [100 * true, 100 * y[p > threshold].mean()]
     assert [float(v[0]) for v in point.get_data()] == pytest.approx(wanted)
     on_curve = np.stack([np.asarray(v, float) for v in curve.get_data()], 1)
     assert np.abs(on_curve - wanted).sum(1).min() < 1e-3

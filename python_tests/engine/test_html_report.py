@@ -261,6 +261,22 @@ def test_wrong_aus_are_marked(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_thresholds_of_the_model_decide(run: Path) -> None:
+    """At 0.5 all is right; now the first AU is said to be present in the last face, and the third to be
+    absent."""
+    said = replace(said_of_drawn_faces(), thresholds=(0.01, 0.5, 0.99))
+    put_scores(run, said)
+    page = report(run)
+    assert "exceeds its threshold (thresholds of the model: AU" in page.text
+    worst = page.between("AUs: the largest errors", "AUs: the smallest errors")
+    first = worst.split("S007/")[1].split("S006/")[0]
+    assert first.count("✗") == int(said.labels[17, 0] == 0) + int(said.labels[17, 2] == 1) > 0
+    article = page.source.split("<article")[1]
+    for percent in ("1.0", "50.0", "99.0"):
+        assert f"--threshold:{percent}%" in article
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_landmarks_that_are_not_numbers_are_the_worst(run: Path) -> None:
     said = said_of_drawn_faces()
     landmarks = said.landmarks.copy()
@@ -323,6 +339,19 @@ def test_an_evaluation_has_intervals_and_no_training(evaluation_page: Page) -> N
     assert "Training" not in page.text and "Landmarks: the largest errors" in page.text
     alts = [image["alt"] or "" for image in page.all("img")]
     assert sum("ROC curve" in alt for alt in alts) == 3
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_scores_of_intensities(run: Path) -> None:
+    scores = read_scores(run / "metrics.json")
+    assert "ICC" not in report(run).text
+    replace(
+        scores, icc=(0.8125, None, None), pearson=(0.9, None, None), mae=(0.25, None, 1.5), icc_mean=0.8125,
+        pearson_mean=0.9, mae_mean=0.875, rated=(1200, 0, 1),
+    ).to_json(run / "metrics.json")  # fmt: skip
+    text = report(run).text
+    assert "Intensities" in text and "ICC(3,1)" in text and "1,200" in text
+    assert all(value in text for value in ("0.81", "0.90", "0.25", "0.88", "1.50"))
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,25 @@ def test_random_predictions_against_plain_counts() -> None:
         assert scores.precision is not None and scores.recall is not None
         assert scores.precision[au] == pytest.approx(hits / sum(said for said, _ in pairs))
         assert scores.recall[au] == pytest.approx(hits / sum(true == 1 for _, true in pairs))
+
+
+def test_thresholds_of_the_model_decide() -> None:
+    """AU 1 above 0.75: 1 hit, 1 false alarm, 2 misses, 1 rejection. AU 6 above 0.2: 1 hit, 1 false alarm, 1
+    rejection."""
+    metrics = Metrics((1, 6, 12), thresholds=(0.75, 0.2, 0.5))
+    metrics.update(PROBABILITIES, LABELS, None, torch.empty(0, facs.NUM_LANDMARKS, 2))
+    scores = metrics.result()
+    assert scores.recall == (pytest.approx(1 / 3), 1, None) and scores.precision == (0.5, 0.5, None)
+    assert scores.accuracy == (pytest.approx(2 / 5), pytest.approx(2 / 3), None)
+    assert scores.thresholds == (0.75, 0.2, 0.5)
+    assert Scores.from_dict(scores.to_dict()) == scores
+    assert scores.auc == score(PROBABILITIES, LABELS, (1, 6, 12)).auc
+    console = Console(width=100, record=True)
+    scores.show(console)
+    assert "thresholds of the model: AU 1 0.75, AU 6 0.2, AU 12 0.5" in console.export_text()
+    usual = Metrics((1, 6, 12), thresholds=(0.5, 0.5, 0.5))
+    usual.update(PROBABILITIES, LABELS, None, torch.empty(0, facs.NUM_LANDMARKS, 2))
+    assert usual.result() == score(PROBABILITIES, LABELS, (1, 6, 12))
 
 
 def test_precision_recall_and_support_by_hand_with_missing_labels() -> None:
@@ -199,6 +219,119 @@ def test_subjects_are_what_stands_before_the_first_slash_of_the_ids() -> None:
     assert metrics.result().subjects == 2
     metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere)  # without an id
     assert metrics.predictions().subjects is None and metrics.result().subjects is None
+
+
+NONE = float("nan")
+
+
+def of_intensities(true: list[list[float]], said: list[list[float]], aus: tuple[int, ...] = (12,)) -> Scores:
+    metrics = Metrics(aus)
+    n = len(true)
+    metrics.update(
+        torch.full((n, len(aus)), 0.5), torch.zeros(n, len(aus)), None, torch.empty(n, 49, 2),
+        intensities=torch.tensor(said), true_intensities=torch.tensor(true),
+    )  # fmt: skip
+    return metrics.result()
+
+
+def test_intensities_by_hand() -> None:
+    # x = 0 1 2 5 with mean 2, y = 1 1 3 3 with mean 2: deviations -2 -1 0 3 and -1 -1 1 1.
+    scores = of_intensities([[0], [1], [2], [5]], [[1], [1], [3], [3]])
+    assert scores.icc == pytest.approx((2 * (2 + 1 + 0 + 3) / (14 + 4),))
+    assert scores.pearson == pytest.approx((6 / math.sqrt(14 * 4),))
+    assert scores.mae == pytest.approx(((1 + 0 + 1 + 2) / 4,))
+    assert scores.rated == (4,)
+    # The same but for a shift: consistent, and 1 apart.
+    shifted = of_intensities([[0], [1], [3]], [[1], [2], [4]])
+    assert (shifted.icc, shifted.pearson) == (pytest.approx((1,)), pytest.approx((1,)))
+    assert shifted.mae == (1,)
+
+
+def by_analysis_of_variance(ratings: np.ndarray) -> float:
+    """ICC(3,1) of (n, k) ratings by mean squares, Shrout and Fleiss (1979), Table 4."""
+    n, k = ratings.shape
+    grand, of_face, of_rater = ratings.mean(), ratings.mean(1), ratings.mean(0)
+    between = k * ((of_face - grand) ** 2).sum() / (n - 1)
+    residual = ratings - of_face[:, None] - of_rater + grand
+    error = (residual**2).sum() / ((n - 1) * (k - 1))
+    return (between - error) / (between + (k - 1) * error)
+
+
+def test_the_icc_is_that_of_an_analysis_of_variance() -> None:
+    # Their Table 2 has ICC(3,1) = .71 for its four judges.
+    table = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
+    assert by_analysis_of_variance(table) == pytest.approx(0.71, abs=0.005)
+    random = np.random.default_rng(0)
+    for spread in (0.3, 1.0, 5.0):
+        true = random.uniform(0, 5, 40)
+        said = np.clip(0.5 * true + random.normal(0, spread, 40), 0, 5)
+        scores = of_intensities(true[:, None].tolist(), said[:, None].tolist())
+        wanted = by_analysis_of_variance(np.stack([true, said], 1))
+        assert scores.icc == pytest.approx((wanted,), rel=1e-5)
+        assert scores.pearson == pytest.approx((np.corrcoef(true, said)[0, 1],), rel=1e-5)
+
+
+def test_missing_intensities_take_no_part() -> None:
+    true = [[NONE, 3, 0.1], [1, NONE, 0.1], [3, 1, 0.1], [4, 2, 0.1]]
+    said = [[5, 2, 0.1], [2, 5, 0.2], [2, 1, 0.4], [5, NONE, 0.1]]
+    scores = of_intensities(true, said, (1, 2, 4))
+    first = of_intensities([[1], [3], [4]], [[2], [2], [5]])
+    second = of_intensities([[3], [1]], [[2], [1]])
+    assert scores.rated == (3, 2, 4)
+    for name in ("icc", "pearson", "mae"):
+        got = getattr(scores, name)
+        assert (got[0], got[1]) == (getattr(first, name)[0], getattr(second, name)[0])
+    # The third AU's true intensities are all alike.
+    assert scores.icc[2] == 0 and scores.pearson[2] is None and scores.mae[2] == pytest.approx(0.1)
+    assert scores.icc_mean == pytest.approx((scores.icc[0] + scores.icc[1]) / 3)
+    assert scores.pearson_mean == pytest.approx((scores.pearson[0] + scores.pearson[1]) / 2)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("true", "said", "mae"),
+    [
+        ([[NONE], [NONE]], [[1.0], [2.0]], None),
+        ([[3.0], [NONE]], [[1.0], [2.0]], 2.0),
+        ([[0.1]] * 7, [[0.3]] * 7, pytest.approx(0.2)),
+    ],
+    ids=["none", "one", "all alike"],
+)
+def test_too_few_intensities_have_no_correlation(true, said, mae) -> None:  # type: ignore[no-untyped-def]
+    scores = of_intensities(true, said)
+    assert (scores.icc, scores.pearson, scores.mae) == ((None,), (None,), (mae,))
+    assert scores.icc_mean is None
+    text = shown(scores, 80)
+    assert ("ICC(3,1)" in text) == (mae is not None)
+    assert ("-: fewer than two, or all alike" in text) == (mae is not None)
+
+
+def test_files_and_table_of_intensities(tmp_path: Path) -> None:
+    scores = replace(
+        SCORES, icc=(0.8125, None), pearson=(0.9, None), mae=(0.25, 1.5), icc_mean=0.8125, pearson_mean=0.9,
+        mae_mean=0.875, rated=(1200, 1),
+        intervals=replace(INTERVALS, icc=((0.75, 0.875), None), mae_mean=(0.5, 1.0)),
+    )  # fmt: skip
+    scores.to_json(tmp_path / "metrics.json")
+    assert Scores.from_dict(json.loads((tmp_path / "metrics.json").read_text())) == scores
+    scores.to_csv(tmp_path / "metrics.csv")
+    au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
+    assert [au1[c] for c in ("icc", "icc_low", "icc_high", "mae", "rated")] == [
+        "0.8125", "0.75", "0.875", "0.25", "1200",
+    ]  # fmt: skip
+    assert [au12[c] for c in ("icc", "pearson", "mae", "rated", "f1")] == ["", "", "1.5", "1", ""]
+    assert [mean[c] for c in ("icc", "mae", "mae_low", "f1")] == ["0.8125", "0.875", "0.5", "0.25"]
+    assert scores.summary()["ICC"] == 81.25
+    narrow = shown(scores, 80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    rows = [line.split() for line in narrow.splitlines()]
+    assert ["1", "1,200", "0.81", "(0.75-0.88)", "0.90", "0.25"] in rows
+    assert ["12", "1", "-", "-", "1.50"] in rows
+    assert ["mean", "0.81", "0.90", "0.88", "(0.50-1.00)"] in rows
+    SCORES.to_csv(tmp_path / "without.csv")
+    assert "icc" not in (tmp_path / "without.csv").read_text() and "ICC" not in shown(SCORES, 80)
+    with pytest.raises(ValueError, match="1 values of icc for 2 AUs"):
+        replace(SCORES, icc=(0.5,))
 
 
 INTERVALS = Intervals(

@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from jaa_ext import facs
+from jaa_ext.data import Augmentation
 from jaa_ext.engine.ablate import parts_of
-from jaa_ext.engine.datasets import Prepared, Synthetic
+from jaa_ext.engine.datasets import Prepared, Rendered, Synthetic
 from jaa_ext.engine.recipe import Loss, RecipeError, builtin_recipes, difference, load_recipe
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig, build_model
 
@@ -114,7 +115,7 @@ def problem(tmp_path: Path, old: str, new: str) -> str:
 
 
 def test_every_builtin_recipe_loads() -> None:
-    assert set(builtin_recipes()) == {"demo", *MODELS}
+    assert set(builtin_recipes()) == {"demo", "rendered", *MODELS}
     for name in builtin_recipes():
         assert load_recipe(name).name == name
 
@@ -310,6 +311,23 @@ def write(folder: Path, **texts: str) -> Path:
     return folder / f"{next(iter(texts))}.yaml"
 
 
+def test_augmentation_is_off_unless_a_recipe_asks_for_it(tmp_path: Path) -> None:
+    assert {name for name in builtin_recipes() if load_recipe(name).augment is not None} == {"rendered"}
+    usual = load_recipe(write(tmp_path, usual=GOOD + "augment: {}"))
+    assert usual.augment == Augmentation()
+    some = load_recipe(write(tmp_path, some=GOOD + "augment: {blur: 0.2, geometry: 0}"))
+    assert some.augment == Augmentation(blur=0.2, geometry=0)
+    (tmp_path / "copy.yaml").write_text(some.to_yaml())
+    assert load_recipe(tmp_path / "copy.yaml") == some
+    for text, sentence in (
+        ("{blur: 2}", "mine.yaml: augment.blur: should be a number from 0 to 1, got 2"),
+        ("{colour: -1}", "mine.yaml: augment.colour: should be a number from 0 to 3, got -1"),
+        ("{colours: 1}", 'mine.yaml: augment.colours: unknown key, the nearest known one is "colour"'),
+        ("true", "mine.yaml: augment: should be keys and values; {} for the usual ones, got true"),
+    ):
+        assert problem(tmp_path, "batch_size: 4", f"batch_size: 4\naugment: {text}") == sentence
+
+
 def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
     own = """
     base: good.yaml
@@ -345,6 +363,10 @@ def test_lists_are_replaced_and_not_joined(tmp_path: Path) -> None:
             Synthetic(train_subjects=3, test_subjects=2, samples_per_subject=4, seed=2),
         ),
         ("{name: prepared, folder: faces}", Prepared(name="prepared", folder="faces")),
+        (
+            "{name: rendered, train_subjects: 1, test_subjects: 2, samples_per_subject: 3}",
+            Rendered(name="rendered", train_subjects=1, test_subjects=2, samples_per_subject=3),
+        ),
     ],
 )
 def test_data_of_another_name_is_replaced_whole(tmp_path: Path, data: str, wanted: Any) -> None:

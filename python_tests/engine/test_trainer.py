@@ -20,6 +20,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
+from numpy.typing import NDArray
 from rich.console import Console
 
 from jaa_ext.data import FaceSample, SyntheticFaces
@@ -655,6 +656,85 @@ def test_losses_that_are_not_those_behind_the_checkpoint(
     (out / "losses.csv").write_text("\n".join(change(lines)) + "\n")
     with pytest.raises(ValueError, match=rf"losses\.csv: is damaged: .* in line {line}$"):
         run(recipe(), out, resume=True)
+
+
+def test_losses_of_an_early_version_without_intensities(half: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(half, out)
+    now = losses(out)
+    with (out / "losses.csv").open("w", newline="") as file:
+        rows = csv.DictWriter(file, [name for name in now[0] if name != "intensity"], extrasaction="ignore")
+        rows.writeheader()
+        rows.writerows(now)
+    run(recipe(), out, resume=True)
+    assert losses(out)[:3] == now and len(losses(out)) == 6
+
+
+INTENSITY = {**RECIPE["model"], "intensity": True}
+
+
+def test_intensity_is_learnt(tmp_path: Path) -> None:
+    train_set, test_set = (
+        SyntheticFaces(subjects=subjects, samples_per_subject=count, size=73, aus=(1, 12, 26))
+        for subjects, count in (((1, 2), 20), ((9,), 3))
+    )
+    parts = {"alignment": False, "attention": False, "refinement": False, "gradient_enhancement": 1.0}
+    made = recipe(
+        model={"aus": [1, 12, 26], "image_size": 64, "width": 1, "intensity": True, **parts},
+        batch_size=10,
+        steps=[{"name": "joint", "epochs": 25, "lr": 0.03, "schedule": "cosine", "warmup": 6}],
+    )
+    scores, text = run(made, tmp_path / "run", datasets=(train_set, test_set))
+    assert "ICC" in text and scores.icc is not None and scores.rated == (3, 3, 3)
+    told = [float(row["intensity"]) for row in losses(tmp_path / "run")]
+    assert np.mean(told[-10:]) < 0.7 * np.mean(told[:10])
+    learnt = evaluate(load_model(tmp_path / "run" / "model.safetensors"), train_set)
+    assert learnt.icc_mean is not None and learnt.icc_mean > 0.5
+
+
+class Partly(SyntheticFaces):
+    """Faces with intensities of some AUs."""
+
+    known: tuple[bool, ...] = (True, False, True)
+
+    def __getitem__(self, index: int) -> FaceSample:
+        return super().__getitem__(index)._replace(intensities=self.intensity_matrix()[index])
+
+    def intensity_matrix(self) -> NDArray[np.float32]:
+        return np.where(self.known, super().intensity_matrix(), np.nan).astype(np.float32)
+
+
+def test_an_au_without_intensities_gets_none(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"samples_per_subject": 5, "size": 73, "aus": (6, 7, 12)}
+    faces = Partly(subjects=[1, 2], **options), SyntheticFaces(subjects=[9], **options)
+    made = recipe(model=INTENSITY, steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    scores, _ = run(made, tmp_path / "run", datasets=faces)
+    assert scores.rated == (5, 0, 5) and scores.mae is not None and scores.mae[1] is None
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.au_head is not None and model.au_head.intensity is not None
+    assert model.au_head.intensity.rated.tolist() == [True, False, True]
+    # What begins from it has the intensities of its own faces.
+    again = recipe(model=INTENSITY, steps=made.steps, init=str(tmp_path / "run" / "model.safetensors"))
+    trainer = Trainer(again, tmp_path / "again", make_fabric("cpu", "32-true"), (faces[1], faces[0]))
+    assert trainer.model.au_head is not None and trainer.model.au_head.intensity is not None
+    assert trainer.model.au_head.intensity.rated.all()
+    assert torch.equal(trainer.model.au_head.intensity.linear.bias.cpu(), model.au_head.intensity.linear.bias)
+
+
+def test_faces_without_any_intensity_are_refused(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"samples_per_subject": 5, "size": 73, "aus": (6, 7, 12)}
+    faces = Partly(subjects=[1, 2], **options), SyntheticFaces(subjects=[9], **options)
+    faces[0].known = (False,) * 3
+    with pytest.raises(ValueError, match=r"model\.intensity=true needs intensities, but the training faces"):
+        run(recipe(model=INTENSITY), tmp_path / "run", datasets=faces)
+
+
+def test_faces_that_do_not_tell_which_intensities_they_have(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"samples_per_subject": 5, "size": 73, "aus": (6, 7, 12)}
+    faces = tuple(Others(SyntheticFaces(subjects=s, **options)) for s in ([1, 2], [9]))
+    trainer = Trainer(recipe(model=INTENSITY), tmp_path, make_fabric("cpu", "32-true"), faces)  # type: ignore[arg-type]
+    assert trainer.model.au_head is not None and trainer.model.au_head.intensity is not None
+    assert trainer.model.au_head.intensity.rated.all()
 
 
 @pytest.fixture(scope="module")

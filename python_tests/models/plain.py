@@ -42,7 +42,8 @@ def count_parameters(config):
     branch = stack(8 * c) + refinement * config.refinement + local_head * config.local_loss
     total["attention"] = a * branch * config.attention
     parts = config.alignment + config.global_features + config.attention
-    total["au_head"] = (linear(parts * flat, d) + linear(d, 2 * a)) * config.au_detection
+    head = linear(parts * flat, d) + linear(d, 2 * a) + linear(d, a) * config.intensity
+    total["au_head"] = head * config.au_detection
     return total
 
 
@@ -193,8 +194,13 @@ class Plain:
                 local_logits.append(self.local_head(local[-1].flatten(1), au))
         parts = (aligned, self.stack(pool2, "global_features"), self.join(local))
         features = torch.cat([part.flatten(1) for part in parts], 1)
-        logits = self.linear(self.linear(features, "au_head.0"), "au_head.1")
+        embedding = self.linear(features, "au_head.0")
+        logits = self.linear(embedding, "au_head.1")
         aus = len(config.aus)
+        intensities = None
+        if config.intensity:
+            intensities = 5 / (1 + (-self.linear(embedding, "au_head.intensity.linear")).exp())
+            intensities[:, ~self.state["au_head.intensity.rated"]] = torch.nan
         return JAAOutput(
             logits=torch.stack((logits[:, :aus], logits[:, aus:]), 1),
             landmarks=landmarks,
@@ -202,6 +208,7 @@ class Plain:
             target_maps=target,
             refined_maps=torch.cat(refined, 1) if refined else None,
             local_logits=torch.stack(local_logits, 2) if local_logits else None,
+            intensities=intensities,
         )
 
 

@@ -19,7 +19,7 @@ PRESETS = {
     "journal": JAANetConfig.journal,
 }
 PLAIN = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
-VARIANTS = {  # the rows of the ablation, and what they lack
+VARIANTS = {  # the rows of the ablation, and what is left; and what is no part of the papers
     "R-Net": ({**PLAIN, "region": "R", "alignment": False}, {"logits"}),
     "HMR-Net": ({**PLAIN, "alignment": False}, {"logits"}),
     "HMR-Net+DWA": (PLAIN, {"logits", "landmarks"}),
@@ -33,6 +33,10 @@ VARIANTS = {  # the rows of the ablation, and what they lack
     ),
     "w/o GA": ({"decay": 0.0}, {"logits", "landmarks", "initial_maps", "target_maps", "refined_maps"}),
     "w/o AU": ({**PLAIN, "au_detection": False, "global_features": False}, {"landmarks"}),
+    "intensity": (
+        {"intensity": True},
+        {"logits", "landmarks", "initial_maps", "target_maps", "refined_maps", "intensities"},
+    ),
 }
 
 
@@ -148,6 +152,7 @@ def test_probabilities():
         ("journal", {}),
         ("released", {"target_maps": "drawn", "decay": 0.0}),
         ("paper", {"refinement": False, "gradient_enhancement": 1.0}),
+        ("journal", {"intensity": True}),
     ],
 )
 def test_forward_against_plain_loops(preset, changes, training, plain):
@@ -203,6 +208,62 @@ def test_autocast_keeps_landmarks_and_maps_in_float32():
     for name in ("landmarks", "initial_maps", "target_maps", "refined_maps"):
         assert getattr(output, name).dtype == torch.float32, name
     assert not torch.equal(output.landmarks, output.landmarks.bfloat16().float())
+
+
+def test_intensities_lie_in_0_to_5_in_float32_under_autocast():
+    config = small(intensity=True)
+    model = build(config)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(images(config))
+    assert output.intensities.dtype == torch.float32 and output.intensities.shape == (3, 3)
+    assert not torch.equal(output.intensities, output.intensities.bfloat16().float())
+    assert model.double()(images(config).double()).intensities.dtype == torch.float64
+    torch.nn.init.normal_(model.au_head.intensity.linear.weight, std=1e4)
+    extreme = model(images(config).double()).intensities
+    assert extreme.min() == 0 and extreme.max() == 5
+
+
+def test_intensities_leave_the_rest_as_it_is():
+    with_them, without = small("journal", intensity=True), small("journal")
+    model, other = build(with_them).eval(), build(without).eval()
+    missing, unexpected = other.load_state_dict(model.state_dict(), strict=False)
+    assert not missing and all(key.startswith("au_head.intensity.") for key in unexpected)
+    with torch.no_grad():
+        got, want = model(images(with_them)), other(images(with_them))
+    for name in present(want):
+        assert torch.equal(getattr(got, name), getattr(want, name)), name
+
+
+def test_mean_intensity():
+    model = build(small(intensity=True))
+    torch.nn.init.zeros_(model.au_head.intensity.linear.weight)
+    torch.nn.init.zeros_(model.au_head.intensity.linear.bias)
+    model.set_mean_intensity(np.array([0.5, np.nan, 4.0]))
+    torch.testing.assert_close(model(images(model.config)).intensities[0], torch.tensor([0.5, 2.5, 4.0]))
+    model.set_mean_intensity([0.0, 0.0, 5.0])  # whose biases would not be finite
+    torch.testing.assert_close(model(images(model.config)).intensities[0], torch.tensor([0.05, 0.05, 4.95]))
+    with pytest.raises(ValueError, match=r"intensities must be \(3,\), got \[2\]"):
+        model.set_mean_intensity([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"set_mean_intensity: this model predicts no intensities"):
+        build(small()).set_mean_intensity([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_au_whose_intensity_was_not_learnt_has_none(fused):
+    config = small(intensity=True)
+    model = build(config).eval()
+    with torch.no_grad():
+        want = model(images(config)).intensities
+        model.set_rated(np.array([True, False, True]))
+        got = (model.fuse() if fused else model)(images(config)).intensities
+    assert got[:, 1].isnan().all()
+    torch.testing.assert_close(got[:, ::2], want[:, ::2])
+    model.reset_parameters()
+    assert model(images(config)).intensities.isfinite().all()
+    with pytest.raises(ValueError, match=r"rated must be \(3,\), got \[2\]"):
+        model.set_rated([True, False])
+    with pytest.raises(ValueError, match=r"predicts no intensities \(intensity=False\)"):
+        build(small()).set_rated([True, False, True])
 
 
 def test_landmarks_that_are_nan_do_not_crash():
@@ -282,6 +343,25 @@ def test_mean_shape():
         model.set_mean_shape(shape.ravel())
     with pytest.raises(ValueError, match="predicts no landmarks"):
         JAANet(small(**VARIANTS["HMR-Net"][0])).set_mean_shape(shape)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_landmarks_alone_are_those_of_the_whole(preset, fused):
+    config = small(preset)
+    model = build(config).eval()
+    model = model.fuse() if fused else model
+    image = images(config)
+    with torch.no_grad():
+        assert torch.equal(model.find_landmarks(image), model(image).landmarks)
+    with pytest.raises(ValueError, match=r"image must be \(N, 3, 64, 64\), got \[1, 3, 80, 64\]"):
+        model.find_landmarks(torch.zeros(1, 3, 80, 64))
+
+
+def test_a_model_without_alignment_finds_none():
+    config = small(**VARIANTS["HMR-Net"][0])
+    with pytest.raises(ValueError, match=r"predicts no landmarks \(alignment=False\)"):
+        JAANet(config).find_landmarks(images(config))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -416,6 +496,11 @@ def test_config_survives_json():
         ({"refinement": False}, "gradient_enhancement", "refinement"),
         ({**PLAIN, "alignment": False, "global_features": False}, "au_detection", "global_features"),
         ({"aus": ()}, "au_detection", "aus"),
+        (
+            {**PLAIN, "au_detection": False, "global_features": False, "intensity": True},
+            "au_detection",
+            "intensity",
+        ),
     ],
 )
 def test_impossible_combinations_name_both_fields(changes, first, second):
@@ -439,7 +524,7 @@ def test_impossible_combinations_name_both_fields(changes, first, second):
         ({"target_maps": "zoomed"}, 'target_maps must be "drawn" or "resized", got "zoomed"'),
         ({"aus": (1, 2, 1)}, "aus has AU 1 more than once"),
         ({"aus": ("AU1",)}, "aus must be AU numbers or facs.AURule, got 'AU1'"),
-        ({"aus": (1, 5)}, "no rule for AU 5"),
+        ({"aus": (1, 3)}, "no rule for AU 3"),
     ],
 )
 def test_values_out_of_range(changes, message):

@@ -146,6 +146,21 @@ def test_a_head_of_other_features_is_fresh():
         assert keys(model, "au_head.").isdisjoint(changed(before, model))
 
 
+def test_intensities_are_taken_with_the_head():
+    rated = config(intensity=True)
+    model, before, theirs, result = transferred(rated, rated)
+    assert_taken(model, before, theirs)
+    model, before, theirs, result = transferred(rated, config())
+    assert_taken(model, before, theirs, fresh=("au_head.intensity.",))
+    assert str(result) == "fresh: au_head.intensity"
+    model, before, theirs, result = transferred(config(), rated)
+    assert_taken(model, before, theirs)
+    assert str(result) == "fresh: nothing"
+    model, before, theirs, result = transferred(rated, config(facs.BP4D_AUS[::-1], intensity=True))
+    assert changed(before, model).isdisjoint(keys(model, "au_head."))
+    assert result.fresh == ("au_head", "au_head.intensity")
+
+
 def test_aus_in_another_order_take_their_branches():
     model, before, theirs, result = transferred(config((12, 6, 1)), config((1, 6, 12)))
     for key in keys(model, "attention."):

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from jaa_ext import facs
-from jaa_ext.nn import AlignmentLoss, AttentionLoss, SoftmaxDiceLoss, au_weights, scale_gradient
+from jaa_ext.nn import (
+    AlignmentLoss,
+    AttentionLoss,
+    IntensityLoss,
+    SoftmaxDiceLoss,
+    au_weights,
+    scale_gradient,
+)
 
 
 def test_softmax_dice_by_hand():
@@ -57,6 +64,37 @@ def test_alignment_computes_half_types_in_float32():
     landmarks = target + 300  # the sum of squares overflows float16
     loss = AlignmentLoss()(landmarks.half(), target.half())
     assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+NONE = float("nan")
+
+
+def test_intensity_by_hand():
+    # The second AU is known in one face, the third in none.
+    target = torch.tensor([[3.0, NONE, NONE], [0.0, 5.0, NONE]])
+    got = torch.tensor([[1.0, NONE, 2.0], [1.0, 2.0, NONE]], requires_grad=True)
+    loss = IntensityLoss(weight=torch.tensor([0.5, 2.0, 9.0]))(got, target)
+    first, second = (2**2 + 1**2) / 2, 3**2
+    assert loss.item() == pytest.approx((0.5 * first + 2 * second) / 2)
+    loss.backward()
+    # 2 * error * weight / (faces * AUs), and 0 for what is missing.
+    assert got.grad.tolist() == [[-1.0 / 2, 0, 0], [0.5 / 2, -6.0, 0]]
+    assert IntensityLoss()(got, target).item() == pytest.approx((first + second) / 2)
+
+
+def test_intensity_without_any_is_zero():
+    got = torch.full((2, 3), 2.5, requires_grad=True)
+    loss = IntensityLoss()(got, torch.full((2, 3), NONE))
+    loss.backward()
+    assert loss.item() == 0 and got.grad.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_intensity_computes_half_types_in_float32():
+    got = torch.tensor([[4.0]], dtype=torch.bfloat16)
+    loss = IntensityLoss()(got, torch.tensor([[3.999]]))
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(1e-6, rel=1e-3)
+    with pytest.raises(ValueError, match=r"must both be \(N, A\), got \[1, 1\] and \[1, 2\]"):
+        IntensityLoss()(got, torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

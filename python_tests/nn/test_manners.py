@@ -27,6 +27,7 @@ from jaa_ext.nn import (
     FeatureStack,
     GroupedSequential,
     HierarchicalMultiScaleRegion,
+    IntensityLoss,
     LocalFeatures,
     RegionBatchNorm2d,
     RegionConv2d,
@@ -87,6 +88,10 @@ CASES = {
     "AttentionLoss": Case(
         lambda: AttentionLoss("mean"), (numbers(2, 3, 4, 4, low=0.1, high=0.9), numbers(2, 3, 4, 4, low=0)),
         factory=False),
+    "IntensityLoss": Case(
+        lambda: IntensityLoss(torch.tensor([0.5, 1.5])),
+        (numbers(3, 2, low=0, high=5), torch.tensor([[3.0, torch.nan], [0, 5], [1, 2]], dtype=torch.float64)),
+        factory=False),
     "JAANet-paper": Case(
         lambda **f: JAANet(JAANetConfig.paper((1, facs.AURule((31, 37), 0.1)), **SMALL), **f),
         (numbers(2, 3, 64, 64),)),
@@ -94,7 +99,8 @@ CASES = {
         lambda **f: JAANet(JAANetConfig.released((1, 2), region="R", **SMALL), **f),
         (numbers(2, 3, 64, 64),)),
     "JAANet-journal": Case(
-        lambda **f: JAANet(JAANetConfig.journal((1, 2), **SMALL), **f), (numbers(2, 3, 64, 64),)),
+        lambda **f: JAANet(JAANetConfig.journal((1, 2), intensity=True, **SMALL), **f),
+        (numbers(2, 3, 64, 64),)),
     "JAAGraphNet": Case(
         lambda **f: JAAGraphNet(JAAGraphNetConfig.graph((1, 2), graph_widths=(5,), **SMALL), **f),
         (numbers(2, 3, 64, 64),)),
@@ -104,6 +110,9 @@ CASES = {
 MADE_ANYWHERE = [name for name, case in CASES.items() if case.factory]
 LAYERS = [name for name in CASES if not name.startswith("JAA")]
 OF_IMAGES = [name for name, case in CASES.items() if case.inputs[0].dim() == 4 and name != "AttentionLoss"]
+
+OF_NO_DTYPE = {"num_batches_tracked": torch.int64, "rated": torch.bool}
+"""Buffers that do not follow the dtype of their module."""
 
 PUBLISHED = {
     "paper": JAANetConfig.paper(facs.BP4D_AUS),
@@ -180,6 +189,13 @@ def same_state(got: nn.Module, want: nn.Module) -> None:
     same(list(state(got).values()), list(state(want).values()))
 
 
+def change(tensor: Tensor) -> None:
+    if tensor.dtype == torch.bool:
+        tensor.logical_not_()
+    else:
+        tensor.add_(1)
+
+
 def arguments(module: nn.Module) -> dict[str, object]:
     return {name: value for name, value in vars(module).items() if not name.startswith("_")}
 
@@ -197,6 +213,7 @@ IN_PART = {
     "GroupedSequential": "groups=2",
     "AUGraph": "6, (5, 4), aus=3, neighbours=0.3, edges=3",
     "SoftmaxDiceLoss": 'weight=(3,), smooth=0.5, dice="batch", ignore_index=-1',
+    "IntensityLoss": "weight=(2,)",
 }
 """What shows tensors or layers among its arguments by their number alone."""
 
@@ -226,8 +243,7 @@ def test_device_and_dtype_can_be_given(case: Case) -> None:
     assert list(state(there)) == list(state(build(case)))
     for path, tensor in state(there).items():
         assert tensor.is_meta, path
-        counts = path.endswith("num_batches_tracked")
-        assert tensor.dtype == (torch.int64 if counts else torch.float64), path
+        assert tensor.dtype == OF_NO_DTYPE.get(path.rpartition(".")[2], torch.float64), path
     assert {output.dtype for output in run(build(case, dtype=torch.float64), case)} == {torch.float64}
 
 
@@ -266,7 +282,7 @@ def test_reset_parameters_makes_a_used_one_new(case: Case) -> None:
     run(module.double(), case)
     with torch.no_grad():
         for tensor in state(module).values():
-            tensor.add_(1)
+            change(tensor)
     torch.manual_seed(SEED)
     module.float().reset_parameters()
     for path, tensor in state(build(case)).items():
@@ -290,7 +306,7 @@ def test_it_computes_in_other_dtypes(case: Case, dtype: torch.dtype) -> None:
     module = trained(case).eval().to(dtype)
     want = run(copy.deepcopy(module).double(), case, dtype=torch.float64)
     for path, tensor in state(module).items():
-        assert tensor.dtype == dtype or path.endswith("num_batches_tracked"), path
+        assert tensor.dtype == OF_NO_DTYPE.get(path.rpartition(".")[2], dtype), path
     short = {torch.float32: module.float, torch.float16: module.half, torch.bfloat16: module.bfloat16}[dtype]
     got = run(short(), case, dtype=dtype)
     for one, other in zip(got, want, strict=True):
@@ -341,7 +357,7 @@ def test_a_deep_copy_is_the_same_and_independent(case: Case) -> None:
     same(run(twin, case), before)
     with torch.no_grad():
         for tensor in state(twin).values():
-            tensor.add_(1)
+            change(tensor)
     same(run(module, case), before)
     if state(twin):
         assert not any(torch.equal(a, b) for a, b in zip(run(twin, case)[-1:], before[-1:], strict=True))

@@ -96,10 +96,11 @@ def trace(name, precision):
         image = torch.empty(batch, 3, size, size, dtype=torch.uint8, device="cuda")
         labels = torch.empty(batch, len(config.aus), dtype=torch.int64, device="cuda")
         landmarks = torch.empty(batch, 49, 2, device="cuda")
+        intensities = torch.empty(batch, len(config.aus), device="cuda")
         with Trace():
-            Trainer._iterate(trainer, stage, image, labels, landmarks)  # makes the momentum
+            Trainer._iterate(trainer, stage, image, labels, landmarks, intensities)  # makes the momentum
         with Trace() as traced:
-            Trainer._iterate(trainer, stage, image, labels, landmarks)
+            Trainer._iterate(trainer, stage, image, labels, landmarks, intensities)
     return traced.calls
 
 
