@@ -61,7 +61,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module")
-def taken_for_granted(releases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taken_for_granted(releases, at_rest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages speak of as there: a photograph, a video, a model, data sets, labels of one's own."""
     folder = tmp_path_factory.mktemp("taken_for_granted")
     astronaut = data.astronaut()[..., ::-1]  # a face at about (225, 115)
@@ -79,7 +79,7 @@ def taken_for_granted(releases, tmp_path_factory: pytest.TempPathFactory) -> Pat
     video.release()
 
     torch.manual_seed(0)
-    model = JAANet(JAANetConfig.journal((1, 12), image_size=64, width=1))
+    model = at_rest(JAANet(JAANetConfig.journal((1, 12), image_size=64, width=1)))
     save_model(model, folder / "model.safetensors")
     releases.make_bp4d(folder / "BP4D")
     releases.make_disfa(folder / "DISFA")
@@ -88,7 +88,8 @@ def taken_for_granted(releases, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-def test_code_runs(page: Path, jaa, taken_for_granted: Path, tmp_path: Path) -> None:
+def test_code_runs(page: Path, jaa, taken_for_granted: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("jaa_ext.weights.FILE", taken_for_granted / "model.safetensors")
     for package in ("onnx", "onnxscript", "onnxruntime") if page.stem == "export" else ():
         pytest.importorskip(package)
     shutil.copytree(taken_for_granted, tmp_path, dirs_exist_ok=True)
@@ -122,7 +123,7 @@ def run_line(line: str, jaa: Callable[..., tuple[int, str, str]]) -> None:
             parse_jaa([command, *rest])  # test_processes.py and predict/test_job.py run such
         case ["pip", "install", *options, target]:
             assert options in ([], ["--no-deps"]), line
-            extras = re.fullmatch(r"\.(?:\[([a-z,]+)\])?", target)
+            extras = re.fullmatch(r"\.(?:\[([a-z,-]+)\])?", target)
             assert extras is not None, line
             declared = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1]
             for extra in filter(None, (extras[1] or "").split(",")):
@@ -168,7 +169,11 @@ def test_the_citation_is_of_this_version() -> None:
 def test_every_column_has_a_row() -> None:
     first_cells = re.findall(r"^\| (.*?) \|", (ROOT / "docs" / "columns.md").read_text("utf-8"), re.MULTILINE)
     named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
-    assert {name for name in columns((1,)) if not re.fullmatch(r"[xy]_([1-9]|[1-3]\d|4[0-7])", name)} <= named
+    assert {
+        name
+        for name in columns((1,), intensity=True)
+        if not re.fullmatch(r"[xy]_([1-9]|[1-3]\d|4[0-7])", name)
+    } <= named
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -18,7 +18,7 @@ from jaa_ext.models import JAANet, JAANetConfig, save_model
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_code_examples_run(tmp_path: Path) -> None:
+def test_code_examples_run(tmp_path: Path, at_rest) -> None:
     """In a folder with a photograph, a video and a model."""
     picture = np.ascontiguousarray(skimage.data.astronaut()[:300, 80:380, ::-1])
     cv2.imwrite("photo.jpg", picture)
@@ -26,7 +26,7 @@ def test_code_examples_run(tmp_path: Path) -> None:
     for _ in range(3):
         video.write(picture)
     video.release()
-    small = JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1))
+    small = at_rest(JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1)))
     save_model(small, tmp_path / "jaa-demo" / "model.safetensors")
 
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jaa_ext import facs, load
-from jaa_ext.data import FaceSample, SyntheticFaces
+from jaa_ext.data import FaceSample, RenderedFaces, SyntheticFaces
 from jaa_ext.data.images import read_image
 from jaa_ext.data.synthetic import RATES
 from jaa_ext.predict import Predictor
@@ -35,6 +35,7 @@ AUS = tuple(RATES)
 SKY_BLUE = "#56B4E9"  # of Okabe and Ito's palette, told apart from skin by the colour-blind too
 COLUMNS = 8
 PORTRAIT = 4
+RENDERED_PORTRAIT = 12
 
 ACTOR = 64
 """A person whom the demo's network has not seen."""
@@ -62,6 +63,33 @@ def synthetic_faces() -> Figure:
         sample = people[i]
         present = [str(au) for au, label in zip(AUS, sample.labels, strict=True) if label]
         show(ax, sample, "AU " + " ".join(present) if present else "no AU")
+    return figure
+
+
+SHEET = (4, 10)
+"""Rows and columns of the sheet of rendered faces."""
+
+
+def rendered_faces() -> NDArray[np.uint8]:
+    """Rendered faces as they come, each of somebody else."""
+    rows, columns = SHEET
+    people = RenderedFaces(subjects=range(rows * columns), samples_per_subject=1, size=100, seed=4)
+    pictures = [people[i].image for i in range(len(people))]
+    return np.vstack([np.hstack(pictures[i * columns : (i + 1) * columns]) for i in range(rows)])
+
+
+def rendered_aus() -> Figure:
+    """One rendered person at rest and with each AU at its maximum, with the landmarks."""
+    people = RenderedFaces(subjects=range(100), samples_per_subject=1, size=180)
+    figure, axes = plt.subplots(3, 6, figsize=(10.5, 5.7))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+    single = [("at rest", people.render(RENDERED_PORTRAIT, {}))]
+    single += [
+        (f"AU {au} {facs.AU_NAMES[au]}", people.render(RENDERED_PORTRAIT, {au: 5.0})) for au in people.aus
+    ]
+    for (title, sample), ax in zip(single, axes.flat, strict=True):
+        show(ax, sample, title)
+        ax.scatter(*sample.landmarks.T, s=3, color=SKY_BLUE, edgecolors="black", linewidths=0.2)
     return figure
 
 
@@ -93,7 +121,9 @@ def save_video_figures(model: Path, folder: Path) -> None:
         shown = next(predictor.frames(video, start=SHOWN))
         timeline_figure(table, Path(place) / "timeline.png")
         timeline = read_image(Path(place) / "timeline.png")
-    drawn = Image.fromarray(FrameDrawer(predictor.aus, note=predictor.note, attention=12)(shown))
+    drawn = Image.fromarray(
+        FrameDrawer(predictor.aus, note=predictor.note, attention=12, thresholds=predictor.thresholds)(shown)
+    )
     size = (drawn.width * 2 // 3, drawn.height * 2 // 3)  # in full colours, which the map over the face needs
     save_picture(drawn.resize(size, Image.Resampling.LANCZOS), folder / "overlay.png")
     save_pixels(timeline, folder / "timeline.png")
@@ -130,5 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, help="of `jaa demo`")
     chosen = parser.parse_args()
     save(synthetic_faces(), chosen.out / "synthetic_faces.png")
+    save_pixels(rendered_faces(), chosen.out / "rendered_faces.png")
+    save(rendered_aus(), chosen.out / "rendered_aus.png")
     if chosen.model is not None:
         save_video_figures(chosen.model, chosen.out)
