@@ -77,9 +77,15 @@ Head::Head(HeadData data) : HeadData(std::move(data)) {
   materials = std::move(solid_materials);
   openness = sky_seen(vertices, triangles);
   for (const Vec3 p : vertices) {
-    const float z = p.z + 75, from_axis = std::sqrt(p.x * p.x + z * z);
+    const float z = p.z - axis_z, from_axis = std::sqrt(p.x * p.x + z * z);
     hair_places.push_back({atan2_of(p.x, z) * 90, -atan2_of(from_axis, p.y) * 90, 0});
   }
+}
+
+Vec3 Head::landmark(const std::vector<Vec3>& positions, size_t k) const {
+  const Triangle t = landmark_corners[k];
+  const Vec3 w = landmark_weights[k];
+  return positions[t.a] * w.x + positions[t.b] * w.y + positions[t.c] * w.z;
 }
 
 const std::vector<float>& Head::mask(const std::string& name) const { return found(masks, name, "mask"); }
@@ -120,10 +126,7 @@ PosedHead pose(const Head& head, const std::vector<float>& identity, const std::
   for (Vec3& p : posed.positions) p = posed.turn(p);
   compute_normals(posed.positions, head.triangles, posed.normals);
   for (size_t i = 0; i < head.landmark_corners.size(); i++) {
-    const Triangle t = head.landmark_corners[i];
-    const Vec3 w = head.landmark_weights[i];
-    const Vec3 p =
-        posed.project(posed.positions[t.a] * w.x + posed.positions[t.b] * w.y + posed.positions[t.c] * w.z);
+    const Vec3 p = posed.project(head.landmark(posed.positions, i));
     posed.landmarks.push_back(p.x);
     posed.landmarks.push_back(p.y);
   }

@@ -44,7 +44,11 @@ struct HeadData {
 };
 
 struct Head : HeadData {
+  static constexpr float axis_z = -75;  // the head's vertical axis, millimetres behind the eyes
+
   explicit Head(HeadData data);
+  // Where landmark k is on a head whose vertices have these positions.
+  Vec3 landmark(const std::vector<Vec3>& positions, size_t k) const;
 
   // How much of the sky each vertex of the average head sees, 0..1.
   std::vector<float> openness;

@@ -63,11 +63,11 @@ void compute_normals(const std::vector<Vec3>& positions, const std::vector<Trian
 
 void Mesh::compute_normals() { rendering::compute_normals(positions, triangles, normals); }
 
-void Mesh::add_grid_triangles(int rows, int columns, bool closed) {
+void Mesh::add_grid_triangles(int start, int rows, int columns, bool closed) {
   const int steps = closed ? columns : columns - 1;
   for (int row = 0; row + 1 < rows; row++) {
     for (int column = 0; column < steps; column++) {
-      const int a = row * columns + column, b = row * columns + (column + 1) % columns;
+      const int a = start + row * columns + column, b = start + row * columns + (column + 1) % columns;
       triangles.push_back({a, a + columns, b});
       triangles.push_back({b, a + columns, b + columns});
     }

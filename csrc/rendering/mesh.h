@@ -26,8 +26,9 @@ struct Mesh {
   float gloss = 0.2f;
 
   void compute_normals();
-  // Vertices of a grid of rows and columns, joined to triangles; a closed one joins the last column to the first.
-  void add_grid_triangles(int rows, int columns, bool closed);
+  // Joins a grid of rows and columns of vertices, of which `start` is the first, to triangles; a closed one joins the
+  // last column to the first.
+  void add_grid_triangles(int start, int rows, int columns, bool closed);
 };
 
 // What is nearest in each sample of a picture.

@@ -85,6 +85,18 @@ class Shadow {
   Samples map_{side, side};
 };
 
+// A point of a triangle, by its corners' weights.
+struct Spot {
+  Triangle t;
+  float u, v, w;
+
+  // What the values of vertices are there.
+  template <class T>
+  T operator()(const std::vector<T>& values) const {
+    return values[t.a] * u + values[t.b] * v + values[t.c] * w;
+  }
+};
+
 class Renderer {
  public:
   Renderer(const Head& head, const PosedHead& posed, const Scene& scene)
@@ -199,42 +211,38 @@ class Renderer {
     }
   }
 
+  // Whose a triangle is: -1 the head's, else the number of a thing; and which of its triangles.
+  std::pair<int, int32_t> owner_of(int32_t triangle) const {
+    int thing = -1;
+    int32_t count = static_cast<int32_t>(head_.triangles.size());
+    while (triangle >= count) {
+      triangle -= count;
+      count = static_cast<int32_t>(things_[++thing].triangles.size());
+    }
+    return {thing, triangle};
+  }
+
   // A number for each material of the head and for each thing.
   int surface_of(int32_t triangle) const {
-    if (triangle < static_cast<int32_t>(head_.triangles.size())) return static_cast<int>(head_.materials[triangle]);
-    int surface = 100;
-    int32_t end = static_cast<int32_t>(head_.triangles.size());
-    for (const Mesh& thing : things_) {
-      end += static_cast<int32_t>(thing.triangles.size());
-      if (triangle < end) break;
-      surface++;
-    }
-    return surface;
+    const auto [thing, index] = owner_of(triangle);
+    return thing < 0 ? static_cast<int>(head_.materials[index]) : 100 + thing;
   }
 
   Vec3 shade(size_t at) {
-    int32_t index = samples_.triangle[at];
+    const auto [thing, index] = owner_of(samples_.triangle[at]);
     const float u = samples_.u[at], v = samples_.v[at], w = 1 - u - v;
-    if (index < static_cast<int32_t>(head_.triangles.size())) {
-      const Triangle t = head_.triangles[index];
-      switch (head_.materials[index]) {
-        case Material::eye:
-          return shade_eye(at, t, u, v, w);
-        case Material::teeth:
-          return shade_mouth(at, t, u, v, w, scene_.teeth, 0.5f);
-        case Material::tongue:
-          return shade_mouth(at, t, u, v, w, {0.42f, 0.12f, 0.11f}, 0.3f);
-        default:
-          return shade_skin(at, t, u, v, w);
-      }
+    if (thing >= 0) return shade_thing(at, things_[thing], {things_[thing].triangles[index], u, v, w});
+    const Spot on{head_.triangles[index], u, v, w};
+    switch (head_.materials[index]) {
+      case Material::eye:
+        return shade_eye(at, on);
+      case Material::teeth:
+        return shade_mouth(at, on, scene_.teeth, 0.5f);
+      case Material::tongue:
+        return shade_mouth(at, on, {0.42f, 0.12f, 0.11f}, 0.3f);
+      default:
+        return shade_skin(at, on);
     }
-    index -= static_cast<int32_t>(head_.triangles.size());
-    size_t k = 0;
-    while (index >= static_cast<int32_t>(things_[k].triangles.size())) {
-      index -= static_cast<int32_t>(things_[k].triangles.size());
-      k++;
-    }
-    return shade_thing(at, things_[k], things_[k].triangles[index], u, v, w);
   }
 
   // Light from everywhere on a surface that sees `open` of the sky.
@@ -272,21 +280,15 @@ class Renderer {
     return sum;
   }
 
-  Vec3 shade_skin(size_t at, Triangle t, float u, float v, float w) const {
-    const auto value = [&](const std::vector<float>& values) {
-      return u * values[t.a] + v * values[t.b] + w * values[t.c];
-    };
-    const auto point = [&](const std::vector<Vec3>& values) {
-      return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-    };
-    const Vec3 position = point(posed_.positions), smooth = normalized(point(posed_.normals));
-    const Vec3 q = point(head_.vertices);
+  Vec3 shade_skin(size_t at, Spot on) const {
+    const Vec3 position = on(posed_.positions), smooth = normalized(on(posed_.normals));
+    const Vec3 q = on(head_.vertices);
     const float depth_turn = q.z * 0.7f;
-    if (value(neck_) > 0.5f && q.y < scene_.neckline + 0.004f * q.x * q.x) {
-      return shade_cloth(at, position, smooth, {q.x + depth_turn, q.y, 0}, scene_.cloth, value(head_.openness));
+    if (on(neck_) > 0.5f && q.y < scene_.neckline + 0.004f * q.x * q.x) {
+      return shade_cloth(at, position, smooth, {q.x + depth_turn, q.y, 0}, scene_.cloth, on(head_.openness));
     }
     const float front = smoothstep(-60, -35, q.z);
-    const float lips = value(lips_), lids = value(lids_), inside = value(inside_);
+    const float lips = on(lips_), lids = on(lids_), inside = on(inside_);
     const float low = noise_.clouds(q.x * 0.9f + depth_turn + offset_[0], q.y * 0.9f + offset_[1]);
     const float pore = noise_.pores(q.x * 2.1f + depth_turn + offset_[1], q.y * 2.1f + offset_[2]);
     const float pore2 = noise_.pores(q.x * 2.1f + depth_turn + offset_[2], q.y * 2.1f + offset_[0]);
@@ -327,7 +329,7 @@ class Renderer {
       hairy = std::max(brows, beards);
     }
     // The scalp under the hair.
-    const float scalp = smoothstep(0.3f, 0.8f, value(scalp_)) * (scene_.hair_length > 0 ? 1.0f : 0.12f);
+    const float scalp = smoothstep(0.3f, 0.8f, on(scalp_)) * (scene_.hair_length > 0 ? 1.0f : 0.12f);
     albedo = mix(albedo, scene_.hair * 0.8f + scene_.skin * 0.1f, scalp * 0.8f);
 
     // Creases and pores tilt the normal.
@@ -347,7 +349,7 @@ class Renderer {
     normal = normalized(normal + right * (rough * pore) + up * (rough * pore2));
 
     const float open =
-        mix(value(head_.openness), 0.1f + 0.6f * scene_.mouth_open, mouth) * (1 - 0.25f * std::min(crease, 1.0f));
+        mix(on(head_.openness), 0.1f + 0.6f * scene_.mouth_open, mouth) * (1 - 0.25f * std::min(crease, 1.0f));
     const Lit light =
         lit(at, position, normal, smooth, Vec3{0.3f, 0.13f, 0.09f} * (1 - 0.7f * hairy), 14 + 20 * scene_.gloss);
     const float shine = (0.25f + scene_.gloss) * (1 - 0.8f * hairy) * (1 - mouth) + 0.5f * lips * scene_.gloss;
@@ -357,11 +359,8 @@ class Renderer {
            around * (0.05f * grazing * grazing * grazing * open);
   }
 
-  Vec3 shade_eye(size_t at, Triangle t, float u, float v, float w) const {
-    const auto point = [&](const std::vector<Vec3>& values) {
-      return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-    };
-    const Vec3 position = point(posed_.positions), q = point(head_.vertices);
+  Vec3 shade_eye(size_t at, Spot on) const {
+    const Vec3 position = on(posed_.positions), q = on(head_.vertices);
     const Vec3 centre = head_.eye_centres[q.x < 0 ? 0 : 1];
     const Vec3 outwards = normalized(q - centre);
     const float chord = length(outwards - scene_.gaze);
@@ -378,7 +377,7 @@ class Renderer {
                  smoothstep(iris * scene_.pupil + 0.03f, iris * scene_.pupil - 0.02f, chord));
     albedo = mix(albedo, colour, inside);
     const Vec3 normal = normalized(posed_.turn(outwards));
-    const float open = 0.25f + 0.6f * (u * head_.openness[t.a] + v * head_.openness[t.b] + w * head_.openness[t.c]);
+    const float open = 0.25f + 0.6f * (on(head_.openness));
     const Lit light = lit(at, position, normal, normal, {0.1f, 0.1f, 0.1f}, 20);
     // The cornea is a mirror: the lights and a window of sky.
     Vec3 mirror;
@@ -390,12 +389,8 @@ class Renderer {
     return albedo * (light.diffuse * 0.8f + ambient(normal, open, albedo)) + mirror * (inside > 0.5f ? 1.0f : 0.35f);
   }
 
-  Vec3 shade_mouth(size_t at, Triangle t, float u, float v, float w, Vec3 albedo, float gloss) const {
-    const auto point = [&](const std::vector<Vec3>& values) {
-      return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-    };
-    const Vec3 position = point(posed_.positions), normal = normalized(point(posed_.normals)),
-               q = point(head_.vertices);
+  Vec3 shade_mouth(size_t at, Spot on, Vec3 albedo, float gloss) const {
+    const Vec3 position = on(posed_.positions), normal = normalized(on(posed_.normals)), q = on(head_.vertices);
     // The gaps between teeth.
     if (gloss > 0.4f) {
       const float place = q.x / 7.2f, gap = place - floor_of(place) - 0.5f;
@@ -432,19 +427,16 @@ class Renderer {
     return albedo * (light.diffuse + ambient(normal, open, albedo)) + light.specular * (0.12f * glint);
   }
 
-  Vec3 shade_thing(size_t at, const Mesh& mesh, Triangle t, float u, float v, float w) const {
-    const auto point = [&](const std::vector<Vec3>& values) {
-      return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-    };
-    const Vec3 position = point(mesh.positions);
-    Vec3 normal = normalized(point(mesh.normals));
+  Vec3 shade_thing(size_t at, const Mesh& mesh, Spot on) const {
+    const Vec3 position = on(mesh.positions);
+    Vec3 normal = normalized(on(mesh.normals));
     if (dot(normal, Vec3{0, 0, posed_.distance} - position) < 0) normal = normal * -1.0f;
     if (mesh.material == Material::cloth)
-      return shade_cloth(at, position, normal, point(mesh.coordinates), mesh.colour, 0.8f);
+      return shade_cloth(at, position, normal, on(mesh.coordinates), mesh.colour, 0.8f);
     if (mesh.material == Material::hair) {
-      return shade_strands(at, position, normal, point(mesh.coordinates), mesh.colour, 0.45f);
+      return shade_strands(at, position, normal, on(mesh.coordinates), mesh.colour, 0.45f);
     }
-    const bool is_skin = mesh.material == Material::tongue;
+    const bool is_skin = mesh.material == Material::skin;
     const Lit light =
         lit(at, position, normal, normal, is_skin ? Vec3{0.3f, 0.13f, 0.09f} : Vec3{}, is_skin ? 12.0f : 40.0f);
     return mesh.colour * (light.diffuse + ambient(normal, 0.85f, mesh.colour)) + light.specular * mesh.gloss;
@@ -452,27 +444,23 @@ class Renderer {
 
   void draw_lashes(Picture& picture) {
     if (scene_.lashes <= 0 || head_.lash_triangles.empty()) return;
-    layer(project_(posed_, posed_.positions, 0.8f), head_.lash_triangles,
-          [&](size_t at, Triangle t, float u, float v, float w) {
-            const float tip = u * lash_tip_[t.a] + v * lash_tip_[t.b] + w * lash_tip_[t.c];
-            const float share = 0.9f * scene_.lashes * (1 - tip) * (head_.vertices[t.a].y < -1 ? 0.4f : 1.0f);
-            picture.pixels[at] = mix(picture.pixels[at], Vec3{0.012f, 0.008f, 0.007f}, share);
-          });
+    layer(project_(posed_, posed_.positions, 0.8f), head_.lash_triangles, [&](size_t at, Spot on) {
+      const float tip = on(lash_tip_);
+      const float share = 0.9f * scene_.lashes * (1 - tip) * (head_.vertices[on.t.a].y < -1 ? 0.4f : 1.0f);
+      picture.pixels[at] = mix(picture.pixels[at], Vec3{0.012f, 0.008f, 0.007f}, share);
+    });
   }
 
   void draw_hair(Picture& picture) {
     if (scene_.long_hair && !scene_.curtain_is_cloth) {
       const Mesh& mesh = outer_hair_;
-      layer(project_(posed_, mesh.positions), mesh.triangles, [&](size_t at, Triangle t, float u, float v, float w) {
-        const auto point = [&](const std::vector<Vec3>& values) {
-          return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-        };
-        const Vec3 place = point(mesh.coordinates);
+      layer(project_(posed_, mesh.positions), mesh.triangles, [&](size_t at, Spot on) {
+        const Vec3 place = on(mesh.coordinates);
         const float strand = noise_.strands(place.x * 1.7f + offset_[0], place.y * 1.1f + offset_[1]);
         const float share = smoothstep(-1, 4, place.z + 3 * strand);
         if (share <= 0) return;
-        const Vec3 position = point(mesh.positions);
-        Vec3 normal = normalized(point(mesh.normals));
+        const Vec3 position = on(mesh.positions);
+        Vec3 normal = normalized(on(mesh.normals));
         if (dot(normal, Vec3{0, 0, posed_.distance} - position) < 0) normal = normal * -1.0f;
         picture.pixels[at] =
             mix(picture.pixels[at], shade_strands(at, position, normal, place, mesh.colour, 0.75f), share);
@@ -490,33 +478,28 @@ class Renderer {
         const float grown = scene_.hair_length * height * smoothstep(0.1f, 0.9f, scalp[i]);
         raised[i] = posed_.positions[i] + posed_.normals[i] * grown;
       }
-      layer(project_(posed_, raised, 0.5f), head_.scalp_triangles,
-            [&](size_t at, Triangle t, float u, float v, float w) {
-              const auto point = [&](const std::vector<Vec3>& values) {
-                return values[t.a] * u + values[t.b] * v + values[t.c] * w;
-              };
-              const Vec3 place = point(head_.hair_places);
-              const Vec3 q = point(head_.vertices);
-              const float ragged = noise_.clouds(q.x * 1.4f + offset_[1], q.y * 1.4f + q.z + offset_[0]);
-              const float strand =
-                  noise_.strands(place.x * 1.7f + offset_[0] + scene_.curl * 6 * ragged, place.y * 1.1f + offset_[1]);
-              const float grown = u * scalp[t.a] + v * scalp[t.b] + w * scalp[t.c] -
-                                  scene_.hairline * 0.06f * smoothstep(-40, 20, q.z);
-              const float share = smoothstep(0.25f, 0.6f, grown + 0.1f * ragged + 0.08f * strand) *
-                                  clamp(2.2f - 1.8f * height + 0.5f * strand + 0.25f * ragged, 0, 1);
-              if (share <= 0.01f) return;
-              const Vec3 colour = shade_strands(at, point(raised), normalized(point(posed_.normals)), place,
-                                                scene_.hair, 0.35f + 0.45f * height);
-              picture.pixels[at] = mix(picture.pixels[at], colour, share);
-            });
+      layer(project_(posed_, raised, 0.5f), head_.scalp_triangles, [&](size_t at, Spot on) {
+        const Vec3 place = on(head_.hair_places);
+        const Vec3 q = on(head_.vertices);
+        const float ragged = noise_.clouds(q.x * 1.4f + offset_[1], q.y * 1.4f + q.z + offset_[0]);
+        const float strand =
+            noise_.strands(place.x * 1.7f + offset_[0] + scene_.curl * 6 * ragged, place.y * 1.1f + offset_[1]);
+        const float grown = on(scalp) - scene_.hairline * 0.06f * smoothstep(-40, 20, q.z);
+        const float share = smoothstep(0.25f, 0.6f, grown + 0.1f * ragged + 0.08f * strand) *
+                            clamp(2.2f - 1.8f * height + 0.5f * strand + 0.25f * ragged, 0, 1);
+        if (share <= 0.01f) return;
+        const Vec3 colour =
+            shade_strands(at, on(raised), normalized(on(posed_.normals)), place, scene_.hair, 0.35f + 0.45f * height);
+        picture.pixels[at] = mix(picture.pixels[at], colour, share);
+      });
     }
   }
 
   void draw_lenses(Picture& picture) {
     if (!scene_.glasses) return;
     const Mesh mesh = lenses(head_, posed_, scene_);
-    layer(project_(posed_, mesh.positions), mesh.triangles, [&](size_t at, Triangle t, float u, float v, float w) {
-      const Vec3 normal = normalized(mesh.normals[t.a] * u + mesh.normals[t.b] * v + mesh.normals[t.c] * w);
+    layer(project_(posed_, mesh.positions), mesh.triangles, [&](size_t at, Spot on) {
+      const Vec3 normal = normalized(on(mesh.normals));
       Vec3 colour = mix(picture.pixels[at], scene_.lens * (scene_.sky + scene_.ground) * 0.5f, scene_.lens_opacity);
       const Vec3 back = 2 * normal.z * normal - Vec3{0, 0, 1};
       for (const Light& light : scene_.lights)
@@ -525,7 +508,7 @@ class Renderer {
     });
   }
 
-  // Draws triangles before what is solid and calls paint(sample, triangle, weights) where they are nearest.
+  // Draws triangles before what is solid and calls paint(sample, spot) where they are nearest.
   template <class Paint>
   void layer(const std::vector<Vec3>& screen, const std::vector<Triangle>& triangles, const Paint& paint) {
     layer_.depth = samples_.depth;
@@ -534,7 +517,7 @@ class Renderer {
     for (size_t at = 0; at < layer_.triangle.size(); at++) {
       if (layer_.triangle[at] < 0) continue;
       const float u = layer_.u[at], v = layer_.v[at];
-      paint(at, triangles[layer_.triangle[at]], u, v, 1 - u - v);
+      paint(at, Spot{triangles[layer_.triangle[at]], u, v, 1 - u - v});
     }
   }
 
@@ -544,7 +527,7 @@ class Renderer {
     size_t count = 0;
     for (size_t at = 0; at < fine.pixels.size(); at += 7) {
       const int32_t index = samples_.triangle[at];
-      if (index < 0 || index >= static_cast<int32_t>(head_.triangles.size())) continue;
+      if (index < 0 || owner_of(index).first >= 0) continue;
       const Vec3 p = fine.pixels[at];
       sum += 0.3f * p.x + 0.6f * p.y + 0.1f * p.z;
       count++;

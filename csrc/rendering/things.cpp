@@ -9,7 +9,7 @@ namespace jaa_ext::rendering {
 namespace {
 
 constexpr float pi = 3.1415927f;
-constexpr float axis_z = -75;  // the head's vertical axis, millimetres behind the eyes
+constexpr float axis_z = Head::axis_z;
 
 void turn_all(const PosedHead& head, Mesh& mesh) {
   for (Vec3& p : mesh.positions) p = head.turn(p);
@@ -46,11 +46,7 @@ constexpr int rim_points = 28;
 
 // The middle line of the rim before the person's right (0) or left (1) eye, in the head's frame.
 std::vector<Vec3> rim(const Head& head, const PosedHead& posed, const Scene& scene, int eye) {
-  const auto point = [&](int k) {
-    const Triangle t = head.landmark_corners[k];
-    const Vec3 w = head.landmark_weights[k];
-    return posed.neutral[t.a] * w.x + posed.neutral[t.b] * w.y + posed.neutral[t.c] * w.z;
-  };
+  const auto point = [&](int k) { return head.landmark(posed.neutral, k); };
   const Vec3 outer = point(eye == 0 ? 19 : 28), inner = point(eye == 0 ? 22 : 25), nasion = point(10);
   const Vec3 centre = (outer + inner) * 0.5f;
   const float z = std::max(nasion.z + 1, centre.z + 14);
@@ -133,7 +129,7 @@ Mesh curtain(const PosedHead& head, const Scene& scene, float inset) {
     }
   }
   const int made = static_cast<int>(mesh.positions.size()) / columns;
-  mesh.add_grid_triangles(made, columns, false);
+  mesh.add_grid_triangles(0, made, columns, false);
   turn_all(head, mesh);
   return mesh;
 }
@@ -218,13 +214,7 @@ Mesh hat(const Head& head, const PosedHead& posed, const Scene& scene) {
         mesh.coordinates.push_back({angle * 90, scene.hat_line, 40});
       }
     }
-    for (int row = 0; row + 1 < rows; row++) {
-      for (int column = 0; column + 1 < columns; column++) {
-        const int a = start + row * columns + column;
-        mesh.triangles.push_back({a, a + columns, a + 1});
-        mesh.triangles.push_back({a + 1, a + columns, a + columns + 1});
-      }
-    }
+    mesh.add_grid_triangles(start, rows, columns, false);
   }
   turn_all(posed, mesh);
   return mesh;
@@ -234,7 +224,7 @@ Mesh rod(const PosedHead& posed, const Rod& rod) {
   Mesh mesh;
   mesh.colour = rod.colour;
   mesh.gloss = rod.is_skin ? 0.1f : 0.5f;
-  mesh.material = rod.is_skin ? Material::tongue : Material::glossy;
+  mesh.material = rod.is_skin ? Material::skin : Material::glossy;
   constexpr int around = 12, caps = 5;
   const Vec3 along = normalized(rod.to - rod.from);
   const Vec3 across = normalized(cross(along, std::fabs(along.z) < 0.9f ? Vec3{0, 0, 1} : Vec3{0, 1, 0}));
@@ -250,7 +240,7 @@ Mesh rod(const PosedHead& posed, const Rod& rod) {
       mesh.positions.push_back(centre + across * (r * cos_of(turn)) + up * (r * sin_of(turn)));
     }
   }
-  mesh.add_grid_triangles(rows, around, true);
+  mesh.add_grid_triangles(0, rows, around, true);
   turn_all(posed, mesh);
   return mesh;
 }
