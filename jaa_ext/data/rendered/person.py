@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from jaa_ext.data.rendered.head import head_model
 
-Colour = tuple[float, float, float]
-"""Linear RGB, 0..1."""
-
 Fields = dict[str, Any]
-"""Fields of the compiled `Scene`, by name: `csrc/rendering/scene.h` tells what they mean."""
+"""Fields of the compiled `Scene`, by name: `csrc/rendering/scene.h` tells what they mean. Colours are linear
+RGB, 0..1."""
 
 # fmt: off
 _SKINS = np.array((
@@ -38,8 +36,6 @@ class Person:
     identity: NDArray[np.float32]
     """Weights of the head's identities, in standard deviations."""
     looks: Fields
-    female: bool
-    skin: Colour
 
     @staticmethod
     def random(rng: np.random.Generator) -> Person:
@@ -100,7 +96,7 @@ class Person:
         ageing = np.array((0.45, 0.35, 0.1, 0.5, 0.5, 0.6, 0.1, 0.1)) * old
         wrinkles = (ageing * rng.uniform(0.3, 1.1, 8) + rng.uniform(0, 0.12, 8)).astype(np.float32)
         looks["wrinkles"] = wrinkles
-        return Person(identity, looks, female, _colour(skin))
+        return Person(identity, looks)
 
 
 @dataclass(frozen=True)
@@ -228,13 +224,13 @@ def _rods(rng: np.random.Generator, person: Person) -> list[Fields]:
                     "end": tip,
                     "from_radius": 9.0,
                     "to_radius": 7.0,
-                    "colour": person.skin,
+                    "colour": person.looks["skin"],
                     "is_skin": True,
                 }
             )
         palm = np.array((x + side * 22, y - 40, 18))
         hand = {"start": palm, "end": palm + np.array((0, 30, 0)), "from_radius": 34.0, "to_radius": 30.0}
-        rods.append({**hand, "colour": person.skin, "is_skin": True})
+        rods.append({**hand, "colour": person.looks["skin"], "is_skin": True})
         return rods
     colour = _any_colour(rng)
     end = np.array((x * 0.4, y - 10, rng.uniform(45, 80)))
@@ -306,8 +302,3 @@ def _between(table: NDArray[np.int64], place: float) -> NDArray[np.float64]:
 def _linear(levels: NDArray[Any]) -> NDArray[np.float64]:
     """Linear light of grey levels 0..255."""
     return np.asarray((np.asarray(levels) / 255) ** 2.2, np.float64)
-
-
-def _colour(values: NDArray[np.float64]) -> Colour:
-    red, green, blue = values.tolist()
-    return red, green, blue
