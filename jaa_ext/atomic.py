@@ -91,10 +91,14 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
         except OSError as error:
             raise _named(path, error.errno or 0) from error  # it names the folder, which nobody asked for
-        opened = os.open(folder, os.O_RDONLY)
+        # Another process may take it for a leftover, and remove it, until it is locked.
+        try:
+            opened = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         if _lock(opened) is not False and _is_at(opened, folder):
             break
-        os.close(opened)  # another process took it for a leftover before it was locked
+        os.close(opened)
     try:
         try:
             yield folder
