@@ -33,6 +33,7 @@ VARIANTS = {
     "released": (config(), ALL),
     "paper": (config("paper", intensity=True), RATED),
     "journal": (config("journal"), ALL),
+    "mirrored": (config("journal", intensity=True, average_heads=True, mirror=True), RATED),
     "graph": (config("graph", JAAGraphNetConfig, graph_widths=(3,)), ALL),
     "no refinement, R": (
         config(refinement=False, gradient_enhancement=1.0, region="R"),
@@ -161,7 +162,7 @@ assert not any(name.startswith("jaa_ext.") for name in sys.modules)
 
 def test_program_where_there_is_no_jaa_ext(tmp_path: Path, capfd) -> None:
     models = {}
-    for variant in ("paper", "no alignment"):
+    for variant in ("paper", "mirrored", "no alignment"):
         path = tmp_path / f"{variant}.pt2"
         models[path] = build(VARIANTS[variant][0])
         models[path].note = "only a test"

@@ -92,7 +92,14 @@ class JAANetConfig:
     gradient_enhancement: float = 2.0
     """lambda_3 of Eq. 5, at least 1; 1 leaves it out (w/o BE)."""
     intensity: bool = False
-    """Whether the intensity of each AU is predicted beside its presence (not in the papers)."""
+    """Whether the intensity of each AU is predicted beside its presence (not in the papers): from what enters
+    the AU head and, with a local loss, from the AU's local features too."""
+    average_heads: bool = False
+    """Whether, outside training, an AU's logits are the mean of the AU head's and of its local features' own
+    (not in the papers)."""
+    mirror: bool = False
+    """Whether, outside training, a face's outputs are the mean over it and its mirror image, but for the maps
+    (not in the papers): twice the work."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "aus", tuple(self.aus))
@@ -210,6 +217,7 @@ class JAANetConfig:
             ("refinement", "attention"),
             ("local_loss", "attention"),
             ("padding_removal", "attention"),
+            ("average_heads", "local_loss"),
         ):
             if getattr(self, name) and not getattr(self, other):
                 refuse(f"{name}=True needs {other}=True")
@@ -271,6 +279,9 @@ class JAANet(nn.Module):
     fused: bool = False
     """Whether `fuse` made this model."""
 
+    flip: Tensor
+    """`facs.FLIP`."""
+
     def __init__(
         self,
         config: JAANetConfig,
@@ -281,6 +292,8 @@ class JAANet(nn.Module):
         super().__init__()
         self.config = config
         self.thresholds = (THRESHOLD,) * len(config.aus)
+        if config.mirror:
+            self.register_buffer("flip", torch.tensor(facs.FLIP, device=device), persistent=False)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, channels, side = config.width, 8 * config.width, config.map_size // 8
         block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
@@ -337,11 +350,21 @@ class JAANet(nn.Module):
         if self.alignment is None:
             raise ValueError("find_landmarks: this model predicts no landmarks (alignment=False)")
         self._check(image)
-        landmarks: Tensor = self.alignment(self.region_learning(image))[1]
-        return landmarks
+        if self.training or not self.config.mirror:
+            return self._landmarks(image)
+        return self._unmirrored(self._landmarks(_with_mirrored(image)), image.shape[0])
 
     def forward(self, image: Tensor) -> JAAOutput:
         self._check(image)
+        if self.training:
+            return self._forward(image)
+        output = self._over_mirror_image(image) if self.config.mirror else self._forward(image)
+        if self.config.average_heads:
+            assert output.logits is not None and output.local_logits is not None
+            output.logits = (output.logits + output.local_logits) / 2
+        return output
+
+    def _forward(self, image: Tensor) -> JAAOutput:
         pool2 = self.region_learning(image)
         output = JAAOutput()
         features = []
@@ -350,6 +373,7 @@ class JAANet(nn.Module):
             features.append(alignment_features)
         if self.global_features is not None:
             features.append(self.global_features(pool2))
+        attended = None
         if self.attention is not None:
             attended = self.attention(pool2, output.landmarks)
             features.append(self._join(attended.local))
@@ -359,8 +383,34 @@ class JAANet(nn.Module):
             output.local_logits = attended.local_logits
         if self.au_head is not None:
             joined = torch.cat([part.flatten(1) for part in features], 1)
-            output.logits, output.intensities = self.au_head(joined)
+            local = None if attended is None else attended.local_intensities
+            output.logits, output.intensities = self.au_head(joined, local)
         return output
+
+    def _landmarks(self, image: Tensor) -> Tensor:
+        assert self.alignment is not None
+        landmarks: Tensor = self.alignment(self.region_learning(image))[1]
+        return landmarks
+
+    def _over_mirror_image(self, image: Tensor) -> JAAOutput:
+        """The mean over faces and their mirror images, but for the maps, which are those of the faces."""
+        output, count = self._forward(_with_mirrored(image)), image.shape[0]
+        for name, value in vars(output).items():
+            if value is None:
+                continue
+            if name == "landmarks":
+                value = self._unmirrored(value, count)
+            else:
+                own, mirrored = value[:count], value[count:]
+                value = own if name.endswith("_maps") else (own + mirrored) / 2
+            setattr(output, name, value)
+        return output
+
+    def _unmirrored(self, landmarks: Tensor, count: int) -> Tensor:
+        """(N, 49, 2) of faces from (2N, 49, 2), theirs and those of their mirror images."""
+        own, mirrored = landmarks[:count], landmarks[count:]
+        x, y = mirrored[:, self.flip].unbind(2)
+        return (own + torch.stack((self.config.image_size - 1 - x, y), 2)) / 2
 
     def extra_repr(self) -> str:
         return repr(self.config)
@@ -400,7 +450,9 @@ class JAANet(nn.Module):
     def half_precision_layers(self) -> dict[str, nn.Module]:
         """What autocast runs in half precision, by name: convolutions and linear layers, but for those that
         give landmarks, which it would round to whole pixels, and intensities."""
-        full = [None if self.alignment is None else self.alignment.landmarks]
+        full: list[nn.Module | None] = [None if self.alignment is None else self.alignment.landmarks]
+        if self.attention is not None:
+            full.append(self.attention.local_intensity)
         if self.au_head is not None and self.au_head.intensity is not None:
             full.append(self.au_head.intensity.linear)
         kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, RegionConv2d)
@@ -523,7 +575,8 @@ class AUHead(nn.Sequential):
     from the same d.
 
     Shape:
-        (N, in_features) -> logits (N, 2, A), intensities (N, A), see `IntensityHead`, or None.
+        (N, in_features), local (N, A) or None -> logits (N, 2, A), intensities (N, A) or None, see
+        `IntensityHead`.
     """
 
     def __init__(
@@ -544,9 +597,9 @@ class AUHead(nn.Sequential):
         )
         self.intensity = IntensityHead(embedding, aus, **factory) if intensity else None
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, features: Tensor, local: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         embedding = self[0](features)
-        intensities = None if self.intensity is None else self.intensity(embedding)
+        intensities = None if self.intensity is None else self.intensity(embedding, local)
         return self[2](self[1](embedding)), intensities
 
     def fuse(self) -> None:
@@ -557,13 +610,13 @@ class AUHead(nn.Sequential):
 
 
 class IntensityHead(nn.Module):
-    """Intensities of AUs: five times the sigmoid of a linear layer.
+    """Intensities of AUs: five times the sigmoid of a linear layer and of what each AU's local features add.
 
     So they lie in 0..5 by construction, in training as in use, and an AU that is plainly absent, as most
     are, or as strong as can be, needs no exact sum to be 0 or 5.
 
     Shape:
-        (N, d) -> (N, A) of 0..5, in full precision; NaN for an AU that is not `rated`.
+        (N, d), local (N, A) or None -> (N, A) of 0..5, in full precision; NaN for an AU that is not `rated`.
     """
 
     rated: Tensor
@@ -585,10 +638,11 @@ class IntensityHead(nn.Module):
         reset_layers(self)
         self.rated.fill_(True)
 
-    def forward(self, embedding: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, local: Tensor | None = None) -> Tensor:
         # Half precision would round intensities from 4 on to steps of 1/32.
         with _without_autocast(embedding):
-            share = self.linear(embedding.to(self.linear.weight.dtype)).sigmoid()
+            logit = self.linear(embedding.to(self.linear.weight.dtype))
+        share = (logit if local is None else logit + local).sigmoid()
         return torch.where(self.rated, HIGHEST_INTENSITY * share, math.nan)
 
 
@@ -601,6 +655,8 @@ class Attended(NamedTuple):
     target_maps: Tensor
     refined_maps: Tensor | None
     local_logits: Tensor | None
+    local_intensities: Tensor | None
+    """(N, A), what each AU's local features add to the logit of its intensity."""
 
 
 class AdaptiveAttention(nn.Module):
@@ -632,13 +688,18 @@ class AdaptiveAttention(nn.Module):
                 self.register_buffer(name, matrix.to(**factory), persistent=False)
         self.refinement = AttentionRefinement(aus, c, **factory) if config.refinement else None
         self.local_features = LocalFeatures(8 * c, c, aus, **factory)
-        # Grouped convolutions of one point are the AUs' own linear layers, 20c * side^2 -> 8c -> 2.
+        # Grouped convolutions of one point are the AUs' own linear layers, 20c * side^2 -> 8c -> 2, and -> 1.
         self.local_head = (
             nn.Sequential(
                 nn.Conv1d(aus * 20 * c * side * side, aus * 8 * c, 1, groups=aus, **factory),
                 nn.Conv1d(aus * 8 * c, aus * 2, 1, groups=aus, **factory),
             )
             if config.local_loss
+            else None
+        )
+        self.local_intensity = (
+            nn.Conv1d(aus * 8 * c, aus, 1, groups=aus, bias=False, **factory)
+            if config.local_loss and config.intensity
             else None
         )
 
@@ -660,13 +721,16 @@ class AdaptiveAttention(nn.Module):
             pool2 = _zoom(pool2, self.without_padding)
         local = self.local_features(pool2, maps)
 
-        local_logits = None
+        local_logits = local_intensities = None
         if self.local_head is not None:
-            points = local.flatten(2).flatten(1).unsqueeze(2)
-            local_logits = self.local_head(points).view(-1, len(config.aus), 2).transpose(1, 2)
-        if config.local_loss:
+            embedding = self.local_head[0](local.flatten(2).flatten(1).unsqueeze(2))
+            local_logits = self.local_head[1](embedding).view(-1, len(config.aus), 2).transpose(1, 2)
+            if self.local_intensity is not None:
+                full = embedding.to(self.local_intensity.weight.dtype)
+                with _without_autocast(full):
+                    local_intensities = self.local_intensity(full).squeeze(2)
             local = local.detach()
-        return Attended(local, initial_maps, target_maps, refined_maps, local_logits)
+        return Attended(local, initial_maps, target_maps, refined_maps, local_logits, local_intensities)
 
     def _matrices(self) -> dict[str, Tensor]:
         """The constants of padding removal, by the names of their buffers."""
@@ -722,6 +786,11 @@ def _zoom(x: Tensor, matrix: Tensor) -> Tensor:
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Where the tensor lies; tensors without storage have no autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def _with_mirrored(image: Tensor) -> Tensor:
+    """(2N, 3, l, l): images, then their mirror images."""
+    return torch.cat((image, image.flip(3)))
 
 
 def _one_linear(first: nn.Module, second: nn.Module) -> nn.Linear:

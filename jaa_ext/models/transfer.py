@@ -15,7 +15,7 @@ INTENSITY = "au_head.intensity."
 """A part of the AU head that is taken, where both models have it, or not, without the rest of the head."""
 BRANCHES = ("attention.refinement.", "attention.local_features.")
 """Modules with a branch for each AU, whose tensors hold the AUs' rows one after the other."""
-OF_THESE_AUS = ("attention.local_head.", "au_head.", "graph.")
+OF_THESE_AUS = ("attention.local_head.", "attention.local_intensity.", "au_head.", "graph.")
 """Modules that are of use for exactly the AUs they were trained for."""
 
 

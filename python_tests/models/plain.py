@@ -38,7 +38,7 @@ def count_parameters(config):
     total["alignment"] = (stack(8 * c) + linear(flat, d) + linear(d, 98)) * config.alignment
     total["global_features"] = stack(8 * c) * config.global_features
     refinement = conv(1, 8 * c) + 2 * conv(8 * c, 8 * c) + 3 * 2 * 8 * c + conv(8 * c, 1)
-    local_head = linear(flat, 8 * c) + linear(8 * c, 2)
+    local_head = linear(flat, 8 * c) + linear(8 * c, 2) + 8 * c * config.intensity
     branch = stack(8 * c) + refinement * config.refinement + local_head * config.local_loss
     total["attention"] = a * branch * config.attention
     parts = config.alignment + config.global_features + config.attention
@@ -163,16 +163,37 @@ class Plain:
         return 1 / (1 + torch.exp(-self.conv(x, f"{name}.9", au, padding=0)))
 
     def local_head(self, x, au):
+        """Logits of an AU, and what enters the logit of its intensity."""
         for i in (0, 1):
             weight, bias = (self.state[f"attention.local_head.{i}.{part}"] for part in ("weight", "bias"))
             k = len(weight) // len(self.config.aus)
-            x = x @ weight[au * k : (au + 1) * k, :, 0].T + bias[au * k : (au + 1) * k]
-        return x
+            embedding, x = x, x @ weight[au * k : (au + 1) * k, :, 0].T + bias[au * k : (au + 1) * k]
+        if not self.config.intensity:
+            return x, None
+        return x, embedding @ self.state["attention.local_intensity.weight"][au, :, 0]
 
     def join(self, local):
         return sum(local) / (1 if self.config.assemble == "sum" else len(local))
 
     def forward(self, image):
+        config, output = self.config, self.forward_once(image)
+        if self.training:
+            return output
+        if config.mirror:
+            mirrored = self.forward_once(image.flip(3))
+            points = torch.empty_like(mirrored.landmarks)
+            for i, j in enumerate(facs.FLIP):
+                points[:, i, 0] = config.image_size - 1 - mirrored.landmarks[:, j, 0]
+                points[:, i, 1] = mirrored.landmarks[:, j, 1]
+            mirrored.landmarks = points
+            for name in ("logits", "landmarks", "intensities", "local_logits"):
+                if getattr(output, name) is not None:
+                    setattr(output, name, (getattr(output, name) + getattr(mirrored, name)) / 2)
+        if config.average_heads:
+            output.logits = (output.logits + output.local_logits) / 2
+        return output
+
+    def forward_once(self, image):
         config = self.config
         pool1 = F.max_pool2d(self.block(image, "region_learning.0"), 2)
         pool2 = F.max_pool2d(self.block(pool1, "region_learning.2"), 2)
@@ -183,7 +204,7 @@ class Plain:
         landmarks = torch.stack((coordinates[:, 0::2], coordinates[:, 1::2]), 2)
         initial, target = self.maps(landmarks)
         local_input = self.remove_padding(pool2) if config.padding_removal else pool2
-        refined, local, local_logits = [], [], []
+        refined, local, local_logits, local_intensities = [], [], [], []
         for au in range(len(config.aus)):
             attention = target[:, au : au + 1]
             if config.refinement:
@@ -191,7 +212,9 @@ class Plain:
                 refined.append(attention)
             local.append(self.stack(local_input * attention, "attention.local_features.stack", au))
             if config.local_loss:
-                local_logits.append(self.local_head(local[-1].flatten(1), au))
+                logits, intensity = self.local_head(local[-1].flatten(1), au)
+                local_logits.append(logits)
+                local_intensities.append(intensity)
         parts = (aligned, self.stack(pool2, "global_features"), self.join(local))
         features = torch.cat([part.flatten(1) for part in parts], 1)
         embedding = self.linear(features, "au_head.0")
@@ -199,7 +222,10 @@ class Plain:
         aus = len(config.aus)
         intensities = None
         if config.intensity:
-            intensities = 5 / (1 + (-self.linear(embedding, "au_head.intensity.linear")).exp())
+            intensities = self.linear(embedding, "au_head.intensity.linear")
+            if config.local_loss:
+                intensities = intensities + torch.stack(local_intensities, 1)
+            intensities = 5 / (1 + (-intensities).exp())
             intensities[:, ~self.state["au_head.intensity.rated"]] = torch.nan
         return JAAOutput(
             logits=torch.stack((logits[:, :aus], logits[:, aus:]), 1),

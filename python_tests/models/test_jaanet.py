@@ -153,6 +153,9 @@ def test_probabilities():
         ("released", {"target_maps": "drawn", "decay": 0.0}),
         ("paper", {"refinement": False, "gradient_enhancement": 1.0}),
         ("journal", {"intensity": True}),
+        ("released", {"intensity": True, "mirror": True}),
+        ("journal", {"average_heads": True}),
+        ("journal", {"intensity": True, "average_heads": True, "mirror": True}),
     ],
 )
 def test_forward_against_plain_loops(preset, changes, training, plain):
@@ -173,15 +176,18 @@ def test_forward_against_plain_loops(preset, changes, training, plain):
 
 def joint_loss(output, labels, landmarks):
     total = sum(SoftmaxDiceLoss()(output.logits, labels)) + 0.5 * AlignmentLoss()(output.landmarks, landmarks)
+    if output.intensities is not None:
+        total = total + 0.1 * output.intensities.square().mean()
     if output.local_logits is None:
         return total + 1e-7 * AttentionLoss()(output.refined_maps, output.target_maps)
     return total + sum(SoftmaxDiceLoss()(output.local_logits, labels))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("changes", [{}, {"intensity": True}])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_step_trains_every_parameter(preset, autocast):
-    config = small(preset)
+def test_a_step_trains_every_parameter(preset, changes, autocast):
+    config = small(preset, **changes)
     model = build(config)
     image = images(config)
     labels = torch.tensor([[1, 0, -1], [0, 1, 1], [1, 1, 0]])
@@ -210,24 +216,30 @@ def test_autocast_keeps_landmarks_and_maps_in_float32():
     assert not torch.equal(output.landmarks, output.landmarks.bfloat16().float())
 
 
-def test_intensities_lie_in_0_to_5_in_float32_under_autocast():
-    config = small(intensity=True)
+@pytest.mark.parametrize("preset", ["released", "journal"])
+def test_intensities_lie_in_0_to_5_in_float32_under_autocast(preset):
+    config = small(preset, intensity=True)
     model = build(config)
     with torch.autocast("cpu", torch.bfloat16):
         output = model(images(config))
     assert output.intensities.dtype == torch.float32 and output.intensities.shape == (3, 3)
     assert not torch.equal(output.intensities, output.intensities.bfloat16().float())
     assert model.double()(images(config).double()).intensities.dtype == torch.float64
-    torch.nn.init.normal_(model.au_head.intensity.linear.weight, std=1e4)
+    with torch.no_grad():
+        model.au_head.intensity.linear.bias.copy_(torch.tensor([-1e4, 1e4, 0.0]))
     extreme = model(images(config).double()).intensities
-    assert extreme.min() == 0 and extreme.max() == 5
+    assert (extreme[:, 0] == 0).all() and (extreme[:, 1] == 5).all()
 
 
 def test_intensities_leave_the_rest_as_it_is():
     with_them, without = small("journal", intensity=True), small("journal")
     model, other = build(with_them).eval(), build(without).eval()
     missing, unexpected = other.load_state_dict(model.state_dict(), strict=False)
-    assert not missing and all(key.startswith("au_head.intensity.") for key in unexpected)
+    assert not missing and {key.rpartition(".")[0] for key in unexpected} == {
+        "au_head.intensity",
+        "au_head.intensity.linear",
+        "attention.local_intensity",
+    }
     with torch.no_grad():
         got, want = model(images(with_them)), other(images(with_them))
     for name in present(want):
@@ -478,9 +490,33 @@ def test_config_survives_json():
         JAANetConfig.from_dict({})
 
 
+def test_a_mirrored_face_is_answered_alike():
+    config = small("journal", intensity=True, average_heads=True, mirror=True)
+    model, image = build(config).eval(), images(config)
+    with torch.no_grad():
+        face, mirrored = model(image), model(image.flip(3))
+        assert torch.equal(model.find_landmarks(image), face.landmarks)
+    for name in ("logits", "local_logits", "intensities"):
+        torch.testing.assert_close(getattr(face, name), getattr(mirrored, name), rtol=0, atol=0)
+    x, y = mirrored.landmarks[:, list(facs.FLIP)].unbind(2)
+    torch.testing.assert_close(face.landmarks, torch.stack((config.image_size - 1 - x, y), 2))
+    assert len(face.refined_maps) == len(image)
+
+
+def test_a_model_in_training_answers_for_what_it_is_given():
+    changes = {"average_heads": True, "mirror": True}
+    plain, averaging = small("journal"), small("journal", **changes)
+    image = images(plain)
+    with torch.no_grad():
+        for name, want in vars(build(plain).train()(image)).items():
+            got = getattr(build(averaging).train()(image), name)
+            assert (got is None and want is None) or torch.equal(got, want), name
+
+
 @pytest.mark.parametrize(
     ("changes", "first", "second"),
     [
+        ({"average_heads": True}, "average_heads", "local_loss"),
         ({"au_detection": False, "alignment": False}, "au_detection", "alignment"),
         ({"au_detection": False}, "au_detection", "global_features"),
         ({"au_detection": False, "global_features": False}, "au_detection", "attention"),

@@ -161,6 +161,18 @@ def test_intensities_are_taken_with_the_head():
     assert result.fresh == ("au_head", "au_head.intensity")
 
 
+def test_intensities_of_local_features_are_taken_with_the_aus():
+    rated = config(preset="journal", intensity=True)
+    model, before, theirs, result = transferred(rated, rated)
+    assert_taken(model, before, theirs)
+    model, before, theirs, result = transferred(rated, config(preset="journal"))
+    assert_taken(model, before, theirs, fresh=("au_head.intensity.", "attention.local_intensity."))
+    assert result.fresh == ("attention.local_intensity", "au_head.intensity")
+    other = config(facs.BP4D_AUS[::-1], preset="journal", intensity=True)
+    model, before, theirs, result = transferred(rated, other)
+    assert changed(before, model).isdisjoint(keys(model, "attention.local_intensity."))
+
+
 def test_aus_in_another_order_take_their_branches():
     model, before, theirs, result = transferred(config((12, 6, 1)), config((1, 6, 12)))
     for key in keys(model, "attention."):
