@@ -223,6 +223,14 @@ def calibrate(
             "depend on how often an AU occurs, or F1, which does."
         ),
     ] = "balanced-accuracy",
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Whether the model will answer with the mean over a face and its mirror image: more exact, at "
+            "twice the work. As before if not given.",
+        ),
+    ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="Keep the weights in half precision, at half the size.")
     ] = False,
@@ -245,6 +253,8 @@ def calibrate(
 
     require_one_process("`jaa calibrate`")
     network = load_model(chosen_weights(model))
+    if mirror is not None:
+        network.config = replace(network.config, mirror=mirror)
     chosen = None if recipe is None else load_recipe(recipe)
     faces = Origin(network.config, None if chosen is None else chosen.data, data, fold).faces()
     before = collect_predictions(network, faces, device=device)

@@ -224,6 +224,11 @@ def test_calibrate(jaa, recipe: Path, tmp_path: Path) -> None:
         assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
         enough = min(labels.sum(), (1 - labels).sum()) >= 20
         assert enough or threshold == 0.5
+    assert not load_model(calibrated).config.mirror
+    for option in ("--mirror", None, "--no-mirror"):  # None leaves it as it is
+        options = () if option is None else (option,)
+        code, _, error = jaa("calibrate", calibrated, "--recipe", recipe, *options, "--out", calibrated)
+        assert code == 0 and load_model(calibrated).config.mirror == (option != "--no-mirror"), error
     code, _, error = jaa("calibrate", model, "--out", calibrated)
     assert code == 2 and "say what to test on" in error
 

@@ -292,8 +292,7 @@ class JAANet(nn.Module):
         super().__init__()
         self.config = config
         self.thresholds = (THRESHOLD,) * len(config.aus)
-        if config.mirror:
-            self.register_buffer("flip", torch.tensor(facs.FLIP, device=device), persistent=False)
+        self.register_buffer("flip", torch.tensor(facs.FLIP, device=device), persistent=False)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, channels, side = config.width, 8 * config.width, config.map_size // 8
         block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
