@@ -1,9 +1,11 @@
 """What a user gets at the instruction set in force: milliseconds a face, frames a second on video, seconds of
-`jaa demo`, a training step, and a rendered face; on request beside another build, in turns.
+`jaa demo`, a training step, a rendered face, and what the weights that come with the package take; on request
+beside another build, in turns.
 
-    python benchmarks/user_speed.py [faces] [training] [video] [rendering] [demo] [--against OLD] [--out FILE]
+    python benchmarks/user_speed.py [faces] [training] [video] [weights] [rendering] [demo]
+                                    [--against OLD] [--out FILE]
 
-Of the five, all where none is named; `demo` takes minutes. OLD is a folder from which jaa_ext with its
+Of the six, all where none is named; `demo` takes minutes. OLD is a folder from which jaa_ext with its
 compiled kernels is imported (a checkout of an older commit, built in place), or a Python that has it.
 
 Every measurement is a process of its own, so that two builds never meet in one; in each pass both are
@@ -69,7 +71,7 @@ def main() -> None:
         for name, process in builds.items():
             result["builds"][name] = run("build", process, folder)
         for turn, what in plan(chosen.what or list(MEASURES), chosen.passes, chosen.demo_passes):
-            if what == "video" and not Path(folder, "model.safetensors").exists():
+            if what in ("video", "weights") and not Path(folder, "model.safetensors").exists():
                 prepare_video(Path(folder), chosen.frames)
             for name in turned(list(builds), turn):
                 values = run(what, builds[name], folder)
@@ -183,6 +185,28 @@ def video(folder: Path) -> Values:
     return values
 
 
+def weights(folder: Path) -> Values:
+    """The network that comes with the package: faces that are cut out already, and the video."""
+    import torch
+    from video_speed import measure
+
+    import jaa_ext
+
+    keep_memory()
+    network = jaa_ext.load().fuse()
+    values = {}
+    with torch.inference_mode():
+        for batch in (1, 8):
+            side = network.config.image_size
+            images = torch.rand(batch, 3, side, side).to(memory_format=torch.channels_last)
+            seconds = median_seconds(lambda images=images: network(images))  # type: ignore[misc]
+            values[f"ms a face, {batch} at a time, own weights"] = 1e3 * seconds / batch
+    found = measure(jaa_ext.load(), folder / "face.mp4", "float32")
+    values["frames/s of video, float32, own weights"] = found["frames_per_second"]
+    values["faces found, float32, own weights"] = found["faces"]
+    return values
+
+
 def rendering(folder: Path) -> Values:
     """Rendered faces, one after the other on one core, with all that people and pictures vary in."""
     from jaa_ext.data import RenderedFaces
@@ -219,6 +243,7 @@ MEASURES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "faces": faces,
     "training": training,
     "video": video,
+    "weights": weights,
     "rendering": rendering,
     "demo": demo,
 }

@@ -227,8 +227,8 @@ def calibrate(
         bool | None,
         typer.Option(
             "--mirror/--no-mirror",
-            help="Whether the model will answer with the mean over a face and its mirror image: more exact, at "
-            "twice the work. As before if not given.",
+            help="Whether the model will answer with the mean over a face and its mirror image: more exact, "
+            "at twice the work. As before if not given.",
         ),
     ] = None,
     half: Annotated[

@@ -279,9 +279,6 @@ class JAANet(nn.Module):
     fused: bool = False
     """Whether `fuse` made this model."""
 
-    flip: Tensor
-    """`facs.FLIP`."""
-
     def __init__(
         self,
         config: JAANetConfig,
@@ -292,7 +289,6 @@ class JAANet(nn.Module):
         super().__init__()
         self.config = config
         self.thresholds = (THRESHOLD,) * len(config.aus)
-        self.register_buffer("flip", torch.tensor(facs.FLIP, device=device), persistent=False)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         c, channels, side = config.width, 8 * config.width, config.map_size // 8
         block = {"R": RegionLayer, "HMR": HierarchicalMultiScaleRegion}[config.region]
@@ -408,7 +404,7 @@ class JAANet(nn.Module):
     def _unmirrored(self, landmarks: Tensor, count: int) -> Tensor:
         """(N, 49, 2) of faces from (2N, 49, 2), theirs and those of their mirror images."""
         own, mirrored = landmarks[:count], landmarks[count:]
-        x, y = mirrored[:, self.flip].unbind(2)
+        x, y = mirrored[:, list(facs.FLIP)].unbind(2)
         return (own + torch.stack((self.config.image_size - 1 - x, y), 2)) / 2
 
     def extra_repr(self) -> str:

@@ -99,7 +99,9 @@ CASES = {
         lambda **f: JAANet(JAANetConfig.released((1, 2), region="R", **SMALL), **f),
         (numbers(2, 3, 64, 64),)),
     "JAANet-journal": Case(
-        lambda **f: JAANet(JAANetConfig.journal((1, 2), intensity=True, **SMALL), **f),
+        lambda **f: JAANet(
+            JAANetConfig.journal((1, 2), intensity=True, average_heads=True, mirror=True, **SMALL), **f
+        ),
         (numbers(2, 3, 64, 64),)),
     "JAAGraphNet": Case(
         lambda **f: JAAGraphNet(JAAGraphNetConfig.graph((1, 2), graph_widths=(5,), **SMALL), **f),
