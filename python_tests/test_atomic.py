@@ -80,7 +80,6 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="no such device here")
 def test_a_temporary_folder_that_another_process_took_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch
 ) -> None:
@@ -99,6 +98,7 @@ def test_a_temporary_folder_that_another_process_took_for_a_leftover_is_made_aga
     assert len(made) == 2 and [path.name for path in tmp_path.iterdir()] == ["scores.json"]
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="no such device here")
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     told = pytest.raises(OSError, match=r"scores\.json: No space left on device$")

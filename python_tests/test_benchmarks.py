@@ -190,7 +190,10 @@ def test_a_build_is_a_folder_or_a_python(load: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["fasces"], "nothing is called 'fasces': there are faces, training, video, weights, rendering"),
+        (
+            ["fasces"],
+            "nothing is called 'fasces': there are faces, training, video, weights, rendering, demo",
+        ),
         (["--against", "no/such"], "no/such: there is no such folder or Python"),
         (["--out", "avx2-forced.json"], "avx2-forced.json: has forced in its name, but none of"),
     ],

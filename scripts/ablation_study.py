@@ -7,7 +7,7 @@ JAA-Net, and the three systems of ECCV 2018 that lack a part of its attention, e
 learning and alignment are those of MODEL, by default the network that comes with jaa_ext, and stay as they
 are, as in the last step of the paper's schedule: so that maps are drawn from good landmarks from the first
 iteration on, and all iterations go into the attention and what follows. FACES are none that it was trained
-on. About forty minutes on two cores; given again it goes on. Prints a table and writes it to OUT.
+on. About an hour on one core; given again it goes on. Prints a table and writes it to OUT.
 """
 
 import sys

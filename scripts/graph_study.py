@@ -7,7 +7,7 @@
 second step of ABAW 2021 with and without the graph; and, on features kept from the frozen first step, many
 variants of the graph. About half an hour on two cores; given again it goes on. "rendered": the first step is
 the network that comes with jaa_ext, which has never seen these people, and their AUs co-occur as in BP4D; the
-variants alone, in a quarter of an hour. Prints the tables and writes them to OUT.
+variants alone, in some twenty minutes of one core. Prints the tables and writes them to OUT.
 """
 
 import sys
