@@ -18,6 +18,7 @@ from rich.console import Console
 from jaa_ext.engine import Recipe, Scores, load_recipe, train
 from jaa_ext.engine.datasets import Prepared
 from jaa_ext.engine.recipe import Step
+from jaa_ext.engine.run import has_begun
 from jaa_ext.engine.tables import ResultTable, mean, percent_of_one
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model, transfer_weights
 
@@ -67,8 +68,7 @@ def without_attention(model: JAANet) -> JAANet:
 
 def trained(made: Recipe, folder: Path, console: Console) -> Scores:
     console.print(folder, highlight=False)
-    resume = (folder / "checkpoint.pt").exists()
-    return train(made, folder, resume=resume, device="cpu", console=console)
+    return train(made, folder, resume=has_begun(folder), device="cpu", console=console)
 
 
 def main(faces: Path, out: Path, weights: Path | None = None) -> None:

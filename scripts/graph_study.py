@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from jaa_ext.data import Crops, normalize
 from jaa_ext.engine import JointLoss, Metrics, Recipe, Scores, load_recipe, train
 from jaa_ext.engine.datasets import Rendered, Synthetic
+from jaa_ext.engine.run import has_begun
 from jaa_ext.engine.schedule import Batches, learning_rate
 from jaa_ext.engine.tables import ResultTable, mean, percent_of_one
 from jaa_ext.models import JAANet, JAAOutput, load_model
@@ -69,8 +70,7 @@ def trained(name: str, seed: int, out: Path, console: Console) -> Scores:
     folder = out / f"seed-{seed}" / name
     init = None if name == FIRST else model_of_first(out, seed)
     console.print(folder, highlight=False)
-    resume = (folder / "checkpoint.pt").exists()
-    return train(recipe(name, seed, init), folder, resume=resume, device="cpu", console=console)
+    return train(recipe(name, seed, init), folder, resume=has_begun(folder), device="cpu", console=console)
 
 
 def model_of_first(out: Path, seed: int) -> Path:
