@@ -292,7 +292,7 @@ def operations_a_face(case: Case, mode: str) -> int:
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """`keep_freed_memory`, and back to where glibc's own adjustment arrives once a large tensor was freed."""
-    from jaa_ext.engine.runtime import keep_freed_memory
+    from jaa_ext.memory import keep_freed_memory
 
     keep_freed_memory()
     try:

@@ -265,7 +265,7 @@ def prepare_video(folder: Path, frames: int) -> None:
 
 def keep_memory() -> None:
     """As the program `jaa` does."""
-    from jaa_ext.engine.runtime import keep_freed_memory
+    from jaa_ext.memory import keep_freed_memory
 
     keep_freed_memory()
 

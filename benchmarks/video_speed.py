@@ -28,7 +28,7 @@ from skimage import data
 from jaa_ext import facs
 from jaa_ext.data.faces import align_face, normalize
 from jaa_ext.device import has_bfloat16
-from jaa_ext.engine.runtime import keep_freed_memory
+from jaa_ext.memory import keep_freed_memory
 from jaa_ext.models import JAANet, JAANetConfig
 from jaa_ext.predict import FaceDetector, Predictor, read_table
 from jaa_ext.predict.job import predict_tables

@@ -11,10 +11,35 @@ from typing import TYPE_CHECKING, Any
 from jaa_ext import facs, ops
 
 if TYPE_CHECKING:
-    from jaa_ext import data, engine, models, nn, predict
+    from jaa_ext import (
+        data,
+        evaluation,
+        experiments,
+        export,
+        models,
+        nn,
+        plots,
+        predict,
+        recipes,
+        training,
+    )
     from jaa_ext.models import load_model as load
 
-__all__ = ["data", "engine", "facs", "load", "models", "nn", "ops", "predict"]
+__all__ = [
+    "data",
+    "evaluation",
+    "experiments",
+    "export",
+    "facs",
+    "load",
+    "models",
+    "nn",
+    "ops",
+    "plots",
+    "predict",
+    "recipes",
+    "training",
+]
 
 
 def __getattr__(name: str) -> Any:

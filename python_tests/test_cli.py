@@ -14,8 +14,8 @@ import torch
 from jaa_ext import facs
 from jaa_ext.data.video import read_frames
 from jaa_ext.device import has_bfloat16
-from jaa_ext.engine.run import hold_folder
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
+from jaa_ext.training.run_folder import hold_folder
 
 RECIPE = """
 name: tiny
@@ -77,8 +77,8 @@ def test_train_resume_evaluate(jaa, recipe: Path, tmp_path: Path) -> None:
 
 
 def test_demo_writes_what_it_says(jaa, recipe: Path, tmp_path: Path, monkeypatch) -> None:
-    from jaa_ext import demo
-    from jaa_ext.engine import load_recipe
+    from jaa_ext.experiments import demo
+    from jaa_ext.recipes import load_recipe
 
     monkeypatch.setattr(demo, "load_recipe", lambda name: load_recipe(recipe))
     out = tmp_path / "demo"

@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from jaa_ext import cli, facs
-from jaa_ext.engine import builtin_recipes
 from jaa_ext.models import JAANet, JAANetConfig, save_model
+from jaa_ext.recipes import builtin_recipes
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -15,12 +15,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jaa_ext.engine import Recipe, Scores, load_recipe, train
-from jaa_ext.engine.datasets import Prepared
-from jaa_ext.engine.recipe import Step
-from jaa_ext.engine.run import has_begun
-from jaa_ext.engine.tables import ResultTable, mean, percent_of_one
+from jaa_ext.evaluation import Scores
+from jaa_ext.evaluation.metrics import mean
+from jaa_ext.experiments.tables import ResultTable, percent_of_one
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model, transfer_weights
+from jaa_ext.recipes import Recipe, load_recipe
+from jaa_ext.recipes.datasets import Prepared
+from jaa_ext.recipes.schema import Step
+from jaa_ext.training import train
+from jaa_ext.training.run_folder import has_begun
 
 SEEDS = (0, 1, 2)
 SYSTEMS = {"paper": "JAA-Net", "no-ar": "w/o AR", "no-be": "w/o BE", "no-ga": "w/o GA"}

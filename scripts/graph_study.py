@@ -21,13 +21,16 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from jaa_ext.data import Crops, normalize
-from jaa_ext.engine import JointLoss, Metrics, Recipe, Scores, load_recipe, train
-from jaa_ext.engine.datasets import Rendered, Synthetic
-from jaa_ext.engine.run import has_begun
-from jaa_ext.engine.schedule import Batches, learning_rate
-from jaa_ext.engine.tables import ResultTable, mean, percent_of_one
+from jaa_ext.evaluation import Metrics, Scores
+from jaa_ext.evaluation.metrics import mean
+from jaa_ext.experiments.tables import ResultTable, percent_of_one
 from jaa_ext.models import JAANet, JAAOutput, load_model
 from jaa_ext.nn import AUGraph, au_adjacency, au_weights
+from jaa_ext.recipes import Recipe, load_recipe
+from jaa_ext.recipes.datasets import Rendered, Synthetic
+from jaa_ext.training import JointLoss, train
+from jaa_ext.training.run_folder import has_begun
+from jaa_ext.training.schedule import Batches, learning_rate
 
 SEEDS = (0, 1, 2)
 FIRST, NO_GRAPH, GRAPH = "abaw-1", "abaw-2-no-graph", "abaw-2"

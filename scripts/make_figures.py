@@ -26,10 +26,10 @@ from PIL import Image
 from jaa_ext import facs, load
 from jaa_ext.data import FaceSample, RenderedFaces, SyntheticFaces
 from jaa_ext.data.images import read_image
-from jaa_ext.data.synthetic import RATES
+from jaa_ext.data.synthetic.dataset import RATES
+from jaa_ext.plots.frames import FrameDrawer, write_video
+from jaa_ext.plots.timeline import timeline_figure
 from jaa_ext.predict import Predictor
-from jaa_ext.predict.overlay import FrameDrawer, write_video
-from jaa_ext.predict.timeline import timeline_figure
 
 AUS = tuple(RATES)
 SKY_BLUE = "#56B4E9"  # of Okabe and Ito's palette, told apart from skin by the colour-blind too

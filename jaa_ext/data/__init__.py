@@ -10,11 +10,11 @@ from jaa_ext.data.faces import (
     flip,
     normalize,
 )
-from jaa_ext.data.prepare import prepare
+from jaa_ext.data.preparation.prepare import prepare
 from jaa_ext.data.prepared import PreparedFaces
 from jaa_ext.data.release import Release, ReleaseError
 from jaa_ext.data.rendered import RenderedFaces
-from jaa_ext.data.synthetic import SyntheticFaces
+from jaa_ext.data.synthetic.dataset import SyntheticFaces
 from jaa_ext.facs import eye_distance
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""Prepared data sets: the folders that `jaa_ext.data.prepare` writes, read back for training.
+"""Prepared data sets: the folders that `jaa_ext.data.preparation.prepare` writes, read back for training.
 
-The names of a folder's files and columns stand here, and are explained in `jaa_ext.data.prepare`.
+The names of a folder's files and columns stand here, and are explained in `jaa_ext.data.preparation.prepare`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jaa_ext import facs
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
 from jaa_ext.data.layout import damage_told, require, shown
+from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import MISSING
-from jaa_ext.data.report import Report
 
 FORMAT = 1
 """Version of the folder's layout."""

@@ -320,7 +320,7 @@ class JAANet(nn.Module):
     @property
     def thresholds(self) -> tuple[float, ...]:
         """Of each AU: it is said to be present where its probability exceeds this. They travel with the
-        model's file; 0.5 each, until they are calibrated (`jaa_ext.engine.calibrate_thresholds`).
+        model's file; 0.5 each, until they are calibrated (`jaa_ext.evaluation.calibrate_thresholds`).
 
         Raises:
             ValueError: when set, another number of them than of AUs, or one that is not between 0 and 1.

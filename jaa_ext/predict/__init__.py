@@ -1,6 +1,6 @@
 """From photographs and videos to AUs and landmarks.
 
-`jaa_ext.predict.draw`, `overlay` and `timeline` draw them; they need matplotlib and are not imported here.
+`jaa_ext.plots` draws them; it needs matplotlib and is not imported here.
 """
 
 from jaa_ext.data.images import ImageError, read_image

@@ -16,13 +16,13 @@ from rich.progress import Progress
 from jaa_ext.atomic import replacing
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import VideoError, check_times
-from jaa_ext.predict.draw import draw_faces
+from jaa_ext.plots.frames import FrameDrawer, write_video
+from jaa_ext.plots.photographs import draw_faces
+from jaa_ext.plots.timeline import timeline_figure
 from jaa_ext.predict.job import counted
-from jaa_ext.predict.overlay import FrameDrawer, write_video
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
-from jaa_ext.predict.timeline import timeline_figure
 from jaa_ext.progress import progress, say
 
 

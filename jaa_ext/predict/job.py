@@ -20,9 +20,9 @@ from rich.progress import Progress, TaskID
 from jaa_ext.atomic import locked, naming, replacing, sync
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import VideoError, check_times
+from jaa_ext.distributed import Processes
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
-from jaa_ext.predict.sharding import Sharers
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
 from jaa_ext.progress import progress, say
@@ -123,28 +123,28 @@ def predict_tables(
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
     began, before = time.perf_counter(), dict(predictor.stages.seconds)
-    with Sharers.joined() as processes, ExitStack() as stack:
-        if processes.rank == 0:
+    with Processes.of_torchrun() as processes, ExitStack() as stack:
+        if processes.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             another = ValueError(f"{folder}: another process is writing these tables")
             stack.enter_context(locked(folder, another))
             _open(folder, settings)
-        processes.wait()
-        mine = range(processes.rank, len(parts), processes.number)
-        with progress(console or Console(), shown=processes.rank == 0) as run.bar:
+        processes.barrier()
+        mine = range(processes.rank, len(parts), processes.world_size)
+        with progress(console or Console(), shown=processes.is_main_process) as run.bar:
             for number in mine:
                 run.do(number)
         summary = run.summary
         summary.seconds = time.perf_counter() - began
         summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
-        summary = _together([Summary(**each) for each in processes.gather(asdict(summary))])
+        summary = _together([Summary(**each) for each in processes.gather_object(asdict(summary))])
         nothing = summary.frames == 0 and len(summary.remarks) == len(sources)
-        if processes.rank == 0 and not nothing:
+        if processes.is_main_process and not nothing:
             for table in dict.fromkeys(part.table for part in parts):
                 files = [run.file(i, "rows") for i, part in enumerate(parts) if part.table == table]
                 join_tables(table, files, predictor.aus, intensity=predictor.intensity)
                 summary.tables.append(table)
-        if processes.rank == 0:
+        if processes.is_main_process:
             (folder / RUN).unlink()  # first: without it the rest is of no run
             shutil.rmtree(folder)
             if nothing:

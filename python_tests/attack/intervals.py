@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from jaa_ext.engine import Predictions, bootstrap_intervals, score
+from jaa_ext.evaluation import Predictions, bootstrap_intervals, score
 
 RATE, SEPARATION, FRAMES = 0.25, 1.5, 60
 """How often the AU is present, how far present and absent frames lie apart for the model, frames a person."""

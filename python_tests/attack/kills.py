@@ -34,9 +34,9 @@ from files import releases
 from kinds_models import TINY
 
 from jaa_ext import cli
-from jaa_ext.engine import load_checkpoint
 from jaa_ext.models import JAANet, JAANetConfig, save_model
 from jaa_ext.predict import job
+from jaa_ext.training import load_checkpoint
 
 PATIENCE = 300
 """Seconds after which a run is said to hang."""

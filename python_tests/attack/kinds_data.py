@@ -19,12 +19,12 @@ from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, prepare
-from jaa_ext.data.affwild2 import read_affwild2
-from jaa_ext.data.bp4d import read_bp4d
-from jaa_ext.data.disfa import read_disfa
-from jaa_ext.data.lists import read_lists
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
-from jaa_ext.data.table import read_table
+from jaa_ext.data.readers.affwild2 import read_affwild2
+from jaa_ext.data.readers.bp4d import read_bp4d
+from jaa_ext.data.readers.disfa import read_disfa
+from jaa_ext.data.readers.lists import read_lists
+from jaa_ext.data.readers.table import read_table
 
 
 class LabelTable(Files):

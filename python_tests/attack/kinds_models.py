@@ -23,20 +23,14 @@ from rich.console import Console
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.engine import (
-    Predictions,
-    Recipe,
-    Scores,
-    cross_validate,
-    load_checkpoint,
-    load_recipe,
-    score,
-    train,
-)
-from jaa_ext.engine.html_report import write_report
-from jaa_ext.engine.results import Origin, read_history, read_predictions, read_scores
+from jaa_ext.evaluation import Predictions, Scores, score
+from jaa_ext.evaluation.results import Origin, read_history, read_predictions, read_scores
+from jaa_ext.experiments import cross_validate
 from jaa_ext.models import JAANet, JAANetConfig, import_weights, load_model, save_model
 from jaa_ext.predict import Predictor
+from jaa_ext.recipes import Recipe, load_recipe
+from jaa_ext.report.html_report import write_report
+from jaa_ext.training import load_checkpoint, train
 
 TINY = """\
 name: tiny

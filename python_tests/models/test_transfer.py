@@ -10,9 +10,6 @@ from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
-from jaa_ext.engine import load_recipe, train
-from jaa_ext.engine.budget import shrink
-from jaa_ext.engine.datasets import Synthetic
 from jaa_ext.models import (
     JAAGraphNet,
     JAAGraphNetConfig,
@@ -24,6 +21,10 @@ from jaa_ext.models import (
     transfer_weights,
 )
 from jaa_ext.models.transfer import branch_places
+from jaa_ext.recipes import load_recipe
+from jaa_ext.recipes.budget import shrink
+from jaa_ext.recipes.datasets import Synthetic
+from jaa_ext.training import train
 
 PLAIN = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
 DISFA_FROM_BP4D = (0, 1, 2, 3, None, 6, 10, 9)

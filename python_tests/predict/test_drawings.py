@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from jaa_ext.data.video import Video
-from jaa_ext.predict import overlay
+from jaa_ext.plots import frames as overlay
 from jaa_ext.predict.drawings import draw_sources
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.sources import find_sources

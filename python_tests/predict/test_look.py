@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaa_ext.data import SyntheticFaces, align_face
-from jaa_ext.data.drawing import AUS, Person, View, draw_face
+from jaa_ext.data.synthetic.drawing import AUS, Person, View, draw_face
 from jaa_ext.predict.look import ALIKE, SAME_LOOK, likeness, look
 
 PEOPLE = range(12)

@@ -1,0 +1,232 @@
+"""The commands `jaa predict` and `jaa draw`."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jaa_ext.cli.output import Device, chosen_weights, console, say_where
+from jaa_ext.progress import say
+
+if TYPE_CHECKING:
+    from jaa_ext.predict import Predictor
+    from jaa_ext.predict.job import Summary
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help='Photographs, videos, folders of them, patterns such as "talks/*.mp4", the number of a camera.'
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model file, *.safetensors; the weights that come with jaa_ext if not given.",
+        show_default=False,
+    ),
+]
+Landmarks = Annotated[
+    Literal["network", "dlib"],
+    typer.Option(
+        help="Those by which faces are aligned: the network's own, or those of dlib's model, which is for "
+        "non-commercial use (extra `dlib-landmarks`)."
+    ),
+]
+Every = Annotated[int, typer.Option(min=1, help="Of videos: every second frame, every third ...")]
+Start = Annotated[str, typer.Option(help="Of videos: from here on, in seconds or as 1:02:03.5.")]
+End = Annotated[str | None, typer.Option(help="Of videos: up to here.")]
+SearchEvery = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Of videos: seconds from one search for new faces to the next; known ones are followed. "
+        "0 searches each frame.",
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        help='Of the network; "auto": bfloat16 on a GPU that multiplies it natively and on a processor with '
+        "AMX, where it is the faster one. Where it is not native, float32 is used in any case, "
+        "unless the environment variable JAA_SLOW_BFLOAT16 is 1."
+    ),
+]
+
+
+def predict(
+    sources: Sources,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="One table of everything, *.csv or *.parquet; or a folder for a table of each video and one "
+            "of all photographs."
+        ),
+    ],
+    weights: Weights = None,
+    landmarks: Landmarks = "network",
+    every: Every = 1,
+    start: Start = "0",
+    end: End = None,
+    search_every: SearchEvery = 1.0,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Find the faces of photographs and videos and write their AUs and landmarks as tables.
+
+    Needs the extra `faces`. Interrupted, the same command goes on. At a camera, Ctrl-C ends the table.
+    Photographs of more than 120 million pixels are passed over; JAA_MAX_PIXELS sets another limit.
+    """
+    from jaa_ext.predict.job import predict_tables
+    from jaa_ext.predict.sources import find_sources
+    from jaa_ext.weights import digest
+
+    left_out: list[str] = []
+    found = find_sources(sources, left_out.append)
+    weights = chosen_weights(weights)
+    predictor = _predictor(weights, landmarks, device, precision, search_every)
+    summary = predict_tables(
+        predictor,
+        found,
+        out,
+        every=every,
+        start=seconds(start, "--start"),
+        end=None if end is None else seconds(end, "--end"),
+        weights=digest(weights),
+        console=console,
+    )
+    if not summary.tables:
+        return  # another process tells
+    summary.remarks = left_out + summary.remarks
+    _show(summary, predictor)
+    _say_note(predictor.note)
+    say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
+
+
+def draw(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photographs, videos, folders, patterns, a camera; or tables of `jaa predict` "
+            "(*.csv, *.parquet), which give a time line of the AUs."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures; for a single one also a file, such as talk.mp4.")
+    ],
+    weights: Weights = None,
+    landmarks: Landmarks = "network",
+    attention: Annotated[
+        int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
+    ] = None,
+    every: Every = 1,
+    start: Start = "0",
+    end: End = None,
+    search_every: SearchEvery = 1.0,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Draw landmarks and AUs over photographs and videos, and tables as time lines.
+
+    Needs the extra `faces`.
+    """
+    from jaa_ext.predict.drawings import draw_sources, draw_tables
+    from jaa_ext.predict.sources import find_sources
+    from jaa_ext.predict.tables import TABLE_ENDINGS
+
+    tables = [Path(source) for source in sources if Path(source).suffix.lower() in TABLE_ENDINGS]
+    if tables and len(tables) < len(sources):
+        raise ValueError("draw either tables, or photographs and videos, not both at once")
+    note = ""
+    if tables:
+        files = draw_tables(tables, out)
+    else:
+        found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
+        predictor = _predictor(chosen_weights(weights), landmarks, device, precision, search_every)
+        files = draw_sources(
+            predictor,
+            found,
+            out,
+            every=every,
+            start=seconds(start, "--start"),
+            end=None if end is None else seconds(end, "--end"),
+            attention=attention,
+            console=console,
+        )
+        note = predictor.note
+    _say_note(note)
+    say_where(files)
+
+
+def seconds(text: str, option: str) -> float:
+    """A time as ``90``, ``1:30`` or ``1:02:03.5``."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+        if len(parts) > 3 or not all(0 <= part < float("inf") for part in parts):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f'{option} must be seconds or hours:minutes:seconds, got "{text}"') from None
+    return math.fsum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
+def _predictor(
+    weights: Path,
+    landmarks: Literal["network", "dlib"],
+    device: str,
+    precision: Literal["auto", "float32", "bfloat16"],
+    search_every: float,
+) -> Predictor:
+    from jaa_ext.memory import keep_freed_memory
+    from jaa_ext.models import load_model
+    from jaa_ext.predict import Predictor
+    from jaa_ext.distributed import local_device
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its remarks on damaged videos; ours suffice
+    keep_freed_memory()
+    return Predictor(
+        load_model(weights),
+        landmarks=landmarks,
+        device=local_device(device),
+        precision=precision,
+        search_every=search_every,
+    )
+
+
+def _show(summary: Summary, predictor: Predictor) -> None:
+    """What was done, how fast, and what bound it."""
+    from jaa_ext.device import processors
+    from jaa_ext.predict.job import counted
+
+    lines = [f"note: {remark}" for remark in summary.remarks]
+    lines += [
+        f"{counted(summary.frames, 'frame')}, {counted(summary.faces, 'face')}; "
+        f"no face in {counted(summary.without_face, 'frame')}."
+    ]
+    if summary.unsettled:
+        lines += [
+            f"{counted(summary.unsettled, 'face')} with success 0: the landmarks that align did not settle."
+        ]
+    if summary.done_now:
+        busy = sorted(summary.busy.items(), key=lambda item: -item[1])
+        # As many threads as there are processors search for faces.
+        binding, _ = max(busy, key=lambda item: item[1] / (processors() if item[0] == "finding faces" else 1))
+        shares = ", ".join(
+            f"{stage} {share:.0f} %"
+            for stage, spent in busy
+            if (share := 100 * spent / summary.seconds) >= 0.5
+        )
+        lines += [
+            f"{summary.done_now / summary.seconds:.1f} frames/s ({predictor.precision} on "
+            f"{predictor.device}). Busy: {shares} of the time; what binds is {binding}."
+        ]
+    for line in lines:
+        say(console, line)
+
+
+def _say_note(note: str) -> None:
+    if note:
+        say(console, note, style="bold")

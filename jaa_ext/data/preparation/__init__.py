@@ -1,0 +1,1 @@
+"""From a `Release` to a prepared folder: what `jaa prepare` does."""

@@ -1,0 +1,18 @@
+"""Scores of a model, their intervals, and the thresholds of its AUs."""
+
+from jaa_ext.evaluation.bootstrap import bootstrap_intervals
+from jaa_ext.evaluation.calibrate import calibrate_thresholds
+from jaa_ext.evaluation.evaluate import NonFiniteOutput, evaluate
+from jaa_ext.evaluation.metrics import Intervals, Metrics, Predictions, Scores, score
+
+__all__ = [
+    "Intervals",
+    "Metrics",
+    "NonFiniteOutput",
+    "Predictions",
+    "Scores",
+    "bootstrap_intervals",
+    "calibrate_thresholds",
+    "evaluate",
+    "score",
+]

@@ -1,0 +1,115 @@
+"""The thresholds of a model's AUs, chosen on faces that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext.evaluation.bootstrap import draw_subjects
+from jaa_ext.models.thresholds import THRESHOLD
+
+GRID = np.arange(1, 100, dtype=np.float32) / np.float32(100)
+"""The thresholds that are tried: more digits would tell of these faces alone."""
+LEAST = 20
+"""Faces with an AU, and as many without it, below which its threshold stays 0.5."""
+RESAMPLES = 200
+
+Aim = Literal["balanced-accuracy", "f1"]
+"""What a threshold makes as high as possible: the mean of recall and specificity, which does not depend on
+how often an AU occurs, or F1, which does."""
+
+
+def calibrate_thresholds(
+    probabilities: NDArray[Any],
+    labels: NDArray[Any],
+    subjects: Sequence[str] | None = None,
+    *,
+    aim: Aim = "balanced-accuracy",
+    seed: int = 0,
+) -> tuple[float, ...]:
+    """The threshold of each AU that tells its faces apart best, to two digits.
+
+    The best threshold of one small sample is a matter of a few faces. So the subjects are resampled, as for
+    the intervals of scores (`bootstrap_intervals`), and of the thresholds that are best in the resamples the
+    median is taken; where several are equally good in one, their middle. An AU that fewer than `LEAST` faces
+    have or lack, or that has these faces from one subject alone, keeps 0.5. The same arguments give the same
+    thresholds.
+
+    Args:
+        probabilities: (N, A) of faces that the model was not trained on.
+        labels: (N, A) of 1, 0 and -1 for missing.
+        subjects: of the N faces; None takes each for somebody else.
+        aim: what is to be as high as possible, see `Aim`.
+        seed: of the resamples; at least 0.
+
+    Raises:
+        ValueError: shapes that do not fit, other labels, an unknown aim, or a seed below 0.
+
+    Example:
+        >>> probabilities = np.repeat([[0.2], [0.4]], 50, axis=0)
+        >>> calibrate_thresholds(probabilities, np.repeat([[0], [1]], 50, axis=0))
+        (0.29,)
+    """
+    probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape:
+        raise ValueError(
+            "calibrate_thresholds: probabilities and labels must both be (N, A), got "
+            f"{probabilities.shape} and {labels.shape}"
+        )
+    if not np.isin(labels, (-1, 0, 1)).all():
+        raise ValueError("calibrate_thresholds: labels must be 1, 0 or -1 for missing, got others")
+    if aim not in ("balanced-accuracy", "f1"):
+        raise ValueError(f'calibrate_thresholds: aim must be balanced-accuracy or f1, got "{aim}"')
+    if seed < 0:
+        raise ValueError(f"calibrate_thresholds: seed must be at least 0, got {seed}")
+    names = np.arange(len(labels)).astype(str) if subjects is None else np.array(subjects, dtype=str)
+    if len(names) != len(labels):
+        raise ValueError(
+            f"calibrate_thresholds: subjects must be one for each of {len(labels)} faces, got {len(names)}"
+        )
+    return tuple(
+        _calibrate(probabilities[y >= 0, au], y[y >= 0], names[y >= 0], aim, seed)
+        for au, y in enumerate(labels.T)
+    )
+
+
+def _calibrate(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[Any],
+    subjects: NDArray[np.str_],
+    aim: Aim,
+    seed: int,
+) -> float:
+    """Of one AU, whose labels are 1 and 0."""
+    present = labels == 1
+    names, subject = np.unique(subjects, return_inverse=True)
+    few = any(which.sum() < LEAST or len(np.unique(subject[which])) < 2 for which in (present, ~present))
+    if few:
+        return THRESHOLD
+    # (S, T) faces of each subject above each threshold, with the AU and without.
+    above = np.searchsorted(GRID, np.nan_to_num(probabilities, nan=0.0), side="left")
+    said = [_above(above[which], subject[which], len(names)) for which in (present, ~present)]
+    faces = [np.bincount(subject[which], minlength=len(names)) for which in (present, ~present)]
+    best: list[float] = []
+    for weights in draw_subjects(len(names), RESAMPLES, seed, len(labels)):
+        true, false = (weights @ counts for counts in said)
+        positives, negatives = ((weights @ counts)[:, None] for counts in faces)
+        drawn = ((positives > 0) & (negatives > 0))[:, 0]
+        if aim == "f1":
+            scores = 2 * true[drawn] / (positives + true + false)[drawn]
+        else:
+            scores = true[drawn] / positives[drawn] - false[drawn] / negatives[drawn]
+        for row in scores:
+            best.append(float(np.median(np.flatnonzero(row >= row.max() - 1e-9))))
+    return (1 + round(float(np.median(best)))) / 100 if best else THRESHOLD
+
+
+def _above(above: NDArray[np.int64], subject: NDArray[np.int64], subjects: int) -> NDArray[np.int64]:
+    """(S, T): how many faces of each subject lie above each threshold, by how many thresholds each lies
+    above."""
+    places = len(GRID) + 1
+    counts = np.bincount(subject * places + above, minlength=subjects * places).reshape(subjects, places)
+    return counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]

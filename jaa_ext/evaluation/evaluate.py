@@ -1,0 +1,148 @@
+"""Scores of a model on a test set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from jaa_ext.data import Crops, FaceDataset, normalize
+from jaa_ext.data.workers import ignore_interrupts, reading_workers
+from jaa_ext.device import resolve_device
+from jaa_ext.distributed import Processes, shares
+from jaa_ext.evaluation.bootstrap import bootstrap_intervals
+from jaa_ext.evaluation.metrics import Metrics, Predictions, Scores, score
+from jaa_ext.facs import au_numbers, eye_distance
+from jaa_ext.models import JAANet
+
+
+class NonFiniteOutput(RuntimeError):
+    """A model's output is infinite or not a number: the message names it and the face."""
+
+
+def evaluate(
+    model: JAANet,
+    dataset: FaceDataset,
+    *,
+    batch_size: int = 16,
+    device: torch.device | str | None = None,
+    workers: int | None = None,
+    predictions: Path | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    figures: Path | None = None,
+    processes: Processes | None = None,
+) -> Scores:
+    """Score a model on the central crops of a data set, in float32.
+
+    Args:
+        model: is left in evaluation mode, on the device; a fused copy of it computes (`JAANet.fuse`), and its
+            thresholds decide which AUs are said to be present: 0.5 as published, unless they are calibrated.
+        dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
+        batch_size: faces at a time.
+        device: see `jaa_ext.device.resolve_device`; None for where the model is.
+        workers: processes that read images; 0 reads in this one. None: see `Recipe.workers`.
+        predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
+            up to the first slash), each AU's label (-1 missing) and probability, each AU's true intensity
+            and the predicted one, the predicted landmarks in pixels of the crop, and the model's note.
+        bootstrap: resamples of the subjects that give the scores' 95 % intervals, see `bootstrap_intervals`;
+            0 leaves them out.
+        seed: of the resamples.
+        figures: a folder to write figures into, see `jaa_ext.plots.scores.write_figures`.
+        processes: those of a training run, which all call this with the same model and divide the batches;
+            all get the same scores, with the bits of one process, and the first one writes the files.
+
+    Raises:
+        ValueError: no face, the data set has other AUs than the model, a device that is not there, a negative
+            number of resamples or seed, or true landmarks that are not finite or have both eyes in one place.
+        NonFiniteOutput: the model gives no numbers for a face.
+    """
+    if bootstrap < 0:
+        raise ValueError(f"evaluate: bootstrap must be a number of resamples, or 0 for none, got {bootstrap}")
+    if seed < 0:
+        raise ValueError(f"evaluate: seed must be at least 0, got {seed}")
+    processes = processes or Processes()
+    said = collect_predictions(
+        model, dataset, batch_size=batch_size, device=device, workers=workers, processes=processes
+    )
+    scores = score(said)
+    if bootstrap:
+        scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
+    with processes.fail_together():
+        if predictions is not None and processes.is_main_process:
+            said.to_csv(predictions)
+        if figures is not None and processes.is_main_process:
+            from jaa_ext.plots.scores import write_figures
+
+            write_figures(figures, said, scores)
+    return scores
+
+
+def collect_predictions(
+    model: JAANet,
+    dataset: FaceDataset,
+    *,
+    batch_size: int = 16,
+    device: torch.device | str | None = None,
+    workers: int | None = None,
+    processes: Processes | None = None,
+) -> Predictions:
+    """What a model says of the central crops of a data set, in float32: see `evaluate`.
+
+    Raises:
+        ValueError, NonFiniteOutput: see `evaluate`.
+    """
+    if len(dataset) == 0:
+        raise ValueError("evaluate: the data set is empty")
+    aus = au_numbers(model.config.aus)
+    if tuple(dataset.aus) != aus:
+        raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
+    device = resolve_device(device) if device is not None else next(model.parameters()).device
+    fused = model.to(device).eval().fuse().float()
+    processes = processes or Processes()
+    indices = [(0, i) for i in range(len(dataset))]
+    # Whole batches: a face's last bits depend on how many are computed together.
+    batches = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
+    loader: DataLoader[Any] = DataLoader(
+        Crops(dataset, model.config.image_size, train=False),
+        batch_sampler=batches[shares(len(batches), processes.world_size)[processes.rank]],
+        num_workers=reading_workers(workers, device),
+        worker_init_fn=ignore_interrupts,
+    )
+    said_here = []
+    with processes.fail_together(), torch.inference_mode():
+        for batch in loader:
+            image = normalize(batch["image"].to(device)).contiguous(memory_format=torch.channels_last)
+            output = fused(image)
+            probabilities = None if output.logits is None else output.probabilities.cpu()
+            landmarks = None if output.landmarks is None else output.landmarks.cpu()
+            intensities = None if output.intensities is None else output.intensities.cpu()
+            _require_finite({"probabilities": probabilities, "landmarks": landmarks}, batch)
+            said = (probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"])
+            said_here.append((*said, intensities, batch["intensities"]))
+    thresholds = getattr(model, "thresholds", None)
+    metrics = Metrics(aus, note=getattr(model, "note", ""), thresholds=thresholds)
+    for said_by_one in processes.gather_object(said_here):
+        for of_batch in said_by_one:
+            metrics.update(*of_batch)
+    return metrics.predictions()
+
+
+def _require_finite(output: dict[str, Tensor | None], batch: dict[str, Any]) -> None:
+    for name, tensor in output.items():
+        if tensor is not None and not tensor.isfinite().all():
+            face = int(tensor.isfinite().flatten(1).all(1).logical_not().nonzero()[0])
+            raise NonFiniteOutput(
+                f"the model's {name} of face {batch['id'][face]} are not finite, though its weights are: "
+                "they have grown too large, or training diverged"
+            )
+    eyes = eye_distance(batch["landmarks"])
+    wrong = (~((eyes > 0) & eyes.isfinite() & batch["landmarks"].isfinite().flatten(1).all(1))).nonzero()
+    if output["landmarks"] is not None and len(wrong):
+        raise ValueError(
+            f"the true landmarks of face {batch['id'][int(wrong[0])]} must be finite and the eyes apart"
+        )

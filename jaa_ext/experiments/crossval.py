@@ -1,0 +1,245 @@
+"""Cross validation: one run for each fold, and the tables of the papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from jaa_ext.device import resolve_device
+from jaa_ext.distributed import require_one_process
+from jaa_ext.evaluation.metrics import Scores, mean
+from jaa_ext.experiments.published import BY_AUS
+from jaa_ext.experiments.tables import ResultTable, percent
+from jaa_ext.json_files import read_json, write_json
+from jaa_ext.progress import say
+from jaa_ext.recipes.schema import Recipe
+from jaa_ext.training.precision import recipe_on
+from jaa_ext.training.run_folder import has_begun, hold_folder, open_run, require_no_run
+from jaa_ext.training.trainer import train
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What the run of a fold gave."""
+
+    fold: str
+    last: Scores
+    """After the last epoch."""
+    best: Scores
+    """After the epoch of the highest mean F1 on this very fold (without AUs: of the lowest mean error)."""
+    best_epoch: int
+    """From 1."""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The folds of a recipe."""
+
+    recipe: str
+    data: str
+    """What it ran on, in words."""
+    folds: tuple[FoldResult, ...]
+    """At least one, all of the same AUs."""
+
+    def __post_init__(self) -> None:
+        if not self.folds:
+            raise ValueError("a cross validation has at least one fold")
+        kinds = {
+            (scores.aus, scores.f1 is None, scores.accuracy is None, scores.failure_rate is None)
+            for fold in self.folds
+            for scores in (fold.last, fold.best)
+        }
+        if len(kinds) > 1:
+            raise ValueError("the folds have scores of different AUs or models")
+
+    @property
+    def aus(self) -> tuple[int, ...]:
+        return self.folds[0].last.aus
+
+    @property
+    def note(self) -> str:
+        return self.folds[0].last.note
+
+    def mean(self, score: str, *, best: bool = False) -> float | None:
+        """The mean over the folds of one of `Scores`' figures, such as "f1_mean"."""
+        return mean([getattr(fold.best if best else fold.last, score) for fold in self.folds])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and text."""
+        folds = [
+            {
+                "fold": fold.fold,
+                "last": fold.last.to_dict(),
+                "best": fold.best.to_dict(),
+                "best_epoch": fold.best_epoch,
+            }
+            for fold in self.folds
+        ]
+        return {"recipe": self.recipe, "data": self.data, "folds": folds}
+
+    def tables(self) -> dict[str, ResultTable]:
+        """F1, accuracy and landmarks in percent, by the names of their files.
+
+        The first two in the layout of the papers' Tables 1 and 2, a row for each AU and one for their mean.
+        The columns: the published figure, each fold and their mean after the last epoch, and the mean of each
+        fold's best epoch.
+        """
+        tables = {}
+        for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
+            if self.folds[0].last.f1 is None:
+                continue
+            rows = [
+                self._row(str(au), partial(_of_au, score=score, place=i), 100, 1)
+                for i, au in enumerate(self.aus)
+            ]
+            rows.append(self._row("Avg", attrgetter(f"{score}_mean"), 100, 1))
+            tables[score] = self._table(word, rows)
+        if self.folds[0].last.mean_error is not None:
+            rows = [
+                self._row("mean error", attrgetter("mean_error"), 1, 2),
+                self._row("failures", attrgetter("failure_rate"), 1, 2),
+            ]
+            tables["landmarks"] = self._table("landmarks", rows)
+        return tables
+
+    def _row(
+        self, name: str, score: Callable[[Any], float | None], factor: float, digits: int
+    ) -> tuple[str, ...]:
+        """A score of the published table, which is in percent, and of the folds, times a factor."""
+        published = BY_AUS.get(self.aus)
+        paper = None if published is None else score(published)
+        last, best = ([score(getattr(fold, runs)) for fold in self.folds] for runs in ("last", "best"))
+        figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
+        return (name, *(percent(value, digits) for value in (paper, *figures)))
+
+    def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
+        folds = (f"fold {fold.fold}" for fold in self.folds)
+        header = ("AU" if what != "landmarks" else "", "paper", *folds, "mean", "best")
+        title = f"{self.recipe} on {self.data}: {what} in percent"
+        return ResultTable(title, header, tuple(rows), tuple(self._notes(what)))
+
+    def _notes(self, what: str) -> list[str]:
+        epochs = ", ".join(f"fold {fold.fold}: {fold.best_epoch}" for fold in self.folds)
+        quality = "lowest mean error" if self.folds[0].last.f1 is None else "highest mean F1"
+        notes = [
+            f'"fold" and "mean": after the last epoch. "best": after each fold\'s epoch of the {quality} on '
+            f"the very faces it is tested on ({epochs}), so better than on other faces."
+        ]
+        published = BY_AUS.get(self.aus)
+        if published is not None and what != "landmarks":
+            others = published.others_f1 if what == "F1" else published.others_accuracy
+            listed = ", ".join(f"{name} {value:.1f}" for name, value in others.items())
+            notes.append(f'"paper": JAA-Net on {published.title}; means of others: {listed}.')
+        if what == "landmarks":
+            if published is not None and published.mean_error is not None:
+                notes.append('"paper": JAA-Net on BP4D (ECCV 2018, Table 4).')
+            notes.append(
+                "Mean error in percent of the distance between the eyes; a failure has more than 10 %."
+            )
+        return [*notes, *([self.note] if self.note else [])]
+
+
+def cross_validate(
+    recipe: Recipe,
+    out: Path,
+    *,
+    folds: Sequence[str] | None = None,
+    init: Callable[[str], Path] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    console: Console | None = None,
+) -> CrossValidation:
+    """Train and test a recipe on each fold of its data: on all others, and on this one.
+
+    Weights of AUs, the mean face and a graph come from each fold's training set alone. Writes into `out` a
+    folder for each fold, see `train`, crossval.json, and f1, accuracy and landmarks as .md and .csv.
+
+    Args:
+        recipe: its data's `test_fold` is not looked at.
+        out: folder, made if need be.
+        folds: the folds to test, None for all.
+        init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
+        resume: go on with what `out` holds: finished folds are read, a begun one is resumed.
+        device, console: see `train`.
+
+    Raises:
+        RunError: `out` holds runs already, and they are not to be resumed or are of another recipe; or
+            another process works in it.
+        ValueError: a fold that the data does not have, or what `train` raises.
+    """
+    require_one_process("`jaa crossval`")
+    console = console or Console()
+    recipe = recipe_on(resolve_device(device), recipe)
+    known = recipe.data.folds()
+    unknown = [fold for fold in folds or () if fold not in known]
+    if unknown:
+        raise ValueError(f'there is no fold "{unknown[0]}" to test, wanted some of {", ".join(known)}')
+    chosen = tuple(folds or known)
+    runs = {fold: out / f"fold-{fold}" for fold in chosen}
+    with hold_folder(out):
+        if not resume:
+            for folder in runs.values():
+                require_no_run(folder)
+        results = []
+        for place, (fold, folder) in enumerate(runs.items(), 1):
+            update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
+            if init is not None:
+                update["init"] = str(init(fold))
+            say(console, f"{recipe.name}: fold {fold} ({place} of {len(runs)})")
+            results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
+        write_json(out / "crossval.json", result.to_dict())
+        for name, table in result.tables().items():
+            table.write(out, name)
+    return result
+
+
+def read_crossval(path: Path) -> CrossValidation:
+    """crossval.json.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    result: CrossValidation = read_json(path, CrossValidation, "what jaa crossval writes")
+    return result
+
+
+def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Console) -> FoldResult:
+    begun = has_begun(folder)
+    if begun and (folder / "metrics.csv").exists():  # which `train` writes last
+        open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
+    else:
+        train(recipe, folder, resume=begun, device=device, console=console)
+    path = folder / "history.json"
+    tested: list[_Tested] = read_json(path, list[_Tested], "the scores of each epoch")
+    if not tested:
+        raise ValueError(f"{path}: is damaged: wanted the scores of at least one epoch, got none")
+    epochs = [epoch.scores for epoch in tested]
+    best = max(range(len(epochs)), key=lambda i: _quality(epochs[i]))
+    return FoldResult(fold, epochs[-1], epochs[best], best + 1)
+
+
+class _Tested(BaseModel):
+    """An entry of history.json."""
+
+    scores: Scores
+
+
+def _quality(scores: Scores) -> float:
+    """The higher the better."""
+    if scores.f1_mean is not None:
+        return scores.f1_mean
+    return -math.inf if scores.mean_error is None else -scores.mean_error
+
+
+def _of_au(scores: Any, score: str, place: int) -> float | None:
+    value: float | None = getattr(scores, score)[place]
+    return value

@@ -1,0 +1,1 @@
+"""Figures: scores, the course of a training, photographs, frames of videos, time lines."""

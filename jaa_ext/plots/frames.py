@@ -1,0 +1,600 @@
+"""Videos with what was predicted drawn on them: frames one by one, and the file that they are written to."""
+
+from __future__ import annotations
+
+import math
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from jaa_ext import facs
+from jaa_ext.atomic import replacing
+from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
+from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION
+
+if TYPE_CHECKING:
+    from jaa_ext.predict.prediction import FacePrediction, FramePrediction
+
+
+MAX_FACES = 3
+"""Faces whose AUs are shown; of more, the number."""
+SHORTER_SIDE, LONGER_SIDE = 480, 1920
+"""A frame is enlarged until its shorter side has so many pixels, but no further than its longer side has."""
+LABELS, CELLS = 10.2, 16.0
+"""Widths of the names of the AUs and of the bars of all faces, in line heights."""
+OTHER_LINES = 7.3
+"""Height of the panel without the rows of AUs, in line heights."""
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+"""The encoder of each ending: those that the OpenCV of the package registry has."""
+REPEATS, REPEATS_A_PICTURE = 3000, 10
+"""Places that a video has more than pictures, and for each picture: of a damaged clock are hours."""
+FINE_BITS = 4
+FINE = 1 << FINE_BITS
+"""Steps of a pixel in which dots are placed."""
+CIRCLE = np.stack([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False)])
+
+
+class FrameDrawer:
+    """Draws the frames of one video: boxes and landmarks over the frame, the AUs of its faces beside it.
+
+    The first frame fixes the size of all pictures. A face keeps its column of bars as long as it is there.
+    About 1 ms a frame of 1280x720, 9 ms of 3840x2160, on one core.
+
+    Args:
+        aus: the AUs of the probabilities, ``model.config.aus``.
+        note: printed in every picture, ``model.note``.
+        attention: the number of an AU; its attention map, refined if there is one, is painted over the faces.
+        thresholds: of the AUs, ``model.thresholds``, marked on their bars; None for 0.5 of each.
+
+    Returns (from ``drawer(frame)``):
+        (H', W', 3) uint8 RGB with even sides, the frame at the top left; a small frame is enlarged.
+
+    Raises:
+        ValueError: an AU that is not among `aus`, or another number of thresholds; when drawing, a frame of
+            another size than the first, a face with another number of AUs, or one without the attention maps
+            that are to be painted.
+    """
+
+    def __init__(
+        self,
+        aus: Sequence[int | facs.AURule],
+        *,
+        note: str = "",
+        attention: int | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
+        self.aus, self.note, self.attention = tuple(aus), note, attention
+        thresholds = (THRESHOLD,) * len(self.aus) if thresholds is None else thresholds
+        self.thresholds = check_thresholds(thresholds, len(self.aus))
+        numbers = [facs.au_number(au) for au in aus]
+        if attention is not None and attention not in numbers:
+            known = ", ".join(str(number) for number in numbers if number is not None)
+            raise ValueError(f"FrameDrawer: got attention={attention}, wanted an AU of the model: {known}")
+        self._map = None if attention is None else numbers.index(attention)
+        self._layout: _Layout | None = None
+        self._columns: list[int | None] = []
+
+    def __call__(self, frame: FramePrediction) -> NDArray[np.uint8]:
+        if self._layout is None:
+            self._layout = _Layout.of(
+                frame.image.shape[:2], len(self.aus), self.note, self.attention is not None
+            )
+            self._background = self._draw_background(self._layout)
+        layout = self._layout
+        if frame.image.shape != (*layout.frame_size, 3):
+            height, width = layout.frame_size
+            raise ValueError(
+                f"FrameDrawer: frame {frame.frame} of {frame.source} has shape {frame.image.shape}, wanted "
+                f"({height}, {width}, 3) as the first frame"
+            )
+        for face in frame.faces:
+            if len(face.probabilities) != len(self.aus):
+                raise ValueError(
+                    f"FrameDrawer: frame {frame.frame} of {frame.source} has a face with "
+                    f"{len(face.probabilities)} probabilities, wanted {len(self.aus)}"
+                )
+        canvas = self._background.copy()
+        height, width = layout.drawn_size
+        photo = canvas[:height, :width]
+        if layout.scale == 1:
+            photo[:] = frame.image
+        else:
+            photo[:] = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_CUBIC)
+        if self._map is not None:
+            for face in frame.faces:
+                _paint_attention(photo, face, self._map, layout.scale)
+        for face in frame.faces:
+            _draw_face(photo, face, layout)
+        self._draw_panel(canvas, frame, layout)
+        return canvas
+
+    def _draw_background(self, layout: _Layout) -> NDArray[np.uint8]:
+        """What all pictures share: names of the AUs, legend and note."""
+        canvas = np.full((*layout.size, 3), 255, np.uint8)
+        letters, line, left = layout.letters, layout.line, layout.left
+        for i, au in enumerate(self.aus):
+            y = layout.row(i)
+            number = facs.au_number(au)
+            letters.put(canvas, f"rule {i}" if number is None else f"AU {number}", left, y)
+            letters.put(canvas, facs.AU_NAMES.get(number or 0, ""), left + 2.7 * line, y, ink=GREY)
+        y = layout.foot
+        x = left
+        above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"
+        for colour, text in ((ORANGE, f"\N{CHECK MARK} present, above {above}"), (BLUE, "absent")):
+            _fill(canvas, x, y - 0.25 * line, x + 0.5 * line, y + 0.25 * line, colour)
+            x = letters.put(canvas, text, x + 0.8 * line, y) + 1.2 * line
+        if self.attention is not None:
+            y += 1.3 * line
+            x = letters.put(canvas, f"attention of AU {self.attention}:  0", left, y) + 0.3 * line
+            bar = round(x), round(y - 0.25 * line), round(x + 4 * line), round(y + 0.25 * line)
+            weights = np.linspace(0, 255, bar[2] - bar[0]).astype(np.uint8)
+            _paint(canvas[bar[1] : bar[3], bar[0] : bar[2]], np.tile(weights, (bar[3] - bar[1], 1)))
+            letters.put(canvas, "1", x + 4.3 * line, y)
+        if layout.close_up:
+            for i, text in enumerate(("aligned face, as the", "network sees it")):
+                letters.put(canvas, text, left, layout.close_up_top + (0.4 + i) * line, ink=GREY)
+        for i, text in enumerate(layout.note):
+            y = layout.body_height + (0.8 + 1.1 * i) * line
+            letters.put(canvas, text, 0.5 * line, y, ink=VERMILION, bold=True)
+        return canvas
+
+    def _draw_panel(self, canvas: NDArray[np.uint8], frame: FramePrediction, layout: _Layout) -> None:
+        letters, line, left = layout.letters, layout.line, layout.left
+        letters.put(canvas, _clock(frame.timestamp), left, 1.0 * line, bold=True)
+        right = left + (LABELS + CELLS) * line
+        letters.put(canvas, f"frame {frame.frame}", right, 1.0 * line, ink=GREY, align=1)
+        if not frame.faces:
+            letters.put(canvas, "no face", left, layout.head, bold=True)
+        elif len(frame.faces) > MAX_FACES:
+            letters.put(canvas, f"+{len(frame.faces) - MAX_FACES} more", left, layout.head, bold=True)
+
+        self._assign_columns([face.face_id for face in frame.faces])
+        faces = {face.face_id: face for face in frame.faces}
+        count = max(1, len(self._columns))
+        cell = CELLS * line / count
+        for column, face_id in enumerate(self._columns or [None]):
+            x = left + LABELS * line + column * cell
+            if column:
+                _fill(canvas, x, layout.head - 0.4 * line, x + 1, layout.foot - 0.7 * line, GREY)
+            self._draw_cell(canvas, None if face_id is None else faces[face_id], x, cell, layout)
+
+    def _draw_cell(
+        self,
+        canvas: NDArray[np.uint8],
+        face: FacePrediction | None,
+        left: float,
+        width: float,
+        layout: _Layout,
+    ) -> None:
+        """One face's column of bars; empty ones if it is not there."""
+        letters, line = layout.letters, layout.line
+        bar, end = left + 1.2 * line, left + width - 2.4 * line
+        middle = round((bar + end) / 2)
+        ticks = layout.head + 1.1 * line
+        for value, x in (("0", bar), ("0.5", middle), ("1", end)):
+            if end - bar > 4 * line or x != middle:
+                layout.small.put(canvas, value, x, ticks, ink=GREY, align=0.5)
+        for i in range(len(self.aus)):
+            y = layout.row(i)
+            top, bottom = y - 0.32 * line, y + 0.32 * line
+            _fill(canvas, bar, top, end, bottom, PALE)
+            if face is not None:
+                present, probability = bool(face.present[i]), float(face.probabilities[i])
+                if math.isfinite(probability):
+                    colour = ORANGE if present else BLUE
+                    _fill(canvas, bar, top, bar + probability * (end - bar), bottom, colour)
+                letters.put(canvas, f"{probability:.2f}", end + 0.3 * line, y, bold=present)
+                if present:
+                    letters.put(canvas, "\N{CHECK MARK}", left + 0.5 * line, y, bold=True)
+            mark = round(bar + self.thresholds[i] * (end - bar))
+            _fill(canvas, mark, top - 0.08 * line, mark + layout.stroke, bottom + 0.08 * line, INK)
+        if face is not None:
+            letters.put(canvas, f" face {face.face_id} ", bar, layout.head, ink="#FFFFFF", paper=BLUE)
+            side = min(layout.close_up, round(width - 1.6 * line))
+            if side:
+                x, y = round(bar), round(layout.close_up_top)
+                close_up = canvas[y : y + side, x : x + side]
+                close_up[:] = cv2.resize(face.crop, (side, side), interpolation=cv2.INTER_CUBIC)
+                if self._map is not None:
+                    _paint(close_up, cv2.resize(_levels(face, self._map), (side, side)))
+
+    def _assign_columns(self, ids: Sequence[int]) -> None:
+        """Faces that are gone free their columns; a column once opened stays, so that nothing jumps."""
+        self._columns = [face_id if face_id in ids else None for face_id in self._columns]
+        for face_id in ids:
+            if face_id not in self._columns:
+                if None in self._columns:
+                    self._columns[self._columns.index(None)] = face_id
+                elif len(self._columns) < MAX_FACES:
+                    self._columns.append(face_id)
+
+
+class VideoWriter:
+    """The frames of a video file; made by `write_video`."""
+
+    def __init__(self, name: str, file: Path, codec: str, fps: float) -> None:
+        self._name, self._file, self._codec, self._fps = name, file, codec, fps
+        self._writer: cv2.VideoWriter | None = None
+        self._shape: tuple[int, ...] = ()
+        self._last: NDArray[np.uint8] | None = None  # not written yet, as it may be shown for long
+        self._place = 0  # of the last one in the file, from 0
+        self._began: float | None = None
+        self._repeats_left = REPEATS
+        self.shortened = 0.0
+        """Seconds by which the file is shorter than the timestamps: see `write_video`."""
+
+    def write(self, picture: NDArray[np.uint8], timestamp: float | None = None) -> None:
+        """Append a picture, (H, W, 3) uint8 RGB.
+
+        Args:
+            picture: of the size of the first one.
+            timestamp: seconds; shown from there on, counted from the first picture's, to half a picture. None
+                for the next place. Of several at one place the last one is shown.
+
+        Raises:
+            ValueError: odd sides, another size than the first picture's, or an OpenCV without this encoder.
+        """
+        if self._writer is None:
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.shape[0] % 2 or picture.shape[1] % 2:
+                raise ValueError(
+                    f"{self._name}: got a picture of shape {picture.shape}, wanted (H, W, 3), H and W even"
+                )
+            self._shape = picture.shape
+            self._file.touch()  # a folder that cannot be written is told as such
+            fourcc = cv2.VideoWriter.fourcc(*self._codec)
+            with _silent_stderr():
+                self._writer = cv2.VideoWriter(
+                    os.fspath(self._file), fourcc, self._fps, (picture.shape[1], picture.shape[0])
+                )
+            if not self._writer.isOpened():
+                raise ValueError(
+                    f"{self._name}: OpenCV cannot write {picture.shape[1]}x{picture.shape[0]} pixels as "
+                    f"{self._codec}, which {self._file.suffix} wants; the endings are {', '.join(CODECS)}"
+                )
+        if picture.shape != self._shape:
+            raise ValueError(
+                f"{self._name}: got a picture of shape {picture.shape}, wanted {self._shape} as the first one"
+            )
+        self._repeats_left += REPEATS_A_PICTURE
+        if self._last is not None:
+            self._show_until(self._place + 1 if timestamp is None else self._place_of(timestamp))
+        if self._began is None:
+            self._began = timestamp
+        self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+
+    def hold(self, timestamp: float) -> None:
+        """Show the last picture until then, and at least in one place."""
+        self._show_until(max(self._place + 1, self._place_of(timestamp)))
+        self._last = None
+
+    def release(self) -> None:
+        if self._writer is not None:
+            if self._last is not None:
+                self._show_until(self._place + 1)
+                self._last = None
+            self._writer.release()
+
+    def _place_of(self, timestamp: float) -> int:
+        began = timestamp if self._began is None else self._began
+        return round((timestamp - began - self.shortened) * self._fps)
+
+    def _show_until(self, place: int) -> None:
+        """Write the last picture into all places from its own on."""
+        if self._last is None or self._writer is None:
+            return
+        times = place - self._place
+        if times - 1 > self._repeats_left:
+            self.shortened += (times - 1 - self._repeats_left) / self._fps
+            times = 1 + self._repeats_left
+        for _ in range(times):
+            self._writer.write(self._last)
+        self._place += max(0, times)
+        self._repeats_left -= max(0, times - 1)
+
+
+@contextmanager
+def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWriter]:
+    """Write a video: ``with write_video(path, fps) as video: video.write(picture, timestamp)``.
+
+    The rate is constant, as OpenCV's writers have no other: a picture that is shown for longer is repeated,
+    so a timestamp is met to half of ``1 / fps``. Of pauses there are at most some thousand repetitions and
+    ten more for each picture; what is above is left out, see `VideoWriter.shortened`.
+
+    The file appears whole when the block ends, or not at all, and replaces an older one. It has no sound.
+    Browsers play .webm (VP8); .mp4 (MPEG-4 part 2) and .avi (Motion JPEG) want a player such as VLC.
+
+    Args:
+        path: the file; its ending chooses the encoder of `CODECS`.
+        fps: pictures a second.
+
+    Raises:
+        ValueError: another ending, a rate that is not above 0, or no picture at all; see `VideoWriter.write`.
+        OSError: a file that cannot be written.
+    """
+    path = Path(path)
+    codec = CODECS.get(path.suffix.lower())
+    if codec is None:
+        raise ValueError(f"{path}: a video's name must end with one of {', '.join(CODECS)}")
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"{path}: the pictures a second of a video must be above 0, got {fps:g}")
+    if codec == "mp4v" and fps > 65:
+        fps = round(fps)  # MPEG-4 part 2 counts time in at most 65535 parts, OpenCV in thousandths
+    with replacing(path) as temporary:
+        # OpenCV chooses the container by the ending.
+        file = temporary.with_name(temporary.name + path.suffix.lower())
+        writer = VideoWriter(str(path), file, codec, fps)
+        try:
+            yield writer
+            writer.release()
+            if not file.exists():
+                raise ValueError(f"{path}: got no picture, wanted at least one for a video")
+            if file.stat().st_size == 0:
+                raise OSError(f"{path}: could not be written; is the disk full?")
+            os.replace(file, temporary)
+        finally:
+            writer.release()
+            file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things are in the pictures of a video, in their pixels."""
+
+    frame_size: tuple[int, int]
+    drawn_size: tuple[int, int]
+    size: tuple[int, int]
+    scale: float
+    line: float
+    rows: int
+    attention: bool
+    row_height: float
+    body_height: int
+    letters: _Letters
+    small: _Letters
+    note: tuple[str, ...]
+
+    @classmethod
+    def of(cls, frame_size: tuple[int, ...], rows: int, note: str, attention: bool) -> _Layout:
+        shorter, longer = min(frame_size), max(frame_size)
+        scale = max(1.0, min(SHORTER_SIDE / shorter, LONGER_SIDE / longer))
+        height, width = (max(1, round(side * scale)) for side in frame_size)
+        line = max(18.0, min(min(height, width) / 30, height / (rows + OTHER_LINES)))
+        row_height = min(1.25 * line, max(line, (height - OTHER_LINES * line) / rows))
+        letters = _Letters(0.66 * line)
+        canvas_width = _even(width + (LABELS + CELLS + 1.6) * line)
+        lines = textwrap.wrap(note, max(20, int((canvas_width - line) / letters.width("n", bold=True))))
+        body_height = round(max(height, OTHER_LINES * line + rows * row_height))
+        canvas_height = _even(body_height + (1.1 * len(lines) + 0.5 * bool(lines)) * line)
+        return cls(
+            frame_size=(frame_size[0], frame_size[1]),
+            drawn_size=(height, width),
+            size=(canvas_height, canvas_width),
+            scale=scale,
+            line=line,
+            rows=rows,
+            attention=attention,
+            row_height=row_height,
+            body_height=body_height,
+            letters=letters,
+            small=_Letters(0.5 * line),
+            note=tuple(lines),
+        )
+
+    @property
+    def left(self) -> float:
+        """Of the panel's text."""
+        return self.drawn_size[1] + 0.8 * self.line
+
+    @property
+    def head(self) -> float:
+        """Middle of the line of the faces' names."""
+        return 2.6 * self.line
+
+    def row(self, i: int) -> float:
+        """Middle of AU i's row."""
+        return 4.2 * self.line + (i + 0.5) * self.row_height
+
+    @property
+    def foot(self) -> float:
+        """Middle of the legend's first line."""
+        return self.row(0) + self.row_height * (self.rows - 0.5) + 0.9 * self.line
+
+    @property
+    def close_up_top(self) -> float:
+        return self.foot + (2.2 if self.attention else 0.9) * self.line
+
+    @property
+    def close_up(self) -> int:
+        """Side of the pictures of aligned faces below the bars; 0 where there is no room."""
+        room = min(self.body_height - 0.5 * self.line - self.close_up_top, CELLS * self.line)
+        return round(room) if room > 3 * self.line else 0
+
+    @property
+    def stroke(self) -> int:
+        return max(1, round(0.09 * self.line))
+
+
+class _Letters:
+    """Text of one size, drawn once and then pasted."""
+
+    def __init__(self, size: float) -> None:
+        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        self._fonts = {
+            bold: ImageFont.truetype(folder / name, round(size))
+            for bold, name in ((False, "DejaVuSans.ttf"), (True, "DejaVuSans-Bold.ttf"))
+        }
+        self._draw = lru_cache(maxsize=2000)(self._draw_text)
+
+    def width(self, text: str, bold: bool = False) -> float:
+        return float(self._fonts[bold].getlength(text))
+
+    def put(
+        self,
+        canvas: NDArray[np.uint8],
+        text: str,
+        x: float,
+        y: float,
+        *,
+        ink: str = INK,
+        paper: str = "#FFFFFF",
+        bold: bool = False,
+        align: float = 0,
+    ) -> float:
+        """Paste text with its middle at height y, from x on (align 0) or up to x (1); its right edge."""
+        picture: NDArray[np.uint8] = self._draw(text, ink, paper, bold)
+        left, top = round(x - align * picture.shape[1]), round(y - picture.shape[0] / 2)
+        right, bottom = left + picture.shape[1], top + picture.shape[0]
+        part = picture[max(0, -top) :, max(0, -left) :]
+        place = canvas[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+        place[:] = part[: place.shape[0], : place.shape[1]]
+        return float(right)
+
+    def _draw_text(self, text: str, ink: str, paper: str, bold: bool) -> NDArray[np.uint8]:
+        font = self._fonts[bold]
+        ascent, descent = font.getmetrics()
+        picture = Image.new("RGB", (max(1, round(font.getlength(text))), ascent + descent), paper)
+        ImageDraw.Draw(picture).text((0, ascent), text, ink, font, anchor="ls")
+        return np.asarray(picture)
+
+
+def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) -> None:
+    size, stroke = np.array(photo.shape[1::-1]), layout.stroke
+    # What lies far outside, or is not a number, has no place in OpenCV's integers.
+    box = np.clip(_drawn(np.reshape(face.box, (2, 2)), layout.scale), -9 * stroke, size + 9 * stroke)
+    (left, top), (right, bottom) = box.round().astype(int).tolist()
+    for colour, width in (("#FFFFFF", 2 * stroke + 1), (BLUE, stroke)):
+        cv2.rectangle(photo, (left, top), (right, bottom), _rgb(colour), width)
+    radius = max(1.5, (right - left) / 75)
+    points = _drawn(face.landmarks, layout.scale)
+    points = points[((points > -radius) & (points < size + radius)).all(1)]
+    for colour, reach in (("#000000", 1.3 * radius), (ORANGE, radius)):
+        # OpenCV's own small circles are diamonds.
+        dots = ((points[:, None] + reach * CIRCLE) * FINE).round().astype(np.int32)
+        for dot in dots:
+            cv2.fillConvexPoly(photo, dot, _rgb(colour), cv2.LINE_AA, FINE_BITS)
+    y = top - 0.6 * layout.line
+    label = max(left - stroke, 0), y if y > 0.5 * layout.line else max(top, 0) + 0.6 * layout.line
+    name = f" face {face.face_id}{'' if face.settled else ', not aligned'} "
+    layout.letters.put(photo, name, *label, ink="#FFFFFF", paper=BLUE)
+
+
+def _paint_attention(photo: NDArray[np.uint8], face: FacePrediction, place: int, scale: float) -> None:
+    """Paint one attention map over the face from whose crop it comes."""
+    levels, side = _levels(face, place), face.crop.shape[0]
+    aligned = aligned_size(side)
+    margin = (aligned - side) // 2
+    ratio = levels.shape[0] / side
+    # From pixels of the photo to the frame's, the aligned picture's, the crop's, and the map's.
+    matrix = (
+        _affine(ratio, ratio * (0.5 - margin) - 0.5)
+        @ np.vstack((alignment_matrix(face.detected_landmarks, size=aligned), (0, 0, 1)))
+        @ _affine(1 / scale, 0.5 / scale - 0.5)
+    )
+    edge = levels.shape[0] - 0.5
+    corners = np.array([(-0.5, -0.5), (edge, -0.5), (edge, edge), (-0.5, edge)])
+    corners = transform(corners, np.linalg.inv(matrix)[:2])
+    low = np.clip(np.floor(corners.min(0)), 0, photo.shape[1::-1]).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, 0, photo.shape[1::-1]).astype(int)
+    if (low >= high).any():
+        return
+    warp = matrix[:2].copy()
+    warp[:, 2] += warp[:, :2] @ low
+    warped = cv2.warpAffine(
+        levels, warp, tuple((high - low).tolist()), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    _paint(photo[low[1] : high[1], low[0] : high[0]], warped)
+
+
+def _levels(face: FacePrediction, place: int) -> NDArray[np.uint8]:
+    """An attention map, (m, m) of 0..255."""
+    maps = face.initial_maps if face.refined_maps is None else face.refined_maps
+    if maps is None:
+        raise ValueError("FrameDrawer: got a face without attention maps, wanted them to be painted")
+    levels: NDArray[np.uint8] = np.rint(255 * np.clip(maps[place], 0, 1)).astype(np.uint8)
+    return levels
+
+
+def _paint(photo: NDArray[np.uint8], levels: NDArray[Any]) -> None:
+    """Paint weights, 0..255, in place: the higher, the opaquer."""
+    colours, transparency = _attention_colours()
+    pixels = cv2.merge((levels, levels, levels))
+    dimmed = cv2.multiply(photo, cv2.LUT(pixels, transparency), scale=1 / 255)
+    photo[:] = cv2.add(dimmed, cv2.LUT(pixels, colours))
+
+
+@lru_cache(maxsize=1)
+def _attention_colours() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """By weight 0..255: colour times opacity, and transparency; (1, 256, 3) of 0..255 each."""
+    weights = np.linspace(0, 1, 256)
+    opacity = 0.8 * weights[:, None]
+    colours = np.asarray(matplotlib.colormaps["inferno"](weights))[:, :3]
+    painted, transparency = (
+        (255 * np.broadcast_to(values, (256, 3))).round().astype(np.uint8)[None]
+        for values in (colours * opacity, 1 - opacity)
+    )
+    return painted, transparency
+
+
+def _affine(scale: float, shift: float) -> NDArray[np.float64]:
+    """The (3, 3) matrix of ``scale * x + shift``, for y too."""
+    return np.array([(scale, 0, shift), (0, scale, shift), (0, 0, 1)])
+
+
+def _drawn(places: NDArray[Any], scale: float) -> NDArray[Any]:
+    """Places in a frame, in pixels of the enlarged one; pixel centres are whole numbers in both."""
+    return (places + 0.5) * scale - 0.5
+
+
+def _fill(
+    canvas: NDArray[np.uint8], left: float, top: float, right: float, bottom: float, colour: str
+) -> None:
+    canvas[round(top) : round(bottom), round(left) : round(right)] = _rgb(colour)
+
+
+@lru_cache
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _clock(seconds: float) -> str:
+    """1:02:03.456, without hours below one."""
+    minutes, milliseconds = divmod(round(1000 * seconds), 60000)
+    hours, minutes = divmod(minutes, 60)
+    rest = f"{milliseconds / 1000:06.3f}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
+
+
+def _even(size: float) -> int:
+    return 2 * -(-round(size) // 2)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """FFmpeg's remarks on codecs go past Python, straight to the terminal."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

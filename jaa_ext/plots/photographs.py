@@ -1,0 +1,268 @@
+"""Pictures: predictions over a photograph, attention maps."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+from jaa_ext.data.images import as_rgb
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
+from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE, VERMILION, save_figure
+
+if TYPE_CHECKING:
+    from jaa_ext.predict.prediction import FacePrediction
+
+
+DRAWN_SIDES = (900, 2400)
+"""Photographs are drawn with a longer side in this range of pixels, enlarged or reduced where needed."""
+BLOCK_WIDTH, CLOSE_UP = 21.5, 10.0
+"""Width of the block of one face and side of its close-up, in line heights."""
+
+
+def draw_faces(
+    image: NDArray[Any],
+    predictions: Sequence[FacePrediction],
+    aus: Sequence[int | facs.AURule],
+    note: str = "",
+    *,
+    thresholds: Sequence[float] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw boxes and landmarks over a photograph and, beside it, each face's AU probabilities and a close-up.
+
+    Args:
+        image: the photograph, as `jaa_ext.predict.Predictor` takes it: (H, W), (H, W, 3) or (H, W, 4).
+        predictions: its faces.
+        aus: the AUs of the probabilities, ``model.config.aus``.
+        note: printed at the bottom, ``model.note``.
+        thresholds: of the AUs, ``model.thresholds``, marked on their bars; None for 0.5 of each.
+
+    Returns:
+        (H', W', 3) uint8 RGB, the photograph at the top left with its longer side within `DRAWN_SIDES`.
+
+    Raises:
+        ValueError: another number of thresholds than of AUs; or see `as_rgb`.
+    """
+    image = as_rgb(image)
+    thresholds = check_thresholds((THRESHOLD,) * len(aus) if thresholds is None else thresholds, len(aus))
+    longer = max(image.shape[:2])
+    scale = np.clip(longer, *DRAWN_SIDES) / longer
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    photo = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    line = max(height, width) / 32
+    block_width, block_height = BLOCK_WIDTH * line, (len(aus) + 3.0 + CLOSE_UP) * line
+
+    # As many columns of faces as make the picture smallest, measured by its outline.
+    count = max(1, len(predictions))
+    columns = min(
+        range(1, count + 1), key=lambda c: c * block_width + max(height, -(-count // c) * block_height)
+    )
+    rows = -(-count // columns) if predictions else 0
+    canvas_width = round(width + columns * block_width)
+    note_lines = textwrap.wrap(note, int(canvas_width / (0.36 * line)))
+    body_height = round(max(height, rows * block_height))
+    canvas_height = body_height + round(1.1 * line * len(note_lines) + 0.6 * line * bool(note_lines))
+
+    figure = Figure(figsize=(canvas_width / 72, canvas_height / 72), dpi=72)  # so that a point is a pixel
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(photo, extent=(0, width, height, 0), interpolation="none")
+
+    for face in predictions:
+        _draw_box(axes, face, scale, line, (width, height))
+    for i, face in enumerate(predictions):
+        left, top = width + (i // rows) * block_width, (i % rows) * block_height
+        _draw_bars(axes, face, aus, thresholds, left, top, line)
+        _draw_close_up(axes, image, face, left + 4.1 * line, top + (len(aus) + 2.2) * line, CLOSE_UP * line)
+    if not predictions:
+        axes.text(width + line, 1.5 * line, "no face found", size=0.75 * line, color=INK, va="center")
+    for i, text in enumerate(note_lines):
+        y = body_height + (0.85 + 1.1 * i) * line
+        axes.text(0.5 * line, y, text, size=0.62 * line, color=VERMILION, weight="bold", va="center")
+    axes.set(xlim=(0, canvas_width), ylim=(canvas_height, 0), aspect="auto")  # imshow moves the limits
+    axes.axis("off")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def attention_figure(
+    images: NDArray[np.uint8],
+    initial_maps: NDArray[np.float32],
+    refined_maps: NDArray[np.float32],
+    aus: Sequence[int | facs.AURule],
+    path: str | os.PathLike[str],
+    note: str = "",
+) -> None:
+    """Save initial and refined attention maps over faces as a PNG, after Fig. 4 of ECCV 2018.
+
+    A column an AU, two rows a face: its initial maps and, below, its refined ones.
+
+    Args:
+        images: (N, l, l, 3) uint8 RGB aligned faces.
+        initial_maps: (N, A, M, M) weights 0..1; any M, the map covers the face.
+        refined_maps: (N, A, m, m) weights 0..1.
+        aus: the A AUs.
+        path: the PNG file.
+        note: printed at the bottom, ``model.note``.
+
+    Raises:
+        ValueError: numbers of faces or AUs that differ.
+    """
+    shape = (len(images), len(aus))
+    for name, maps in (("initial_maps", initial_maps), ("refined_maps", refined_maps)):
+        if maps.ndim != 4 or maps.shape[:2] != shape:
+            raise ValueError(
+                f"attention_figure: {name} must be (N, A, side, side) with N, A = {shape}, got {maps.shape}"
+            )
+    rows, columns = 2 * shape[0], shape[1]
+    cell, label, bar, title, foot = 1.2, 0.45, 0.95, 0.4, 0.4 if note else 0.1  # inches
+    width, height = label + columns * cell + bar, title + rows * cell + foot
+    figure = Figure(figsize=(width, height), dpi=150)
+    for row in range(rows):
+        face, refined = divmod(row, 2)
+        grey = cv2.cvtColor(images[face], cv2.COLOR_RGB2GRAY)[..., None] / 255
+        for column in range(columns):
+            weights = (refined_maps if refined else initial_maps)[face, column]
+            weights = cv2.resize(weights, grey.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            box = (label + column * cell, foot + (rows - 1 - row) * cell, 0.96 * cell, 0.96 * cell)
+            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            axes.imshow(_overlay(grey, weights))
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(_au_label(aus[column], column), size=9)
+            if column == 0:
+                axes.set_ylabel("refined" if refined else "initial", size=9)
+    bar_height = min(rows * cell, 3.5)
+    bar_axes = figure.add_axes(
+        (
+            1 - (bar - 0.15) / width,
+            (foot + (rows * cell - bar_height) / 2) / height,
+            0.15 / width,
+            bar_height / height,
+        )
+    )
+    colours = ListedColormap(_overlay(np.full((256, 1), 0.5), np.linspace(0, 1, 256)))
+    figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar_axes, label="attention weight")
+    save_figure(figure, path, note)
+
+
+def _draw_box(
+    axes: Axes, face: FacePrediction, scale: float, line: float, photo_size: tuple[int, int]
+) -> None:
+    left, top, right, bottom = (edge * scale for edge in face.box)
+    stroke = 0.09 * line
+    photo = Rectangle((0, 0), *photo_size, transform=axes.transData)
+    for colour, width in (("white", 2 * stroke), (BLUE, stroke)):
+        box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=width)
+        axes.add_patch(box).set_clip_path(photo)
+    axes.text(
+        max(left, 0.2 * line),
+        max(top - 0.25 * line, line),
+        f"face {face.face_id}{'' if face.settled else ', not aligned'}",
+        size=0.62 * line,
+        color="white",
+        va="bottom",
+        bbox={"facecolor": BLUE, "edgecolor": "white", "pad": 0.12 * line, "linewidth": stroke / 2},
+    )
+    _draw_landmarks(axes, (face.landmarks + 0.5) * scale, right - left, photo)
+
+
+def _draw_close_up(
+    axes: Axes, image: NDArray[np.uint8], face: FacePrediction, left: float, top: float, side: float
+) -> None:
+    """The photograph around a face's box, in a square of the canvas."""
+    x, y = (face.box[0] + face.box[2] + 1) / 2, (face.box[1] + face.box[3] + 1) / 2
+    half = 0.7 * max(face.box[2] - face.box[0], face.box[3] - face.box[1])
+    scale = side / (2 * half)
+    shift = np.array((left, top)) - scale * np.array((x - half, y - half))
+    x0, y0 = max(0, round(x - half)), max(0, round(y - half))
+    part = image[y0 : max(0, round(y + half)), x0 : max(0, round(x + half))]
+    if part.size:
+        (part_left, part_top), (part_right, part_bottom) = (
+            scale * np.array(corner) + shift
+            for corner in ((x0, y0), (x0 + part.shape[1], y0 + part.shape[0]))
+        )
+        extent = (part_left, part_right, part_bottom, part_top)
+        axes.imshow(part, extent=extent, aspect="auto", interpolation="bilinear")
+    square = Rectangle((left, top), side, side, transform=axes.transData)
+    _draw_landmarks(axes, (face.landmarks + 0.5) * scale + shift, side / 1.4, square)
+
+
+def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside: Rectangle) -> None:
+    dot = max(2.0, face_width / 40)  # the dots of a face should not touch
+    x, y = points.T
+    dots = axes.scatter(x, y, s=dot**2, color=ORANGE, edgecolors="black", linewidths=dot / 8, zorder=3)
+    dots.set_clip_path(inside)
+
+
+def _draw_bars(
+    axes: Axes,
+    face: FacePrediction,
+    aus: Sequence[int | facs.AURule],
+    thresholds: Sequence[float],
+    left: float,
+    top: float,
+    line: float,
+) -> None:
+    """The block of one face: a line an AU with mark, number, name, bar and probability."""
+    mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
+    bar_width = 7 * line
+    size = 0.62 * line
+    y = top + line
+    axes.text(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold", color=INK, va="center")
+    axes.text(
+        number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold", color=INK, va="center"
+    )
+    for tick in (0, 0.5, 1):
+        axes.text(
+            bar + tick * bar_width,
+            y + 0.3 * line,
+            f"{tick:g}",
+            size=0.8 * size,
+            color=INK,
+            ha="center",
+            va="center",
+        )
+    for i, (au, probability, present) in enumerate(zip(aus, face.probabilities, face.present, strict=True)):
+        y = top + (2.1 + i) * line
+        weight = "bold" if present else "normal"
+        text: dict[str, Any] = {"size": size, "color": INK, "va": "center", "weight": weight}
+        if present:
+            axes.text(mark, y, "\N{CHECK MARK}", **text)
+        axes.text(number, y, _au_label(au, i), **text)
+        axes.text(name, y, facs.AU_NAMES.get(facs.au_number(au) or 0, ""), **text)
+        axes.add_patch(Rectangle((bar, y - 0.33 * line), bar_width, 0.66 * line, color=PALE, lw=0))
+        colour = ORANGE if present else BLUE
+        axes.add_patch(
+            Rectangle((bar, y - 0.33 * line), probability * bar_width, 0.66 * line, color=colour, lw=0)
+        )
+        axes.text(value, y, f"{probability:.2f}", **text)
+    # One line from top to bottom where the thresholds are all alike.
+    steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
+    ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line
+    axes.plot(steps, ends, color=INK, lw=0.05 * line)
+
+
+def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights (...) as colours over a grey picture (..., 1) of 0..1, the opaquer the higher; RGB (..., 3)."""
+    opacity: NDArray[np.float64] = 0.75 * np.sqrt(np.clip(weights, 0, 1))[..., None]
+    colours: NDArray[np.float64] = np.asarray(matplotlib.colormaps["inferno"](weights))[..., :3]
+    return grey * (1 - opacity) + colours * opacity
+
+
+def _au_label(au: int | facs.AURule, place: int) -> str:
+    number = facs.au_number(au)
+    return f"rule {place}" if number is None else f"AU {number}"

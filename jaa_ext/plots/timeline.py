@@ -1,0 +1,257 @@
+"""A figure of the AUs of one video over time, from its table of predictions."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from jaa_ext.facs import AU_NAMES
+from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, note_height, save_figure
+
+if TYPE_CHECKING:
+    import pandas
+
+MAX_FACES = 4
+"""Faces that have a panel: those seen longest."""
+COLUMNS = 1200
+"""Pixels of the time axis."""
+STRIP, MARK, SPACE = 16, 5, 5
+"""Pixels of an AU's row: its probability, below it whether it is present, and what keeps rows apart."""
+ROW = STRIP + MARK + SPACE
+MINUTES_FROM = 120
+"""Seconds from which on the axis counts minutes."""
+DPI = 120
+COLOURS = "GnBu"
+"""Of probabilities: from pale to dark, in print and to colour-blind eyes alike."""
+
+
+def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, note: str = "") -> None:
+    """Save the AUs of a video over time as a PNG: a panel a face, a row an AU, its probability as colour.
+
+    Below its colours a row is marked where the AU is present. Where the face was not found it is grey and
+    hatched; nothing is interpolated. Where a pixel column stands for several frames it shows their maximum,
+    so that a short action is not lost, and is hatched if the face is missing in half of them or more.
+
+    Args:
+        table: predictions of one video, see `jaa_ext.predict.tables.columns`; needs frame, face_id,
+            timestamp, success, and for each AU its columns such as AU01_c and AU01_p.
+        path: the PNG file.
+        note: printed at the bottom, ``model.note``; by default what the table's column weights says.
+
+    Raises:
+        ValueError: an empty table, one without these columns, or of several sources.
+    """
+    names = _au_names(table)
+    source = _source(table)
+    if not note and "weights" in table:
+        note = " ".join(dict.fromkeys(table["weights"].dropna().astype(str)))
+    time = _Time.of(table)
+    seen = table[table["success"] == 1]
+    counts = seen["face_id"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
+    ids = sorted(counts.index[:MAX_FACES].tolist())
+
+    # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
+    caption = _caption(time, counts.iloc[MAX_FACES:].tolist())
+    left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
+    rows = len(names) * ROW
+    panels = max(1, len(ids))
+    width, height = left + COLUMNS + right, head + panels * rows + (panels - 1) * gap + foot
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    room = round(note_height(figure, note) * height)
+    height += room
+    figure.set_figheight(height / DPI)
+
+    for panel in range(panels):
+        bottom = height - head - panel * (rows + gap) - rows
+        axes = figure.add_axes((left / width, bottom / height, COLUMNS / width, rows / height))
+        if ids:
+            _draw_rows(axes, seen[seen["face_id"] == ids[panel]], names, time)
+            title = f"face {ids[panel]:g}: in {counts[ids[panel]]:,} of {len(time.frames):,} frames"
+        else:
+            _draw_rows(axes, seen, names, time)
+            title = f"no face in {len(time.frames):,} frames"
+        axes.set_title(title, loc="left", size=9, weight="bold", color=INK, pad=5)
+        axes.set_yticks([i * ROW + STRIP / 2 for i in range(len(names))], map(_label, names), size=8)
+        _set_time_axis(axes, time)
+    axes.set_xlabel("time (s)" if time.end < MINUTES_FROM else "time (min:s)", size=9)
+    top: dict[str, Any] = {"transform": None, "color": INK, "va": "top"}
+    figure.text(left, height - 12, source, size=10, weight="bold", **top)
+    for i, sentence in enumerate(caption):
+        figure.text(left, room + 18 * (len(caption) - i), sentence, size=8, **top)
+    _draw_legend(figure, width - right, width, height)
+    save_figure(figure, path, note)
+
+
+class _Time(NamedTuple):
+    """The frames of a video and the pixel columns that show them."""
+
+    frames: NDArray[np.int64]
+    """(N,) numbers of the frames in the table, rising."""
+    first: NDArray[np.int64]
+    """(COLUMNS,) place of the first frame that a column shows."""
+    stop: NDArray[np.int64]
+    """(COLUMNS,) place after the last one; equal to first between frames that lie apart."""
+    start: float
+    end: float
+    """Seconds."""
+
+    @classmethod
+    def of(cls, table: pandas.DataFrame) -> _Time:
+        frames, places = np.unique(table["frame"].to_numpy(np.int64), return_index=True)
+        starts = table["timestamp"].to_numpy(np.float64)[places]
+        steps = np.diff(starts)
+        if not (steps >= 0).all():
+            i = int(np.argmin(steps >= 0))
+            raise ValueError(
+                f"timeline_figure: time must rise with the frames, got {starts[i]:g} s for frame "
+                f"{frames[i]} and {starts[i + 1]:g} s for frame {frames[i + 1]}"
+            )
+        # A frame lasts until the next one, but no longer than usual: frames may lie apart.
+        usual = (float(np.median(steps)) if len(steps) else 0.0) or 1.0
+        ends = np.append(np.minimum(starts[1:], starts[:-1] + 1.5 * usual), starts[-1] + usual)
+        width = (ends[-1] - starts[0]) / COLUMNS
+        # Times that fall on a column's edge but for rounding belong to the column that begins there.
+        begins = np.floor((starts - starts[0]) / width + 1e-6).astype(np.int64)
+        columns = np.arange(COLUMNS)
+        # The frames that begin in a column, or else the one that is on in its middle.
+        first = np.searchsorted(begins, columns, side="left")
+        stop = np.searchsorted(begins, columns, side="right")
+        on = first - 1
+        is_on = starts[0] + (columns + 0.5) * width < ends[on]
+        first, stop = np.where(first < stop, (first, stop), (on, on + is_on))
+        return cls(frames, first, stop, float(starts[0]), float(ends[-1]))
+
+    def total(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) values of the frames summed for each column."""
+        sums = np.concatenate(((0,), np.cumsum(values)))
+        return sums[self.stop] - sums[self.first]
+
+    def maximum(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The highest of the values at these places for each column; 0 where there is none."""
+        frames = np.zeros(len(self.frames) + 1)
+        frames[places] = values
+        slices = np.stack((self.first, self.stop), 1).ravel()
+        return np.where(self.first < self.stop, np.maximum.reduceat(frames, slices)[::2], 0)
+
+
+def _au_names(table: pandas.DataFrame) -> list[str]:
+    """``AU01`` for each AU of the table, in its order; looks for all columns that are needed."""
+    names = [str(column)[:-2] for column in table.columns if re.fullmatch(r"AU\w+_p", str(column))]
+    wanted = ["frame", "face_id", "timestamp", "success", *(f"{name}_c" for name in names)]
+    missing = [column for column in wanted if column not in table] + ([] if names else ["AU.._p"])
+    if missing:
+        raise ValueError(f"timeline_figure: the table lacks the column {missing[0]!r}")
+    if table.empty:
+        raise ValueError("timeline_figure: got an empty table, wanted at least one row")
+    return names
+
+
+def _source(table: pandas.DataFrame) -> str:
+    sources = table["source"].astype(str).unique().tolist() if "source" in table else [""]
+    if len(sources) > 1:
+        more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
+        raise ValueError(
+            f"timeline_figure: wanted the table of one video, got {len(sources)} sources: "
+            f"{', '.join(sources[:3])}{more}"
+        )
+    return os.path.basename(sources[0])
+
+
+def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time) -> None:
+    """The strips of one face's AUs."""
+    places = np.searchsorted(time.frames, face["frame"].to_numpy(np.int64))
+    known = np.zeros(len(time.frames), np.int64)
+    known[places] = 1
+    counts = time.total(known)
+    picture = np.full((len(names) * ROW - SPACE, COLUMNS, 3), 255, np.uint8)
+    for i, name in enumerate(names):
+        probability, present = (
+            time.maximum(places, face[f"{name}_{kind}"].to_numpy(np.float64)) for kind in "pc"
+        )
+        strip = picture[i * ROW : i * ROW + STRIP]
+        strip[:] = matplotlib.colormaps[COLOURS](probability, bytes=True)[:, :3]
+        picture[i * ROW + STRIP : i * ROW + STRIP + MARK, present > 0.5] = _rgb(ORANGE)
+    picture[:, counts == 0] = _rgb(PALE)
+    axes.imshow(picture, extent=(time.start, time.end, len(picture), 0), aspect="auto", interpolation="none")
+    gaps = 2 * counts <= time.stop - time.first
+    starts, stops = (np.flatnonzero(np.diff(gaps.astype(int), prepend=0, append=0) == d) for d in (1, -1))
+    column = (time.end - time.start) / COLUMNS
+    axes.broken_barh(
+        [(time.start + a * column, (b - a) * column) for a, b in zip(starts, stops, strict=True)],
+        (0, len(picture)),
+        facecolor="none",
+        edgecolor=GREY,
+        hatch="//",
+        linewidth=0.5,
+    )
+    axes.set(xlim=(time.start, time.end), ylim=(len(names) * ROW, 0))
+
+
+def _set_time_axis(axes: Axes, time: _Time) -> None:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    if time.end < MINUTES_FROM:
+        axes.xaxis.set_major_locator(MaxNLocator(10))
+        return
+    span = time.end - time.start
+    steps = (10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    step = next((step for step in steps if span / step <= 12), 3600 * -(-span // (12 * 3600)))
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{round(seconds) // 60}:{round(seconds) % 60:02d}")
+
+
+def _draw_legend(figure: Figure, right: float, width: float, height: float) -> None:
+    """Above the panels, up to the pixel column `right`: colours, mark and hatching."""
+    bar = figure.add_axes(((right - 200) / width, (height - 26) / height, 200 / width, 12 / height))
+    figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=bar, orientation="horizontal")
+    bar.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    bar.tick_params(labelsize=8, length=2, pad=2)
+    figure.legend(
+        handles=[
+            Patch(color=ORANGE, label="present"),
+            Patch(facecolor=PALE, edgecolor=GREY, hatch="///", linewidth=0, label="face not found"),
+            Patch(color="none", label="probability"),
+        ],
+        ncols=3,
+        loc="center right",
+        bbox_to_anchor=((right - 205) / width, (height - 20) / height),
+        fontsize=8,
+        frameon=False,
+        borderaxespad=0,
+    )
+
+
+def _caption(time: _Time, left_out: list[int]) -> list[str]:
+    """What is to be said of columns of several frames, and of faces left out, seen in so many frames."""
+    sentences = []
+    if len(time.frames) > COLUMNS:
+        sentences.append(
+            f"A column of pixels shows the maximum of about {len(time.frames) / COLUMNS:.0f} frames, and is "
+            "hatched where the face is missing in half of them or more."
+        )
+    if left_out:
+        faces = "1 more face is" if len(left_out) == 1 else f"{len(left_out)} more faces are"
+        sentences.append(f"{faces} left out, seen in at most {left_out[0]:,} frames.")
+    return sentences
+
+
+def _label(name: str) -> str:
+    """``AU 12  lip corner puller`` for AU12; a name that has no number stays."""
+    digits = name.removeprefix("AU")
+    return f"{AU_NAMES.get(int(digits), '')}  AU {int(digits)}" if digits.isdigit() else name
+
+
+def _rgb(colour: str) -> NDArray[np.uint8]:
+    return np.array([round(255 * part) for part in to_rgb(colour)], np.uint8)

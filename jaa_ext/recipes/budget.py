@@ -1,0 +1,74 @@
+"""Recipes made small, to see them run from end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaa_ext.recipes.datasets import BuiltIn
+from jaa_ext.recipes.schema import Recipe
+
+BudgetName = Literal["tiny", "small"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a shrunken schedule puts in place of a recipe's."""
+
+    image_size: int
+    width: int
+    subjects: tuple[int, int]
+    """People of built-in faces that train and that test."""
+    samples_per_subject: int
+    batch_size: int
+    epochs: float
+    """Share of each step's epochs; at least one is left."""
+    decay_every: int
+    """Factor of the epochs between two decays of the rate."""
+    warmup: int
+    """Iterations over which a step's rate rises."""
+
+
+BUDGETS: dict[BudgetName, Budget] = {
+    "tiny": Budget(
+        image_size=64, width=1, subjects=(4, 2), samples_per_subject=4, batch_size=8,
+        epochs=0.1, decay_every=1, warmup=0,
+    ),
+    "small": Budget(
+        image_size=64, width=4, subjects=(40, 20), samples_per_subject=40, batch_size=16,
+        epochs=1, decay_every=2, warmup=200,
+    ),
+}  # fmt: skip
+"""tiny: seconds, for tests. small: minutes a run on two cores; it has a hundred iterations an epoch where the
+papers have ten thousand, so its rate rises gently and decays late."""
+
+
+def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
+    """A recipe of the same experiment, on a smaller network, fewer faces and epochs.
+
+    Prepared data must have been prepared at a size that suits the smaller network; built-in faces are.
+    """
+    small = BUDGETS[budget]
+    data = recipe.data
+    if isinstance(data, BuiltIn):
+        train, test = small.subjects
+        sizes = {
+            "train_subjects": train,
+            "test_subjects": test,
+            "samples_per_subject": small.samples_per_subject,
+        }
+        data = data.model_copy(update=sizes)
+    steps = tuple(
+        step.model_copy(
+            update={
+                "epochs": max(1, round(small.epochs * step.epochs)),
+                "lr_decay_every": small.decay_every * step.lr_decay_every,
+                "warmup": small.warmup,
+            }
+        )
+        for step in recipe.steps
+    )
+    model = recipe.model.model_copy(update={"image_size": small.image_size, "width": small.width})
+    return recipe.model_copy(
+        update={"model": model, "data": data, "batch_size": small.batch_size, "steps": steps}
+    )

@@ -1,0 +1,1 @@
+"""A run, an evaluation or a cross validation as one HTML file."""

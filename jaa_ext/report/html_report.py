@@ -1,0 +1,535 @@
+"""A training run, an evaluation or a cross validation as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from jaa_ext.atomic import replacing
+from jaa_ext.data import Crops
+from jaa_ext.evaluation.metrics import (
+    FAILURE,
+    OF_EACH_AU,
+    Interval,
+    Predictions,
+    Scores,
+    normalized_error,
+)
+from jaa_ext.evaluation.results import (
+    ABOUT,
+    Origin,
+    read_history,
+    read_predictions,
+    read_scores,
+)
+from jaa_ext.experiments.crossval import read_crossval
+from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS
+from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.recipes.schema import Recipe, load_recipe
+
+TEMPLATE = "html_report.html.jinja"
+SHOWN = 4
+"""Faces in each group, each of another subject: neighbouring frames of a video would show one face only."""
+JPEG_QUALITY = 92
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    console: Console | None = None,
+) -> str:
+    """Write the report of a folder of `jaa train`, `jaa evaluate` or `jaa crossval`.
+
+    It has the scores, figures made anew from predictions.csv, and the test faces that are predicted best and
+    worst, which are read from the data again. The same files give the same report.
+
+    Args:
+        folder: of the results.
+        path: the HTML file; folders are made if need be.
+        data: where the test faces lie now, or "synthetic", see `choose_data`; None: where they lay.
+        console: shows the progress of reading the faces.
+
+    Returns:
+        why the report shows no faces; empty if it does.
+
+    Raises:
+        OSError: no such folder, or a folder in place of the HTML file.
+        ValueError: the folder holds no finished results or damaged ones, or `data` names other faces.
+    """
+    folder, path = Path(folder), Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, wanted the name of the HTML file")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    if (folder / "crossval.json").exists():
+        page, why = _crossval_page(folder), "a cross validation has faces in the reports of its folds"
+    elif (folder / "metrics.json").exists():
+        page, why = _scores_page(folder, data, console)
+    elif (folder / "recipe.yaml").exists():
+        raise ValueError(f"{folder}: the run is not finished (no metrics.json); resume it first")
+    else:
+        raise ValueError(
+            f"{folder}: wanted a folder of jaa train, evaluate or crossval, got one without metrics.json and "
+            "crossval.json"
+        )
+    with replacing(path) as temporary:
+        temporary.write_text(_render(page), encoding="utf-8")
+    return why
+
+
+class _Figure(NamedTuple):
+    """A picture inside the page."""
+
+    uri: str
+    alt: str
+    heading: str = ""
+    open: bool = False
+    """Whether it is unfolded from the beginning."""
+
+
+class _Cell(NamedTuple):
+    """A score in percent, or the ABAW score."""
+
+    text: str
+    interval: str
+    share: float | None
+    """0..100, for a bar."""
+
+
+class _Said(NamedTuple):
+    """What was said of one AU of a face."""
+
+    au: int
+    name: str
+    label: str
+    percent: float
+    present: bool
+    """Said to be."""
+    threshold: float
+    """0..100."""
+    wrong: bool
+
+
+class _Face(NamedTuple):
+    """A test face, its landmarks in pixels of the picture."""
+
+    id: str
+    uri: str
+    side: int
+    true: list[tuple[float, float]]
+    predicted: list[tuple[float, float]]
+    off: str
+    """An SVG path from each true to each predicted landmark."""
+    lines: list[str]
+    said: list[_Said]
+
+
+class _Group(NamedTuple):
+    """Faces that have something in common."""
+
+    heading: str
+    faces: list[_Face]
+
+
+class _Table(NamedTuple):
+    """Text in rows and columns."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def _scores_page(folder: Path, data: str | None, console: Console | None) -> tuple[dict[str, Any], str]:
+    """What the template is filled with for a run or an evaluation, and why there are no faces."""
+    scores = read_scores(folder / "metrics.json")
+    is_run = (folder / "recipe.yaml").exists()
+    recipe = load_recipe(folder / "recipe.yaml") if is_run else None
+    origin = Origin.read(folder) if recipe is None else Origin(recipe.model.config(), recipe.data)
+    table = folder / "predictions.csv"
+    said = read_predictions(table, scores) if table.exists() else None
+
+    groups: list[_Group] = []
+    why = ""
+    if said is None:
+        why = "the folder has no predictions.csv"
+    elif origin is None:
+        why = f"the folder does not say what was tested (it has no {ABOUT}, which jaa evaluate writes)"
+    else:
+        origin = origin.on(data)
+        try:
+            crops = Crops(origin.faces(), origin.config.image_size, train=False)
+            said = _with_errors(said, _true_landmarks(crops, said, console))
+            groups = _groups(crops, said)
+        except (ValueError, OSError, ImportError) as error:
+            if data is not None:
+                raise
+            why = f"the data are not at hand ({error}); --data tells where they lie now"
+    history = read_history(folder / "history.json") if is_run else []
+    overview, of_aus = (None, []) if said is None else _score_figures(said, scores)
+    page = {
+        "what": "Training run" if is_run else "Evaluation",
+        "name": _name(folder, recipe, origin),
+        "note": scores.note,
+        "facts": _facts(folder, recipe, origin, said),
+        "cards": _cards(scores, _failures(scores, said)),
+        "scores": _score_rows(scores),
+        "about_intervals": scores.about_intervals(),
+        "about_thresholds": scores.about_thresholds(),
+        "overview": overview,
+        "of_aus": of_aus,
+        "training": _training_figures(history, scores.note),
+        "epochs": _epochs(history) if history else None,
+        "tables": _intensity_tables(scores),
+        "groups": groups,
+        "why_no_faces": why,
+        "source": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
+    }
+    return page, why
+
+
+def _crossval_page(folder: Path) -> dict[str, Any]:
+    """What the template is filled with for a cross validation."""
+    path = folder / "crossval.json"
+    result = read_crossval(path)
+    folds, note = result.folds, result.note
+    tables = [_Table(t.title, t.header, t.rows, t.notes) for t in result.tables().values()]
+    training = []
+    for fold in folds:
+        history = read_history(folder / f"fold-{fold.fold}" / "history.json")
+        training += _training_figures(history, note, f"Fold {fold.fold}")
+    return {
+        "what": "Cross validation",
+        "name": result.recipe,
+        "note": note,
+        "facts": {
+            "recipe": result.recipe,
+            "data": result.data,
+            "folds": ", ".join(fold.fold for fold in folds),
+            "date": _date(path),
+        },
+        "cards": [],
+        "scores": [],
+        "about_intervals": "",
+        "about_thresholds": "",
+        "overview": None,
+        "of_aus": [],
+        "training": training,
+        "epochs": None,
+        # A note that every table repeats stands at the top already.
+        "tables": [t._replace(notes=[line for line in t.notes if line != note]) for t in tables],
+        "groups": [],
+        "why_no_faces": "",
+        "source": "",
+    }
+
+
+def _render(page: dict[str, Any]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    text = (resources.files("jaa_ext") / "report" / TEMPLATE).read_text(encoding="utf-8")
+    rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return rules.from_string(text).render(
+        page, failure=f"{FAILURE:g}", threshold=f"{THRESHOLD:g}", shown=SHOWN
+    )
+
+
+# What the page says.
+
+
+def _name(folder: Path, recipe: Recipe | None, origin: Origin | None) -> str:
+    if recipe is not None:
+        return recipe.name
+    return folder.name if origin is None or origin.model is None else Path(origin.model).name
+
+
+def _facts(
+    folder: Path, recipe: Recipe | None, origin: Origin | None, said: Predictions | None
+) -> dict[str, str]:
+    """What was trained or tested, and when."""
+    facts: dict[str, str | None] = {}
+    if recipe is not None:
+        steps = ", ".join(f"{step.name} {step.epochs}" for step in recipe.steps)
+        facts["recipe"] = recipe.name
+        facts["training"] = (
+            f"{recipe.epochs} epochs ({steps}), batches of {recipe.batch_size}, {recipe.precision}, "
+            f"seed {recipe.seed}"
+        )
+        facts["begun from"] = recipe.init
+    if origin is not None:
+        config = origin.config
+        facts["model"] = origin.model
+        preset = "" if recipe is None else f"preset {recipe.model.preset}: "
+        facts["network"] = (
+            f"{preset}{len(config.aus)} AUs, images of {config.image_size} pixels, unit width {config.width}"
+        )
+        facts["recipe of the test set"] = origin.recipe
+        try:
+            facts["data"] = origin.data_in_words()
+        except ValueError as error:
+            facts["data"] = f"unknown ({error})"
+    if said is not None:
+        facts["tested on"] = f"{len(said.labels):,} faces of {len(set(said.subjects or ())):,} subjects"
+    facts["date"] = _date(folder / "metrics.json")
+    return {name: value for name, value in facts.items() if value}
+
+
+def _failures(scores: Scores, said: Predictions | None) -> str:
+    if said is None or scores.failure_rate is None:
+        return ""
+    return f"{round(scores.failure_rate * len(said.labels) / 100):,} of {len(said.labels):,} faces"
+
+
+def _au_in_words(au: int) -> str:
+    return " ".join(filter(None, (f"AU {au}", AU_NAMES.get(au, ""))))
+
+
+def _cards(scores: Scores, failures: str) -> list[tuple[str, _Cell, str]]:
+    """The means, by what they are called, each with a remark or an empty one."""
+    return [
+        (label, _cell(*scores.of(name), factor, digits, unit), failures if name == "failure_rate" else "")
+        for label, name, factor, digits, unit in (
+            ("mean F1", "f1_mean", 100, 1, " %"),
+            ("mean accuracy", "accuracy_mean", 100, 1, " %"),
+            ("mean AUC", "auc_mean", 100, 1, " %"),
+            ("ABAW score", "abaw_score", 1, 3, ""),
+            ("landmark error", "mean_error", 1, 2, " %"),
+            ("failures", "failure_rate", 1, 1, " %"),
+        )
+        if scores.of(name)[0] is not None
+    ]
+
+
+def _score_rows(scores: Scores) -> list[tuple[str, str, str, list[_Cell]]]:
+    """Number, name, occurrence and the five scores of each AU, and their means."""
+    if scores.f1 is None:
+        return []
+    rows = []
+    for place, au in enumerate(scores.aus):
+        positives, valid = (scores.of(name, place)[0] for name in ("positives", "valid"))
+        present = f"{100 * positives / valid:.1f}" if positives is not None and valid else "-"
+        cells = [_cell(*scores.of(name, place)) for name in OF_EACH_AU]
+        rows.append((f"AU {au}", AU_NAMES.get(au, ""), present, cells))
+    return [*rows, ("mean", "", "", [_cell(*scores.of(f"{name}_mean")) for name in OF_EACH_AU])]
+
+
+def _intensity_tables(scores: Scores) -> list[_Table]:
+    if not any(scores.rated or ()):
+        return []
+    header, *rows = scores.intensity_rows()
+    note = (
+        "Intensities are 0 to 5. ICC(3,1) and Pearson's r are 1 where those predicted follow the true ones; "
+        "MAE is their mean distance. Frames whose intensity is not known take no part."
+    )
+    return [_Table("Intensities", header, rows, [note])]
+
+
+def _cell(
+    value: float | None, interval: Interval | None, factor: float = 100, digits: int = 1, unit: str = ""
+) -> _Cell:
+    if value is None:
+        return _Cell("-", "", None)
+    ends = "" if interval is None else "-".join(f"{factor * end:.{digits}f}" for end in interval)
+    return _Cell(f"{factor * value:.{digits}f}{unit}", ends, min(100.0, max(0.0, factor * value)))
+
+
+def _epochs(history: list[dict[str, Any]]) -> _Table:
+    rows = []
+    for entry in history:
+        scores = entry.get("scores") or {}
+        figures = ((name, 100) for name in ("f1_mean", "accuracy_mean"))
+        shown = [
+            (scores.get(name), factor) for name, factor in (*figures, ("mean_error", 1), ("failure_rate", 1))
+        ]
+        rows.append(
+            [
+                str(entry["epoch"]),
+                str(entry.get("step", "")),
+                f"{entry['lr']:.2g}" if "lr" in entry else "",
+                f"{entry['losses']['total']:.4g}" if "total" in entry["losses"] else "",
+                *("-" if value is None else f"{factor * value:.1f}" for value, factor in shown),
+            ]
+        )
+    header = (
+        "epoch",
+        "step",
+        "learning rate",
+        "loss",
+        "F1 %",
+        "accuracy %",
+        "landmark error %",
+        "failures %",
+    )
+    return _Table("Every epoch in figures", header, rows)
+
+
+def _score_figures(said: Predictions, scores: Scores) -> tuple[_Figure | None, list[_Figure]]:
+    """The overview, and a figure for each AU with a label; nothing for a model without AUs."""
+    from jaa_ext.plots.scores import write_figures
+
+    with tempfile.TemporaryDirectory() as temporary:
+        pictures = {path.stem: path.read_bytes() for path in write_figures(temporary, said, scores)}
+    if not pictures:
+        return None, []
+    alt = "F1, accuracy and AUC of each AU and their means, and how often each AU occurs: as in the table"
+    overview = _Figure(_uri(pictures["scores"], "png"), alt)
+    places = [place for place, au in enumerate(scores.aus) if f"AU{au}" in pictures]
+    lowest = min(places, key=lambda place: scores.of("f1", place)[0] or 0.0, default=None)
+    of_aus = []
+    for place in places:
+        au = scores.aus[place]
+        heading = f"{_au_in_words(au)}: F1 {_cell(*scores.of('f1', place)).text}\N{NO-BREAK SPACE}%"
+        alt = f"{heading}: ROC curve, precision over recall, and histogram of the probabilities"
+        of_aus.append(_Figure(_uri(pictures[f"AU{au}"], "png"), alt, heading, place == lowest))
+    return overview, of_aus
+
+
+def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "") -> list[_Figure]:
+    """One; none without a history."""
+    if not history:
+        return []
+    from jaa_ext.plots.training import training_figure
+
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "training.png"
+        training_figure(history, path, note)
+        alt = "Losses, AU scores and landmark errors after each epoch"
+        return [_Figure(_uri(path.read_bytes(), "png"), f"{heading}: {alt}" if heading else alt, heading)]
+
+
+# Faces.
+
+
+def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) -> NDArray[np.float32]:
+    """(N, 49, 2) in pixels of the crops, after a look whether the faces are those of the predictions.
+
+    Raises:
+        ValueError: they are not.
+    """
+    ids = said.ids or ()
+    if len(crops) != len(ids):
+        raise ValueError(f"wanted the {len(ids):,} faces of predictions.csv, got {len(crops):,}")
+    hidden = console is None or not console.is_terminal
+    truth = np.empty((len(ids), NUM_LANDMARKS, 2), np.float32)
+    for i in track(range(len(ids)), "Reading faces", console=console, disable=hidden, transient=True):
+        crop = crops[0, i]
+        if crop["id"] != ids[i]:
+            raise ValueError(f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}")
+        truth[i] = crop["landmarks"].numpy()
+    return truth
+
+
+def _with_errors(said: Predictions, truth: NDArray[np.float32]) -> Predictions:
+    if said.landmarks is None:
+        return said
+    errors = normalized_error(torch.from_numpy(said.landmarks), torch.from_numpy(truth))
+    return replace(said, errors=errors.double().numpy())
+
+
+def _groups(crops: Crops, said: Predictions) -> list[_Group]:
+    """The faces with the largest and the smallest errors of landmarks and of AUs."""
+    au_errors = _au_errors(said)
+    groups = []
+    for what, errors in (("Landmarks", said.errors), ("AUs", au_errors)):
+        if errors is None:
+            continue
+        # Landmarks that are not a number are the worst.
+        finite = np.where(np.isnan(errors), np.inf, errors) if what == "Landmarks" else errors
+        for word, order in (("largest", -finite), ("smallest", finite)):
+            chosen = _first_of_each_subject(np.argsort(order, kind="stable"), finite, said.subjects or ())
+            faces = [_face(crops, said, au_errors, i) for i in chosen]
+            if faces:
+                groups.append(_Group(f"{what}: the {word} errors", faces))
+    return groups
+
+
+def _au_errors(said: Predictions) -> NDArray[np.float64] | None:
+    """(N,) mean distance of the probabilities from the labels in percent; NaN for a face without a label."""
+    if said.known_probabilities is None:
+        return None
+    valid = said.labels >= 0
+    away = np.abs(said.known_probabilities.astype(np.float64) - said.labels)
+    count = valid.sum(1)
+    total = np.where(valid, away, 0).sum(1)
+    return np.where(count > 0, 100 * total / np.maximum(count, 1), np.nan)
+
+
+def _first_of_each_subject(
+    order: Iterable[int], errors: NDArray[np.float64], subjects: Sequence[str]
+) -> list[int]:
+    chosen: dict[str, int] = {}
+    for i in order:
+        if len(chosen) < SHOWN and not np.isnan(errors[i]):
+            chosen.setdefault(subjects[i], int(i))
+    return list(chosen.values())
+
+
+def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None, i: int) -> _Face:
+    crop = crops[0, i]
+    image = np.ascontiguousarray(crop["image"].numpy().transpose(1, 2, 0)[..., ::-1])
+    jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    lines = []
+    if said.errors is not None:
+        error = said.errors[i]
+        words = "landmarks that are not numbers" if np.isnan(error) else f"landmark error {error:.1f} %"
+        lines.append(words if error <= FAILURE else f"{words}, a failure")
+    rows = _said_of(said, i)
+    if au_errors is not None and not np.isnan(au_errors[i]):
+        labelled = [row for row in rows if row.label != "no label"]
+        wrong = sum(row.wrong for row in labelled)
+        lines.append(f"AU error {au_errors[i]:.1f} %, {wrong} of {len(labelled)} wrong")
+    truth = crop["landmarks"].numpy()
+    predicted = np.full_like(truth, np.nan) if said.landmarks is None else said.landmarks[i]
+    known = np.isfinite(predicted).all(1)
+    pairs = zip(truth[known], predicted[known], strict=True)
+    return _Face(
+        id=str(crop["id"]),
+        uri=_uri(jpeg, "jpeg"),
+        side=crops.size,
+        true=_points(truth),
+        predicted=_points(predicted[known]),
+        off=" ".join(f"M{x:.2f} {y:.2f}L{u:.2f} {v:.2f}" for (x, y), (u, v) in pairs),
+        lines=lines,
+        said=rows,
+    )
+
+
+def _said_of(said: Predictions, i: int) -> list[_Said]:
+    if said.known_probabilities is None or said.said is None:
+        return []
+    rows = []
+    for place, au in enumerate(said.aus):
+        label, present = int(said.labels[i, place]), bool(said.said[i, place])
+        word = {1: "present", 0: "absent"}.get(label, "no label")
+        wrong = label >= 0 and present != (label == 1)
+        percent, threshold = 100 * float(said.known_probabilities[i, place]), 100 * said.threshold(place)
+        rows.append(_Said(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
+    return rows
+
+
+def _points(landmarks: NDArray[Any]) -> list[tuple[float, float]]:
+    return [(round(float(x), 2), round(float(y), 2)) for x, y in landmarks]
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _date(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
