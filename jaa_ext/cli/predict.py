@@ -180,10 +180,10 @@ def _predictor(
     precision: Literal["auto", "float32", "bfloat16"],
     search_every: float,
 ) -> Predictor:
+    from jaa_ext.distributed import local_device
     from jaa_ext.memory import keep_freed_memory
     from jaa_ext.models import load_model
     from jaa_ext.predict import Predictor
-    from jaa_ext.distributed import local_device
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its remarks on damaged videos; ours suffice
     keep_freed_memory()

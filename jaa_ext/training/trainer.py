@@ -120,7 +120,12 @@ def train(
     keep_freed_memory()
     fabric = make_fabric(device, recipe.precision)
     processes = Processes(fabric.world_size, fabric.global_rank)
-    with processes.raise_first_error(), processes.print_on_main_process(console), deterministic(), ExitStack() as held:
+    with (
+        processes.raise_first_error(),
+        processes.print_on_main_process(console),
+        deterministic(),
+        ExitStack() as held,
+    ):
         asked_for, recipe = recipe.precision, recipe_on(fabric.device, recipe)
         changed = recipe.precision != asked_for
         if processes.any(changed) and processes.any(not changed):
@@ -270,7 +275,9 @@ class Trainer:
         """Train from where the run stands to its end."""
         bar = progress(console)
         with (
-            Log.opened(self.out, self.iteration) if self.processes.is_main_process else nullcontext() as self.log,
+            Log.opened(self.out, self.iteration)
+            if self.processes.is_main_process
+            else nullcontext() as self.log,
             interruptible(patient=self.processes.world_size > 1) as self.interrupted,
             bar as self.bar,
         ):

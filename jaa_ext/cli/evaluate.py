@@ -1,0 +1,161 @@
+"""The commands that look at what a model can: evaluate, calibrate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jaa_ext.cli.options import LARGEST_SEED, MOST_RESAMPLES, Data, Model, Out, TestFold, TestRecipe
+from jaa_ext.cli.output import Device, chosen_weights, console, say_where
+from jaa_ext.progress import say
+
+
+def evaluate(
+    out: Out,
+    model: Model = None,
+    recipe: TestRecipe = None,
+    data: Data = None,
+    fold: TestFold = None,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_RESAMPLES,
+            help="Resamples of the subjects, for 95 % intervals; 0 leaves them out.",
+        ),
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the resamples.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a model: F1, accuracy, precision, recall, AUC and landmarks, with 95 % intervals and figures.
+
+    An AU is said to be present from the model's own threshold on: 0.5 unless it is calibrated.
+    """
+    from jaa_ext.distributed import require_one_process
+    from jaa_ext.evaluation import evaluate as run
+    from jaa_ext.evaluation.results import Origin
+    from jaa_ext.memory import keep_freed_memory
+    from jaa_ext.models import load_model
+    from jaa_ext.recipes.schema import load_recipe
+    from jaa_ext.training.run_folder import hold_folder
+
+    require_one_process("`jaa evaluate`")
+    keep_freed_memory()
+    model = chosen_weights(model)
+    network = load_model(model)
+    chosen = None if recipe is None else load_recipe(recipe)
+    origin = Origin(
+        network.config, None if chosen is None else chosen.data, data, fold, model=str(model), recipe=recipe
+    )
+    faces = origin.faces()
+    with hold_folder(out):
+        scores = run(
+            network,
+            faces,
+            batch_size=16 if chosen is None else chosen.batch_size,
+            device=device,
+            workers=None if chosen is None else chosen.workers,
+            predictions=out / "predictions.csv",
+            bootstrap=bootstrap,
+            seed=seed,
+            figures=out / "figures",
+        )
+        scores.to_json(out / "metrics.json")
+        scores.to_csv(out / "metrics.csv")
+        origin.write(out)
+    scores.show(console)
+    console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
+    say_where(
+        {
+            out / "metrics.json": "the scores (metrics.csv likewise)",
+            **({} if scores.f1 is None else {out / "figures": "scores.png, and a figure for each AU"}),
+            out / "predictions.csv": "labels, probabilities and landmarks of each face",
+            out / "evaluation.json": "what was tested, for `jaa report`",
+        }
+    )
+
+
+def calibrate(
+    out: Annotated[Path, typer.Option(help="The model file to write, *.safetensors; may be MODEL itself.")],
+    model: Model = None,
+    recipe: TestRecipe = None,
+    data: Data = None,
+    fold: TestFold = None,
+    aim: Annotated[
+        Literal["balanced-accuracy", "f1"],
+        typer.Option(
+            help="What is to be as high as possible: the mean of recall and specificity, which does not "
+            "depend on how often an AU occurs, or F1, which does."
+        ),
+    ] = "balanced-accuracy",
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Whether the model will answer with the mean over a face and its mirror image: more exact, "
+            "at twice the work. As before if not given.",
+        ),
+    ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep the weights in half precision, at half the size.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the resamples.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Choose the probability from which on each AU is said to be present, and keep it in the model's file.
+
+    On faces that the model was not trained on. An AU that fewer than 20 of them have or lack keeps 0.5.
+    """
+    from dataclasses import replace
+
+    from jaa_ext.distributed import require_one_process
+    from jaa_ext.evaluation.calibrate import calibrate_thresholds
+    from jaa_ext.evaluation.evaluate import collect_predictions
+    from jaa_ext.evaluation.metrics import score
+    from jaa_ext.evaluation.results import Origin
+    from jaa_ext.models import load_model, save_model
+    from jaa_ext.recipes.schema import load_recipe
+
+    require_one_process("`jaa calibrate`")
+    network = load_model(chosen_weights(model))
+    if mirror is not None:
+        network.config = replace(network.config, mirror=mirror)
+    chosen = None if recipe is None else load_recipe(recipe)
+    faces = Origin(network.config, None if chosen is None else chosen.data, data, fold).faces()
+    before = collect_predictions(network, faces, device=device)
+    if before.probabilities is None:
+        raise ValueError(
+            "calibrate: got a model without AU detection (au_detection=False), wanted one with it"
+        )
+    network.thresholds = calibrate_thresholds(
+        before.probabilities, before.labels, before.subjects, aim=aim, seed=seed
+    )
+    save_model(network.cpu(), out, half=half)
+    score(replace(before, thresholds=network.thresholds)).show(console)
+    console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
+    say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
+    say_where({out: "the model, with its thresholds"})
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="What `jaa train`, `jaa evaluate` or `jaa crossval` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file; report.html in the folder if not given.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help='Where the test faces lie now: a folder of `jaa prepare`, or "synthetic".'),
+    ] = None,
+) -> None:
+    """Make one HTML file of a run, an evaluation or a cross validation, for any browser."""
+    from jaa_ext.distributed import require_one_process
+    from jaa_ext.report.html_report import write_report
+
+    require_one_process("`jaa report`")
+    out = folder / "report.html" if out is None else out
+    why = write_report(folder, out, data=data, console=console)
+    if why:
+        say(console, f"Without faces: {why}.")
+    say_where({out: "the report, for any browser; it needs no other file"})

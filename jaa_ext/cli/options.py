@@ -1,0 +1,57 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        help="A YAML file, or a built-in recipe such as demo, paper, released or journal; an unknown name "
+        "lists them all."
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help='A folder of `jaa prepare`, or "synthetic" for drawn faces; in place of the recipe\'s.'
+    ),
+]
+Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested; the others train.")]
+Folds = Annotated[str | None, typer.Option(help="Folds to test, with commas between; all if not given.")]
+Init = Annotated[
+    Path | None, typer.Option(help="A model file to start from, such as one for BP4D to train for DISFA.")
+]
+Shrunk = Annotated[
+    Literal["tiny", "small"] | None,
+    typer.Option(
+        help="A smaller network and schedule, on drawn faces if --data names no others: "
+        "tiny takes seconds, small minutes a run."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what --out holds; give the other options as before.")
+]
+Model = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A model file, *.safetensors; the weights that come with jaa_ext if not given.",
+        show_default=False,
+    ),
+]
+TestRecipe = Annotated[
+    str | None, typer.Option(help="The recipe whose test set is used, if --data names no folder.")
+]
+TestFold = Annotated[
+    str | None, typer.Option(help='The fold that is tested; "all" for every face of the folder.')
+]
+LARGEST_SEED = 2**63 - 1
+"""See `jaa_ext.recipes.datasets`, which loads slowly."""
+MOST_RESAMPLES = 1_000_000
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=LARGEST_SEED, help="Random seed, in place of the recipe's.")
+]

@@ -1,0 +1,176 @@
+"""The commands that train: demo, train, crossval, ablate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jaa_ext.cli.options import (
+    LARGEST_SEED,
+    Data,
+    Fold,
+    Folds,
+    Init,
+    Out,
+    RecipeName,
+    Resume,
+    Seed,
+    Shrunk,
+)
+from jaa_ext.cli.output import Device, console, say_where
+
+if TYPE_CHECKING:
+    from jaa_ext.recipes import Recipe
+
+
+def demo(
+    out: Out = Path("jaa-demo"),
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of the weights and the order of the training faces."),
+    ] = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a small JAA-Net on drawn faces, test it on unseen subjects and draw what it learnt.
+
+    Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
+    """
+    from jaa_ext.experiments.demo import run_demo
+
+    run_demo(out, seed=seed, device=device, console=console)
+
+
+def train(
+    recipe: RecipeName,
+    out: Out,
+    data: Data = None,
+    fold: Fold = None,
+    init: Init = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Train a model by a recipe and test it after every epoch."""
+    from jaa_ext.training import train as run
+
+    chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
+    scores = run(chosen, out, resume=resume, device=device, console=console)
+    scores.show(console)
+    say_where(
+        {
+            out / "model.safetensors": "the trained model",
+            out / "metrics.json": "its scores (metrics.csv likewise)",
+            out / "predictions.csv": "labels, probabilities and landmarks of each test face",
+            out / "history.json": "losses and scores of each epoch",
+            out / "tensorboard": "the same for TensorBoard",
+        }
+    )
+
+
+def crossval(
+    recipe: RecipeName,
+    out: Out,
+    data: Data = None,
+    folds: Folds = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help='Model file to start each fold from; "{fold}" in it stands for the fold.'),
+    ] = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables."""
+    from jaa_ext.experiments.crossval import cross_validate
+
+    chosen = _recipe(recipe, data, budget, seed)
+    result = cross_validate(
+        chosen,
+        out,
+        folds=_listed(folds),
+        init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
+        resume=resume,
+        device=device,
+        console=console,
+    )
+    tables = result.tables()
+    for table in tables.values():
+        table.show(console)
+    say_where(
+        {
+            **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
+            out / "crossval.json": "the scores of every fold, after its last and its best epoch",
+            **{out / f"fold-{fold.fold}": f"the run that tests fold {fold.fold}" for fold in result.folds},
+        }
+    )
+
+
+def ablate(
+    out: Out,
+    study: Annotated[
+        Literal["eccv", "abaw"],
+        typer.Option(help='"eccv": Tables 3 and 4 of ECCV 2018; "abaw": Table 1 of ABAW 2021.'),
+    ] = "eccv",
+    data: Data = None,
+    folds: Folds = None,
+    budget: Shrunk = None,
+    resume: Resume = False,
+    seed: Seed = None,
+    device: Device = "auto",
+) -> None:
+    """Train and test every system that a paper compares, and print its tables."""
+    from jaa_ext.experiments.ablate import ablate as run
+
+    comparison = run(
+        study,
+        out,
+        lambda name: _recipe(name, data, budget, seed),
+        folds=_listed(folds),
+        resume=resume,
+        device=device,
+        console=console,
+    )
+    tables = comparison.tables()
+    for table in tables.values():
+        table.show(console)
+    say_where(
+        {
+            **{out / f"{name}.md": f"{table.title} ({name}.csv likewise)" for name, table in tables.items()},
+            out / "ablation.json": "the scores of every system and fold",
+            **{out / name: "its runs" for name in comparison.results},
+        }
+    )
+
+
+def _recipe(
+    name: str,
+    data: str | None,
+    budget: Literal["tiny", "small"] | None,
+    seed: int | None,
+    *,
+    fold: str | None = None,
+    init: Path | None = None,
+) -> Recipe:
+    """A recipe with what the command's options put in place of its values."""
+    from jaa_ext.recipes.budget import shrink
+    from jaa_ext.recipes.datasets import choose_data
+    from jaa_ext.recipes.schema import load_recipe
+
+    recipe = load_recipe(name)
+    if budget is not None and data is None and getattr(recipe.data, "folder", "") is None:
+        data = "synthetic"
+    update: dict[str, Any] = {"data": choose_data(recipe.data, data, fold)}
+    if seed is not None:
+        update["seed"] = seed
+    if init is not None:
+        update["init"] = str(init)
+    recipe = recipe.model_copy(update=update)
+    return recipe if budget is None else shrink(recipe, budget)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",")]
