@@ -265,10 +265,10 @@ def _facts(
     """What was trained or tested, and when."""
     facts: dict[str, str | None] = {}
     if recipe is not None:
-        steps = ", ".join(f"{step.name} {step.epochs}" for step in recipe.steps)
+        stages = ", ".join(f"{stage.name} {stage.epochs}" for stage in recipe.stages)
         facts["recipe"] = recipe.name
         facts["training"] = (
-            f"{recipe.epochs} epochs ({steps}), batches of {recipe.batch_size}, {recipe.precision}, "
+            f"{recipe.epochs} epochs ({stages}), batches of {recipe.batch_size}, {recipe.precision}, "
             f"seed {recipe.seed}"
         )
         facts["begun from"] = recipe.init
@@ -360,7 +360,7 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
         rows.append(
             [
                 str(entry["epoch"]),
-                str(entry.get("step", "")),
+                str(entry.get("stage", "")),
                 f"{entry['lr']:.2g}" if "lr" in entry else "",
                 f"{entry['losses']['total']:.4g}" if "total" in entry["losses"] else "",
                 *("-" if value is None else f"{factor * value:.1f}" for value, factor in shown),
@@ -368,7 +368,7 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
         )
     header = (
         "epoch",
-        "step",
+        "stage",
         "learning rate",
         "loss",
         "F1 %",
