@@ -130,6 +130,11 @@ def au_number(au: int | AURule) -> int | None:
     return au.number if isinstance(au, AURule) else au
 
 
+def au_column(number: int) -> str:
+    """What every table of ours calls an AU: "AU01" for AU 1."""
+    return f"AU{number:02d}"
+
+
 def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
     """The numbers by which data sets know the AUs.
 

@@ -73,7 +73,7 @@ def test_train_resume_evaluate(jaa, recipe: Path, tmp_path: Path) -> None:
     assert code == 0 and str(tmp_path / "scores" / "report.html") in printed, error
     assert "data:image" in (tmp_path / "scores" / "report.html").read_text()
     for one, other in zip(again, trained, strict=True):
-        assert float(one["AU12_probability"]) == pytest.approx(float(other["AU12_probability"]), abs=1e-4)
+        assert float(one["AU12_p"]) == pytest.approx(float(other["AU12_p"]), abs=1e-4)
 
 
 def test_demo_writes_what_it_says(jaa, recipe: Path, tmp_path: Path, monkeypatch) -> None:
@@ -220,7 +220,7 @@ def test_calibrate(jaa, recipe: Path, tmp_path: Path) -> None:
     rows = read(scores / "predictions.csv")
     for au, threshold, accuracy in zip(aus, thresholds, metrics["accuracy"], strict=True):
         labels = np.array([int(row[f"AU{au}"]) for row in rows])
-        said = np.array([float(row[f"AU{au}_probability"]) for row in rows]) > threshold
+        said = np.array([float(row[f"AU{au:02d}_p"]) for row in rows]) > threshold
         assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
         enough = min(labels.sum(), (1 - labels).sum()) >= 20
         assert enough or threshold == 0.5

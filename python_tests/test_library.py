@@ -84,3 +84,11 @@ def test_import_loads_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert set(run.stdout.split()) == {"jaa_ext"}
+
+
+def test_what_there_is_can_be_listed() -> None:
+    import jaa_ext
+
+    assert {"load", "export", "ops", "training", "__version__"} <= set(dir(jaa_ext))
+    assert isinstance(jaa_ext.__version__, str)
+    assert jaa_ext.export.export_model

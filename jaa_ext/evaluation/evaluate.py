@@ -40,8 +40,8 @@ def evaluate(
     """Score a model on the central crops of a data set, in float32.
 
     Args:
-        model: is left in evaluation mode, on the device; a fused copy of it computes (`JAANet.fuse`), and its
-            thresholds decide which AUs are said to be present: 0.5 as published, unless they are calibrated.
+        model: a fused copy of it computes (`JAANet.fuse`), and its thresholds decide which AUs are said to be
+            present: 0.5 as published, unless they are calibrated.
         dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
         batch_size: faces at a time.
         device: see `jaa_ext.device.resolve_device`; None for where the model is.
@@ -102,7 +102,7 @@ def collect_predictions(
     if tuple(dataset.aus) != aus:
         raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
     device = resolve_device(device) if device is not None else next(model.parameters()).device
-    fused = model.to(device).eval().fuse().float()
+    fused = model.fuse().to(device).float()
     processes = processes or Processes()
     indices = [(0, i) for i in range(len(dataset))]
     # Whole batches: a face's last bits depend on how many are computed together.

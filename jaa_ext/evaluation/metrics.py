@@ -29,7 +29,7 @@ from torchmetrics.functional.classification import (
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import eye_distance
-from jaa_ext.facs import NUM_LANDMARKS
+from jaa_ext.facs import NUM_LANDMARKS, au_column
 from jaa_ext.json_files import write_json
 from jaa_ext.models.thresholds import THRESHOLD, is_present
 from jaa_ext.progress import say
@@ -385,8 +385,8 @@ class Predictions:
         return THRESHOLD if self.thresholds is None else self.thresholds[place]
 
     def to_csv(self, path: Path) -> None:
-        """One row a face: id, subject, each AU's label and probability, each AU's true intensity and the
-        predicted one, the landmarks, and the note.
+        """One row a face: id, subject, the label ``AU01`` and the probability ``AU01_p`` of each AU, the true
+        intensity ``AU01_intensity`` and the predicted one ``AU01_r``, landmarks ``x_0``, ``y_0``, ..., note.
 
         A model without AUs, intensities or landmarks has no columns for them; a value that is not finite is
         empty.
@@ -396,15 +396,13 @@ class Predictions:
         """
         if self.ids is None or self.subjects is None:
             raise ValueError(f"predictions without ids cannot be written to {path}")
-        header = ["id", "subject"]
+        header, names = ["id", "subject"], list(map(au_column, self.aus))
         if self.probabilities is not None:
-            header += [column for au in self.aus for column in (f"AU{au}", f"AU{au}_probability")]
+            header += [column for name in names for column in (name, f"{name}_p")]
         if self.intensities is not None:
-            header += [
-                column for au in self.aus for column in (f"AU{au}_intensity", f"AU{au}_predicted_intensity")
-            ]
+            header += [column for name in names for column in (f"{name}_intensity", f"{name}_r")]
         if self.landmarks is not None:
-            header += [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
+            header += [f"{axis}_{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*header, "note"])

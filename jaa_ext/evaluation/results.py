@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from jaa_ext.data import FaceDataset
 from jaa_ext.evaluation.metrics import Predictions, Scores
-from jaa_ext.facs import NUM_LANDMARKS
+from jaa_ext.facs import NUM_LANDMARKS, au_column
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.models import JAANetConfig
 from jaa_ext.models.serialization import MODELS
@@ -154,11 +154,11 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
     Raises:
         ValueError: it is damaged, or lacks an AU of the scores.
     """
-    labels = [f"AU{au}" for au in scores.aus] if scores.f1 is not None else []
-    points = [f"{axis}{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
+    labels = [au_column(au) for au in scores.aus] if scores.f1 is not None else []
+    points = [f"{axis}_{i}" for i in range(NUM_LANDMARKS) for axis in "xy"]
     if scores.failure_rate is None:
         points = []
-    columns = [*labels, *(f"{label}_probability" for label in labels), *points]
+    columns = [*labels, *(f"{label}_p" for label in labels), *points]
     ids, values = [], []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)

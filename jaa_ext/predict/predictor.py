@@ -59,9 +59,9 @@ class Predictor:
     """Detects the AUs and landmarks of every face of photographs and videos.
 
     Args:
-        model: a JAANet; None for the weights that come with jaa_ext, of which `note` tells. It is moved to
-            the device and put into evaluation mode; a fused copy of it predicts (`JAANet.fuse`), so that
-            later changes of it have no effect.
+        model: a JAANet; None for the weights that come with jaa_ext, of which `note` tells. A fused
+            copy of it predicts (`JAANet.fuse`): the model stays as it is, and later changes of it have no
+            effect.
         detector: of faces; None for `FaceDetector`. It is called by several threads.
         landmarks: those by which the detector's faces are aligned: "network" for the model's own, see
             `jaa_ext.predict.alignment`, or "dlib" for those of dlib's 68-point model, which is for
@@ -126,7 +126,7 @@ class Predictor:
         self.landmarks = landmarks
         self.stages = Stages()
         """How long each stage was busy so far."""
-        self.model = model.to(self.device).eval().fuse().float()
+        self.model = model.fuse().to(self.device).float()
         if precision == "bfloat16":
             for layer in self.model.half_precision_layers().values():
                 layer.to(torch.bfloat16)  # once; autocast would do it for every frame

@@ -60,7 +60,7 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
 def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
     """``AU01`` for AU 1; a rule of one's own without a number is ``AUrule3`` at place 3, from 0."""
     numbers = map(facs.au_number, aus)
-    return [f"AUrule{i}" if number is None else f"AU{number:02d}" for i, number in enumerate(numbers)]
+    return [f"AUrule{i}" if number is None else facs.au_column(number) for i, number in enumerate(numbers)]
 
 
 def csv_rows(

@@ -20,23 +20,23 @@ def test_evaluate_is_what_the_model_says_of_central_crops(tmp_path: Path) -> Non
     model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=2))
     model.note = "Untrained."
     scores = evaluate(model, faces, batch_size=4, predictions=tmp_path / "predictions.csv")
-    assert not model.training
+    assert model.training  # as it was
     assert scores.note == "Untrained."
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert [r["id"] for r in rows] == [faces[i].id for i in range(6)]
     assert [r["subject"] for r in rows] == ["S003"] * 3 + ["S008"] * 3
     assert {r["note"] for r in rows} == {"Untrained."}
-    assert [[int(r["AU1"]), int(r["AU12"])] for r in rows] == faces.label_matrix().tolist()
+    assert [[int(r["AU01"]), int(r["AU12"])] for r in rows] == faces.label_matrix().tolist()
 
     crop = torch.from_numpy(faces[4].image[4:68, 4:68].copy()).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        output = model((crop / 255 - 0.5) / 0.5)
-    p = [float(rows[4]["AU1_probability"]), float(rows[4]["AU12_probability"])]
+        output = model.eval()((crop / 255 - 0.5) / 0.5)
+    p = [float(rows[4]["AU01_p"]), float(rows[4]["AU12_p"])]
     assert p == pytest.approx(output.logits.softmax(1)[0, 1].tolist(), abs=2e-6)
-    assert float(rows[4]["y48"]) == pytest.approx(output.landmarks[0, 48, 1].item(), abs=2e-3)
+    assert float(rows[4]["y_48"]) == pytest.approx(output.landmarks[0, 48, 1].item(), abs=2e-3)
 
     hits = {
-        au: [(float(r[f"AU{au}_probability"]) > 0.5) == (r[f"AU{au}"] == "1") for r in rows] for au in (1, 12)
+        au: [(float(r[f"AU{au:02d}_p"]) > 0.5) == (r[f"AU{au:02d}"] == "1") for r in rows] for au in (1, 12)
     }
     assert scores.accuracy == pytest.approx(tuple(sum(hits[au]) / 6 for au in (1, 12)))
 
@@ -49,11 +49,11 @@ def test_evaluate_compares_intensities(tmp_path: Path) -> None:
     scores = evaluate(model, faces, batch_size=4, predictions=tmp_path / "p.csv", bootstrap=20)
     crop = torch.from_numpy(faces[4].image[4:68, 4:68].copy()).permute(2, 0, 1)[None].float()
     with torch.no_grad():
-        want = model((crop / 255 - 0.5) / 0.5).intensities[0].tolist()
+        want = model.eval()((crop / 255 - 0.5) / 0.5).intensities[0].tolist()
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     true, said = (
-        np.array([[float(row[f"AU{au}_{name}"]) for au in (1, 12)] for row in rows])
-        for name in ("intensity", "predicted_intensity")
+        np.array([[float(row[f"AU{au:02d}_{name}"]) for au in (1, 12)] for row in rows])
+        for name in ("intensity", "r")
     )
     assert said[4].tolist() == pytest.approx(want, abs=1e-4)
     assert true == pytest.approx(faces.intensity_matrix(), abs=1e-4)
@@ -64,7 +64,7 @@ def test_evaluate_compares_intensities(tmp_path: Path) -> None:
     model.set_rated([False, True])
     scores = evaluate(model, faces, predictions=tmp_path / "p.csv")
     assert scores.rated == (0, 6) and scores.icc is not None and scores.icc[0] is None
-    assert next(csv.DictReader((tmp_path / "p.csv").open()))["AU1_predicted_intensity"] == ""
+    assert next(csv.DictReader((tmp_path / "p.csv").open()))["AU01_r"] == ""
 
 
 def test_evaluate_on_faces_without_intensities() -> None:
@@ -108,7 +108,7 @@ def test_evaluate_variants_without_landmarks_or_aus(tmp_path: Path) -> None:
     assert only_landmarks.mean_error is not None
     assert (only_landmarks.auc, only_landmarks.positives, only_landmarks.abaw_score) == (None, None, None)
     rows = list(csv.reader((tmp_path / "p.csv").open()))
-    assert rows[0][2:4] == ["x0", "y0"]
+    assert rows[0][2:4] == ["x_0", "y_0"]
     assert {len(row) for row in rows} == {2 + 98 + 1}
 
 

@@ -202,9 +202,9 @@ def test_what_is_not_finite_is_null_in_json_and_empty_in_csv(tmp_path: Path) -> 
     values = json.loads(text)
     assert values["f1_mean"] is values["mean_error"] is None
     first, second = csv.DictReader((tmp_path / "predictions.csv").open())
-    assert (first["AU1_probability"], first["AU2_probability"]) == ("", "0.250000")
-    assert (second["AU1_probability"], second["AU2_probability"], second["x3"]) == ("0.500000", "", "")
-    assert second["y3"] != "" and read_scores(tmp_path / "metrics.json").failure_rate == 50
+    assert (first["AU01_p"], first["AU02_p"]) == ("", "0.250000")
+    assert (second["AU01_p"], second["AU02_p"], second["x_3"]) == ("0.500000", "", "")
+    assert second["y_3"] != "" and read_scores(tmp_path / "metrics.json").failure_rate == 50
     read = read_predictions(tmp_path / "predictions.csv", read_scores(tmp_path / "metrics.json"))
     assert np.isnan(read.probabilities).tolist() == [[True, False], [False, True]]
     assert np.isnan(read.landmarks).sum() == 1

@@ -401,9 +401,10 @@ class TestPredictor:
         with pytest.raises(ValueError, match="without AU detection"):
             Predictor(JAANet(config), detector=Finding())
 
-    def test_the_model_is_put_into_evaluation_mode(self, model):
+    def test_the_model_stays_as_it_was(self, model):
         model.train()
         assert not Predictor(model, detector=Finding()).model.training
+        assert model.training
 
     def test_options_that_make_no_sense(self):
         with pytest.raises(ValueError, match=r'precision must be auto, float32 or bfloat16, got "half"'):
