@@ -14,7 +14,7 @@ from pathlib import Path
 TEMPORARY = ".jaa_tmp."
 """How the names of the folders of unfinished files begin."""
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Where it is the disk, or what may be put on it, that ends a write. The system names no file then."""
+"""Errors of a write that the disk ends, or a quota; the system names no file with them."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What computes: the word for a device, as users give it, the number of processors and of processes."""
+"""What there is to compute with: devices, what they are fast in, processors and processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaa_ext import _library
 
 
 def processors() -> int:
-    """Those that this process may use, which on a cluster are often fewer than there are."""
+    """Number of processors that this process may use, on a cluster often fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1"; a torch device is itself.
+    """Give the device of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or of itself.
 
     Raises:
         ValueError: another word, or a GPU that is not there.

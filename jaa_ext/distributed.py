@@ -26,10 +26,10 @@ TIMEOUT = timedelta(minutes=10)
 """How long a process that trains waits for another one that is still there."""
 
 LONGEST_WAIT = timedelta(days=7)
-"""Likewise where one that predicts has far more to do than the others; when one fails, torchrun ends all."""
+"""How long a process that predicts waits for a slower one; torchrun ends all when one fails."""
 
 _NUMBERS = itertools.count()
-"""Of the runs of several processes that this one takes part in."""
+"""Numbers of the runs of several processes that this one takes part in."""
 
 
 class Processes:
@@ -51,7 +51,7 @@ class Processes:
     @classmethod
     @contextmanager
     def of_torchrun(cls) -> Iterator[Processes]:
-        """Those that torchrun started, in a process group that ends with the block; else this one alone.
+        """Join the processes of torchrun, in a group that ends with the block; else this one is alone.
 
         A process group that is there already is used, and stays.
         """
@@ -73,7 +73,7 @@ class Processes:
         return self.rank == 0
 
     def gather(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
-        """The rows of all processes, (sum of sizes, ...), in the order of the processes.
+        """Gather the rows of all processes, (sum of sizes, ...), in the order of the processes.
 
         A gradient flows to this process' own rows only.
 
@@ -93,7 +93,7 @@ class Processes:
         return torch.cat(parts)
 
     def gather_object(self, value: Value) -> list[Value]:
-        """The values of all processes, on the CPU, in the order of the processes."""
+        """Gather the values of all processes, on the CPU, in the order of the processes."""
         if self.world_size == 1:
             return [value]
         mine = _packed(value)
@@ -104,7 +104,7 @@ class Processes:
         return [_unpacked(part[: int(size)]) for part, size in zip(parts, sizes, strict=True)]
 
     def broadcast_object(self, value: Value) -> Value:
-        """The first process' value."""
+        """Give all processes the main process' value."""
         if self.world_size == 1:
             return value
         packed = _packed(value) if self.is_main_process else torch.empty(0, dtype=torch.uint8)
@@ -129,14 +129,14 @@ class Processes:
         return bool(flags)
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """Give all processes the first one's buffers."""
+        """Give all processes the main process' buffers."""
         if self.world_size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
     @contextmanager
     def fail_together(self) -> Iterator[None]:
-        """Work without communication that all processes end well, or else all end with its error.
+        """Run work that does not communicate: it ends well in all processes, or ends them all with its error.
 
         Raises:
             SystemExit: in a process whose own work went well, when another's did not.
@@ -155,7 +155,7 @@ class Processes:
 
     @contextmanager
     def raise_first_error(self) -> Iterator[None]:
-        """Of the errors that end the processes only the first is raised as such: others follow from it.
+        """Raise only the first of the errors that end the processes: the others follow from it.
 
         Raises:
             SystemExit: in a process that fails after another one.
@@ -176,7 +176,7 @@ class Processes:
 
     @contextmanager
     def print_on_main_process(self, console: Console) -> Iterator[None]:
-        """Quiet the other processes than the first: their console for good, their warnings for the block."""
+        """Quiet all but the main process: their console for good, their warnings for the block."""
         if self.is_main_process:
             yield
             return
@@ -229,14 +229,14 @@ def _is_of_connection(error: Exception) -> bool:
 
 
 def shares(length: int, processes: int) -> list[slice]:
-    """What each process has of a sequence: contiguous, the first ones one more where it does not divide."""
+    """Divide a sequence among processes into contiguous parts; the first ones may be longer by one."""
     each, more = divmod(length, processes)
     edges = [rank * each + min(rank, more) for rank in range(processes + 1)]
     return [slice(*edge) for edge in pairwise(edges)]
 
 
 def local_device(device: str) -> str:
-    """Of several processes on a machine with GPUs each takes one, unless a number says which."""
+    """Give each of several processes on a machine with GPUs one of them, unless a number says which."""
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device in ("auto", "cuda") and local_rank > 0 and torch.cuda.is_available():
         return f"cuda:{local_rank % torch.cuda.device_count()}"

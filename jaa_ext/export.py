@@ -38,7 +38,7 @@ SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
 """The formats, and how the name of a file ends."""
 
 OUTPUTS = ("probabilities", "landmarks", "refined_maps", "intensities")
-"""Those of a file, less what the model lacks."""
+"""Outputs of a file, less what the model lacks."""
 
 TOLERANCE = 1e-4
 """Largest difference from the model: of probabilities, of intensities, of weights in maps, of landmarks in

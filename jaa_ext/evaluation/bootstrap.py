@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
 ELEMENTS = 2**20
-"""Of the largest array at a time; 8 MB."""
+"""Elements of the largest array at a time; 8 MB."""
 
 
 def bootstrap_intervals(
@@ -155,7 +155,7 @@ class _Ranks:
         by_subject = np.argsort(subject[positive], kind="stable")
         risen = probabilities[positive][by_subject]
         self.first, self.last = (np.searchsorted(below, risen, side) for side in ("left", "right"))
-        """Of each positive, sorted by subject: negatives below it, and those not above it."""
+        """For each positive, sorted by subject: the negatives below it, and those not above it."""
         self.positives, self.starts = np.unique(subject[positive][by_subject], return_index=True)
         """The subjects with positives, and where theirs begin."""
         # (S, S), pairs won by the negatives' subject and the positives'. With it a resample is a quadratic

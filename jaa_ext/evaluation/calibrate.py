@@ -83,7 +83,7 @@ def _calibrate(
     aim: Aim,
     seed: int,
 ) -> float:
-    """Of one AU, whose labels are 1 and 0."""
+    """The threshold of one AU, whose labels are 1 and 0."""
     present = labels == 1
     names, subject = np.unique(subjects, return_inverse=True)
     few = any(which.sum() < LEAST or len(np.unique(subject[which])) < 2 for which in (present, ~present))

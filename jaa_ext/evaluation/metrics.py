@@ -126,9 +126,9 @@ class Scores:
 
     aus: tuple[int, ...]
     f1: PerAU | None
-    """Of each AU, 0..1."""
+    """F1 of each AU, 0..1."""
     accuracy: PerAU | None
-    """Of each AU, 0..1."""
+    """Accuracy of each AU, 0..1."""
     f1_mean: Share | None
     """Over the AUs."""
     accuracy_mean: Share | None
@@ -140,11 +140,11 @@ class Scores:
     note: str = ""
     """The model's, on what its scores are worth."""
     precision: PerAU | None = None
-    """Of each AU, 0..1."""
+    """Precision of each AU, 0..1."""
     recall: PerAU | None = None
-    """Of each AU, 0..1."""
+    """Recall of each AU, 0..1."""
     auc: PerAU | None = None
-    """Of each AU, 0..1."""
+    """Area under each AU's ROC curve, 0..1."""
     precision_mean: Share | None = None
     recall_mean: Share | None = None
     auc_mean: Share | None = None
@@ -168,9 +168,9 @@ class Scores:
     rated: tuple[Count, ...] | None = None
     """Frames of each AU whose true intensity is known, and which the model gives one."""
     intervals: Intervals | None = None
-    """Where they were asked for and the test set has at least two subjects."""
+    """None where nobody asked for them, or the test set has one subject only."""
     thresholds: tuple[Share, ...] | None = None
-    """Of each AU; None for 0.5, as published."""
+    """Threshold of each AU; None for 0.5, as published."""
 
     def __post_init__(self) -> None:
         for whose in (self, self.intervals):
@@ -263,7 +263,7 @@ class Scores:
             say(console, self.note, style="bold")
 
     def table(self) -> Table:
-        """For the terminal, in percent, intervals in brackets."""
+        """Scores of AUs and landmarks for the terminal, in percent, intervals in brackets."""
         # Five scores with their intervals on a second line fit into 80 columns.
         table = Table(box=box.SIMPLE_HEAD, padding=0, caption_style="", caption_justify="left")
         ends = 0 if self.intervals is None else len("(12.3-45.6)")
@@ -283,7 +283,7 @@ class Scores:
         return table
 
     def intensity_table(self) -> Table:
-        """Of intensities, for the terminal, intervals in brackets."""
+        """Scores of intensities for the terminal, intervals in brackets."""
         table = Table(box=box.SIMPLE_HEAD, padding=0, caption_style="", caption_justify="left")
         header, *rows, mean = self.intensity_rows()
         for heading in header:
@@ -353,7 +353,7 @@ class Predictions:
     errors: NDArray[np.float64] | None
     """(N,) mean error of the landmarks, see `normalized_error`."""
     ids: tuple[str, ...] | None = None
-    """Of the N faces; None where they are not known."""
+    """Ids of the N faces; None where they are not known."""
     note: str = ""
     """The model's."""
     intensities: NDArray[np.float32] | None = None
@@ -365,7 +365,7 @@ class Predictions:
 
     @cached_property
     def subjects(self) -> tuple[str, ...] | None:
-        """Of each face: its id up to the first slash."""
+        """Subject of each face: its id up to the first slash."""
         return None if self.ids is None else tuple(name.split("/")[0] for name in self.ids)
 
     @cached_property
@@ -381,7 +381,7 @@ class Predictions:
         return is_present(self.known_probabilities, [self.threshold(i) for i in range(len(self.aus))])
 
     def threshold(self, place: int) -> float:
-        """Of the AU in this place."""
+        """The threshold of the AU in this place."""
         return THRESHOLD if self.thresholds is None else self.thresholds[place]
 
     def to_csv(self, path: Path) -> None:
@@ -622,6 +622,6 @@ def _lists(value: Any) -> Any:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Over those that are known."""
+    """The mean over the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -12,7 +12,7 @@ class PublishedTable(NamedTuple):
 
     title: str
     f1: tuple[float, ...]
-    """Of each AU."""
+    """F1 of each AU in percent."""
     accuracy: tuple[float, ...]
     f1_mean: float
     accuracy_mean: float

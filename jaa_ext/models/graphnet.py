@@ -18,7 +18,7 @@ from jaa_ext.models.jaanet import WIDEST, JAANet, JAANetConfig
 from jaa_ext.nn import AUGraph, au_adjacency
 
 MOST_LAYERS = 64
-"""Of the graph."""
+"""Number of the graph's layers at most."""
 
 
 @dataclass(frozen=True)

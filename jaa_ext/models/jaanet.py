@@ -45,7 +45,7 @@ WIDEST = 4096
 MOST_AUS = 1000
 
 HIGHEST_INTENSITY = 5.0
-"""Of FACS: 1 is a trace (A), 5 the most that a face can do (E); 0 is absent."""
+"""Highest intensity of FACS: 0 is absent, 1 a trace (A), 5 the most that a face can do (E)."""
 
 
 @dataclass(frozen=True)
@@ -319,8 +319,8 @@ class JAANet(nn.Module):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Of each AU: it is said to be present where its probability exceeds this. They travel with the
-        model's file; 0.5 each, until they are calibrated (`jaa_ext.evaluation.calibrate_thresholds`).
+        """Threshold of each AU: it is present where its probability exceeds that. They travel with the model's
+        file; 0.5 each, until they are calibrated (`jaa_ext.evaluation.calibrate_thresholds`).
 
         Raises:
             ValueError: when set, another number of them than of AUs, or one that is not between 0 and 1.

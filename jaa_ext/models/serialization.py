@@ -37,7 +37,7 @@ HALVED_FROM = 1024
 keep all their digits."""
 
 MOST_WEIGHTS = 2**31
-"""Of a model: a hundred times JAA-Net's. More are a slip in the config, and would ask for terabytes."""
+"""Weights of a model at most, a hundred times JAA-Net's: more are a slip in the config."""
 
 
 class _About(BaseModel):
@@ -228,7 +228,7 @@ def is_plain(value: Any) -> bool:
 
 
 def _halved(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the parameters that are large, in float16."""
+    """Give the large ones of the parameters in float16."""
     halved = {}
     for name, tensor in parameters.items():
         if tensor.dtype != torch.float32:

@@ -151,7 +151,7 @@ class FoldedConv3x3(Conv3x3):
 
 class _Kept(NamedTuple):
     weight: Tensor
-    """Of which the filters were made: while it is held, no other weight gets its address."""
+    """The weight that the filters were made of; while it is held, no other one gets its address."""
     address: int
     version: int
     filters: Tensor

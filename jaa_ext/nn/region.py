@@ -332,7 +332,7 @@ def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[
 
 
 def norm_arguments(layer: nn.BatchNorm2d) -> dict[str, Any]:
-    """Those of `region_batch_norm`, but for grid and ReLU, for the layer's next input, which is counted.
+    """Arguments of `region_batch_norm`, but for grid and ReLU, for the layer's next input, which is counted.
 
     All is as `nn.BatchNorm2d` does it.
     """

@@ -118,7 +118,7 @@ class _Cells(NamedTuple):
     """(W,)."""
 
     def sum(self, x: Tensor) -> Tensor:
-        """Of (N, C, H, W) over images and pixels of each cell."""
+        """Sum (N, C, H, W) over the images and over the pixels of each cell."""
         return (self.rows @ x.sum(0, dtype=torch.float64) @ self.columns).permute(1, 2, 0)
 
     def spread(self, per_cell: Tensor, dtype: torch.dtype) -> Tensor:

@@ -395,7 +395,7 @@ class _Layout:
 
     @property
     def left(self) -> float:
-        """Of the panel's text."""
+        """Left edge of the panel's text."""
         return self.drawn_size[1] + 0.8 * self.line
 
     @property

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 OVERVIEW = (("f1", "F1", BLUE, "o"), ("accuracy", "accuracy", ORANGE, "s"), ("auc", "AUC", GREEN, "^"))
 BINS = 20
-"""Of the histogram of probabilities."""
+"""Number of bars in the histogram of probabilities."""
 UNBALANCED = 10
-"""Frames of the one label for each of the other, from which on the histogram counts on a log scale."""
+"""The histogram counts on a log scale if one label has more frames than this for each of the other's."""
 
 
 def write_figures(

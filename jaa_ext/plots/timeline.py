@@ -33,7 +33,7 @@ MINUTES_FROM = 120
 """Seconds from which on the axis counts minutes."""
 DPI = 120
 COLOURS = "GnBu"
-"""Of probabilities: from pale to dark, in print and to colour-blind eyes alike."""
+"""Colour map of probabilities, from pale to dark in print and to colour-blind eyes alike."""
 
 
 def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, note: str = "") -> None:

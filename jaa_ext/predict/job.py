@@ -31,7 +31,7 @@ PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
 """Seconds; what a killed run of a video loses at most."""
 RUN = "run.json"
-"""Of an unfinished run: what it is of."""
+"""The file that says what an unfinished run is of."""
 PASSED_OVER = "; passed over"
 
 
@@ -46,11 +46,11 @@ class Summary:
     faces: int = 0
     """Rows with a face."""
     unsettled: int = 0
-    """Those of them that are not `FacePrediction.settled`."""
+    """Rows with a face that is not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
     """A sentence for each file that could not be read, or not to its end."""
     seconds: float = 0.0
-    """Of this run, without those before it was interrupted."""
+    """Seconds of this run, without those before it was interrupted."""
     done_now: int = 0
     """Frames of this run."""
     busy: dict[str, float] = field(default_factory=dict)
@@ -164,7 +164,7 @@ class _Run:
         self.bar: Progress
 
     def file(self, number: int, kind: str) -> Path:
-        """Of a part: its "rows" once it is done, "begun" before, its "state" and "counts"."""
+        """A file of a part: its "rows" once it is done, "begun" before, its "state" and "counts"."""
         return self.folder / f"{number:06d}.{kind}"
 
     def do(self, number: int) -> None:
@@ -395,7 +395,7 @@ def _no_counts() -> dict[str, Any]:
 
 
 def _together(summaries: list[Summary]) -> Summary:
-    """Of all processes; how long stages took is the first one's."""
+    """The summary of all processes; how long stages took is the first one's."""
     first = summaries[0]
     for other in summaries[1:]:
         first.frames += other.frames

@@ -45,7 +45,7 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """Of the files that are made of it."""
+        """How the names of the files that are made of it begin."""
         return f"camera_{self.name}" if self.kind == "camera" else self.path.stem
 
     def open(self) -> Video:

@@ -28,7 +28,7 @@ TABLE_ENDINGS = (".csv", ".parquet")
 
 AU_COLUMN = re.compile(r"AU\w+_[cpr]")
 OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom")
-"""Of our columns, besides the first ones."""
+"""Columns of numbers besides those of AUs and the first five."""
 
 
 def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[str]:

@@ -36,7 +36,7 @@ from further away a network does not surely find back to it."""
 SAME_FACE = 0.3
 """Overlap from which a face found is at the place of one already known."""
 ALIGNMENTS = 3
-"""Of a face in one frame at most, before the whole frame is searched for it."""
+"""Times that a face is aligned in one frame at most, before the whole frame is searched for it."""
 USUAL_STEP = 0.04
 """Seconds from frame to frame where timestamps stand still or jump back."""
 
@@ -110,7 +110,7 @@ class Schedule:
     step: float = 0.0
     """Seconds from the frame before to the last one."""
     timestamp: float | None = None
-    """Of the last frame."""
+    """Timestamp of the last frame."""
     searched: float | None = None
     """The time of the last frame that was due."""
 
@@ -289,7 +289,7 @@ class Tracker:
     def _confirm(
         self, image: NDArray[np.uint8], faces: list[TrackedFace]
     ) -> tuple[list[TrackedFace], list[TrackedFace]]:
-        """Those of the faces that the detector sees: surely the same, and perhaps off or others."""
+        """Split the faces that the detector sees into those surely the same, and those off or others."""
         sure, unsure = [], []
         for face in faces:
             aligned, matrix = self._aligned(image, face)
@@ -344,7 +344,7 @@ def _without(faces: list[TrackedFace], others: list[TrackedFace]) -> list[Tracke
 
 
 def _apart(followed: list[TrackedFace], found: list[TrackedFace]) -> list[TrackedFace]:
-    """Those of the faces followed that lie on no face found, nor on one followed for longer.
+    """Keep the faces followed that lie on no face found, nor on one followed for longer.
 
     Landmarks of a face that went behind another come to lie on that one.
     """

@@ -54,7 +54,7 @@ class BuiltIn(Section):
     test_subjects: Count
     samples_per_subject: Count
     seed: Seed = 0
-    """Of the faces; the recipe's own seed leaves them as they are."""
+    """Seed of the faces; the recipe's own seed leaves them as they are."""
     test_fold: Literal["1", "2", "3"] | None = None
     """The third of all subjects that is tested; None: the last `test_subjects`."""
 
@@ -71,7 +71,7 @@ class BuiltIn(Section):
         raise NotImplementedError
 
     def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
-        """Those of some subjects, for a model."""
+        """Make the faces of some subjects, for a model."""
         raise NotImplementedError
 
     def folds(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class Prepared(Section):
 
     name: Literal["prepared"]
     folder: str | None = None
-    """Of `jaa prepare`; None: `--data` names it."""
+    """The folder that `jaa prepare` wrote; None: `--data` names it."""
     test_fold: str | None = None
     """The fold that is tested; its subjects are none of those trained on. None: the only one there is."""
 
@@ -195,12 +195,12 @@ class Prepared(Section):
 
 
 def _to_test(folds: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of a folder's folds can be tested."""
+    """The folds of a folder that can be tested."""
     return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
 
 
 def _name(data: Any) -> str:
-    """Which of the sections is meant."""
+    """The name of the section that is meant."""
     name = data.get("name", "synthetic") if isinstance(data, dict) else getattr(data, "name", "synthetic")
     return str(name)
 

@@ -34,13 +34,13 @@ Module = Literal["region_learning", "alignment", "global_features", "attention",
 
 
 MOST_BYTES = 2**16
-"""Of a recipe's file; the built-in ones have two thousand at most. Reading YAML takes long."""
+"""Size of a recipe's file at most, for reading YAML takes long; the built-in ones have two thousand bytes."""
 DEEPEST = 20
-"""Sections and lists within one another."""
+"""Levels of sections and lists within one another at most."""
 MOST_BASES = 20
-"""Recipes that are based on one another."""
+"""Length of a chain of recipes that are based on one another at most."""
 SHOWN = 5
-"""Problems of a recipe that are told; the others are counted."""
+"""Number of a recipe's problems that are told; the others are counted."""
 
 
 class RecipeError(ValueError):
@@ -153,10 +153,10 @@ class Loss(Section):
     smooth: Positive = 1.0
     """epsilon of Eq. 7."""
     local: NotNegative = 1.0
-    """Of the local predictions' E_au, for models that have them (journal version)."""
+    """Factor of the local predictions' E_au, for models that have them (journal version)."""
     intensity: NotNegative = 0.2
-    """Of the intensities' squared error, for models that predict them (``intensity: true``). Larger factors
-    can keep the network from learning anything, at the rates of the recipes: 1 did."""
+    """Factor of the intensities' squared error, for models that predict them (``intensity: true``). Too large
+    a factor keeps the network from learning anything: 1 did, at the rates of the recipes."""
     weighted: bool = True
     """AUs weigh by their rarity in the training set, w_i of Eq. 6; otherwise all alike."""
 
@@ -250,7 +250,7 @@ class Recipe(Section):
 
     @property
     def epochs(self) -> int:
-        """Of all stages together."""
+        """Number of epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
     def to_yaml(self) -> str:

@@ -27,7 +27,7 @@ class Update(NamedTuple):
     losses: Tensor
     """(terms,) by the names."""
     output: JAAOutput
-    """Of all processes, as is what it was compared with."""
+    """Output of all processes, as are the labels, landmarks and intensities."""
     labels: Tensor
     landmarks: Tensor
     intensities: Tensor
@@ -197,6 +197,6 @@ def trained_modules(stage: Stage, model: JAANet) -> set[str]:
 
 
 def trained_parameters(stage: Stage, model: JAANet) -> list[torch.nn.Parameter]:
-    """Those of `trained_modules`, in the order of the model's."""
+    """Parameters of the `trained_modules`, in the model's order."""
     trained = trained_modules(stage, model)
     return [p for name, child in model.named_children() if name in trained for p in child.parameters()]

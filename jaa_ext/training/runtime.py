@@ -1,4 +1,4 @@
-"""Where and how training computes: devices, processes, the same bits every time, and Ctrl-C."""
+"""How training runs: on which devices, with the same bits every time, and what Ctrl-C does."""
 
 from __future__ import annotations
 
