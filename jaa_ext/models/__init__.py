@@ -1,8 +1,9 @@
 """The models, how they are kept in files, and how they start from other weights."""
 
+from jaa_ext.models.config import JAANetConfig
 from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
 from jaa_ext.models.import_authors import import_weights
-from jaa_ext.models.jaanet import JAANet, JAANetConfig, JAAOutput
+from jaa_ext.models.jaanet import JAANet, JAAOutput
 from jaa_ext.models.serialization import build_model, load_model, save_model
 from jaa_ext.models.transfer import Transfer, transfer_weights
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.jaanet import WIDEST, JAANet, JAANetConfig
+from jaa_ext.models.config import WIDEST, JAANetConfig
+from jaa_ext.models.jaanet import JAANet
 from jaa_ext.nn import AUGraph, au_adjacency
 
 MOST_LAYERS = 64

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.jaanet import JAANet, JAANetConfig
+from jaa_ext.models.config import JAANetConfig
+from jaa_ext.models.jaanet import JAANet
 from jaa_ext.models.serialization import check_tensors, empty_model, find_not_finite, is_plain, read_pickle
 
 MODULES = (

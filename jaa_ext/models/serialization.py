@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from jaa_ext.atomic import replacing
+from jaa_ext.models.config import JAANetConfig
 from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig
-from jaa_ext.models.jaanet import JAANet, JAANetConfig
+from jaa_ext.models.jaanet import JAANet
 from jaa_ext.weights import default_weights
 
 MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.jaanet import JAANet, JAANetConfig
+from jaa_ext.models.config import JAANetConfig
+from jaa_ext.models.jaanet import JAANet
 
 INTENSITY = "au_head.intensity."
 """A part of the AU head that is taken, where both models have it, or not, without the rest of the head."""
