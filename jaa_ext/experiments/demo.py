@@ -16,7 +16,7 @@ from jaa_ext.distributed import require_one_process
 from jaa_ext.evaluation import Scores
 from jaa_ext.evaluation.results import read_history
 from jaa_ext.models import JAANet, load_model
-from jaa_ext.plots.photographs import attention_figure
+from jaa_ext.plots.attention import attention_figure
 from jaa_ext.plots.training import training_figure
 from jaa_ext.recipes import load_recipe
 from jaa_ext.training import train

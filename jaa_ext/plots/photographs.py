@@ -1,19 +1,15 @@
-"""Pictures: predictions over a photograph, attention maps."""
+"""A photograph with what is predicted of its faces."""
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -21,7 +17,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.images import as_rgb
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
-from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE, VERMILION, save_figure
+from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE, VERMILION, au_label
 
 if TYPE_CHECKING:
     from jaa_ext.predict.prediction import FacePrediction
@@ -96,67 +92,6 @@ def draw_faces(
     axes.axis("off")
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
-
-
-def attention_figure(
-    images: NDArray[np.uint8],
-    initial_maps: NDArray[np.float32],
-    refined_maps: NDArray[np.float32],
-    aus: Sequence[int | facs.AURule],
-    path: str | os.PathLike[str],
-    note: str = "",
-) -> None:
-    """Save initial and refined attention maps over faces as a PNG, after Fig. 4 of ECCV 2018.
-
-    A column an AU, two rows a face: its initial maps and, below, its refined ones.
-
-    Args:
-        images: (N, l, l, 3) uint8 RGB aligned faces.
-        initial_maps: (N, A, M, M) weights 0..1; any M, the map covers the face.
-        refined_maps: (N, A, m, m) weights 0..1.
-        aus: the A AUs.
-        path: the PNG file.
-        note: printed at the bottom, ``model.note``.
-
-    Raises:
-        ValueError: numbers of faces or AUs that differ.
-    """
-    shape = (len(images), len(aus))
-    for name, maps in (("initial_maps", initial_maps), ("refined_maps", refined_maps)):
-        if maps.ndim != 4 or maps.shape[:2] != shape:
-            raise ValueError(
-                f"attention_figure: {name} must be (N, A, side, side) with N, A = {shape}, got {maps.shape}"
-            )
-    rows, columns = 2 * shape[0], shape[1]
-    cell, label, bar, title, foot = 1.2, 0.45, 0.95, 0.4, 0.4 if note else 0.1  # inches
-    width, height = label + columns * cell + bar, title + rows * cell + foot
-    figure = Figure(figsize=(width, height), dpi=150)
-    for row in range(rows):
-        face, refined = divmod(row, 2)
-        grey = cv2.cvtColor(images[face], cv2.COLOR_RGB2GRAY)[..., None] / 255
-        for column in range(columns):
-            weights = (refined_maps if refined else initial_maps)[face, column]
-            weights = cv2.resize(weights, grey.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            box = (label + column * cell, foot + (rows - 1 - row) * cell, 0.96 * cell, 0.96 * cell)
-            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-            axes.imshow(_overlay(grey, weights))
-            axes.set(xticks=[], yticks=[])
-            if row == 0:
-                axes.set_title(_au_label(aus[column], column), size=9)
-            if column == 0:
-                axes.set_ylabel("refined" if refined else "initial", size=9)
-    bar_height = min(rows * cell, 3.5)
-    bar_axes = figure.add_axes(
-        (
-            1 - (bar - 0.15) / width,
-            (foot + (rows * cell - bar_height) / 2) / height,
-            0.15 / width,
-            bar_height / height,
-        )
-    )
-    colours = ListedColormap(_overlay(np.full((256, 1), 0.5), np.linspace(0, 1, 256)))
-    figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar_axes, label="attention weight")
-    save_figure(figure, path, note)
 
 
 def _draw_box(
@@ -242,7 +177,7 @@ def _draw_bars(
         text: dict[str, Any] = {"size": size, "color": INK, "va": "center", "weight": weight}
         if present:
             axes.text(mark, y, "\N{CHECK MARK}", **text)
-        axes.text(number, y, _au_label(au, i), **text)
+        axes.text(number, y, au_label(au, i), **text)
         axes.text(name, y, facs.AU_NAMES.get(facs.au_number(au) or 0, ""), **text)
         axes.add_patch(Rectangle((bar, y - 0.33 * line), bar_width, 0.66 * line, color=PALE, lw=0))
         colour = ORANGE if present else BLUE
@@ -254,15 +189,3 @@ def _draw_bars(
     steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
     ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line
     axes.plot(steps, ends, color=INK, lw=0.05 * line)
-
-
-def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights (...) as colours over a grey picture (..., 1) of 0..1, the opaquer the higher; RGB (..., 3)."""
-    opacity: NDArray[np.float64] = 0.75 * np.sqrt(np.clip(weights, 0, 1))[..., None]
-    colours: NDArray[np.float64] = np.asarray(matplotlib.colormaps["inferno"](weights))[..., :3]
-    return grey * (1 - opacity) + colours * opacity
-
-
-def _au_label(au: int | facs.AURule, place: int) -> str:
-    number = facs.au_number(au)
-    return f"rule {place}" if number is None else f"AU {number}"

@@ -10,10 +10,17 @@ import textwrap
 
 from matplotlib.figure import Figure
 
+from jaa_ext import facs
 from jaa_ext.atomic import replacing
 
 ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
+
+
+def au_label(au: int | facs.AURule, place: int) -> str:
+    """Name an AU in a figure; a rule without a number by its place."""
+    number = facs.au_number(au)
+    return f"rule {place}" if number is None else f"AU {number}"
 
 
 def note_height(figure: Figure, note: str) -> float:
