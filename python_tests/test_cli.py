@@ -23,7 +23,7 @@ model: {aus: [1, 4, 6, 10, 12, 17], image_size: 64, width: 1}
 data: {name: synthetic, train_subjects: 4, test_subjects: 3, samples_per_subject: 4}
 batch_size: 8
 loss: {align: 0.5, attention: 2e-4, attention_reduction: mean}
-steps: [{name: joint, epochs: 2, lr: 0.01}]
+stages: [{name: joint, epochs: 2, lr: 0.01}]
 """
 
 
@@ -325,7 +325,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ("predict", photo, "--weights", tmp_path / "none"): "no such file",
         ("predict", photo, "--weights", photo): "astronaut.png: not a safetensors file",
         ("train", "nonsense"): "nonsense: no such recipe; give a YAML file or one of abaw-1, abaw-2",
-        ("train", wrong): 'wrong.yaml: steps.0.lr: should be a number above 0, got "fast"',
+        ("train", wrong): 'wrong.yaml: stages.0.lr: should be a number above 0, got "fast"',
         ("train", recipe, "--device", "tpu"): 'device must be "auto", "cpu", "cuda" or "cuda:<number>"',
         ("predict", photo, "--weights", weights, "--device", "tpu"): "device must be",
         (

@@ -108,12 +108,12 @@ def test_affwild2_two_steps(jaa, released: Path, tmp_path: Path) -> None:
     assert data.image_size == 112 and data.folds == ("train", "validation")
     # At l = 112, as the images are; --budget tiny would want them smaller.
     recipe = (
-        "base: abaw-{step}\nname: step-{step}\nmodel: {{width: 1}}\n"
-        "steps: [{{name: short, epochs: 1, lr: 0.01{train}}}]\n"
+        "base: abaw-{stage}\nname: stage-{stage}\nmodel: {{width: 1}}\n"
+        "stages: [{{name: short, epochs: 1, lr: 0.01{train}}}]\n"
     )
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    one.write_text(recipe.format(step=1, train=""))
-    two.write_text(recipe.format(step=2, train=", train: [graph, au_head]"))
+    one.write_text(recipe.format(stage=1, train=""))
+    two.write_text(recipe.format(stage=2, train=", train: [graph, au_head]"))
     ok(jaa("train", one, "--data", faces, "--out", out / "1"))
     init = out / "1" / "model.safetensors"
     ok(jaa("crossval", two, "--data", faces, "--init", init, "--out", out / "2"))
@@ -156,7 +156,7 @@ def test_own_images_with_a_rule_of_ones_own(jaa, releases, tmp_path: Path) -> No
     recipe.write_text(
         "base: journal\nname: mine\n"
         "model: {aus: [1, 12, {number: 20, points: [31, 37], dy: 0.1}], image_size: 64, width: 1}\n"
-        "steps: [{name: joint, epochs: 1, lr: 0.01}]\n"
+        "stages: [{name: joint, epochs: 1, lr: 0.01}]\n"
     )
     ok(jaa("crossval", recipe, "--data", faces, "--out", tmp_path / "cv"))
     rows = list(csv.reader((tmp_path / "cv" / "f1.csv").open()))
@@ -180,7 +180,7 @@ def test_rendered_faces_are_prepared_and_trained_on(jaa, tmp_path: Path) -> None
         "base: journal\nname: mine\n"
         "model: {aus: [1, 12, 20, 25], image_size: 64, width: 1}\n"
         "augment: {}\n"
-        "steps: [{name: joint, epochs: 1, lr: 0.01}]\n"
+        "stages: [{name: joint, epochs: 1, lr: 0.01}]\n"
     )
     ok(jaa("train", recipe, "--data", faces, "--out", tmp_path / "run"))
     assert "rendered faces" in load_model(tmp_path / "run" / "model.safetensors").note

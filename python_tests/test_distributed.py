@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
     "data": {"train_subjects": 2, "test_subjects": 1, "samples_per_subject": 6},
     "batch_size": 5,
     "loss": {"attention": 2e-4, "attention_reduction": "mean"},
-    "steps": [{"name": "joint", "epochs": 1, "lr": 0.001}],
+    "stages": [{"name": "joint", "epochs": 1, "lr": 0.001}],
 }  # batches of 5, 5 and 2 faces
 
 DIRECT = {"JAA_EXT_CONV3X3": "torch"}
@@ -100,11 +100,11 @@ VARIANTS: dict[str, tuple[Recipe, type[SyntheticFaces]]] = {
     "missing labels": (recipe(model={**MODEL, "intensity": True}), Patchy),
     "dice over the batch": (recipe(loss={"dice_over": "batch", "weighted": False}), Patchy),
     # Some of what is trained gets no gradient, in a module that is trained and in one that is fixed.
-    "steps": (
+    "stages": (
         recipe(
             model={**MODEL, "preset": "journal"},
             loss={"local": 0, "align": 0.5},
-            steps=[
+            stages=[
                 {"name": "all", "epochs": 1, "lr": 0.001},
                 {"name": "some", "epochs": 1, "lr": 0.001, "train": ["attention", "au_head"]},
             ],
@@ -141,22 +141,22 @@ def run(made: Recipe, out: Path, **options: Any) -> str:
 
 def stop_at(iteration: int, how: Callable[[], Any]) -> Callable[[], None]:
     """Let training do something at the start of an iteration, counted from 0; the result undoes that."""
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def stopping(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.iteration == iteration:
             how()
         return whole(self, stage, batch)
 
-    Trainer._train_one_batch = stopping  # type: ignore[method-assign]
-    return lambda: setattr(Trainer, "_train_one_batch", whole)
+    Trainer.train_batch = stopping  # type: ignore[method-assign]
+    return lambda: setattr(Trainer, "train_batch", whole)
 
 
 def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-TWO_EPOCHS = recipe(checkpoint_every=2, steps=[{"name": "joint", "epochs": 2, "lr": 0.001}])
+TWO_EPOCHS = recipe(checkpoint_every=2, stages=[{"name": "joint", "epochs": 2, "lr": 0.001}])
 
 
 def work_of_two(folder: Path) -> None:
@@ -315,7 +315,7 @@ def test_gradients_are_those_of_one_process(two: Path, name: str) -> None:
     } <= compared
     assert len(compared) > len(one) / 2
     unreached = {path.split(".")[1] for path, wanted in zip(names, one, strict=True) if not len(wanted)}
-    assert unreached == ({"local_head", "local_features", "refinement"} if name == "steps" else set())
+    assert unreached == ({"local_head", "local_features", "refinement"} if name == "stages" else set())
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

@@ -5,7 +5,7 @@
 
 JAA-Net, and the three systems of ECCV 2018 that lack a part of its attention, each for three seeds. Region
 learning and alignment are those of MODEL, by default the network that comes with jaa_ext, and stay as they
-are, as in the last step of the paper's schedule: so that maps are drawn from good landmarks from the first
+are, as in the last stage of the paper's schedule: so that maps are drawn from good landmarks from the first
 iteration on, and all iterations go into the attention and what follows. FACES are none that it was trained
 on. About an hour on one core; given again it goes on. Prints a table and writes it to OUT.
 """
@@ -21,7 +21,7 @@ from jaa_ext.experiments.tables import ResultTable, percent_of_one
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model, transfer_weights
 from jaa_ext.recipes import Recipe, load_recipe
 from jaa_ext.recipes.datasets import Prepared
-from jaa_ext.recipes.schema import Step
+from jaa_ext.recipes.schema import Stage
 from jaa_ext.training import train
 from jaa_ext.training.run_folder import has_begun
 
@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 SYSTEMS = {"paper": "JAA-Net", "no-ar": "w/o AR", "no-be": "w/o BE", "no-ga": "w/o GA"}
 AUS = (1, 4, 6, 12, 17)
 """Of brows, eyes, mouth and chin."""
-STEP = Step(
+STAGE = Stage(
     name="attention",
     epochs=2,
     lr=0.03,
@@ -48,7 +48,7 @@ def recipe(name: str, seed: int, faces: Path, start: Path, config: JAANetConfig)
         "batch_size": 16,
         "init": str(start),
         "model": made.model.model_copy(update=size),
-        "steps": (STEP,),
+        "stages": (STAGE,),
     }
     return made.model_copy(update=update)
 

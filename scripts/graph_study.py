@@ -4,8 +4,8 @@
     python scripts/graph_study.py rendered OUT
 
 "drawn": for each of three seeds it trains the journal network at l = 112 (narrow, on few faces), then the
-second step of ABAW 2021 with and without the graph; and, on features kept from the frozen first step, many
-variants of the graph. About half an hour on two cores; given again it goes on. "rendered": the first step is
+second stage of ABAW 2021 with and without the graph; and, on features kept from the frozen first stage, many
+variants of the graph. About half an hour on two cores; given again it goes on. "rendered": the first stage is
 the network that comes with jaa_ext, which has never seen these people, and their AUs co-occur as in BP4D; the
 variants alone, in some twenty minutes of one core. Prints the tables and writes them to OUT.
 """
@@ -51,13 +51,13 @@ def recipe(name: str, seed: int, init: Path | None) -> Recipe:
         "batch_size": 16,
         "init": None if init is None else str(init),
         "model": made.model.model_copy(update={"width": 4}),
-        "steps": tuple(step.model_copy(update={"lr": 0.04, "warmup": warmup}) for step in made.steps),
+        "stages": tuple(stage.model_copy(update={"lr": 0.04, "warmup": warmup}) for stage in made.stages),
     }
     return made.model_copy(update=update)
 
 
 def on_rendered(seed: int) -> Recipe:
-    """The second step on rendered faces of other people than the shipped network has seen."""
+    """The second stage on rendered faces of other people than the shipped network has seen."""
     data = Rendered(
         name="rendered",
         train_subjects=60,
@@ -81,7 +81,7 @@ def model_of_first(out: Path, seed: int) -> Path:
 
 
 class Frozen:
-    """A seed's first step: features of its training batches, epoch by epoch, and of its test faces."""
+    """A seed's first stage: features of its training batches, epoch by epoch, and of its test faces."""
 
     def __init__(self, model: JAANet, made: Recipe) -> None:
         self.model, self.recipe, self.aus = model, made, model.config.aus
@@ -203,10 +203,10 @@ def second_step(
     criterion = JointLoss(loss, au_weights(frozen.labels, frozen.aus))
     parameters = [*join.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=1, **frozen.recipe.optimizer.model_dump())
-    (step,) = frozen.recipe.steps
+    (stage,) = frozen.recipe.stages
     for epoch, batches in enumerate(frozen.epochs):
         for place, (whole, local, labels) in enumerate(batches):
-            lr = rate * learning_rate(step, epoch * len(batches) + place, len(batches))
+            lr = rate * learning_rate(stage, epoch * len(batches) + place, len(batches))
             optimizer.param_groups[0]["lr"] = lr
             logits = head(torch.cat((whole, join(local)), 1))
             total = criterion(JAAOutput(logits=logits), labels, labels)["total"]
@@ -257,7 +257,7 @@ def main(faces: str, out: Path) -> None:
         else:
             frozen = Frozen(load_model(), on_rendered(seed))
         study_variants(frozen, variants, console)
-    tables = {"variants": table("Variants of the second step, in percent", variants)}
+    tables = {"variants": table("Variants of the second stage, in percent", variants)}
     if faces == "drawn":
         tables = {"runs": table("Recipes, in percent", runs), **tables}
     for name, made in tables.items():

@@ -33,6 +33,7 @@ from jaa_ext.facs import NUM_LANDMARKS
 from jaa_ext.json_files import write_json
 from jaa_ext.models.thresholds import THRESHOLD, is_present
 from jaa_ext.progress import say
+from jaa_ext.score_text import score_text
 
 FAILURE = 10.0
 """A face fails when its landmarks' mean error exceeds this percentage of the inter-ocular distance."""
@@ -272,12 +273,12 @@ class Scores:
             table.add_column(name, justify="right", min_width=ends)
         for i, au in enumerate(self._scored_aus()):
             positives, valid = self.of("positives", i)[0], self.of("valid", i)[0]
-            present = _percent(positives / valid if positives is not None and valid else None)
-            table.add_row(str(au), present, *(_percent(*self.of(name, i)) for name in OF_EACH_AU))
+            present = score_text(positives / valid if positives is not None and valid else None)
+            table.add_row(str(au), present, *(score_text(*self.of(name, i)) for name in OF_EACH_AU))
         table.show_header = bool(self._scored_aus())
         if self._scored_aus():
             table.add_section()
-            table.add_row("mean", "", *(_percent(*self.of(f"{name}_mean")) for name in OF_EACH_AU))
+            table.add_row("mean", "", *(score_text(*self.of(f"{name}_mean")) for name in OF_EACH_AU))
         table.caption = "\n".join(self._captions())
         return table
 
@@ -300,14 +301,14 @@ class Scores:
         rows = [["AU", "intensities", "ICC(3,1)", "Pearson's r", "MAE"]]
         for i, au in enumerate(self.aus):
             if count := self.of("rated", i)[0]:
-                cells = [_percent(*self.of(name, i), 1, 2) for name in OF_EACH_INTENSITY]
+                cells = [score_text(*self.of(name, i), factor=1, digits=2) for name in OF_EACH_INTENSITY]
                 rows.append([str(au), f"{count:,}", *cells])
-        means = [_percent(*self.of(f"{name}_mean"), 1, 2) for name in OF_EACH_INTENSITY]
+        means = [score_text(*self.of(f"{name}_mean"), factor=1, digits=2) for name in OF_EACH_INTENSITY]
         return [*rows, ["mean", "", *means]]
 
     def _captions(self) -> list[str]:
         lines = [
-            f"{name}: {_percent(*self.of(score), factor, digits)}{unit}"
+            f"{name}: {score_text(*self.of(score), factor=factor, digits=digits)}{unit}"
             for name, score, factor, digits, unit in (
                 ("accuracy over all labels", "accuracy_total", 100, 1, " %"),
                 ("ABAW score", "abaw_score", 1, 3, ""),
@@ -605,19 +606,6 @@ def _au_scores(probabilities: Tensor, said: Tensor, labels: Tensor) -> tuple[dic
 def _auc(probabilities: Tensor, labels: Tensor) -> float | None:
     positives = int(labels.sum())
     return float(binary_auroc(probabilities, labels)) if 0 < positives < len(labels) else None
-
-
-def _percent(
-    value: float | None, interval: Interval | None = None, factor: float = 100, digits: int = 1
-) -> str:
-    if value is None:
-        return "-"
-    text = f"{factor * value:.{digits}f}"
-    if interval is None:
-        return text
-    # "100" for "100.0", which would be too wide for a terminal of 80 columns.
-    low, high = (f"{factor * end:.{digits}f}".replace("100.0", "100") for end in interval)
-    return f"{text} ({low}-{high})"
 
 
 def _decimal(value: float, digits: int) -> str:

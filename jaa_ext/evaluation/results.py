@@ -113,7 +113,7 @@ class Epoch(BaseModel):
     """An entry of history.json."""
 
     epoch: PositiveInt
-    step: str = ""
+    stage: str = ""
     lr: FiniteFloat | None = None
     losses: dict[str, FiniteFloat]
     scores: Scores | None = None

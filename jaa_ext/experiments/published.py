@@ -91,7 +91,7 @@ class PublishedABAW(NamedTuple):
 ABAW = (
     PublishedABAW("Baseline", None, 40.0, 22.0, 31.0),
     PublishedABAW("JAA-Net", "abaw-1", 44.4, 87.9, 66.2),
-    PublishedABAW("JAA-Net, second step", "abaw-2-no-graph", None, None, None),
+    PublishedABAW("JAA-Net, second stage", "abaw-2-no-graph", None, None, None),
     PublishedABAW("JAA-Net with the graph", "abaw-2", 46.7, 88.0, 67.4),
 )
 """The third row is our control: trained as the fourth, without the graph."""

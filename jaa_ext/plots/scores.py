@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import binary_precision_recall_curve
 
 from jaa_ext.facs import AU_NAMES
 from jaa_ext.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, note_height, save_figure
+from jaa_ext.score_text import score_text
 
 if TYPE_CHECKING:
     from jaa_ext.evaluation.metrics import Predictions, Scores
@@ -169,7 +170,7 @@ def _draw_roc(
     interval: tuple[float, float] | None,
 ) -> None:
     false, true, _ = binary_roc(torch.from_numpy(probabilities), torch.from_numpy(present).long())
-    label = "model" if area is None else f"model: {_score('AUC', area, interval)}"
+    label = "model" if area is None else f"model: AUC {score_text(area, interval, unit=' %')}"
     axes.plot(100 * false.numpy(), 100 * true.numpy(), color=BLUE, linewidth=2, label=label)
     axes.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1.2, label="chance: AUC 50.0 %")
     axes.plot(100 * said[~present].mean(), 100 * said[present].mean(), "o", **_operating_point(threshold))
@@ -246,16 +247,12 @@ def _overview_title(scores: Scores) -> str:
 
 def _au_title(au: int, place: int, scores: Scores, present: NDArray[np.bool_]) -> str:
     named = " ".join(filter(None, (f"AU {au}", AU_NAMES.get(au, ""))))
-    others = [_score(name, *scores.of(name, place)) for name in ("accuracy", "precision", "recall")]
+    others = [
+        f"{name} {score_text(*scores.of(name, place), unit=' %')}"
+        for name in ("accuracy", "precision", "recall")
+    ]
     faces = f"present in {100 * present.mean():.1f} % of {len(present):,} faces"
-    return f"{named}: {_score('F1', *scores.of('f1', place))}\n{', '.join(others)}; {faces}"
-
-
-def _score(label: str, value: float | None, interval: tuple[float, float] | None) -> str:
-    if value is None:
-        return f"{label} -"
-    ends = "" if interval is None else f" ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
-    return f"{label} {100 * value:.1f} %{ends}"
+    return f"{named}: F1 {score_text(*scores.of('f1', place), unit=' %')}\n{', '.join(others)}; {faces}"
 
 
 def _say(axes: Axes, text: str) -> None:

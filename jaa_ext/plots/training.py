@@ -31,7 +31,7 @@ def training_figure(
     """Save the course of a training as a PNG: losses, F1 and accuracy, mean error and failure rate by epoch.
 
     Args:
-        history: one mapping an epoch: "epoch" (int), "step" (its name, optional), "losses" (name to value),
+        history: one mapping an epoch: "epoch" (int), "stage" (its name, optional), "losses" (name to value),
             "scores" (optional or None where the epoch was not evaluated) with any of "f1_mean" and
             "accuracy_mean" (0..1), "mean_error" and "failure_rate" (%). A value may be missing or None.
         path: the PNG file.
@@ -44,7 +44,7 @@ def training_figure(
         raise ValueError("training_figure: got an empty history, wanted at least one epoch")
     epochs = [entry["epoch"] for entry in history]
     if any(later <= earlier for earlier, later in pairwise(epochs)):
-        epochs = list(range(1, len(history) + 1))  # a new step may count from 1 again
+        epochs = list(range(1, len(history) + 1))  # a new stage may count from 1 again
     losses = [entry["losses"] for entry in history]
     scores = [entry.get("scores") or {} for entry in history]
 
@@ -64,8 +64,8 @@ def training_figure(
     error_axes.set(title="face alignment", ylabel="error, failures (%)")
     error_axes.set_ylim(bottom=0)
 
-    steps = [entry.get("step") for entry in history]
-    starts = [i for i in range(len(steps)) if i == 0 or steps[i] != steps[i - 1]]
+    stages = [entry.get("stage") for entry in history]
+    starts = [i for i in range(len(stages)) if i == 0 or stages[i] != stages[i - 1]]
     for axes in (loss_axes, score_axes, error_axes):
         axes.set_title(axes.get_title(), pad=16)
         axes.set_xlabel("epoch")
@@ -77,7 +77,7 @@ def training_figure(
             edge = epochs[i] - 0.5
             axes.axvline(edge, color=INK, linewidth=0.8, linestyle=":")
             axes.annotate(
-                f" {steps[i]}", (edge, 1.01), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
+                f" {stages[i]}", (edge, 1.01), xycoords=("data", "axes fraction"), fontsize=7, va="bottom"
             )
         if axes.get_legend_handles_labels()[0]:
             columns = 3 if axes is loss_axes else 1

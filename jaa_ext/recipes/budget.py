@@ -22,11 +22,11 @@ class Budget:
     samples_per_subject: int
     batch_size: int
     epochs: float
-    """Share of each step's epochs; at least one is left."""
+    """Share of each stage's epochs; at least one is left."""
     decay_every: int
     """Factor of the epochs between two decays of the rate."""
     warmup: int
-    """Iterations over which a step's rate rises."""
+    """Iterations over which a stage's rate rises."""
 
 
 BUDGETS: dict[BudgetName, Budget] = {
@@ -58,17 +58,17 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
             "samples_per_subject": small.samples_per_subject,
         }
         data = data.model_copy(update=sizes)
-    steps = tuple(
-        step.model_copy(
+    stages = tuple(
+        stage.model_copy(
             update={
-                "epochs": max(1, round(small.epochs * step.epochs)),
-                "lr_decay_every": small.decay_every * step.lr_decay_every,
+                "epochs": max(1, round(small.epochs * stage.epochs)),
+                "lr_decay_every": small.decay_every * stage.lr_decay_every,
                 "warmup": small.warmup,
             }
         )
-        for step in recipe.steps
+        for stage in recipe.stages
     )
     model = recipe.model.model_copy(update={"image_size": small.image_size, "width": small.width})
     return recipe.model_copy(
-        update={"model": model, "data": data, "batch_size": small.batch_size, "steps": steps}
+        update={"model": model, "data": data, "batch_size": small.batch_size, "stages": stages}
     )

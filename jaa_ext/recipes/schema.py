@@ -30,7 +30,7 @@ from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 from jaa_ext.recipes.datasets import DATA_SECTIONS, Count, Data, Section, Seed, Whole
 
 Module = Literal["region_learning", "alignment", "global_features", "attention", "graph", "au_head"]
-"""The parts of a model that a step can train or keep fixed."""
+"""The parts of a model that a stage can train or keep fixed."""
 
 
 MOST_BYTES = 2**16
@@ -175,14 +175,14 @@ class Optimizer(Section):
         return self
 
 
-class Step(Section):
-    """A stretch of training with its own learning rate and modules; momentum starts anew with each step."""
+class Stage(Section):
+    """A stretch of training with its own learning rate and modules; momentum starts anew with each stage."""
 
     name: str
     epochs: Count
     lr: Positive
     schedule: Literal["step", "cosine"] = "step"
-    """"step" multiplies by `lr_decay` every `lr_decay_every` epochs; "cosine" falls to 0 over the step."""
+    """"step" multiplies by `lr_decay` every `lr_decay_every` epochs; "cosine" falls to 0 over the stage."""
     lr_decay: Decay = 0.3
     lr_decay_every: Count = 2
     warmup: Whole = 0
@@ -195,7 +195,7 @@ class Step(Section):
     ] = None
     """What is trained; the rest is fixed, batch norm statistics too. None trains everything."""
     align: NotNegative | None = Field(None, description="a number of at least 0")
-    """lambda1 in this step, in place of `loss.align`."""
+    """lambda1 in this stage, in place of `loss.align`."""
 
 
 class TrainerSection(Section):
@@ -203,7 +203,7 @@ class TrainerSection(Section):
 
     cuda_graph: bool = False
     """Whether a GPU replays the training step as one CUDA graph: faster where launching its kernels takes
-    longer than running them (small batches, fast GPUs). The first iterations of each step of the recipe, and
+    longer than running them (small batches, fast GPUs). The first iterations of each stage of the recipe, and
     batches that are not full, run kernel by kernel. The results are the same. For one process only."""
     sync_batch_norm: bool = True
     """Whether several processes normalise by the images of all of them (`nn.synchronize_batch_norm`), so that
@@ -234,7 +234,7 @@ class Recipe(Section):
     trainer: TrainerSection = TrainerSection()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
-    steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, description="a list of steps")]
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, description="a list of stages")]
     checkpoint_every: Count = 500
     """Iterations (optimizer steps) between two checkpoints; the end of an epoch has one too."""
 
@@ -250,8 +250,8 @@ class Recipe(Section):
 
     @property
     def epochs(self) -> int:
-        """Of all steps together."""
-        return sum(step.epochs for step in self.steps)
+        """Of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
 
     def to_yaml(self) -> str:
         """What `load_recipe` reads back as an equal recipe."""

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops
@@ -39,7 +38,9 @@ from jaa_ext.evaluation.results import (
 from jaa_ext.experiments.crossval import read_crossval
 from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS
 from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.progress import progress
 from jaa_ext.recipes.schema import Recipe, load_recipe
+from jaa_ext.score_text import interval_text, score_text
 
 TEMPLATE = "html_report.html.jinja"
 SHOWN = 4
@@ -265,10 +266,10 @@ def _facts(
     """What was trained or tested, and when."""
     facts: dict[str, str | None] = {}
     if recipe is not None:
-        steps = ", ".join(f"{step.name} {step.epochs}" for step in recipe.steps)
+        stages = ", ".join(f"{stage.name} {stage.epochs}" for stage in recipe.stages)
         facts["recipe"] = recipe.name
         facts["training"] = (
-            f"{recipe.epochs} epochs ({steps}), batches of {recipe.batch_size}, {recipe.precision}, "
+            f"{recipe.epochs} epochs ({stages}), batches of {recipe.batch_size}, {recipe.precision}, "
             f"seed {recipe.seed}"
         )
         facts["begun from"] = recipe.init
@@ -345,8 +346,9 @@ def _cell(
 ) -> _Cell:
     if value is None:
         return _Cell("-", "", None)
-    ends = "" if interval is None else "-".join(f"{factor * end:.{digits}f}" for end in interval)
-    return _Cell(f"{factor * value:.{digits}f}{unit}", ends, min(100.0, max(0.0, factor * value)))
+    text = score_text(value, factor=factor, digits=digits, unit=unit)
+    ends = "" if interval is None else interval_text(interval, factor=factor, digits=digits)
+    return _Cell(text, ends, min(100.0, max(0.0, factor * value)))
 
 
 def _epochs(history: list[dict[str, Any]]) -> _Table:
@@ -360,7 +362,7 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
         rows.append(
             [
                 str(entry["epoch"]),
-                str(entry.get("step", "")),
+                str(entry.get("stage", "")),
                 f"{entry['lr']:.2g}" if "lr" in entry else "",
                 f"{entry['losses']['total']:.4g}" if "total" in entry["losses"] else "",
                 *("-" if value is None else f"{factor * value:.1f}" for value, factor in shown),
@@ -368,7 +370,7 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
         )
     header = (
         "epoch",
-        "step",
+        "stage",
         "learning rate",
         "loss",
         "F1 %",
@@ -425,13 +427,16 @@ def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) ->
     ids = said.ids or ()
     if len(crops) != len(ids):
         raise ValueError(f"wanted the {len(ids):,} faces of predictions.csv, got {len(crops):,}")
-    hidden = console is None or not console.is_terminal
     truth = np.empty((len(ids), NUM_LANDMARKS, 2), np.float32)
-    for i in track(range(len(ids)), "Reading faces", console=console, disable=hidden, transient=True):
-        crop = crops[0, i]
-        if crop["id"] != ids[i]:
-            raise ValueError(f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}")
-        truth[i] = crop["landmarks"].numpy()
+    with progress(console or Console(quiet=True)) as bar:
+        task = bar.add_task("Reading faces", total=len(ids), text="")
+        for i in bar.track(range(len(ids)), task_id=task):
+            crop = crops[0, i]
+            if crop["id"] != ids[i]:
+                raise ValueError(
+                    f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}"
+                )
+            truth[i] = crop["landmarks"].numpy()
     return truth
 
 

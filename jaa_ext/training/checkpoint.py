@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from jaa_ext.atomic import replacing
 from jaa_ext.evaluation.results import Epoch
-from jaa_ext.models.serialization import read_pickle
+from jaa_ext.models.serialization import is_plain, read_pickle
 
 EPOCHS = TypeAdapter(list[Epoch])
 
@@ -57,6 +58,24 @@ def check_state(path: Path, state: dict[str, Any]) -> None:
         raise ValueError(f"{path}: is damaged: {error.title}: {place}: {problem['msg']}") from None
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: is damaged: random or history: {str(error)[:200]}") from None
+
+
+def check_momentum(path: Path, momentum: dict[int, Any], parameters: Sequence[nn.Parameter]) -> None:
+    """See that the momentum in a checkpoint is that of the parameters that the stage trains.
+
+    Raises:
+        ValueError: it is not; the message names the file and the parameter.
+    """
+    for place, kept in momentum.items():
+        buffer = kept["momentum_buffer"]
+        shape = parameters[place].shape if 0 <= place < len(parameters) else None
+        if buffer is not None and (
+            not is_plain(buffer) or buffer.shape != shape or not buffer.isfinite().all()
+        ):
+            raise ValueError(
+                f"{path}: is damaged: the momentum of parameter {place} must be finite and "
+                f"{list(shape or ())}, got {list(buffer.shape)}"
+            )
 
 
 class _Momentum(BaseModel):

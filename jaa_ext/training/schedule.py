@@ -9,13 +9,13 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from jaa_ext.distributed import shares
-from jaa_ext.recipes.schema import Step
+from jaa_ext.recipes.schema import Stage
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
     """Batches of indices (epoch, i), every sample once an epoch, in an order drawn from (seed, epoch).
 
-    Epochs count over all steps of a recipe. The last batch of an epoch is smaller where the sizes do not
+    Epochs count over all stages of a recipe. The last batch of an epoch is smaller where the sizes do not
     divide; where it would be a single sample, no base for batch norm statistics, it is left out.
 
     Args:
@@ -70,10 +70,10 @@ class Batches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, i) for i in picked]
 
 
-def learning_rate(step: Step, iteration: int, per_epoch: int) -> float:
-    """The rate of an iteration of a step, counted from 0; `per_epoch` iterations make an epoch."""
-    if step.schedule == "cosine":
-        factor = (1 + math.cos(math.pi * iteration / (step.epochs * per_epoch))) / 2
+def learning_rate(stage: Stage, iteration: int, per_epoch: int) -> float:
+    """The rate of an iteration of a stage, counted from 0; `per_epoch` iterations make an epoch."""
+    if stage.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * iteration / (stage.epochs * per_epoch))) / 2
     else:
-        factor = step.lr_decay ** (iteration // per_epoch // step.lr_decay_every)
-    return step.lr * factor * min(1.0, (iteration + 1) / (step.warmup + 1))
+        factor = stage.lr_decay ** (iteration // per_epoch // stage.lr_decay_every)
+    return stage.lr * factor * min(1.0, (iteration + 1) / (stage.warmup + 1))

@@ -38,7 +38,7 @@ model: {aus: [1, 4, 12], image_size: 64, width: 1}
 data: {name: synthetic, train_subjects: 4, test_subjects: 3, samples_per_subject: 2}
 batch_size: 4
 loss: {align: 0.5, attention: 2e-4, attention_reduction: mean}
-steps: [{name: joint, epochs: 2, lr: 0.01}]
+stages: [{name: joint, epochs: 2, lr: 0.01}]
 """
 
 
@@ -101,7 +101,7 @@ def _odd_yaml(text: str, random: Random) -> str:
             bomb,
             merges + text,
             text.replace("name:", "name: &n [*n]\nx:", 1),
-            "steps: &s\n- *s\n" + text,
+            "stages: &s\n- *s\n" + text,
             text + "note: " + "[" * depth + "]" * depth,
             text + "".join(f"{'  ' * i}k{i}:\n" for i in range(min(depth, 3000))),
             text + "".join(f"unknown{i}: 1\n" for i in range(random.choice((50, 20_000)))),
@@ -118,7 +118,7 @@ def _odd_yaml(text: str, random: Random) -> str:
             text + "init: !!binary aGVsbG8=\n",
             text + "init: !!set {a, b}\n",
             text.replace(
-                "steps",
+                "stages",
                 "base: " + random.choice(("../in/tiny.yaml", "tiny.yaml", ".", "/", "x" * 5000, "[]")),
             ),
             text + f"seed: {'9' * random.choice((19, 20, 5000))}\n",
@@ -367,7 +367,7 @@ class RunFiles(Files):
         history = [
             {
                 "epoch": i,
-                "step": "joint",
+                "stage": "joint",
                 "lr": 0.01,
                 "losses": {"total": 2.0, "align": 0.5},
                 "scores": scores.to_dict(),

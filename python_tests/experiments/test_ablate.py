@@ -151,7 +151,7 @@ def test_table_1_of_abaw(abaw: Finished) -> None:
     assert published == {
         "Baseline": ["40.0", "22.0", "31.0"],
         "JAA-Net": ["44.4", "87.9", "66.2"],
-        "JAA-Net, second step": ["", "", ""],
+        "JAA-Net, second stage": ["", "", ""],
         "JAA-Net with the graph": ["46.7", "88.0", "67.4"],
     }
     for row in ABAW:
@@ -264,7 +264,7 @@ def test_an_interrupted_study_goes_on(
 
 
 def test_a_study_that_was_moved_goes_on(abaw: Finished, tmp_path: Path) -> None:
-    """Its second steps know their first ones by paths that are no more."""
+    """Its second stages know their first ones by paths that are no more."""
     moved = tmp_path / "moved"
     shutil.copytree(abaw.out, moved)
     shutil.rmtree(moved / "abaw-2" / "fold-2")

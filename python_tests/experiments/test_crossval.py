@@ -40,7 +40,7 @@ RECIPE: dict[str, Any] = {
     # Of six people 2 a fold; the recipe's own fold is not looked at.
     "data": {"train_subjects": 4, "test_subjects": 2, "samples_per_subject": 4, "test_fold": "2"},
     "batch_size": 8,
-    "steps": [{"name": "joint", "epochs": 2, "lr": 0.01}],
+    "stages": [{"name": "joint", "epochs": 2, "lr": 0.01}],
     "checkpoint_every": 1,
 }  # 2 iterations an epoch
 PEOPLE = {"1": [0, 1], "2": [2, 3], "3": [4, 5]}
@@ -190,7 +190,7 @@ def test_an_interrupted_cross_validation_goes_on(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iterations = []
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def dying(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.out.name == "fold-2" and self.iteration == 3:
@@ -199,7 +199,7 @@ def test_an_interrupted_cross_validation_goes_on(
         return whole(self, stage, batch)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "_train_one_batch", dying)
+        patch.setattr(Trainer, "train_batch", dying)
         run(recipe(), tmp_path)
     assert iterations[-1] == ("fold-2", 2)
     assert not (tmp_path / "crossval.json").exists() and not (tmp_path / "fold-3").exists()
@@ -211,7 +211,7 @@ def test_an_interrupted_cross_validation_goes_on(
         iterations.append((self.out.name, self.iteration))
         return whole(self, stage, batch)
 
-    monkeypatch.setattr(Trainer, "_train_one_batch", counting)
+    monkeypatch.setattr(Trainer, "train_batch", counting)
     result, _ = run(recipe(), tmp_path, resume=True)
     assert iterations == [("fold-2", 3), *(("fold-3", i) for i in range(4))]
     assert files(tmp_path / "fold-1") == first
@@ -270,13 +270,13 @@ def test_each_fold_starts_from_a_model_of_its_own(tmp_path: Path) -> None:
     sources = {}
     for fold, seed in (("1", 5), ("2", 6)):
         train(
-            recipe(model=model, seed=seed, steps=short), tmp_path / f"from-{fold}", device="cpu",
+            recipe(model=model, seed=seed, stages=short), tmp_path / f"from-{fold}", device="cpu",
             console=Console(file=io.StringIO()),
         )  # fmt: skip
         sources[fold] = tmp_path / f"from-{fold}" / "model.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         seen = watch(patch)
-        _, text = run(recipe(steps=short), tmp_path / "out", folds=["1", "2"], init=sources.__getitem__)
+        _, text = run(recipe(stages=short), tmp_path / "out", folds=["1", "2"], init=sources.__getitem__)
     for (fold, source), began in zip(sources.items(), seen, strict=True):
         written = yaml.safe_load((tmp_path / "out" / f"fold-{fold}" / "recipe.yaml").read_text())
         assert written["init"] == str(source)

@@ -75,7 +75,7 @@ def test_abaw() -> None:
     assert rows == {
         "Baseline": (40.0, 22.0, 31.0),
         "JAA-Net": (44.4, 87.9, 66.2),
-        "JAA-Net, second step": (None, None, None),
+        "JAA-Net, second stage": (None, None, None),
         "JAA-Net with the graph": (46.7, 88.0, 67.4),
     }
     for f1, accuracy, score in rows.values():

@@ -1,4 +1,4 @@
-"""Starting from another model's weights, tensor by tensor and row by row; the two steps of ABAW 2021."""
+"""Starting from another model's weights, tensor by tensor and row by row; the two stages of ABAW 2021."""
 
 import hashlib
 import io
@@ -368,7 +368,7 @@ def run(name: str, out: Path, init: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def two_steps(tmp_path_factory):
-    """The folders of both steps, and what the second said."""
+    """The folders of both stages, and what the second said."""
     folder = tmp_path_factory.mktemp("abaw")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ class TestTrainingFigure:
         return [
             {
                 "epoch": epoch,
-                "step": "joint" if epoch < 4 else "alignment",
+                "stage": "joint" if epoch < 4 else "alignment",
                 "losses": {"total": 2.0 / epoch, "align": 0.0 if epoch == 2 else 1.0 / epoch},
                 "scores": {
                     "f1_mean": 0.1 * epoch,
@@ -58,7 +58,7 @@ class TestTrainingFigure:
         training_figure([{"epoch": 1, "losses": {"total": 1.0}}], path)
         training_figure([{"epoch": 1, "losses": {}, "scores": None}], path)
         training_figure([{"epoch": 3, "losses": {"total": float("nan")}, "scores": {}}], path)
-        restarted = [{"epoch": e, "step": s, "losses": {"total": 1.0}} for s in "ab" for e in (1, 2)]
+        restarted = [{"epoch": e, "stage": s, "losses": {"total": 1.0}} for s in "ab" for e in (1, 2)]
         training_figure(restarted, path)
         assert read_image(path).any()
 

@@ -28,9 +28,9 @@ def test_the_experiment_stays_the_same(name: str, budget: BudgetName) -> None:
     sizes: dict[str, Any] = {"image_size": got.image_size, "width": got.width}
     assert dataclasses.replace(want, **sizes) == got
     assert (type(got), parts_of(small)) == (type(want), parts_of(recipe))
-    changed = {"model", "data", "batch_size", "steps"}
+    changed = {"model", "data", "batch_size", "stages"}
     assert small.model_dump(exclude=changed) == recipe.model_dump(exclude=changed)
-    for before, after in zip(recipe.steps, small.steps, strict=True):
+    for before, after in zip(recipe.stages, small.stages, strict=True):
         kept = {"epochs", "lr_decay_every", "warmup"}
         assert after.model_dump(exclude=kept) == before.model_dump(exclude=kept)
 
@@ -40,22 +40,22 @@ def test_tiny() -> None:
     assert (small.model.config().image_size, small.model.config().width, small.batch_size) == (64, 1, 8)
     assert small.data == Synthetic(train_subjects=4, test_subjects=2, samples_per_subject=4)
     # A tenth of 8, 2 and 2 epochs, but not less than one.
-    assert [(s.epochs, s.lr, s.warmup) for s in small.steps] == [(1, 0.01, 0), (1, 0.001, 0), (1, 0.001, 0)]
+    assert [(s.epochs, s.lr, s.warmup) for s in small.stages] == [(1, 0.01, 0), (1, 0.001, 0), (1, 0.001, 0)]
 
 
 def test_small() -> None:
     small = shrink(with_faces("paper"), "small")
     assert (small.model.config().image_size, small.model.config().width, small.batch_size) == (64, 4, 16)
     assert small.data == Synthetic(train_subjects=40, test_subjects=20, samples_per_subject=40)
-    assert [s.epochs for s in small.steps] == [8, 2, 2]
-    assert [(s.lr_decay_every, s.warmup) for s in small.steps] == [(4, 200)] * 3
+    assert [s.epochs for s in small.stages] == [8, 2, 2]
+    assert [(s.lr_decay_every, s.warmup) for s in small.stages] == [(4, 200)] * 3
 
 
 def test_long_steps_keep_more_epochs_than_short_ones() -> None:
     recipe = with_faces("released")
-    (step,) = recipe.steps
-    long = recipe.model_copy(update={"steps": (step.model_copy(update={"epochs": 38}),)})
-    assert shrink(long, "tiny").steps[0].epochs == 4
+    (stage,) = recipe.stages
+    long = recipe.model_copy(update={"stages": (stage.model_copy(update={"epochs": 38}),)})
+    assert shrink(long, "tiny").stages[0].epochs == 4
 
 
 def test_the_kind_of_data_stays() -> None:

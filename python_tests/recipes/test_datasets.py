@@ -139,7 +139,7 @@ name: mine
 model: {aus: [6, 12], image_size: 64, width: 1}
 data: DATA
 batch_size: 2
-steps:
+stages:
   - {name: all, epochs: 1, lr: 0.01}
 """
 

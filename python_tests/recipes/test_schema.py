@@ -22,7 +22,7 @@ model: {aus: [1, 6, 12], image_size: 64, width: 2}
 data: {train_subjects: 3, test_subjects: 2, samples_per_subject: 4}
 batch_size: 4
 loss: {attention: 1e-7}
-steps:
+stages:
   - {name: all, epochs: 2, lr: 0.01}
   - {name: late, epochs: 1, lr: 1e-3, train: [alignment], align: 1}
 """
@@ -55,7 +55,7 @@ MODELS: dict[str, JAANetConfig] = {
 """Every published experiment."""
 
 Schedule = list[tuple[int, float, float | None, tuple[str, ...] | None]]
-"""Epochs, learning rate, lambda1 in place of the loss's and trained modules of each step."""
+"""Epochs, learning rate, lambda1 in place of the loss's and trained modules of each stage."""
 
 
 def _three_steps(lr: float) -> Schedule:
@@ -127,9 +127,9 @@ def test_a_published_experiment(name: str) -> None:
     schedule, loss, batch_size = TRAINING[name]
     assert recipe.model.config() == MODELS[name]
     assert type(recipe.model.config()) is type(MODELS[name])
-    assert [(s.epochs, s.lr, s.align, s.train) for s in recipe.steps] == schedule
-    for step in recipe.steps:
-        assert (step.schedule, step.lr_decay, step.lr_decay_every, step.warmup) == ("step", 0.3, 2, 0)
+    assert [(s.epochs, s.lr, s.align, s.train) for s in recipe.stages] == schedule
+    for stage in recipe.stages:
+        assert (stage.schedule, stage.lr_decay, stage.lr_decay_every, stage.warmup) == ("step", 0.3, 2, 0)
     assert recipe.loss == Loss(**loss)
     assert recipe.optimizer.model_dump() == {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
     assert recipe.batch_size == batch_size
@@ -179,7 +179,7 @@ def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
     path.write_text(GOOD)
     recipe = load_recipe(path)
     assert recipe.loss.attention == 1e-7
-    assert recipe.steps[1].lr == 0.001
+    assert recipe.stages[1].lr == 0.001
 
 
 def test_a_written_recipe_reads_back_equal(tmp_path: Path) -> None:
@@ -197,19 +197,19 @@ def test_a_written_recipe_reads_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("lr: 0.01", "lr: fast", 'mine.yaml: steps.0.lr: should be a number above 0, got "fast"'),
-        ("lr: 0.01", 'lr: "0.01"', 'mine.yaml: steps.0.lr: should be a number above 0, got "0.01"'),
-        ("lr: 0.01", "lr: -1", "mine.yaml: steps.0.lr: should be a number above 0, got -1"),
-        ("lr: 0.01", "lr: .nan", "mine.yaml: steps.0.lr: should be a number above 0, got NaN"),
-        ("lr: 0.01", "lr: true", "mine.yaml: steps.0.lr: should be a number above 0, got true"),
-        ("lr: 0.01", "lrr: 0.01", "mine.yaml: steps.0.lr: is missing"),
-        ("lr: 0.01", "lr: 1, lrr: 2", 'mine.yaml: steps.0.lrr: unknown key, the nearest known one is "lr"'),
+        ("lr: 0.01", "lr: fast", 'mine.yaml: stages.0.lr: should be a number above 0, got "fast"'),
+        ("lr: 0.01", 'lr: "0.01"', 'mine.yaml: stages.0.lr: should be a number above 0, got "0.01"'),
+        ("lr: 0.01", "lr: -1", "mine.yaml: stages.0.lr: should be a number above 0, got -1"),
+        ("lr: 0.01", "lr: .nan", "mine.yaml: stages.0.lr: should be a number above 0, got NaN"),
+        ("lr: 0.01", "lr: true", "mine.yaml: stages.0.lr: should be a number above 0, got true"),
+        ("lr: 0.01", "lrr: 0.01", "mine.yaml: stages.0.lr: is missing"),
+        ("lr: 0.01", "lr: 1, lrr: 2", 'mine.yaml: stages.0.lrr: unknown key, the nearest known one is "lr"'),
         ("size: 4", "size: 4.5", "mine.yaml: batch_size: should be a whole number of at least 1, got 4.5"),
-        ("align: 1", "align: much", 'mine.yaml: steps.1.align: should be a number of at least 0, got "much"'),
+        ("align: 1", "align: much", 'stages.1.align: should be a number of at least 0, got "much"'),
         (
             "[alignment]",
             "[alinment]",
-            "mine.yaml: steps.1.train.0: should be a list of modules out of region_learning, alignment, "
+            "mine.yaml: stages.1.train.0: should be a list of modules out of region_learning, alignment, "
             'global_features, attention, graph, au_head, got "alinment"',
         ),
         ("batch_size", "batchsize", 'batchsize: unknown key, the nearest known one is "batch_size"'),
@@ -263,7 +263,7 @@ def test_each_problem_is_one_sentence(tmp_path: Path, old: str, new: str, senten
 
 def test_several_problems_are_all_told(tmp_path: Path) -> None:
     lines = problem(tmp_path, "lr: 0.01}", "lr: fast, warmup: -3}").splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["steps.0.lr", "steps.0.warmup"]
+    assert [line.split(": ")[1] for line in lines] == ["stages.0.lr", "stages.0.warmup"]
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "just words"])
@@ -294,13 +294,13 @@ def test_test_subjects_are_none_of_the_training_subjects(tmp_path: Path) -> None
 def test_difference_names_keys_and_values(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     changed = yaml.safe_load(GOOD)
-    changed["steps"][0]["lr"] = 0.02
+    changed["stages"][0]["lr"] = 0.02
     changed["seed"] = 7
     changed["loss"]["attention"] = 1e-7  # the plain loader reads text
-    changed["steps"][1]["lr"] = 1e-3
+    changed["stages"][1]["lr"] = 1e-3
     (tmp_path / "b.yaml").write_text(yaml.safe_dump(changed))
     text = difference(load_recipe(tmp_path / "a.yaml"), load_recipe(tmp_path / "b.yaml"))
-    assert text == "seed was 0, is 7; steps.0.lr was 0.01, is 0.02"
+    assert text == "seed was 0, is 7; stages.0.lr was 0.01, is 0.02"
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -335,7 +335,7 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
     seed: 4
     model: {width: 3}
     loss: {attention: 0, dice: 2}
-    steps:
+    stages:
       - {name: only, epochs: 5, lr: 0.5}
     """
     recipe = load_recipe(write(tmp_path, own=own, good=GOOD))
@@ -344,14 +344,14 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
     assert recipe.model.config() == JAANetConfig.released((1, 6, 12), image_size=64, width=3)
     assert (recipe.loss.attention, recipe.loss.dice, recipe.loss.align) == (0, 2, 0.5)
     assert (recipe.data, recipe.batch_size) == (base.data, 4)
-    assert [(s.name, s.epochs, s.lr, s.align) for s in recipe.steps] == [("only", 5, 0.5, None)]
+    assert [(s.name, s.epochs, s.lr, s.align) for s in recipe.stages] == [("only", 5, 0.5, None)]
 
 
 def test_lists_are_replaced_and_not_joined(tmp_path: Path) -> None:
     own = "base: good.yaml\nmodel: {aus: [4]}"
     recipe = load_recipe(write(tmp_path, own=own, good=GOOD))
     assert (recipe.name, recipe.model.aus) == ("tiny", (4,))
-    assert recipe.steps == load_recipe(tmp_path / "good.yaml").steps
+    assert recipe.stages == load_recipe(tmp_path / "good.yaml").stages
 
 
 @pytest.mark.parametrize(
@@ -548,11 +548,11 @@ NOT_YAML = "mine.yaml: not YAML: "
         ("size: 4", "size: 1000000000000", "batch_size: should be at most 65536, got 1000000000000"),
         ("subjects: 3", "subjects: 100000000", "data.train_subjects: should be at most 10000000, got 100000"),
         ("subject: 4", "subject: 9000000", "data: subjects and their samples should be at most 10000000"),
-        ("epochs: 2", "epochs: 1e400", "steps.0.epochs: should be a whole number of at least 1, got Infinit"),
-        ("epochs: 2", "epochs: 100000000", "steps.0.epochs: should be at most 10000000, got 100000000"),
-        ("lr: 0.01", "lr: 1e400", "mine.yaml: steps.0.lr: should be a number above 0, got Infinity"),
-        ("lr: 0.01", "lr: 1, lr_decay: .nan", "steps.0.lr_decay: should be a number above 0 and up to 1, go"),
-        ("align: 1", "align: .inf", "steps.1.align: should be a number of at least 0, got Infinity"),
+        ("epochs: 2", "epochs: 1e400", "stages.0.epochs: should be a whole number of at least 1, got Infini"),
+        ("epochs: 2", "epochs: 100000000", "stages.0.epochs: should be at most 10000000, got 100000000"),
+        ("lr: 0.01", "lr: 1e400", "mine.yaml: stages.0.lr: should be a number above 0, got Infinity"),
+        ("lr: 0.01", "lr: 1, lr_decay: .nan", "stages.0.lr_decay: should be a number above 0 and up to 1, g"),
+        ("align: 1", "align: .inf", "stages.1.align: should be a number of at least 0, got Infinity"),
         ("loss:", "optimizer: {momentum: .nan}\nloss:", "should be a number from 0 to below 1, got NaN"),
         ("size: 64", "size: 1600000000", "mine.yaml: model: image_size must be at most 4096, got 1600000000"),
         ("width: 2", "decay: .inf", "mine.yaml: model: decay must be finite, got inf"),

@@ -36,7 +36,7 @@ name: tiny <i>one</i>
 model: {aus: [1, 12, 17], image_size: 64, width: 1}
 data: {name: synthetic, train_subjects: 2, test_subjects: 6, samples_per_subject: 3}
 batch_size: 8
-steps: [{name: joint, epochs: 2, lr: 0.01}]
+stages: [{name: joint, epochs: 2, lr: 0.01}]
 """
 MARGIN = (73 - 64) // 2
 """Between the aligned pictures of drawn faces and their central crops."""
@@ -76,7 +76,7 @@ def history(note: str = DEMONSTRATION) -> list[dict]:
     values = score(said_of_drawn_faces(note)).to_dict()
     losses = [{"au_softmax": 0.6 / e, "align": 0.2 / e, "total": 0.8125 / e} for e in (1, 2)]
     return [
-        {"epoch": e, "step": "joint", "lr": 0.01, "losses": losses[e - 1], "scores": values} for e in (1, 2)
+        {"epoch": e, "stage": "joint", "lr": 0.01, "losses": losses[e - 1], "scores": values} for e in (1, 2)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What all tests of the engine share."""
+"""What all tests of training share."""
 
 from collections.abc import Iterator
 

@@ -29,7 +29,7 @@ RECIPE: dict[str, Any] = {
     "data": {"train_subjects": 2, "test_subjects": 1, "samples_per_subject": 5},
     "batch_size": 4,
     "loss": {"attention": 2e-4, "attention_reduction": "mean"},
-    "steps": [
+    "stages": [
         {"name": "joint", "epochs": 3, "lr": 0.01, "lr_decay": 0.5, "lr_decay_every": 1},
         {"name": "late", "epochs": 2, "lr": 0.01, "schedule": "cosine", "train": ["alignment", "au_head"]},
     ],
@@ -122,7 +122,7 @@ def run(made: Recipe, out: Path, device: str = "cpu", **options: Any) -> Path:
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, iteration: int, start: Callable[[], Any]) -> None:
     """Let a run die at the start of an iteration, counted from 0."""
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def dying(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.iteration == iteration:
@@ -130,7 +130,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, iteration: int, start: Callable
         return whole(self, stage, batch)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "_train_one_batch", dying)
+        patch.setattr(Trainer, "train_batch", dying)
         start()
 
 
@@ -173,13 +173,13 @@ def test_the_host_may_not_read_while_recording(graph: type[Graph]) -> None:
 
 def test_the_graph_trains_to_the_same_bits(graph: type[Graph], without: Path, tmp_path: Path) -> None:
     run(graphed(), tmp_path)
-    # Of the full batches of each of the two steps the first warms up.
+    # Of the full batches of each of the two stages the first warms up.
     assert graph.replays == (2 * 3 - 1) + (2 * 2 - 1)
     assert results(tmp_path) == results(without)
 
 
 def test_bfloat16_too(graph: type[Graph], tmp_path: Path) -> None:
-    made = {"precision": "bf16-mixed", "steps": [{"name": "joint", "epochs": 2, "lr": 0.01}]}
+    made = {"precision": "bf16-mixed", "stages": [{"name": "joint", "epochs": 2, "lr": 0.01}]}
     run(graphed(**made), tmp_path / "with")
     run(recipe(**made), tmp_path / "without")
     assert graph.replays == 3
@@ -190,7 +190,7 @@ def test_bfloat16_too(graph: type[Graph], tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     graph: type[Graph], without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int
 ) -> None:
-    """In the midst of an epoch, before its half batch, and in the second step."""
+    """In the midst of an epoch, before its half batch, and in the second stage."""
     interrupted(monkeypatch, iteration, lambda: run(graphed(), tmp_path))
     assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == iteration
     run(graphed(), tmp_path, resume=True)
@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite_does_not_change_the_weights(
 ) -> None:
     """And stops the run before the next iteration, with the sample's name."""
     parameters: list[list[Tensor]] = []
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def spy(self: Trainer, stage: Any, batch: Any) -> Any:
         parameters.append([p.detach().clone() for p in self.model.parameters()])
@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_finite_does_not_change_the_weights(
         parameters.append([p.detach().clone() for p in self.model.parameters()])
         return iteration
 
-    monkeypatch.setattr(Trainer, "_train_one_batch", spy)
+    monkeypatch.setattr(Trainer, "train_batch", spy)
     faces = Broken(subjects=[4, 5], samples_per_subject=5, size=73, aus=(6, 7, 12))
     test = SyntheticFaces(subjects=[9], samples_per_subject=2, size=73, aus=(6, 7, 12))
     with pytest.raises(NonFiniteLoss, match=r"align inf, .*; samples S005/00000$"):
@@ -271,11 +271,11 @@ def test_on_a_gpu_the_graph_trains_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     """Kernels are chosen and run the same whether launched or replayed, and are deterministic."""
-    steps = [{**step, "epochs": 4} for step in RECIPE["steps"]]  # 8 full batches, of which 3 warm up
+    stages = [{**stage, "epochs": 4} for stage in RECIPE["stages"]]  # 8 full batches, of which 3 warm up
     replays = []
     replay = torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda self: (replays.append(1), replay(self)))
-    made = {"precision": precision, "steps": steps}
+    made = {"precision": precision, "stages": stages}
     run(recipe(**made), tmp_path / "without", "cuda")
     assert not replays
     run(graphed(**made), tmp_path / "with", "cuda")
@@ -290,7 +290,7 @@ def test_on_a_gpu_the_graph_trains_to_the_same_bits(
 @cuda
 def test_on_a_gpu_an_iteration_is_one_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launches: dict[str, list[int]] = {}
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def counted(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.iteration == 4:  # which records: not beside a profiler
@@ -304,8 +304,8 @@ def test_on_a_gpu_an_iteration_is_one_launch(tmp_path: Path, monkeypatch: pytest
             launches.setdefault(name, []).append(found)
         return iteration
 
-    monkeypatch.setattr(Trainer, "_train_one_batch", counted)
-    run(graphed(steps=[{"name": "joint", "epochs": 3, "lr": 0.01}]), tmp_path, "cuda")
+    monkeypatch.setattr(Trainer, "train_batch", counted)
+    run(graphed(stages=[{"name": "joint", "epochs": 3, "lr": 0.01}]), tmp_path, "cuda")
     # Of 9 iterations 3, 6 and 9 have half a batch, 1, 2 and 4 warm up, 5 records.
     assert launches["GraphLaunch"] == [0, 0, 0, 0, 0, 1, 1, 0]
     kernels = launches["LaunchKernel"]

@@ -28,7 +28,7 @@ from jaa_ext.evaluation import NonFiniteOutput, Scores, evaluate
 from jaa_ext.facs import AURule
 from jaa_ext.models import load_model, save_model
 from jaa_ext.recipes.datasets import DEMONSTRATION
-from jaa_ext.recipes.schema import Recipe, Step, load_recipe
+from jaa_ext.recipes.schema import Recipe, Stage, load_recipe
 from jaa_ext.training import Diverged, NonFiniteLoss, RunError, load_checkpoint, save_checkpoint, train
 from jaa_ext.training.runtime import make_fabric
 from jaa_ext.training.schedule import Batches, learning_rate, shares
@@ -40,7 +40,7 @@ RECIPE: dict[str, Any] = {
     "data": {"train_subjects": 2, "test_subjects": 1, "samples_per_subject": 5},
     "batch_size": 4,
     "loss": {"attention": 2e-4, "attention_reduction": "mean"},
-    "steps": [{"name": "joint", "epochs": 2, "lr": 0.01}],
+    "stages": [{"name": "joint", "epochs": 2, "lr": 0.01}],
     "checkpoint_every": 2,
 }  # 3 iterations an epoch
 
@@ -53,12 +53,12 @@ from jaa_ext.recipes import load_recipe
 from jaa_ext.training import train
 from jaa_ext.training.trainer import Trainer
 recipe, out, kill_at = load_recipe(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-whole = Trainer._train_one_batch
+whole = Trainer.train_batch
 def dying(self, stage, batch):
     if self.iteration == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(self, stage, batch)
-Trainer._train_one_batch = dying
+Trainer.train_batch = dying
 train(recipe, out, device="cpu")
 """
 
@@ -109,7 +109,7 @@ def test_what_a_run_leaves(finished: tuple[Path, Scores, str]) -> None:
 
     rows, history = losses(out), json.loads((out / "history.json").read_text())
     assert [(int(r["iteration"]), int(r["epoch"])) for r in rows] == [(i + 1, i // 3 + 1) for i in range(6)]
-    assert [(e["epoch"], e["step"], e["lr"]) for e in history] == [(1, "joint", 0.01), (2, "joint", 0.01)]
+    assert [(e["epoch"], e["stage"], e["lr"]) for e in history] == [(1, "joint", 0.01), (2, "joint", 0.01)]
     for epoch, entry in enumerate(history):
         mean = sum(float(r["total"]) for r in rows[3 * epoch : 3 * epoch + 3]) / 3
         assert entry["losses"]["total"] == pytest.approx(mean)
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     scores, _ = run(recipe(), tmp_path / "again")
     assert files(tmp_path / "again") == files(finished[0])
     assert scores == finished[1]
-    other = recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    other = recipe(stages=[{"name": "joint", "epochs": 1, "lr": 0.01}])
     run(other, tmp_path / "other", seed=1)
     assert losses(tmp_path / "other")[0] != losses(finished[0])[0]
     assert "seed: 1" in (tmp_path / "other" / "recipe.yaml").read_text()
@@ -183,7 +183,7 @@ def test_resuming_a_finished_run_writes_the_same_files(
 def test_ctrl_c_ends_the_iteration_and_saves(
     finished: tuple[Path, Scores, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def interrupted(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
         if self.iteration == 4:
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_the_iteration_and_saves(
     text = io.StringIO()
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_train_one_batch", interrupted)
+        patch.setattr(Trainer, "train_batch", interrupted)
         train(recipe(checkpoint_every=100), tmp_path, device="cpu", console=Console(file=text, width=200))
     assert "Stopped after iteration 5: --resume goes on from there." in text.getvalue()
     assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == 5
@@ -216,21 +216,21 @@ def test_a_folder_that_holds_a_run_is_refused(finished: tuple[Path, Scores, str]
         run(recipe(), tmp_path, resume=True)
 
 
-def test_a_step_keeps_fixed_modules_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_keeps_fixed_modules_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states: dict[int, dict[str, torch.Tensor]] = {}
-    end = Trainer._end_epoch
+    end = Trainer.end_epoch
 
-    def snapshot(self: Trainer, stage: Any, speed: float) -> None:
-        end(self, stage, speed)
+    def snapshot(self: Trainer, *arguments: Any) -> None:
+        end(self, *arguments)
         states[self.epoch] = {key: value.clone() for key, value in self.model.state_dict().items()}
 
-    monkeypatch.setattr(Trainer, "_end_epoch", snapshot)
-    steps = [
+    monkeypatch.setattr(Trainer, "end_epoch", snapshot)
+    stages = [
         {"name": "joint", "epochs": 1, "lr": 0.01},
         {"name": "alignment", "epochs": 1, "lr": 0.01, "align": 1, "train": ["alignment", "au_head"]},
         {"name": "aus", "epochs": 1, "lr": 0.01, "train": ["global_features", "attention"]},
     ]
-    run(recipe(steps=steps), tmp_path)
+    run(recipe(stages=stages), tmp_path)
     modules = {"region_learning", "alignment", "global_features", "attention", "au_head"}
     assert {key.split(".")[0] for key in states[1]} == modules
     for epoch, trained in ((2, {"alignment", "au_head"}), (3, {"global_features", "attention"})):
@@ -256,36 +256,36 @@ def test_a_step_keeps_fixed_modules_to_the_bit(tmp_path: Path, monkeypatch: pyte
     )  # the attention term is small
 
 
-def test_a_resumed_step_starts_with_fresh_momentum(tmp_path: Path) -> None:
-    steps = [{"name": "a", "epochs": 1, "lr": 0.01}, {"name": "b", "epochs": 1, "lr": 0.01}]
+def test_a_resumed_stage_starts_with_fresh_momentum(tmp_path: Path) -> None:
+    stages = [{"name": "a", "epochs": 1, "lr": 0.01}, {"name": "b", "epochs": 1, "lr": 0.01}]
     one, two = tmp_path / "one", tmp_path / "two"
-    run(recipe(steps=steps), one)
+    run(recipe(stages=stages), one)
 
-    made = recipe(steps=steps)
-    stop = Trainer._train_step
+    made = recipe(stages=stages)
+    stop = Trainer.train_stage
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
 
-        def only_the_first(self: Trainer, step: Step, first: int) -> None:
-            if step.name == "b":
+        def only_the_first(self: Trainer, stage: Stage, first: int) -> None:
+            if stage.name == "b":
                 raise KeyboardInterrupt
-            stop(self, step, first)
+            stop(self, stage, first)
 
-        patch.setattr(Trainer, "_train_step", only_the_first)
+        patch.setattr(Trainer, "train_stage", only_the_first)
         run(made, two)
     run(made, two, resume=True)
     assert files(one) == files(two)
 
 
-def test_a_step_that_trains_nothing_of_the_model(tmp_path: Path) -> None:
+def test_a_stage_that_trains_nothing_of_the_model(tmp_path: Path) -> None:
     model = {**RECIPE["model"], "attention": False, "refinement": False, "gradient_enhancement": 1}
-    steps = [
+    stages = [
         {"name": "joint", "epochs": 1, "lr": 0.01, "train": ["attention", "au_head"]},
         {"name": "late", "epochs": 1, "lr": 0.01, "train": ["attention"]},
     ]
     with pytest.raises(
-        ValueError, match='step "late" trains nothing: it names attention, but the model has only'
+        ValueError, match='stage "late" trains nothing: it names attention, but the model has only'
     ):
-        run(recipe(model=model, steps=steps), tmp_path)
+        run(recipe(model=model, stages=stages), tmp_path)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -304,7 +304,7 @@ def test_a_broken_sample_is_named_before_it_spoils_the_model(tmp_path: Path) -> 
         run(recipe(checkpoint_every=1), tmp_path, datasets=(broken, test_set))
     message = str(caught.value)
     done = len(losses(tmp_path))
-    assert f'at iteration {done + 1} (step "joint", epoch 1): au_softmax ' in message
+    assert f'at iteration {done + 1} (stage "joint", epoch 1): au_softmax ' in message
     assert "align inf" in message and "total inf" in message
     assert message.endswith("; samples S005/00001")
     state = load_checkpoint(tmp_path / "checkpoint.pt")
@@ -313,9 +313,9 @@ def test_a_broken_sample_is_named_before_it_spoils_the_model(tmp_path: Path) -> 
 
 
 def test_divergence_names_the_whole_batch(tmp_path: Path) -> None:
-    steps = [{"name": "joint", "epochs": 4, "lr": 1e12}]
+    stages = [{"name": "joint", "epochs": 4, "lr": 1e12}]
     with pytest.raises(NonFiniteLoss, match=r"samples S00\d/\d+, S00\d/\d+, "):
-        run(recipe(steps=steps), tmp_path)
+        run(recipe(stages=stages), tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
@@ -330,7 +330,7 @@ def test_mixed_precision_resumes_with_the_same_bits(
     monkeypatch.setattr("jaa_ext.training.trainer.make_fabric", fabric)
     made = recipe(precision=precision)
     run(made, tmp_path / "one")
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def failing(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
         if self.iteration == 5:
@@ -338,7 +338,7 @@ def test_mixed_precision_resumes_with_the_same_bits(
         return whole(self, stage, batch)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "_train_one_batch", failing)
+        patch.setattr(Trainer, "train_batch", failing)
         run(made, tmp_path / "two")
     run(made, tmp_path / "two", resume=True)
     assert files(tmp_path / "one") == files(tmp_path / "two")
@@ -390,7 +390,7 @@ def test_training_starts_from_another_model(
     _, text = run(made, tmp_path / "one")
     assert text.splitlines()[0] == f"{source}: fresh: nothing"
     assert losses(tmp_path / "one")[0] != losses(finished[0])[0]
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def failing(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.iteration == 3:
@@ -398,7 +398,7 @@ def test_training_starts_from_another_model(
         return whole(self, stage, batch)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "_train_one_batch", failing)
+        patch.setattr(Trainer, "train_batch", failing)
         run(made, tmp_path / "two")
     (tmp_path / "aside").write_bytes(source.read_bytes())
     source.unlink()  # the checkpoint holds everything
@@ -414,7 +414,7 @@ def test_the_note_of_the_weights_stays_with_what_is_made_of_them(
     model = load_model(finished[0] / "model.safetensors")
     source = tmp_path / "source.safetensors"
     save_model(model, source, note="For non-commercial use.")
-    made = recipe(init=str(source), steps=[{"name": "one", "epochs": 1, "lr": 0.01}])
+    made = recipe(init=str(source), stages=[{"name": "one", "epochs": 1, "lr": 0.01}])
     run(made, tmp_path / "run")
     wanted = f"For non-commercial use. {DEMONSTRATION}"
     assert load_model(tmp_path / "run" / "model.safetensors").note == wanted
@@ -437,7 +437,7 @@ def test_a_model_that_is_missing_or_of_another_size(
 def test_an_au_by_a_rule_of_one_s_own(tmp_path: Path) -> None:
     rule = {"number": 12, "points": [0, 9], "dy": -0.5}
     made = recipe(
-        model={**RECIPE["model"], "aus": [6, rule]}, steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]
+        model={**RECIPE["model"], "aus": [6, rule]}, stages=[{"name": "joint", "epochs": 1, "lr": 0.01}]
     )
     scores, _ = run(made, tmp_path)
     assert scores.aus == (6, 12)
@@ -487,14 +487,14 @@ def test_shares_are_contiguous_and_whole() -> None:
 
 
 def test_learning_rates() -> None:
-    step = Step(name="s", epochs=6, lr=0.01)
-    rates = [learning_rate(step, i, 10) for i in (0, 19, 20, 39, 40, 59)]
+    stage = Stage(name="s", epochs=6, lr=0.01)
+    rates = [learning_rate(stage, i, 10) for i in (0, 19, 20, 39, 40, 59)]
     assert rates == pytest.approx([0.01, 0.01, 0.003, 0.003, 0.0009, 0.0009])
-    cosine = Step(name="s", epochs=2, lr=0.1, schedule="cosine")
+    cosine = Stage(name="s", epochs=2, lr=0.1, schedule="cosine")
     assert [learning_rate(cosine, i, 10) for i in (0, 5, 10, 15)] == pytest.approx(
         [0.1, 0.1 * (0.5 + math.sqrt(0.5) / 2), 0.05, 0.1 * (0.5 - math.sqrt(0.5) / 2)]
     )
-    warm = Step(name="s", epochs=6, lr=0.01, warmup=4)
+    warm = Stage(name="s", epochs=6, lr=0.01, warmup=4)
     assert [learning_rate(warm, i, 10) for i in range(6)] == pytest.approx(
         [0.002, 0.004, 0.006, 0.008, 0.01, 0.01]
     )
@@ -502,16 +502,17 @@ def test_learning_rates() -> None:
 
 def test_the_rate_reaches_the_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def spy(self: Trainer, stage: Any, batch: Any) -> dict[str, float]:
         values = whole(self, stage, batch)
         seen.append(float(stage.optimizer.optimizer.param_groups[0]["lr"]))
         return values
 
-    monkeypatch.setattr(Trainer, "_train_one_batch", spy)
+    monkeypatch.setattr(Trainer, "train_batch", spy)
     run(
-        recipe(steps=[{"name": "s", "epochs": 2, "lr": 0.01, "lr_decay": 0.5, "lr_decay_every": 1}]), tmp_path
+        recipe(stages=[{"name": "s", "epochs": 2, "lr": 0.01, "lr_decay": 0.5, "lr_decay_every": 1}]),
+        tmp_path,
     )
     assert seen == pytest.approx([0.01] * 3 + [0.005] * 3)
 
@@ -519,7 +520,9 @@ def test_the_rate_reaches_the_optimizer(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_terminal_sees_the_losses_of_each_iteration(tmp_path: Path) -> None:
     text = io.StringIO()
     console = Console(file=text, width=200, force_terminal=True)
-    train(recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path, device="cpu", console=console)
+    train(
+        recipe(stages=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path, device="cpu", console=console
+    )
     assert "0/3" in text.getvalue()  # the bar, then the epoch's line
     assert "joint 1/1  lr " in text.getvalue()
 
@@ -533,7 +536,7 @@ def test_divergence_that_the_losses_do_not_show_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights, or statistics of batch norms, that became infinite in the last iteration of an epoch."""
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
     spoilt = ""
 
     def spoil(self: Trainer, stage: Any, batch: Any) -> Any:
@@ -542,7 +545,7 @@ def test_divergence_that_the_losses_do_not_show_is_told(
             self.model.state_dict()[spoilt].view(-1)[1] = math.inf
         return done
 
-    monkeypatch.setattr(Trainer, "_train_one_batch", spoil)
+    monkeypatch.setattr(Trainer, "train_batch", spoil)
     for spoilt in ("au_head.0.weight", "region_learning.0.bn.running_var"):
         out = tmp_path / spoilt
         with pytest.raises(Diverged, match=rf"tensor '{spoilt}' has 1 of \d+ values .* after iteration 6"):
@@ -553,7 +556,7 @@ def test_divergence_that_the_losses_do_not_show_is_told(
 
 
 def test_a_rate_that_is_far_too_high_ends_in_an_error(jaa: Any, tmp_path: Path) -> None:
-    made = recipe(steps=[{"name": "joint", "epochs": 2, "lr": 1000}])
+    made = recipe(stages=[{"name": "joint", "epochs": 2, "lr": 1000}])
     (tmp_path / "high.yaml").write_text(made.to_yaml())
     code, printed, error = jaa("train", tmp_path / "high.yaml", "--out", tmp_path / "run", "--device", "cpu")
     assert code == 2 and "nan %" not in printed and "not finite" in error
@@ -674,7 +677,7 @@ def test_intensity_is_learnt(tmp_path: Path) -> None:
     made = recipe(
         model={"aus": [1, 12, 26], "image_size": 64, "width": 1, "intensity": True, **parts},
         batch_size=10,
-        steps=[{"name": "joint", "epochs": 25, "lr": 0.03, "schedule": "cosine", "warmup": 6}],
+        stages=[{"name": "joint", "epochs": 25, "lr": 0.03, "schedule": "cosine", "warmup": 6}],
     )
     scores, text = run(made, tmp_path / "run", datasets=(train_set, test_set))
     assert "ICC" in text and scores.icc is not None and scores.rated == (3, 3, 3)
@@ -699,14 +702,14 @@ class Partly(SyntheticFaces):
 def test_an_au_without_intensities_gets_none(tmp_path: Path) -> None:
     options: dict[str, Any] = {"samples_per_subject": 5, "size": 73, "aus": (6, 7, 12)}
     faces = Partly(subjects=[1, 2], **options), SyntheticFaces(subjects=[9], **options)
-    made = recipe(model=INTENSITY, steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    made = recipe(model=INTENSITY, stages=[{"name": "joint", "epochs": 1, "lr": 0.01}])
     scores, _ = run(made, tmp_path / "run", datasets=faces)
     assert scores.rated == (5, 0, 5) and scores.mae is not None and scores.mae[1] is None
     model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.au_head is not None and model.au_head.intensity is not None
     assert model.au_head.intensity.rated.tolist() == [True, False, True]
     # What begins from it has the intensities of its own faces.
-    again = recipe(model=INTENSITY, steps=made.steps, init=str(tmp_path / "run" / "model.safetensors"))
+    again = recipe(model=INTENSITY, stages=made.stages, init=str(tmp_path / "run" / "model.safetensors"))
     trainer = Trainer(again, tmp_path / "again", make_fabric("cpu", "32-true"), (faces[1], faces[0]))
     assert trainer.model.au_head is not None and trainer.model.au_head.intensity is not None
     assert trainer.model.au_head.intensity.rated.all()
@@ -733,17 +736,17 @@ def test_faces_that_do_not_tell_which_intensities_they_have(tmp_path: Path) -> N
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that ended after its first epoch, in its checkpoint with momentum."""
     out = tmp_path_factory.mktemp("half") / "run"
-    whole = Trainer._train_one_batch
+    whole = Trainer.train_batch
 
     def failing(self: Trainer, stage: Any, batch: Any) -> Any:
         if self.iteration == 3:
-            self._save(stage.optimizer.state_dict())
+            self.save(stage.optimizer.state_dict())
             raise MemoryError
         return whole(self, stage, batch)
 
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "_train_one_batch", failing)
+        patch.setattr(Trainer, "train_batch", failing)
         run(recipe(), out)
     return out
 
@@ -773,7 +776,7 @@ class Others(NamedTuple):
 
 def test_the_note_is_that_of_the_data_used(tmp_path: Path) -> None:
     drawn = [SyntheticFaces(subjects=[i], samples_per_subject=4, size=73, aus=(6, 7, 12)) for i in range(2)]
-    made = recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    made = recipe(stages=[{"name": "joint", "epochs": 1, "lr": 0.01}])
     for name, wrap, note in (("others", Others, ""), ("drawn", lambda faces: faces, DEMONSTRATION)):
         scores, _ = run(made, tmp_path / name, datasets=tuple(map(wrap, drawn)))
         assert scores.note == note == load_model(tmp_path / name / "model.safetensors").note
@@ -811,12 +814,12 @@ def test_slow_bfloat16_is_float32(
 def test_insisting_on_slow_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
     monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
-    made = recipe(precision="bf16-mixed", steps=[{"name": "joint", "epochs": 1, "lr": 0.01}])
+    made = recipe(precision="bf16-mixed", stages=[{"name": "joint", "epochs": 1, "lr": 0.01}])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*bfloat16")
         run(made, tmp_path)
     assert load_recipe(tmp_path / "recipe.yaml") == made
-    run(recipe(steps=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path / "float32")
+    run(recipe(stages=[{"name": "joint", "epochs": 1, "lr": 0.01}]), tmp_path / "float32")
     assert losses(tmp_path) != losses(tmp_path / "float32")
     monkeypatch.delenv("JAA_SLOW_BFLOAT16")
     with (

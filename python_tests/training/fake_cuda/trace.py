@@ -20,9 +20,9 @@ from jaa_ext.distributed import Processes
 from jaa_ext.models import JAANet
 from jaa_ext.recipes import load_recipe
 from jaa_ext.training.criterion import JointLoss
+from jaa_ext.training.optimization import Optimization
 from jaa_ext.training.precision import CastAtOnce
 from jaa_ext.training.runtime import deterministic
-from jaa_ext.training.trainer import Trainer
 
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
@@ -89,18 +89,24 @@ def trace(name, precision):
 
         optimizer.optimizer = optimizer  # as Fabric's wrapper has it
         weight = torch.empty(len(config.aus), device="cuda")
-        stage = SimpleNamespace(module=module, criterion=JointLoss(recipe.loss, weight), optimizer=optimizer)
-        fabric = SimpleNamespace(backward=Tensor.backward)
-        trainer = SimpleNamespace(fabric=fabric, processes=Processes())
-        size, batch = config.image_size, 16
-        image = torch.empty(batch, 3, size, size, dtype=torch.uint8, device="cuda")
-        labels = torch.empty(batch, len(config.aus), dtype=torch.int64, device="cuda")
-        landmarks = torch.empty(batch, 49, 2, device="cuda")
-        intensities = torch.empty(batch, len(config.aus), device="cuda")
+        optimization = SimpleNamespace(
+            module=module,
+            criterion=JointLoss(recipe.loss, weight),
+            optimizer=optimizer,
+            fabric=SimpleNamespace(backward=Tensor.backward),
+            processes=Processes(),
+        )
+        size, faces = config.image_size, 16
+        batch = (
+            torch.empty(faces, 3, size, size, dtype=torch.uint8, device="cuda"),
+            torch.empty(faces, len(config.aus), dtype=torch.int64, device="cuda"),
+            torch.empty(faces, 49, 2, device="cuda"),
+            torch.empty(faces, len(config.aus), device="cuda"),
+        )
         with Trace():
-            Trainer._iterate(trainer, stage, image, labels, landmarks, intensities)  # makes the momentum
+            Optimization.compute_update(optimization, *batch)  # makes the momentum
         with Trace() as traced:
-            Trainer._iterate(trainer, stage, image, labels, landmarks, intensities)
+            Optimization.compute_update(optimization, *batch)
     return traced.calls
 
 
