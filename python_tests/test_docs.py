@@ -124,7 +124,7 @@ def run_line(line: str, jaa: Callable[..., tuple[int, str, str]]) -> None:
             if "--out" in arguments:
                 assert Path(arguments[arguments.index("--out") + 1]).exists(), line
         case ["torchrun", "--nproc-per-node", "2", "-m", "jaa_ext", ("train" | "predict") as command, *rest]:
-            parse_jaa([command, *rest])  # test_processes.py and predict/test_job.py run such
+            parse_jaa([command, *rest])  # test_distributed.py and predict/test_job.py run such
         case ["pip", "install", *options, target]:
             assert options in ([], ["--no-deps"]), line
             extras = re.fullmatch(r"\.(?:\[([a-z,-]+)\])?", target)
