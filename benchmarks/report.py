@@ -1,8 +1,10 @@
 """Tables and plots of benchmark results: ``python benchmarks/report.py benchmarks/results/*.json``.
 
-Prints Markdown tables, and draws one plot for each op beside the file, ``<file>-<op>.png``. With ``--readme
-FILE`` the tables of each result also replace what stands between two lines of that file:
-``<!-- benchmarks <name>: begin -->`` and ``<!-- benchmarks <name>: end -->``, for a result ``<name>.json``.
+Prints Markdown tables, and draws one plot for each op beside the file, ``<file>-<op>.png``. A result of
+`user_speed.py` gives its table and no plot. With ``--into FILE``, such as benchmarks/RESULTS.md, the tables
+of each result also replace what stands between two lines of that file: ``<!-- benchmarks <name>: begin -->``
+and ``<!-- benchmarks <name>: end -->``, for a result ``<name>.json``; one of `user_speed.py` has the name
+``user/<name>``.
 """
 
 from __future__ import annotations
@@ -46,18 +48,30 @@ Run = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, help="files of pytest --benchmark-json")
-    parser.add_argument("--readme", type=Path, help="file that gets the tables")
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="files of pytest --benchmark-json or user_speed.py"
+    )
+    parser.add_argument("--into", type=Path, metavar="FILE", help="Markdown file that gets the tables")
     arguments = parser.parse_args()
     from plots import plot_all  # which imports this file
 
     for path in arguments.files:
         result = json.loads(path.read_text(encoding="utf-8"))
-        text = report(result)
-        print(f"## {path.stem}\n\n{text}")
-        plot_all(runs_of(result), machine_line(result), path)
-        if arguments.readme is not None:
-            replace_tables(arguments.readme, path.stem, text)
+        name, text = tables(path, result)
+        print(f"## {name}\n\n{text}")
+        if "benchmarks" in result:
+            plot_all(runs_of(result), machine_line(result), path)
+        if arguments.into is not None:
+            replace_tables(arguments.into, name, text)
+
+
+def tables(path: Path, result: dict[str, Any]) -> tuple[str, str]:
+    """What a file of results is called between the lines of RESULTS.md, and its tables."""
+    if "benchmarks" in result:
+        return path.stem, report(result)
+    from user_speed import table as table_of_a_user
+
+    return f"user/{path.stem}", f"{table_of_a_user(result)}\n"
 
 
 def runs_of(result: dict[str, Any]) -> list[Run]:

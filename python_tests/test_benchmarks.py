@@ -95,6 +95,18 @@ def test_a_report_says_what_was_forced_and_remarked(load: Any) -> None:
     assert report.report(result).startswith("Some (avx2), 2 threads")
 
 
+def test_the_tables_of_results_are_those_of_their_files(load: Any) -> None:
+    report = load("report")
+    text = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8")
+    files = sorted((BENCHMARKS / "results").glob("*.json"))
+    files += sorted((BENCHMARKS / "results" / "user").glob("*.json"))
+    for path in files:
+        name, tables = report.tables(path, json.loads(path.read_text(encoding="utf-8")))
+        begin, end = (f"<!-- benchmarks {name}: {word} -->" for word in ("begin", "end"))
+        assert f"{begin}\n{tables}{end}\n" in text, name
+    assert text.count(": begin -->") == len(files)
+
+
 def test_onnxruntime_in_the_rows_of_the_network(
     load: Any, machine: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The documents' code runs as it stands, top to bottom; their links lead somewhere; the site builds."""
 
+import ast
 import importlib
 import importlib.metadata
 import os
@@ -31,7 +32,10 @@ from jaa_ext.predict import columns
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), CONTRIBUTING]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCS, CONTRIBUTING]
+WITHOUT_CODE = [ROOT / "README.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
+"""Whose code is run elsewhere, or for minutes."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,7 +124,7 @@ def run_line(line: str, jaa: Callable[..., tuple[int, str, str]]) -> None:
             if "--out" in arguments:
                 assert Path(arguments[arguments.index("--out") + 1]).exists(), line
         case ["torchrun", "--nproc-per-node", "2", "-m", "jaa_ext", ("train" | "predict") as command, *rest]:
-            parse_jaa([command, *rest])  # test_processes.py and predict/test_job.py run such
+            parse_jaa([command, *rest])  # test_distributed.py and predict/test_job.py run such
         case ["pip", "install", *options, target]:
             assert options in ([], ["--no-deps"]), line
             extras = re.fullmatch(r"\.(?:\[([a-z,-]+)\])?", target)
@@ -144,7 +148,7 @@ def parse_jaa(words: list[str]) -> None:
     command.make_context("jaa", words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+@pytest.mark.parametrize("page", [*PAGES, *WITHOUT_CODE], ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)\s]+)\)", text)
@@ -152,11 +156,32 @@ def test_links_lead_somewhere(page: Path) -> None:
         if link.startswith("https://"):
             continue
         path, _, heading = link.partition("#")
-        target = (page.parent / path).resolve()
+        target = (page.parent / path).resolve() if path else page
         assert target.exists() and target.is_relative_to(ROOT), f"{page.name}: {link}"
         if heading:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert heading in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, link
+
+
+@pytest.mark.parametrize("page", DOCS, ids=[page.stem for page in DOCS])
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"\b(?:jaa_ext|csrc|build_tools)/[\w./-]*\w/?", page.read_text(encoding="utf-8"))
+    made = {"jaa_ext/_build_info.py"}  # by setup.py
+    assert [name for name in named if name not in made and not (ROOT / name).exists()] == []
+
+
+def test_the_program_says_what_troubleshooting_lists() -> None:
+    """What stands between the dots of a message is in one of the program's strings."""
+    sources = [ROOT / "setup.py", *(ROOT / "jaa_ext").rglob("*.py")]
+    nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "csrc").rglob("*.cpp")]
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall("`([^`]+)`", "".join(re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)))
+    assert len(messages) > 50
+    for message in messages:
+        for part in filter(None, (part.strip() for part in message.split("…"))):
+            assert any(part in text for text in texts), message
 
 
 def test_the_citation_is_of_this_version() -> None:
