@@ -72,24 +72,37 @@ class HasIntensities(Protocol):
 class Crops(Dataset[dict[str, Any]]):
     """Square crops of aligned faces, the network's input; random in training, central otherwise.
 
-    An index is a pair (epoch, i). A training crop and its flip depend on (seed, epoch, i) alone, so
-    that neither the order of the samples nor the number of workers matters.
+    A training crop and its flip depend on (seed, epoch, i) alone: neither the order of the samples nor the
+    number of workers matters. `set_epoch` says which epoch it is. A sampler may say it with each sample
+    instead, by indices (epoch, i), as the trainer's does.
 
     Args:
-        dataset: images of side ``round(size * 200 / 176)``, the papers' proportion, or of side ``size``: then
-            flips alone vary them.
+        dataset: its images have the side ``round(size * 200 / 176)``, the papers' proportion; or ``size``,
+            and only flips vary them.
         size: side l of the crops in pixels.
         train: random crops and flips instead of central crops.
-        seed: of the random crops; at least 0.
-        augment: what varies training faces besides; None: nothing.
+        seed: seed of the random crops, at least 0.
+        augment: further variation of training faces; None for none.
 
-    Returns (from ``crops[epoch, i]``):
-        a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
+    Returns (from ``crops[i]``):
+        A dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
         int64 (A,); intensities float32 (A,), NaN where missing; id, a str.
 
     Raises:
-        ValueError: a size or seed too small, or augmentation without training; when it is read, an image of
-            another side.
+        ValueError: a size or seed too small, or augmentation without training; when a sample is read, an
+            image of another side.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4, size=73)
+        >>> crops = Crops(faces, 64, train=True)
+        >>> loader = DataLoader(crops, batch_size=4, shuffle=True)
+        >>> for epoch in range(2):
+        ...     crops.set_epoch(epoch)
+        ...     for batch in loader:
+        ...         image = normalize(batch["image"])
+        >>> image.shape
+        torch.Size([4, 3, 64, 64])
     """
 
     def __init__(
@@ -109,12 +122,23 @@ class Crops(Dataset[dict[str, Any]]):
             raise ValueError("Crops: augment varies training faces alone, got it with train=False")
         self.dataset, self.size, self.train, self.seed = dataset, size, train, seed
         self.augment = augment
+        # In shared memory, since workers that outlive an epoch keep copies of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, at least 0, of the random crops; call it before iterating over a data loader.
+
+        Workers of a data loader see it, also those that are persistent.
+        """
+        if epoch < 0:
+            raise ValueError(f"Crops.set_epoch: epoch must be at least 0, got {epoch}")
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
-        epoch, i = index
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, i = index if isinstance(index, tuple) else (int(self._epoch), index)
         sample = self.dataset[i]
         image, landmarks = sample.image, sample.landmarks
         side = image.shape[0]
@@ -127,7 +151,7 @@ class Crops(Dataset[dict[str, Any]]):
         spare = side - self.size
         left = top = spare // 2
         if self.train:
-            random = np.random.default_rng((self.seed, epoch, i))
+            random = np.random.default_rng((self.seed, epoch, i % len(self)))
             left, top = (int(v) for v in random.integers(0, spare + 1, 2))
             if random.random() < 0.5:
                 image, landmarks = flip(image, landmarks)

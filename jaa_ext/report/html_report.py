@@ -428,7 +428,7 @@ def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) ->
     hidden = console is None or not console.is_terminal
     truth = np.empty((len(ids), NUM_LANDMARKS, 2), np.float32)
     for i in track(range(len(ids)), "Reading faces", console=console, disable=hidden, transient=True):
-        crop = crops[0, i]
+        crop = crops[i]
         if crop["id"] != ids[i]:
             raise ValueError(f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}")
         truth[i] = crop["landmarks"].numpy()
@@ -481,7 +481,7 @@ def _first_of_each_subject(
 
 
 def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None, i: int) -> _Face:
-    crop = crops[0, i]
+    crop = crops[i]
     image = np.ascontiguousarray(crop["image"].numpy().transpose(1, 2, 0)[..., ::-1])
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     lines = []

@@ -87,7 +87,7 @@ def test_chosen_aus() -> None:
 
 
 def test_crops_of_rendered_faces() -> None:
-    crop = Crops(faces(), 64, train=True)[0, 3]
+    crop = Crops(faces(), 64, train=True)[3]
     assert tuple(crop["image"].shape) == (3, 64, 64) and crop["intensities"].shape == (17,)
 
 
