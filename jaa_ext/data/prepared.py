@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jaa_ext import facs
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
-from jaa_ext.data.layout import damage_told, require, shown
 from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import MISSING
 
@@ -87,7 +87,7 @@ class _Version(BaseModel):
 class PreparedFaces:
     """A prepared data set (`FaceDataset`).
 
-    Ids of samples are "<sequence>/<frame number>", such as "F001/T1/2440"; they begin with the subject.
+    Ids of samples are "<clip>/<frame number>", such as "F001/T1/2440"; they begin with the subject.
 
     Args:
         folder: what `prepare` wrote.
@@ -323,7 +323,7 @@ def require_table(table: str) -> None:
         ImportError: it is not.
     """
     for package in ("pandas", "pyarrow") if table == "parquet" else ("pandas",):
-        require(package, f"prepared data sets with a {table} index")
+        require_package(package, f"prepared data sets with a {table} index")
 
 
 def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where: str) -> None:
@@ -336,8 +336,8 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {shown(subject)} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
-                "wanted in one"
+                f"{where}: subject {quoted(subject)} is in folds {quoted(fold_of[subject])} and "
+                f"{quoted(fold)}, wanted in one"
             )
 
 
@@ -382,7 +382,7 @@ def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
     rated = [au for au in aus if au in known.report.aus_with_intensities]
     wanted = ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns, *intensity_columns(rated)]
     path, index = _read_columns(folder, known, wanted)
-    with damage_told(f"{path}: is damaged, wanted other values", FolderError):
+    with wrap_errors(f"{path}: is damaged, wanted other values", FolderError):
         landmarks = np.empty((len(index), facs.NUM_LANDMARKS, 2), np.float32)
         for place, name in enumerate(LANDMARK_COLUMNS):
             axis, point = divmod(place, facs.NUM_LANDMARKS)
@@ -412,20 +412,22 @@ def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
     rows = _Index(subjects, folds, paths, landmarks, labels, intensities)
     for subject, image in zip(rows.subject, rows.path, strict=True):
         if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
-            raise FolderError(f"{path}: wanted images in {shown(f'{IMAGES}/{subject}/')}, got {shown(image)}")
+            raise FolderError(
+                f"{path}: wanted images in {quoted(f'{IMAGES}/{subject}/')}, got {quoted(image)}"
+            )
     ((image, times),) = Counter(rows.path).most_common(1) or [("", 1)]
     if times > 1:
-        raise FolderError(f"{path}: wanted each image once, got {shown(image)} {times} times")
+        raise FolderError(f"{path}: wanted each image once, got {quoted(image)} {times} times")
     return rows
 
 
 def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
     # Only now are the bytes of a Parquet file taken for UTF-8.
-    with damage_told(f"{path}: is damaged, wanted text in column {name}", FolderError):
+    with wrap_errors(f"{path}: is damaged, wanted text in column {name}", FolderError):
         texts: NDArray[Any] = index[name].to_numpy(object)
     for text in texts:
         if not isinstance(text, str):
-            raise FolderError(f"{path}: wanted text in column {name}, got {shown(text)}")
+            raise FolderError(f"{path}: wanted text in column {name}, got {quoted(text)}")
     return texts
 
 
@@ -443,7 +445,7 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
     labels = [name for name in columns if name.startswith("AU") and name not in intensities]
     sentence = f"{path}: is damaged, wanted the columns that {SETTINGS} tells of"
     # Numbers beyond float32 become infinite, and are refused as that.
-    with damage_told(sentence, FolderError), np.errstate(over="ignore"):
+    with wrap_errors(sentence, FolderError), np.errstate(over="ignore"):
         if table == "parquet":
             from pyarrow.parquet import read_metadata
 

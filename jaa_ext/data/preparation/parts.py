@@ -1,4 +1,4 @@
-"""Preparing one sequence of a data set: its faces aligned, its rows written as a part."""
+"""Preparing one clip of a data set: its faces aligned, its rows written as a part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jaa_ext.data.faces import align_face
 from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.data.plausible import fault
 from jaa_ext.data.prepared import IMAGES
-from jaa_ext.data.release import MISSING, Frame, ReleaseError, Sequence, Skipped
+from jaa_ext.data.release import MISSING, Clip, Frame, ReleaseError, Skipped
 
 PARTS = "parts"
 """Folder of the parts."""
@@ -52,15 +52,15 @@ Detector = Callable[[NDArray[np.uint8]], Rows[Face]]
 
 @dataclass
 class Preparer:
-    """Aligns the faces of a sequence and writes its part. Can be pickled.
+    """Aligns the faces of a clip and writes its part. Can be pickled.
 
     Args:
         out: the folder.
         aus: AU numbers of the labels.
         size: side of the aligned images; None keeps the pictures as they are.
         detector, checker: see `prepare`.
-        looks: how many frames the checker looks at in each sequence of `looked_at`.
-        looked_at: names of sequences.
+        looks: how many frames the checker looks at in each clip of `looked_at`.
+        looked_at: names of clips.
     """
 
     out: Path
@@ -71,28 +71,28 @@ class Preparer:
     looks: int = 0
     looked_at: frozenset[str] = frozenset()
 
-    def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
+    def __call__(self, clip: Clip, tick: Callable[[int], None]) -> None:
         """`tick` is told after each frame how many more are done."""
         faces: list[_Face] = []
         skipped: list[_LeftOut] = []
         seen: set[int] = set()
-        ticked, length = 0, sequence.length
-        looks = self.looks if sequence.name in self.looked_at else 0
+        ticked, length = 0, clip.length
+        looks = self.looks if clip.name in self.looked_at else 0
         every = max(1, length // max(1, looks))
-        folder = self.out / IMAGES / sequence.name
+        folder = self.out / IMAGES / clip.name
         folder.mkdir(parents=True, exist_ok=True)
-        # What a run left that ended here; the folders in it are other sequences'.
+        # What a run left that ended here; the folders in it are other clips'.
         for path in folder.iterdir():
             if not path.is_dir():
                 path.unlink()
-        for place, frame in enumerate(sequence.read()):
+        for place, frame in enumerate(clip.read()):
             done: _Face | _LeftOut
             if frame.number in seen:
                 done = _LeftOut(frame.number, "its frame number came before")
             elif isinstance(frame, Skipped):
                 done = _LeftOut(*frame)
             else:
-                done = self._prepare(frame, sequence.name, look=looks > 0 and place % every == 0)
+                done = self._prepare(frame, clip.name, look=looks > 0 and place % every == 0)
             seen.add(frame.number)
             if isinstance(done, _LeftOut):
                 skipped.append(done)
@@ -106,20 +106,20 @@ class Preparer:
         # All together, before the part vouches for them: one by one each would wait for the disk.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: sync(self.out / path), part.path.tolist()))
-        with replacing(part_file(self.out, sequence)) as temporary, temporary.open("wb") as file:
+        with replacing(part_file(self.out, clip)) as temporary, temporary.open("wb") as file:
             np.savez(file, **part._asdict())
         tick(length - ticked)
 
-    def _prepare(self, frame: Frame, sequence: str, look: bool) -> _Face | _LeftOut:
+    def _prepare(self, frame: Frame, clip: str, look: bool) -> _Face | _LeftOut:
         if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
             raise ReleaseError(
-                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
+                f"{clip}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
                 f"got {frame.labels}"
             )
         intensities = (math.nan,) * len(self.aus) if frame.intensities is None else frame.intensities
         if len(intensities) != len(self.aus) or not all(math.isnan(x) or 0 <= x <= 5 for x in intensities):
             raise ReleaseError(
-                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} intensities of 0..5, or NaN where "
+                f"{clip}, frame {frame.number}: wanted {len(self.aus)} intensities of 0..5, or NaN where "
                 f"missing, got {intensities}"
             )
         try:
@@ -149,7 +149,7 @@ class Preparer:
             return _LeftOut(frame.number, reason, reach)
         look = look and frame.landmarks is not None and self._check is not None
         distance = self._distance(image, landmarks) if look else math.nan
-        stem = f"{IMAGES}/{sequence}/{frame.number}"
+        stem = f"{IMAGES}/{clip}/{frame.number}"
         if self.size is None:
             path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
         else:
@@ -201,7 +201,7 @@ class Preparer:
 
 
 class Part(NamedTuple):
-    """The rows of a sequence: n frames kept, m left out."""
+    """The rows of a clip: n frames kept, m left out."""
 
     number: NDArray[np.int64]
     """(n,)"""
@@ -261,9 +261,9 @@ class Part(NamedTuple):
             return None
 
 
-def part_file(out: Path, sequence: Sequence) -> Path:
-    """Where the part of a sequence lies until all are done."""
-    return out / PARTS / f"{urllib.parse.quote(sequence.name, safe='')}.npz"
+def part_file(out: Path, clip: Clip) -> Path:
+    """Where the part of a clip lies until all are done."""
+    return out / PARTS / f"{urllib.parse.quote(clip.name, safe='')}.npz"
 
 
 class _Face(NamedTuple):

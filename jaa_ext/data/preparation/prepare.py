@@ -2,7 +2,7 @@
 
 The folder that `prepare` writes, and `jaa_ext.data.PreparedFaces` reads:
 
-``images/<sequence>/<frame>.png``
+``images/<clip>/<frame>.png``
     The aligned faces, lossless. The pictures of a release that is aligned already keep bytes and ending.
 ``index.parquet`` or ``index.csv``
     One row a face, in the order of the release. ``subject``; ``task``, what the subject did; ``frame``, the
@@ -18,7 +18,7 @@ The folder that `prepare` writes, and `jaa_ext.data.PreparedFaces` reads:
 ``prepare.json``
     Of which data set and how the folder was made, the side of the images and the report.
 ``parts/``
-    One file for each sequence that is done, until all are.
+    One file for each clip that is done, until all are.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaa_ext import facs
 from jaa_ext.atomic import locked, replacing
-from jaa_ext.data.layout import shown
+from jaa_ext.data.errors import quoted
 from jaa_ext.data.plausible import OUTSIDE, QUESTIONS
 from jaa_ext.data.preparation.parts import PARTS, Detector, Part, Preparer, part_file
 from jaa_ext.data.preparation.report import Report
@@ -69,7 +69,7 @@ from jaa_ext.data.prepared import (
     require_table,
     sort_folds,
 )
-from jaa_ext.data.release import MISSING, Release, ReleaseError, Sequence
+from jaa_ext.data.release import MISSING, Clip, Release, ReleaseError
 from jaa_ext.device import processors
 from jaa_ext.progress import say
 
@@ -97,7 +97,7 @@ def prepare(
     """Align the faces of a released data set and tabulate them, see `jaa_ext.data.preparation.prepare`.
 
     A frame that cannot be used is left out and listed with its reason. After Ctrl-C, or when it was killed,
-    the same call goes on at the sequences that are not done; on a finished folder it changes nothing. The
+    the same call goes on at the clips that are not done; on a finished folder it changes nothing. The
     index has the same bytes whatever the number of workers.
 
     Args:
@@ -117,7 +117,7 @@ def prepare(
 
     Raises:
         FolderError: the folder belongs to another call, or holds other files, or another process works in it.
-        ReleaseError: sequences that cannot be told apart, files that do not look as released, no frame that
+        ReleaseError: clips that cannot be told apart, files that do not look as released, no frame that
             can be used, or landmarks of which most cannot be the faces'.
         ValueError: size, table or workers out of range.
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
@@ -148,8 +148,8 @@ def prepare(
             say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
             report = known.report
         else:
-            # Evenly over the data set: one sequence may be unlike the others.
-            looked_at = release.sequences[:: math.ceil(len(release.sequences) / LOOKS)]
+            # Evenly over the data set: one clip may be unlike the others.
+            looked_at = release.clips[:: math.ceil(len(release.clips) / LOOKS)]
             work = Preparer(
                 out,
                 release.aus,
@@ -157,7 +157,7 @@ def prepare(
                 detector,
                 checker,
                 looks=math.ceil(LOOKS / len(looked_at)),
-                looked_at=frozenset(sequence.name for sequence in looked_at),
+                looked_at=frozenset(clip.name for clip in looked_at),
             )
             try:
                 _work(work, release, workers, console)
@@ -172,43 +172,41 @@ def prepare(
 def _check(release: Release) -> None:
     """See that ids, paths and folds will be what `PreparedFaces` promises."""
     odd = len(set(release.aus)) < len(release.aus) or not all(1 <= au <= 999 for au in release.aus)
-    if not release.sequences or not release.aus or odd:
+    if not release.clips or not release.aus or odd:
         raise ReleaseError(
-            f"{release.name}: wanted sequences of frames and distinct AUs from 1 to 999, "
-            f"got {len(release.sequences)} sequences and AUs {list(release.aus)}"
+            f"{release.name}: wanted clips of frames and distinct AUs from 1 to 999, "
+            f"got {len(release.clips)} clips and AUs {list(release.aus)}"
         )
-    for sequence in release.sequences:
-        name, subject = sequence.name, sequence.subject
+    for clip in release.clips:
+        name, subject = clip.name, clip.subject
         if not subject or "/" in subject:
             raise ReleaseError(
-                f"{release.name}: wanted a subject without a slash, got {shown(subject)} in sequence "
-                f"{shown(name)}"
+                f"{release.name}: wanted a subject without a slash, got {quoted(subject)} in clip "
+                f"{quoted(name)}"
             )
         if name.split("/")[0] != subject:
             raise ReleaseError(
-                f"{release.name}: wanted a sequence's name to begin with subject {shown(subject)}, "
-                f"got {shown(name)}"
+                f"{release.name}: wanted a clip's name to begin with subject {quoted(subject)}, "
+                f"got {quoted(name)}"
             )
         long = any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.split("/"))
         if long or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
-            raise ReleaseError(
-                f"{release.name}: wanted a sequence's name that can be a path, got {shown(name)}"
-            )
-    require_exclusive_folds(((s.subject, s.fold) for s in release.sequences), release.name)
-    ((name, times),) = Counter(s.name for s in release.sequences).most_common(1)
+            raise ReleaseError(f"{release.name}: wanted a clip's name that can be a path, got {quoted(name)}")
+    require_exclusive_folds(((s.subject, s.fold) for s in release.clips), release.name)
+    ((name, times),) = Counter(s.name for s in release.clips).most_common(1)
     if times > 1:
         raise ReleaseError(
-            f"{release.name}: wanted sequences of different names, got {shown(name)} {times} times"
+            f"{release.name}: wanted clips of different names, got {quoted(name)} {times} times"
         )
 
 
 def _begin(out: Path, settings: Settings, release: Release, console: Console) -> Preparation:
     """prepare.json of this call, which is written if there is none."""
     opencv = [cv2.__version__] if settings.align else []
-    sequences = [[s.name, s.subject, s.task, s.fold] for s in release.sequences]
+    clips = [[s.name, s.subject, s.task, s.fold] for s in release.clips]
     known = read_begun(out)
     if known is not None:
-        difference = _difference(known, settings, sequences)
+        difference = _difference(known, settings, clips)
         if difference:
             raise FolderError(
                 f"{out}: was begun with {difference}; give another folder, or delete it to prepare it anew"
@@ -222,26 +220,26 @@ def _begin(out: Path, settings: Settings, release: Release, console: Console) ->
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise FolderError(f"{out}: wanted an empty folder, or one with a preparation begun, got other files")
     known = Preparation(
-        format=FORMAT, settings=settings, sequences=sequences, opencv=opencv, image_size=None, report=None
+        format=FORMAT, settings=settings, sequences=clips, opencv=opencv, image_size=None, report=None
     )
     _write_settings(out, known)
     return known
 
 
-def _difference(known: Preparation, settings: Settings, sequences: list[list[str]]) -> str:
+def _difference(known: Preparation, settings: Settings, clips: list[list[str]]) -> str:
     """In words; empty where there is none."""
     for key, value in settings:
         if getattr(known.settings, key) != value:
             return f"{key} {getattr(known.settings, key)!r}, not {value!r}"
-    if known.sequences == sequences:
+    if known.sequences == clips:
         return ""
-    for former, now in zip(known.sequences, sequences, strict=False):
+    for former, now in zip(known.sequences, clips, strict=False):
         if former != now:
-            names = ("sequence", "subject", "task", "fold")
+            names = ("clip", "subject", "task", "fold")
             (name, old, new) = next(z for z in zip(names, former, now, strict=True) if z[1] != z[2])
-            where = "" if name == "sequence" else f" in sequence {former[0]!r}"
+            where = "" if name == "clip" else f" in clip {former[0]!r}"
             return f"{name} {old!r}, not {new!r}{where}"
-    return f"{len(known.sequences)} sequences, not {len(sequences)}"
+    return f"{len(known.sequences)} clips, not {len(clips)}"
 
 
 def _write_settings(out: Path, known: Preparation) -> None:
@@ -250,30 +248,28 @@ def _write_settings(out: Path, known: Preparation) -> None:
 
 
 def _work(work: Preparer, release: Release, workers: int | None, console: Console) -> None:
-    """Prepare the sequences that have no part yet."""
+    """Prepare the clips that have no part yet."""
     (work.out / PARTS).mkdir(exist_ok=True)
-    lengths = {sequence.name: sequence.length for sequence in release.sequences}
-    todo = [s for s in release.sequences if Part.load(part_file(work.out, s)) is None]
-    done = len(release.sequences) - len(todo)
+    lengths = {clip.name: clip.length for clip in release.clips}
+    todo = [s for s in release.clips if Part.load(part_file(work.out, s)) is None]
+    done = len(release.clips) - len(todo)
     if done:
-        say(console, f"{work.out}: goes on; {done:,} of {len(release.sequences):,} sequences are done")
+        say(console, f"{work.out}: goes on; {done:,} of {len(release.clips):,} clips are done")
     total = sum(lengths.values())
     processes = min(len(todo), processors() if workers is None else workers)
     with _bar(console) as bar:
-        before = total - sum(lengths[sequence.name] for sequence in todo)
+        before = total - sum(lengths[clip.name] for clip in todo)
         frames = bar.add_task(release.name, total=total, completed=before)
         if processes:
             _work_in_processes(
                 work, todo, processes, lambda done: bar.update(frames, completed=before + done)
             )
         else:
-            for sequence in todo:
-                work(sequence, lambda done: bar.advance(frames, done))
+            for clip in todo:
+                work(clip, lambda done: bar.advance(frames, done))
 
 
-def _work_in_processes(
-    work: Preparer, todo: list[Sequence], processes: int, show: Callable[[int], None]
-) -> None:
+def _work_in_processes(work: Preparer, todo: list[Clip], processes: int, show: Callable[[int], None]) -> None:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     # Workers end when this end of the pipe is closed, as it is too when this process is killed: they would go
@@ -284,7 +280,7 @@ def _work_in_processes(
     )
     try:
         with _interrupts_held():
-            waiting = {pool.submit(_work_in_worker, sequence) for sequence in todo}
+            waiting = {pool.submit(_work_in_worker, clip) for clip in todo}
         while waiting:
             finished, waiting = concurrent.futures.wait(
                 waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
@@ -337,9 +333,9 @@ def _start_worker(work: Preparer, counter: Any, leash: Connection) -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
-def _work_in_worker(sequence: Sequence) -> None:
+def _work_in_worker(clip: Clip) -> None:
     work, tick = _worker
-    work(sequence, tick)
+    work(clip, tick)
 
 
 def _bar(console: Console) -> Progress:
@@ -358,21 +354,21 @@ def _bar(console: Console) -> Progress:
 def _merge(out: Path, known: Preparation, release: Release, table: str) -> Report:
     """From the parts to the index; prepare.json comes last and declares the folder finished."""
     parts = []
-    for sequence in release.sequences:
-        part = Part.load(part_file(out, sequence))
+    for clip in release.clips:
+        part = Part.load(part_file(out, clip))
         if part is None:
-            raise FolderError(f"{part_file(out, sequence)}: is damaged; the same command makes it anew")
+            raise FolderError(f"{part_file(out, clip)}: is damaged; the same command makes it anew")
         parts.append(part)
     _check_landmarks(out, release, parts)
     size = known.settings.size or _commonest(np.concatenate([part.side for part in parts]))
     skipped: list[tuple[str, int, str]] = []
-    for place, (sequence, part) in enumerate(zip(release.sequences, parts, strict=True)):
+    for place, (clip, part) in enumerate(zip(release.clips, parts, strict=True)):
         left_out = list(zip(part.skipped.tolist(), part.reason.tolist(), strict=True))
         other = part.side != size
         for number, path in zip(part.number[other].tolist(), part.path[other].tolist(), strict=True):
             left_out.append((number, "the picture has not the side of most pictures"))
             (out / path).unlink(missing_ok=True)
-        skipped += [(sequence.name, number, reason) for number, reason in left_out]
+        skipped += [(clip.name, number, reason) for number, reason in left_out]
         parts[place] = part._replace(
             number=part.number[~other],
             path=part.path[~other],
@@ -418,8 +414,8 @@ def _check_landmarks(out: Path, release: Release, parts: list[Part]) -> None:
         if frames < ENOUGH_LOOKS or 2 * len(reach) <= frames:
             return
     name, number = next(
-        (sequence.name, int(number))
-        for sequence, numbers in zip(release.sequences, missed, strict=True)
+        (clip.name, int(number))
+        for clip, numbers in zip(release.clips, missed, strict=True)
         for number in numbers
     )
     # The cure is another table, which the parts know nothing of.
@@ -448,10 +444,10 @@ def _begin_anew(out: Path) -> None:
 
 def _why(skipped: list[tuple[str, int, str]], report: Report) -> str:
     if not skipped:
-        return "the sequences have no frames"
+        return "the clips have no frames"
     reason, times = next(iter(report.skipped.items()))
-    sequence, number = next((name, number) for name, number, given in skipped if given == reason)
-    return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {sequence}"
+    clip, number = next((name, number) for name, number, given in skipped if given == reason)
+    return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {clip}"
 
 
 def _remarks(parts: list[Part]) -> tuple[str, ...]:
@@ -483,10 +479,10 @@ def _report(
     rated = np.isfinite(np.concatenate([part.intensities for part in parts])).sum(0).tolist()
     frames: Counter[str] = Counter()
     subjects = set()
-    for sequence, part in zip(release.sequences, parts, strict=True):
+    for clip, part in zip(release.clips, parts, strict=True):
         if len(part.number):
-            frames[sequence.fold] += len(part.number)
-            subjects.add(sequence.subject)
+            frames[clip.fold] += len(part.number)
+            subjects.add(clip.subject)
     return Report(
         name=release.name,
         kept=len(labels),
@@ -509,8 +505,8 @@ def _write_index(
     import pandas as pd
 
     def repeated(field: str) -> list[str]:
-        pairs = zip(release.sequences, parts, strict=True)
-        return [getattr(sequence, field) for sequence, part in pairs for _ in range(len(part.number))]
+        pairs = zip(release.clips, parts, strict=True)
+        return [getattr(clip, field) for clip, part in pairs for _ in range(len(part.number))]
 
     landmarks = np.concatenate([part.landmarks for part in parts])
     labels, intensities = (

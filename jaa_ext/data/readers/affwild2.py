@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaa_ext import facs
-from jaa_ext.data.layout import estimate_lines, find_folders, numbered_images, read_lines, shown, whole_number
+from jaa_ext.data.errors import quoted
+from jaa_ext.data.readers.files import estimate_lines, find_folders, numbered_images, read_lines, whole_number
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
 
 AFFWILD2_FOLDS = {"train": "Train_Set", "validation": "Validation_Set"}
@@ -53,7 +54,7 @@ def read_affwild2(source: Path, images: Path | None = None) -> Release:
 
 @dataclass(frozen=True)
 class AffWild2Video:
-    """One video, a `Sequence`."""
+    """One video, a `Clip`."""
 
     name: str
     fold: str
@@ -75,7 +76,7 @@ class AffWild2Video:
         return max(estimate_lines(self.labels) - 1, 0)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The frames in order, counted from 1; see `Sequence.read`."""
+        """The frames in order, counted from 1; see `Clip.read`."""
         images = numbered_images(self.images)
         header, *lines = read_lines(self.labels) or [""]
         columns = _columns(header, self.labels)
@@ -115,7 +116,7 @@ def _columns(header: str, path: Path) -> list[int]:
     names = [name.strip() for name in header.split(",")]
     for au in facs.AFFWILD2_AUS:
         if names.count(f"AU{au}") != 1:
-            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {shown(header)}")
+            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {quoted(header)}")
     return [names.index(f"AU{au}") for au in facs.AFFWILD2_AUS]
 
 

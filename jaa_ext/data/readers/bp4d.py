@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import (
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
+from jaa_ext.data.readers.files import (
     SEARCH_DEPTH,
-    damage_told,
     estimate_lines,
     find_folders,
     frame_numbers,
     numbered_images,
     other_separator,
     read_lines,
-    require,
-    shown,
     whole_number,
 )
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
@@ -75,7 +73,7 @@ def read_bp4d(source: Path) -> Release:
         ImportError: h5py is not installed.
     """
     source = Path(source)
-    require("h5py", "the landmarks of BP4D")
+    require_package("h5py", "the landmarks of BP4D")
     labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
     codes = labels.parent / "AU_INT"
     folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
@@ -120,7 +118,7 @@ def read_bp4d(source: Path) -> Release:
 
 @dataclass(frozen=True)
 class BP4DTask:
-    """One task of one subject, a `Sequence`: the frames whose AUs were coded."""
+    """One task of one subject, a `Clip`: the frames whose AUs were coded."""
 
     name: str
     subject: str
@@ -137,13 +135,13 @@ class BP4DTask:
         return max(estimate_lines(self.labels) - 1, 0)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The coded frames in the order of the CSV; see `Sequence.read`."""
+        """The coded frames in the order of the CSV; see `Clip.read`."""
         import h5py
 
         images = numbered_images(self.images)
         coded = {au: _intensities(path) for au, path in self.intensities.items()}
         dropped = BP4D_DROPPED.get(self.name, frozenset())
-        with damage_told(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
+        with wrap_errors(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
             file = h5py.File(self.landmarks, "r")
         with file:
             entries = _entries(file, self.landmarks)
@@ -206,7 +204,7 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
         for au in facs.BP4D_AUS:
             code = cells[columns[str(au)]] if columns[str(au)] < len(cells) else ""
             if code not in codes:
-                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {shown(code)}")
+                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {quoted(code)}")
             labels.append(codes[code])
         yield number, tuple(labels)
 
@@ -217,12 +215,12 @@ def _intensities(path: Path) -> dict[int, float]:
     for line, text in enumerate(read_lines(path), start=1):
         cells = [cell.strip() for cell in text.split(",")]
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         if number in intensities:
             raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
         if cells[1] not in ("0", "1", "2", "3", "4", "5", "9"):
-            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {shown(cells[1])}")
+            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {quoted(cells[1])}")
         intensities[number] = math.nan if cells[1] == "9" else float(cells[1])
     return intensities
 
@@ -231,7 +229,7 @@ def _entries(file: Any, path: Path) -> Any:
     """The references of ``fit/pred``, one a frame of the video."""
     import h5py
 
-    with damage_told(f"{path}, key fit/pred: wanted one reference a frame, got what cannot be read"):
+    with wrap_errors(f"{path}, key fit/pred: wanted one reference a frame, got what cannot be read"):
         entries = file.get("fit/pred")
         if not isinstance(entries, h5py.Dataset):
             raise ReleaseError(f"{path}: wanted the key fit/pred with one reference a frame, got none")

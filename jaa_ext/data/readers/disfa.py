@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import (
-    damage_told,
-    estimate_lines,
-    find_folders,
-    frame_numbers,
-    read_lines,
-    require,
-    shown,
-    whole_number,
-)
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
+from jaa_ext.data.readers.files import estimate_lines, find_folders, frame_numbers, read_lines, whole_number
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import Video, VideoError
 
@@ -74,7 +66,7 @@ def read_disfa(source: Path) -> Release:
         ImportError: scipy is not installed.
     """
     source = Path(source)
-    require("scipy", "the landmarks of DISFA")
+    require_package("scipy", "the landmarks of DISFA")
     labels, videos, landmarks = (
         find_folders(source, name)[0]
         for name in ("ActionUnit_Labels", "Videos_LeftCamera", "Landmark_Points")
@@ -101,7 +93,7 @@ def read_disfa(source: Path) -> Release:
 
 @dataclass(frozen=True)
 class DISFAVideo:
-    """The video of one subject, a `Sequence`."""
+    """The video of one subject, a `Clip`."""
 
     subject: str
     fold: str
@@ -123,7 +115,7 @@ class DISFAVideo:
         return estimate_lines(next(iter(_label_files(self.labels).values())))
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The frames of the video in order, counted from 1; see `Sequence.read`."""
+        """The frames of the video in order, counted from 1; see `Clip.read`."""
         intensities = [_intensities(path) for path in _label_files(self.labels).values()]
         last = max((max(frames, default=0) for frames in intensities), default=0)
         landmarks = _landmark_files(self.landmarks, self.subject, last)
@@ -177,7 +169,7 @@ def _intensities(path: Path) -> dict[int, int]:
     for line, text in enumerate(read_lines(path), start=1):
         cells = text.split(",")
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
@@ -208,7 +200,7 @@ def _points(path: Path) -> NDArray[np.float64]:
     """(49, 2) landmarks."""
     from scipy.io import loadmat, whosmat
 
-    with damage_told(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
+    with wrap_errors(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import decimal_number, other_separator, read_lines, shown
-from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
+from jaa_ext.data.errors import quoted
+from jaa_ext.data.readers.files import decimal_number, other_separator, read_lines
+from jaa_ext.data.readers.image_files import ImageFiles, numbers_in_names
+from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ def read_lists(
     A path tells subject and task: "F001/T1/2440.jpg" is of subject F001 and task T1, "SN001/0001.png" of
     SN001 and no task; without a folder the subject is the file's name up to the first "_" or "-". Folders in
     front that name a data set ("BP4D/F001/T1/2440.jpg") or that all lines share are neither; `images` may be
-    the last of them. The frame's number is the last whole number in the file's name; in a sequence where one
+    the last of them. The frame's number is the last whole number in the file's name; in a clip where one
     lacks, or two are the same, it is the line's number.
 
     Args:
@@ -89,9 +91,9 @@ def read_lists(
                 "have none: let a detector find them (--landmarks none)"
             )
     _require_once((fold.name for fold in folds), "a fold", "wanted prefixes of different folds")
-    sequences = _sequences(folds, images)
+    clips = _clips(folds, images)
     source = f"{landmarks} landmarks of {', '.join(str(p.resolve()) for p in files)} on {images.resolve()}"
-    return Release(name, aus or (), tuple(sequences), source=source)
+    return Release(name, aus or (), tuple(clips), source=source)
 
 
 class _Fold(NamedTuple):
@@ -155,17 +157,17 @@ def _read_test_lists(tests: dict[str, Path], aus: tuple[int, ...]) -> list[_Fold
         for line, (path, trained) in enumerate(zip(paths, labels, strict=True), 1):
             if path not in tested:
                 raise ReleaseError(
-                    f"{file}, line {line}: wanted images of the other folds' test lists, got {shown(path)}, "
+                    f"{file}, line {line}: wanted images of the other folds' test lists, got {quoted(path)}, "
                     "which is in none: are those of all folds there?"
                 )
             fold, row = tested[path]
             if fold.name == name:
                 raise ReleaseError(
-                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {shown(path)}"
+                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {quoted(path)}"
                 )
             if not np.array_equal(fold.labels[row], trained):
                 raise ReleaseError(
-                    f"{_label_file(file)}, line {line}: wanted the labels that {shown(path)} has in "
+                    f"{_label_file(file)}, line {line}: wanted the labels that {quoted(path)} has in "
                     f"{_label_file(fold.file).name}, got others"
                 )
     return folds
@@ -187,7 +189,7 @@ def _require_as_many(file: Path, paths: list[PurePosixPath], other: Path, rows: 
 def _require_once(names: Iterable[object], what: str, wanted: str) -> None:
     for name, times in Counter(names).most_common(1):
         if times > 1:
-            raise ReleaseError(f"{wanted}, got {what} {shown(name)} {times} times")
+            raise ReleaseError(f"{wanted}, got {what} {quoted(name)} {times} times")
 
 
 def _require_images_once(folds: list[_Fold]) -> None:
@@ -200,14 +202,14 @@ def _no_landmarks(count: int) -> NDArray[np.float64]:
 
 
 class _Lines(NamedTuple):
-    """The lines of a fold that are of one sequence, counted from 0."""
+    """The lines of a fold that are of one clip, counted from 0."""
 
     subject: str
     task: str
     lines: list[int]
 
 
-def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
+def _clips(folds: list[_Fold], images: Path) -> list[ImageFiles]:
     _require_images_once(folds)
     all_paths = [path for fold in folds for path in fold.paths]
     shared = _shared_folders(all_paths)
@@ -218,25 +220,25 @@ def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
     )
     found: list[ImageFiles] = []
     for fold in folds:
-        sequences: dict[str, _Lines] = {}
+        clips: dict[str, _Lines] = {}
         for line, path in enumerate(fold.paths):
             path = _without_data_set(path, shared)
             if len(path.parts) == 1:
-                sequence = subject = path.stem.replace("-", "_").split("_")[0]
+                clip = subject = path.stem.replace("-", "_").split("_")[0]
             else:
-                sequence, subject = path.parent.as_posix(), path.parts[0]
+                clip, subject = path.parent.as_posix(), path.parts[0]
             if not subject:
                 raise ReleaseError(
-                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {shown(path)}"
+                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {quoted(path)}"
                 )
             task = "/".join(path.parts[1:-1])
-            sequences.setdefault(sequence, _Lines(subject, task, [])).lines.append(line)
-        for sequence, (subject, task, lines) in sequences.items():
+            clips.setdefault(clip, _Lines(subject, task, [])).lines.append(line)
+        for clip, (subject, task, lines) in clips.items():
             paths = [fold.paths[line] for line in lines]
             files = [_without_data_set(path, shared) for path in paths] if within else paths
             found.append(
                 ImageFiles(
-                    name=sequence,
+                    name=clip,
                     subject=subject,
                     task=task,
                     fold=fold.name,
@@ -308,7 +310,7 @@ def _read(path: Path, parse: Callable[[str], T]) -> list[T]:
 def _path(line: str) -> PurePosixPath:
     path = PurePosixPath(line.strip().replace("\\", "/"))
     if not path.name or path.is_absolute() or ".." in path.parts or not path.as_posix().isprintable():
-        raise ValueError(f"wanted a path relative to the folder of the images, got {shown(line)}")
+        raise ValueError(f"wanted a path relative to the folder of the images, got {quoted(line)}")
     return path
 
 

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import decimal_number, other_separator, shown
+from jaa_ext.data.errors import quoted
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
-from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
+from jaa_ext.data.readers.files import decimal_number, other_separator
+from jaa_ext.data.readers.image_files import ImageFiles, numbers_in_names
+from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 LABELS = {"1": 1, "0": 0, "": MISSING, "-1": MISSING, "9": MISSING}
 LABELS |= {f"{text}.0": label for text, label in LABELS.items() if text}
@@ -34,9 +36,9 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
     - ``subject``: who is seen; no subject may be in two folds.
     - ``AU1`` or ``AU01`` and so on, of any number, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
     - ``AU1_intensity`` and so on (optional), of AUs that have a column ``AU1``: 0 to 5, empty where missing.
-    - ``task`` (optional): what the subject did; images of one subject and task are a sequence.
-    - ``frame`` (optional): a whole number, different within a sequence. Without the column it is the last
-      whole number in the file's name; in a sequence where one lacks, or two are the same, the line's number.
+    - ``task`` (optional): what the subject did; images of one subject and task are a clip.
+    - ``frame`` (optional): a whole number, different within a clip. Without the column it is the last
+      whole number in the file's name; in a clip where one lacks, or two are the same, the line's number.
     - ``fold`` (optional): the part of the data set that the image belongs to.
     - ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (optional, all or none): landmarks in pixels of the image,
       counted from 0. An image without them needs a detector.
@@ -54,7 +56,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         raise ReleaseError(f"{folder}: wanted the folder of the images, got no folder of that name")
     rows = _rows(path)
     columns = _columns(path, next(rows, (1, []))[1])
-    sequences: dict[tuple[str, str], _Lines] = {}
+    clips: dict[tuple[str, str], _Lines] = {}
     folds: dict[str, tuple[str, int]] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -69,35 +71,30 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
                 raise ReleaseError(f"{where}: wanted a value in column {name!r}, got none")
             if not values[name].isprintable():
                 raise ReleaseError(
-                    f"{where}: wanted text in column {name!r}, got control codes: {shown(values[name])}"
+                    f"{where}: wanted text in column {name!r}, got control codes: {quoted(values[name])}"
                 )
         if "/" in subject:
-            raise ReleaseError(f"{where}: wanted a subject without a slash, got {shown(subject)}")
+            raise ReleaseError(f"{where}: wanted a subject without a slash, got {quoted(subject)}")
         former, first = folds.setdefault(subject, (fold, line))
         if former != fold:
             raise ReleaseError(
-                f"{where}: wanted subject {shown(subject)} in fold {shown(former)} as in line {first}, "
-                f"got {shown(fold)}"
+                f"{where}: wanted subject {quoted(subject)} in fold {quoted(former)} as in line {first}, "
+                f"got {quoted(fold)}"
             )
-        sequence = sequences.setdefault((subject, task), _Lines())
-        sequence.lines.append(line)
-        sequence.images.append(folder / values["image"].replace("\\", "/"))
-        sequence.labels.append([_label(values[name], name, where) for name in columns.aus])
-        sequence.intensities.append(
-            [_intensity(values.get(name), name, where) for name in columns.intensities]
-        )
-        sequence.landmarks.append(
+        clip = clips.setdefault((subject, task), _Lines())
+        clip.lines.append(line)
+        clip.images.append(folder / values["image"].replace("\\", "/"))
+        clip.labels.append([_label(values[name], name, where) for name in columns.aus])
+        clip.intensities.append([_intensity(values.get(name), name, where) for name in columns.intensities])
+        clip.landmarks.append(
             _landmarks([values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [], where)
         )
         if "frame" in values:
-            sequence.number(values["frame"], where)
+            clip.number(values["frame"], where)
     return Release(
         name=path.stem,
         aus=tuple(columns.aus.values()),
-        sequences=tuple(
-            sequence.files(subject, task, folds[subject][0])
-            for (subject, task), sequence in sequences.items()
-        ),
+        clips=tuple(clip.files(subject, task, folds[subject][0]) for (subject, task), clip in clips.items()),
         source=f"{path.resolve()} on {folder.resolve()}",
     )
 
@@ -114,7 +111,7 @@ class _Columns:
 
 @dataclass
 class _Lines:
-    """The lines of one sequence."""
+    """The lines of one clip."""
 
     lines: list[int] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
@@ -127,7 +124,7 @@ class _Lines:
     def number(self, text: str, where: str) -> None:
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise ReleaseError(
-                f"{where}: wanted a whole number of at least 0 in column 'frame', got {shown(text)}"
+                f"{where}: wanted a whole number of at least 0 in column 'frame', got {quoted(text)}"
             )
         if int(text) in self.numbers:
             raise ReleaseError(
@@ -184,7 +181,7 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
             (nearest, *_) = difflib.get_close_matches(name.lower()[:60], candidates, 1, 0) or ["image"]
             raise ReleaseError(
-                f"{path}: column {shown(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
+                f"{path}: column {quoted(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
             )
     same = Counter(
         f"AU{aus[name]}" if name in aus else f"AU{rated[name]}_intensity" if name in rated else name
@@ -216,7 +213,7 @@ def _columns(path: Path, header: list[str]) -> _Columns:
 def _label(text: str, column: str, where: str) -> int:
     if text not in LABELS:
         raise ReleaseError(
-            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {shown(text)}"
+            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {quoted(text)}"
         )
     return LABELS[text]
 
@@ -230,7 +227,7 @@ def _intensity(text: str | None, column: str, where: str) -> float:
     except ValueError:
         intensity = math.nan
     if not 0 <= intensity <= 5:
-        raise ReleaseError(f"{where}: wanted 0 to 5, or nothing, in column {column!r}, got {shown(text)}")
+        raise ReleaseError(f"{where}: wanted 0 to 5, or nothing, in column {column!r}, got {quoted(text)}")
     return intensity
 
 
@@ -243,5 +240,5 @@ def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:
         try:
             numbers.append(decimal_number(text))
         except ValueError:
-            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {shown(text)}") from None
+            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {quoted(text)}") from None
     return np.array(numbers).reshape(2, facs.NUM_LANDMARKS).T

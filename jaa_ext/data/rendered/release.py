@@ -20,7 +20,7 @@ TESTED = 10
 def rendered_release(
     *, subjects: int, samples_per_subject: int, seed: int = 0, size: int = 200, mix: Mix = "natural"
 ) -> Release:
-    """The faces of `RenderedFaces` with these arguments, each subject a sequence; to be kept as they are.
+    """The faces of `RenderedFaces` with these arguments, each subject a clip; to be kept as they are.
 
     Raises:
         ValueError: arguments out of range.
@@ -32,7 +32,7 @@ def rendered_release(
     return Release(
         name=RENDERED,
         aus=AUS,
-        sequences=tuple(
+        clips=tuple(
             RenderedSubject(
                 number, name, samples_per_subject, seed, size, mix, "train" if number < trained else "test"
             )
@@ -44,7 +44,7 @@ def rendered_release(
 
 @dataclass(frozen=True)
 class RenderedSubject:
-    """The faces of one subject (`Sequence`)."""
+    """The faces of one subject (`Clip`)."""
 
     number: int
     name: str
