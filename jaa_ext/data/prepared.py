@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jaa_ext import facs
+from jaa_ext.atomic import replacing
 from jaa_ext.data.errors import quoted, require_package, wrap_errors
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
@@ -281,6 +282,12 @@ def read_begun(folder: Path) -> Preparation | None:
             f"({where + ': ' if where else ''}{first['msg']})"
         ) from None
     raise FolderError(f"{path}: wanted format {FORMAT}, got {version}; prepare the data set anew")
+
+
+def write_preparation(folder: Path, preparation: Preparation) -> None:
+    """Write prepare.json, whole or not at all."""
+    with replacing(folder / SETTINGS) as temporary:
+        temporary.write_text(preparation.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:

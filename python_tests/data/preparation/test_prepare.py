@@ -174,16 +174,15 @@ def test_the_csv_has_what_the_parquet_has(tmp_path, photograph):
 
 
 def test_the_report(tmp_path, photograph):
-    console = quiet()
-    whole = replace(small(photograph), expected=8)
-    report = run(whole, tmp_path / "out", console=console)
+    report = run(replace(small(photograph), expected=8), tmp_path / "out")
     assert (report.name, report.kept, report.expected, report.subjects) == ("Test", 6, 8, 2)
     assert report.aus == AUS and report.valid == (5, 3)
     assert report.occurrence == pytest.approx((3 / 5, 1 / 3))
     assert report.folds == {"1": 4, "2": 2} and report.skipped == {} and report.image_size == 64
-    said = console.file.getvalue()
-    assert "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)" in said
-    assert "frames of each fold: 1: 4, 2: 2" in said and "60.0" in said
+    assert report.lines() == [
+        "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)",
+        "frames of each fold: 1: 4, 2: 2",
+    ]
 
 
 def test_an_au_without_a_valid_label_has_no_rate(tmp_path, photograph):
@@ -284,16 +283,15 @@ def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photo
 def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
     numbers = (1, 2)
     points = np.stack([face(n) / 2 for n in numbers])
-    console = quiet()
     half = release(clip(photograph, numbers=numbers, landmarks=points))
-    report = run(half, tmp_path / "out", console=console)
+    report = run(half, tmp_path / "out")
     (remark,) = report.remarks
     right, bottom = points.max((0, 1))
     assert "all landmarks lie in the upper left quarter of their pictures: they reach from x" in remark
     assert (
         f"to {right:.4g} and from y" in remark and f"to {bottom:.4g} in pictures of 512 x 512; look" in remark
     )
-    assert remark in console.file.getvalue()
+    assert remark in report.lines()
     assert run(half, tmp_path / "out") == report
 
 
@@ -388,7 +386,7 @@ def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkey
     out = tmp_path / "out"
     module = sys.modules["jaa_ext.data.preparation.prepare"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(small(photograph), out)
     damaged, absent = (out / "parts" / f"F001%2F{task}.npz" for task in ("T1", "T2"))
