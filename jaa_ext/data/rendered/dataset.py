@@ -1,4 +1,4 @@
-"""A data set of rendered faces: AUs, their intensities, landmarks and head pose, free for any use."""
+"""A data set of rendered faces."""
 
 from __future__ import annotations
 
