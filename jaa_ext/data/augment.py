@@ -20,6 +20,7 @@ class Augmentation(BaseModel):
     """How `Crops` varies training faces in addition to crop and flip; 0 leaves a kind out. Labels stay.
 
     Example:
+        >>> from jaa_ext.data import Crops, SyntheticFaces
         >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4)
         >>> crops = Crops(faces, 176, train=True, augment=Augmentation(occlusion=0))
     """

@@ -23,7 +23,14 @@ MAX_WARPED_SIDE = 32766
 
 
 class FaceSample(NamedTuple):
-    """One aligned face."""
+    """One aligned face.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> sample = SyntheticFaces(subjects=[3], samples_per_subject=1)[0]
+        >>> sample.image.shape, sample.landmarks.shape, sample.labels.shape, sample.subject
+        ((200, 200, 3), (49, 2), (12,), 'S003')
+    """
 
     image: NDArray[np.uint8]
     """(S, S, 3) RGB."""
@@ -43,7 +50,14 @@ class FaceSample(NamedTuple):
 
 
 class FaceDataset(Protocol):
-    """What a data set must have for `Crops` and the trainer, whatever its class."""
+    """What a data set must have for `Crops` and the trainer, whatever its class.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> faces: FaceDataset = SyntheticFaces(subjects=range(3), samples_per_subject=4, aus=(1, 12))
+        >>> faces.aus, faces.subjects, len(faces), faces.label_matrix().shape
+        ((1, 12), ('S000', 'S001', 'S002'), 12, (12, 2))
+    """
 
     @property
     def aus(self) -> tuple[int, ...]:
@@ -93,6 +107,7 @@ class Crops(Dataset[dict[str, Any]]):
             image of another side.
 
     Example:
+        >>> from jaa_ext.data import SyntheticFaces
         >>> from torch.utils.data import DataLoader
         >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4, size=73)
         >>> crops = Crops(faces, 64, train=True)
@@ -206,6 +221,7 @@ def flip(
     """Mirror an (H, W, 3) image and its (49, 2) landmarks left to right; x becomes W - 1 - x.
 
     Example:
+        >>> from jaa_ext.data import SyntheticFaces
         >>> sample = SyntheticFaces(subjects=[0], samples_per_subject=1)[0]
         >>> image, landmarks = flip(sample.image, sample.landmarks)
     """
@@ -238,6 +254,7 @@ def align_face(
         TypeError: an image that is not uint8.
 
     Example:
+        >>> from jaa_ext.data import SyntheticFaces
         >>> sample = SyntheticFaces(subjects=[0], samples_per_subject=1, size=300)[0]
         >>> image, landmarks, matrix = align_face(sample.image, sample.landmarks, size=200)
         >>> image.shape, landmarks.shape, matrix.shape

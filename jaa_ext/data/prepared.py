@@ -103,6 +103,7 @@ class PreparedFaces:
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
 
     Example:
+        >>> from jaa_ext.data import prepare
         >>> from jaa_ext.data.rendered.release import rendered_release
         >>> release = rendered_release(subjects=11, samples_per_subject=1, size=73)
         >>> report = prepare(release, "eleven", align=False, table="csv", workers=0)

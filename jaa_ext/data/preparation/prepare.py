@@ -111,6 +111,7 @@ def prepare(
         RuntimeError: a worker was killed.
 
     Example:
+        >>> from jaa_ext.data import PreparedFaces
         >>> from jaa_ext.data.rendered.release import rendered_release
         >>> release = rendered_release(subjects=2, samples_per_subject=3, size=73)
         >>> report = prepare(release, "faces", align=False, table="csv", workers=0)
