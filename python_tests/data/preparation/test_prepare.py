@@ -400,17 +400,6 @@ def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkey
     assert contents(out) == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", parts.Part._fields)
-@pytest.mark.parametrize("change", [lambda a: a[1:], lambda a: a[..., None], lambda a: a == "0"])
-def test_a_part_of_other_arrays_is_made_anew(tmp_path, name, change):
-    empty = parts.Part.of([], [], 3)
-    whole = parts.Part(*(np.ones((2, *array.shape[1:])).astype(array.dtype) for array in empty))
-    np.savez(tmp_path / "whole.npz", **whole._asdict())
-    assert parts.Part.load(tmp_path / "whole.npz") is not None
-    np.savez(tmp_path / "other.npz", **{**whole._asdict(), name: change(getattr(whole, name))})
-    assert parts.Part.load(tmp_path / "other.npz") is None
-
-
 def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, photograph, monkeypatch):
     def fails(path):
         raise OSError(28, "No space left on device", str(path))
