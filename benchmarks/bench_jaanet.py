@@ -132,7 +132,7 @@ def draw_faces(faces: int, image_size: int, aus: tuple[int, ...]) -> tuple[Tenso
         subjects=range(faces), samples_per_subject=1, size=aligned_size(image_size), aus=aus
     )
     crops = Crops(people, image_size, train=False)
-    samples = [crops[0, i] for i in range(faces)]
+    samples = [crops[i] for i in range(faces)]
     images, labels, landmarks = (
         torch.stack([sample[key] for sample in samples]) for key in ("image", "labels", "landmarks")
     )

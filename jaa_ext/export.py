@@ -271,7 +271,7 @@ def _faces(side: int, count: int) -> Tensor:
     """(count, side, side, 3) uint8: drawn faces, on which landmarks and attention lie as in use."""
     drawn = SyntheticFaces(subjects=range(count), samples_per_subject=1, size=aligned_size(side))
     crops = Crops(drawn, side, train=False)
-    return torch.stack([crops[0, i]["image"] for i in range(count)]).permute(0, 2, 3, 1).contiguous()
+    return torch.stack([crops[i]["image"] for i in range(count)]).permute(0, 2, 3, 1).contiguous()
 
 
 def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dict[str, float]:

@@ -35,6 +35,10 @@ def test_bp4d_from_release_to_table_1(jaa, released: Path, tmp_path: Path) -> No
     faces, out = tmp_path / "faces", tmp_path / "cv"
     printed = ok(jaa("prepare", "bp4d", released / "bp4d", "--out", faces, "--size", 73, "--workers", 0))
     assert "9 frames of 3 subjects kept; the papers keep 146,576" in printed
+    rows = [line.split("│")[1:-1] for line in printed.splitlines() if "│" in line]
+    assert [int(row[0]) for row in rows] == [*facs.BP4D_AUS]
+    rates = 100 * PreparedFaces(faces).label_matrix().mean(0)
+    assert [float(row[1]) for row in rows] == pytest.approx(rates, abs=0.05)
     assert PreparedFaces(faces).aus == facs.BP4D_AUS
     assert (faces / "skipped.csv").read_text().splitlines() == ["sequence,frame,reason"]
 

@@ -94,7 +94,7 @@ class Frozen:
             self.epochs.append([self.features([crops[index] for index in batch]) for batch in batches])
         central = Crops(test, model.config.image_size, train=False)
         self.test = [
-            self.features([central[0, i] for i in range(k, min(k + 40, len(test)))])
+            self.features([central[i] for i in range(k, min(k + 40, len(test)))])
             for k in range(0, len(test), 40)
         ]
         self.labels = training.label_matrix()

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
 
 from jaa_ext.cli.output import console, say_where
 from jaa_ext.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.data import Release
+    from jaa_ext.data.preparation.report import Report
 
 app = typer.Typer(
     help="Align a released data set's faces and tabulate its labels. Interrupted, the same command goes on.",
@@ -182,7 +184,7 @@ def _prepare(
     from jaa_ext.predict.detector import FaceDetector
 
     dlib = partial(FaceDetector, landmarks="dlib")
-    prepare(
+    report = prepare(
         release,
         out,
         size=size,
@@ -193,6 +195,7 @@ def _prepare(
         workers=workers,
         console=console,
     )
+    _print_report(report)
     say_where(
         {
             out / f"index.{index}": "a row for each face",
@@ -202,6 +205,19 @@ def _prepare(
     )
     command = f"jaa crossval {recipe} --data {out} --out cv"
     say(console, f"Try next: {command}")
+
+
+def _print_report(report: Report) -> None:
+    table = Table()
+    headings = ("AU", "present %", "valid labels", *(["intensities"] if report.intensities else []))
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for i, (au, rate, valid) in enumerate(zip(report.aus, report.occurrence, report.valid, strict=True)):
+        known = [f"{report.intensities[i]:,}"] if report.intensities else []
+        table.add_row(str(au), "-" if rate is None else f"{100 * rate:.1f}", f"{valid:,}", *known)
+    console.print(table)
+    for line in report.lines():
+        say(console, line)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

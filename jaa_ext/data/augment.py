@@ -1,4 +1,4 @@
-"""Augmentation: training faces varied as photographs, and inexact alignment, vary them."""
+"""Augmentation: variation of training faces as by photographs and by inexact alignment."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ Chance = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="a 
 
 
 class Augmentation(BaseModel):
-    """How much `Crops` varies training faces besides crop and flip; 0 leaves a kind out. Labels stay.
+    """How `Crops` varies training faces in addition to crop and flip; 0 leaves a kind out. Labels stay.
 
     Example:
+        >>> from jaa_ext.data import Crops, SyntheticFaces
+        >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4)
         >>> crops = Crops(faces, 176, train=True, augment=Augmentation(occlusion=0))
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     geometry: Strength = 1.0
-    """Factor of turns (3 degrees), changes of size (3 %) and shifts (1.5 % of the side): standard deviations.
-    Landmarks move along."""
+    """Factor of the standard deviations of turns (3 degrees), changes of size (3 %) and shifts (1.5 % of the
+    side). Landmarks move along."""
     colour: Strength = 1.0
     """Factor of changes in brightness, contrast, gamma, white balance and saturation."""
     grey: Chance = 0.1
-    """How often the picture is grey."""
+    """Probability that the image is grey."""
     blur: Chance = 0.4
-    """How often the picture is out of focus, moved, or of a lower resolution."""
+    """Probability that the image is out of focus, blurred by motion, or of a lower resolution."""
     noise: Chance = 0.5
-    """How often there is noise; as often, by itself, the picture has been a JPEG file."""
+    """Probability of noise, and, independently, of JPEG compression."""
     occlusion: Chance = 0.3
-    """How often something covers parts of the face."""
+    """Probability that something covers parts of the face."""
 
     def crop(
         self,
@@ -47,14 +49,17 @@ class Augmentation(BaseModel):
         size: int,
         rng: np.random.Generator,
     ) -> tuple[Image, NDArray[np.float32]]:
-        """The square of `size` pixels whose upper left corner is `corner` (x, y), varied.
+        """Cut out a square and vary it.
 
         Args:
             image: uint8 (H, W, 3).
-            landmarks: (49, 2) in its pixels.
+            landmarks: (49, 2) in pixels of the image.
+            corner: x, y of the square's upper left corner.
+            size: side of the square in pixels.
+            rng: decides on everything.
 
         Returns:
-            image uint8 (size, size, 3) and its landmarks float32 (49, 2).
+            Image uint8 (size, size, 3) and landmarks float32 (49, 2) in its pixels.
         """
         image, landmarks = self._move(image, landmarks, corner, size, rng)
         if rng.random() < self.occlusion:
@@ -87,7 +92,7 @@ class Augmentation(BaseModel):
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         linear = np.array(((cos, -sin), (sin, cos)))
         middle = np.full(2, (size - 1) / 2)
-        # About the middle of the crop.
+        # Turn and change of size keep the middle of the crop in place.
         offset = middle + 0.015 * size * np.array(shift) - linear @ (middle + corner)
         matrix = np.column_stack((linear, offset))
         grey = (BORDER, BORDER, BORDER)
@@ -133,7 +138,7 @@ def _resolution(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _cover(image: Image, rng: np.random.Generator) -> None:
-    """Lay a bar, a box or an oval over the picture, of one colour or of another part of the picture."""
+    """Cover a box or an oval of the image with one colour or with another part of the image."""
     side = len(image)
     centre, half = rng.uniform(0, side, 2), side * rng.uniform(0.03, 0.16, 2)
     mask = np.zeros((side, side), np.uint8)
@@ -147,7 +152,7 @@ def _cover(image: Image, rng: np.random.Generator) -> None:
     if kind < 0.25:
         cover = np.roll(image, (y, x), (0, 1))
     else:
-        # Skin is what covers a face most often: a hand.
+        # Most often a colour of the image, such as skin: hands cover faces more than other things do.
         colour = image[y, x] if kind < 0.65 else rng.integers(0, 256, 3)
         cover = np.broadcast_to(colour.astype(np.uint8), image.shape)
     np.copyto(image, cover, where=mask[..., None] > 0)

@@ -17,13 +17,20 @@ if TYPE_CHECKING:
     from jaa_ext.data.augment import Augmentation
 
 BORDER = 128
-"""Grey value of what lies outside the original picture."""
-LONGEST_WARPED = 32766
-"""Pixels of the longest side of an image that OpenCV 4 can warp."""
+"""Grey value of what lies outside the original image."""
+MAX_WARPED_SIDE = 32766
+"""Longest side, in pixels, of an image that OpenCV 4 can warp."""
 
 
 class FaceSample(NamedTuple):
-    """One aligned face."""
+    """One aligned face.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> sample = SyntheticFaces(subjects=[3], samples_per_subject=1)[0]
+        >>> sample.image.shape, sample.landmarks.shape, sample.labels.shape, sample.subject
+        ((200, 200, 3), (49, 2), (12,), 'S003')
+    """
 
     image: NDArray[np.uint8]
     """(S, S, 3) RGB."""
@@ -32,18 +39,25 @@ class FaceSample(NamedTuple):
     labels: NDArray[np.int64]
     """(A,) 1 present, 0 absent, -1 missing."""
     subject: str
-    """Who it is, e.g. "S003"."""
+    """The person, e.g. "S003"."""
     id: str
-    """Names the sample in messages, e.g. "S003/00017"."""
+    """The sample's name in messages and tables, e.g. "S003/00017"."""
     intensities: NDArray[np.float32] | None = None
     """(A,) of 0..5, NaN where missing; None where the data set has none."""
     pose: NDArray[np.float32] | None = None
     """(3,) yaw, pitch and roll of the head in degrees: positive yaw turns the face to the right of the
-    picture, positive pitch up, positive roll clockwise as one sees it. None where it is not known."""
+    image, positive pitch up, positive roll clockwise in the image. None where it is not known."""
 
 
 class FaceDataset(Protocol):
-    """What `Crops` and the trainer ask of a data set."""
+    """What a data set must have for `Crops` and the trainer, whatever its class.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> faces: FaceDataset = SyntheticFaces(subjects=range(3), samples_per_subject=4, aus=(1, 12))
+        >>> faces.aus, faces.subjects, len(faces), faces.label_matrix().shape
+        ((1, 12), ('S000', 'S001', 'S002'), 12, (12, 2))
+    """
 
     @property
     def aus(self) -> tuple[int, ...]:
@@ -63,7 +77,7 @@ class FaceDataset(Protocol):
 
 @runtime_checkable
 class HasIntensities(Protocol):
-    """What a `FaceDataset` may offer besides."""
+    """What a `FaceDataset` has in addition if it knows intensities."""
 
     def intensity_matrix(self) -> NDArray[np.float32]:
         """(len, A) of 0..5, NaN where missing, without reading or drawing an image."""
@@ -72,24 +86,38 @@ class HasIntensities(Protocol):
 class Crops(Dataset[dict[str, Any]]):
     """Square crops of aligned faces, the network's input; random in training, central otherwise.
 
-    An index is a pair (epoch, i). A training crop and its flip depend on (seed, epoch, i) alone, so
-    that neither the order of the samples nor the number of workers matters.
+    A training crop and its flip depend on (seed, epoch, i) alone: neither the order of the samples nor the
+    number of workers matters. `set_epoch` says which epoch it is. A sampler may say it with each sample
+    instead, by indices (epoch, i), as the trainer's does.
 
     Args:
-        dataset: images of side ``round(size * 200 / 176)``, the papers' proportion, or of side ``size``: then
-            flips alone vary them.
+        dataset: its images have the side ``round(size * 200 / 176)``, the papers' proportion; or ``size``,
+            and only flips vary them.
         size: side l of the crops in pixels.
         train: random crops and flips instead of central crops.
-        seed: of the random crops; at least 0.
-        augment: what varies training faces besides; None: nothing.
+        seed: seed of the random crops, at least 0.
+        augment: further variation of training faces; None for none.
 
-    Returns (from ``crops[epoch, i]``):
-        a dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
+    Returns (from ``crops[i]``):
+        A dict of image uint8 (3, size, size); landmarks float32 (49, 2) in pixels of the crop; labels
         int64 (A,); intensities float32 (A,), NaN where missing; id, a str.
 
     Raises:
-        ValueError: a size or seed too small, or augmentation without training; when it is read, an image of
-            another side.
+        ValueError: a size or seed too small, or augmentation without training; when a sample is read, an
+            image of another side.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> from torch.utils.data import DataLoader
+        >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4, size=73)
+        >>> crops = Crops(faces, 64, train=True)
+        >>> loader = DataLoader(crops, batch_size=4, shuffle=True)
+        >>> for epoch in range(2):
+        ...     crops.set_epoch(epoch)
+        ...     for batch in loader:
+        ...         image = normalize(batch["image"])
+        >>> image.shape
+        torch.Size([4, 3, 64, 64])
     """
 
     def __init__(
@@ -109,12 +137,23 @@ class Crops(Dataset[dict[str, Any]]):
             raise ValueError("Crops: augment varies training faces alone, got it with train=False")
         self.dataset, self.size, self.train, self.seed = dataset, size, train, seed
         self.augment = augment
+        # In shared memory, since workers that outlive an epoch keep copies of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, at least 0, of the random crops; call it before iterating over a data loader.
+
+        Workers of a data loader see it, also those that are persistent.
+        """
+        if epoch < 0:
+            raise ValueError(f"Crops.set_epoch: epoch must be at least 0, got {epoch}")
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
-        epoch, i = index
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, i = index if isinstance(index, tuple) else (int(self._epoch), index)
         sample = self.dataset[i]
         image, landmarks = sample.image, sample.landmarks
         side = image.shape[0]
@@ -127,7 +166,7 @@ class Crops(Dataset[dict[str, Any]]):
         spare = side - self.size
         left = top = spare // 2
         if self.train:
-            random = np.random.default_rng((self.seed, epoch, i))
+            random = np.random.default_rng((self.seed, epoch, i % len(self)))
             left, top = (int(v) for v in random.integers(0, spare + 1, 2))
             if random.random() < 0.5:
                 image, landmarks = flip(image, landmarks)
@@ -149,18 +188,27 @@ class Crops(Dataset[dict[str, Any]]):
 
 
 def aligned_size(size: int) -> int:
-    """Side of the aligned pictures for crops of side `size`: 200 for 176, the papers' proportion."""
+    """Compute the side of the aligned images for crops of side `size`, in the papers' proportion.
+
+    Example:
+        >>> aligned_size(176)
+        200
+    """
     return round(size * 200 / 176)
 
 
 def normalize(image: Tensor) -> Tensor:
-    """Bytes to the network's input: ``(x / 255 - 0.5) / 0.5``, float32 in -1..1.
+    """Turn bytes into the network's input: ``(x / 255 - 0.5) / 0.5``, float32 in -1..1.
 
     Args:
         image: uint8 (N, 3, H, W) or (3, H, W) RGB.
 
     Raises:
         TypeError: an image of another dtype, which may have been normalized already.
+
+    Example:
+        >>> normalize(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([-1.,  1.])
     """
     if image.dtype != torch.uint8:
         raise TypeError(f"normalize: image must be uint8, got {str(image.dtype).removeprefix('torch.')}")
@@ -170,7 +218,13 @@ def normalize(image: Tensor) -> Tensor:
 def flip(
     image: NDArray[np.uint8], landmarks: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Mirror an (H, W, 3) image and its (49, 2) landmarks left to right; x becomes W - 1 - x."""
+    """Mirror an (H, W, 3) image and its (49, 2) landmarks left to right; x becomes W - 1 - x.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> sample = SyntheticFaces(subjects=[0], samples_per_subject=1)[0]
+        >>> image, landmarks = flip(sample.image, sample.landmarks)
+    """
     mirrored = landmarks[list(facs.FLIP)]
     mirrored[:, 0] = image.shape[1] - 1 - mirrored[:, 0]
     return np.ascontiguousarray(image[:, ::-1]), mirrored
@@ -179,24 +233,32 @@ def flip(
 def align_face(
     image: NDArray[np.uint8], landmarks: NDArray[Any], *, size: int = 200, enlarge: float = 2.9
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
-    """Bring a face upright into the middle of a square picture by a similarity transform.
+    """Bring a face upright into the middle of a square image by a similarity transform.
 
-    The eyes become level; the box of both eyes' means, the nose tip and the mouth corners is centred and
-    fills ``1 / enlarge`` of the picture (the preprocessing of ECCV 2018). Bilinear; grey 128 outside.
+    The eyes become level, and the box around the two eye centres, the nose tip and the mouth corners is
+    centred and fills ``1 / enlarge`` of the image (the preprocessing of ECCV 2018). Bilinear; grey 128
+    outside the original image.
 
     Args:
         image: uint8 (H, W, 3).
         landmarks: (49, 2) x, y in pixels of the image.
         size: side of the result in pixels.
-        enlarge: side of the result in units of the box's longer side.
+        enlarge: side of the result divided by the longer side of the box.
 
     Returns:
-        image uint8 (size, size, 3); landmarks float32 (49, 2) in its pixels; matrix float64 (2, 3) that maps
+        Image uint8 (size, size, 3); landmarks float32 (49, 2) in its pixels; matrix float64 (2, 3) that maps
         original to aligned pixels.
 
     Raises:
-        ValueError: shapes that do not fit, landmarks that are not finite, or eyes at one place.
+        ValueError: shapes that do not fit, landmarks that are not finite, or eye centres that coincide.
         TypeError: an image that is not uint8.
+
+    Example:
+        >>> from jaa_ext.data import SyntheticFaces
+        >>> sample = SyntheticFaces(subjects=[0], samples_per_subject=1, size=300)[0]
+        >>> image, landmarks, matrix = align_face(sample.image, sample.landmarks, size=200)
+        >>> image.shape, landmarks.shape, matrix.shape
+        ((200, 200, 3), (49, 2), (2, 3))
     """
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"align_face: image must be (H, W, 3), got {image.shape}")
@@ -204,13 +266,13 @@ def align_face(
         raise TypeError(f"align_face: image must be uint8, got {image.dtype}")
     matrix = alignment_matrix(landmarks, size=size, enlarge=enlarge)
     grey = (BORDER, BORDER, BORDER)
-    part, shifted = (image, matrix) if max(image.shape) <= LONGEST_WARPED else _around(image, matrix, size)
+    part, shifted = (image, matrix) if max(image.shape) <= MAX_WARPED_SIDE else _cut_out(image, matrix, size)
     aligned = cv2.warpAffine(part, shifted, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
     return aligned.astype(np.uint8, copy=False), transform(landmarks, matrix).astype(np.float32), matrix
 
 
 def alignment_matrix(landmarks: NDArray[Any], *, size: int, enlarge: float = 2.9) -> NDArray[np.float64]:
-    """The (2, 3) matrix of `align_face`, without an image."""
+    """Compute the (2, 3) matrix of `align_face`, without an image."""
     points = np.asarray(landmarks, np.float64)
     if points.shape != (facs.NUM_LANDMARKS, 2):
         raise ValueError(f"align_face: landmarks must be (49, 2), got {points.shape}")
@@ -237,10 +299,10 @@ def alignment_matrix(landmarks: NDArray[Any], *, size: int, enlarge: float = 2.9
     return np.column_stack([scale * rotation, shift])
 
 
-def _around(
+def _cut_out(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of an image that an alignment shows, and the matrix from there."""
+    """Cut out the part of an image that an alignment shows; adapt the matrix to it."""
     corners = np.array([(x, y) for x in (-2, size + 2) for y in (-2, size + 2)])
     shown = transform(corners, cv2.invertAffineTransform(matrix).astype(np.float64))
     height, width = image.shape[:2]
@@ -251,7 +313,7 @@ def _around(
 
 
 def transform(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (..., 2) through a (2, 3) matrix."""
+    """Apply a (2, 3) matrix to points (..., 2)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 

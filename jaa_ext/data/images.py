@@ -1,4 +1,4 @@
-"""Image files and arrays in all their forms, as RGB."""
+"""Image files and arrays of all kinds, as RGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, features
 from jaa_ext.data.faces import BORDER
 
 MAX_PIXELS = 120_000_000
-"""Width times height of the largest image file that is read (1.5 GB of memory), of JPEG 2000 the half."""
+"""Width times height of the largest image file that is read (it takes 1.5 GB); half of it for JPEG 2000."""
 MAX_PIXELS_VARIABLE = "JAA_MAX_PIXELS"
 """The environment variable that sets another limit."""
 
@@ -34,21 +34,21 @@ SIGNATURES = {
     b"\x59\xa6\x6a\x95": "SUN",
     **{f"P{i}".encode() + blank: "PPM" for i in range(1, 7) for blank in (b"\n", b"\r", b" ", b"\t", b"#")},
 }
-"""How files begin, and Pillow's names of their formats."""
+"""Pillow's names of formats, by the first bytes of their files."""
 BRANDS = {
     "AVIF": {b"avif", b"avis"},
     "HEIF": {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"},
 }
-"""Of photographs in files that are built like MP4 videos."""
+"""The brands by which formats are told apart whose files are built like MP4 videos."""
 CODECS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
-"""What Pillow may have been built without."""
+"""The codecs that Pillow may have been built without, by format."""
 NO_IMAGE = "is damaged, or not an image that can be read"
 EXTRA_SAMPLES = 338
-"""The tag of TIFF's transparency."""
-ROWS = 64
-"""Whose transparency is worked out at a time: in float32, beside which a large image would be small."""
-LARGEST_PIXEL, OTHER_CONTENT = 8, 1 << 26
-"""Bytes of a pixel, and of all else that an image file may hold; larger files are not read."""
+"""TIFF's tag for transparency."""
+ROWS_AT_ONCE = 64
+"""Rows whose transparency is computed at a time: a whole large image in float32 would not fit into memory."""
+MAX_PIXEL_BYTES, MAX_OTHER_BYTES = 8, 1 << 26
+"""Bytes of a pixel, and of all else, in the largest image file that is read."""
 
 
 class ImageError(ValueError):
@@ -58,25 +58,25 @@ class ImageError(ValueError):
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image file as RGB, (H, W, 3) uint8, upright by its own orientation (EXIF; `irot`, `imir`).
 
-    JPEG, PNG, WebP, TIFF, AVIF, GIF, BMP, JPEG 2000, PNM and Sun raster files; of several pictures in a file
-    the first. Greyscale, paletted and CMYK files become RGB, 16-bit files are scaled to 8 bits, transparent
-    pixels are laid over mid grey (128).
+    Reads JPEG, PNG, WebP, TIFF, AVIF, GIF, BMP, JPEG 2000, PNM and Sun raster files; if a file has several
+    pictures, the first. Greyscale, paletted and CMYK files become RGB, 16-bit files are scaled to 8 bits,
+    transparent pixels are laid over mid grey (128).
 
     Raises:
         ImageError: the file is missing, unreadable, cut short, no image, or has more than `MAX_PIXELS`
-            pixels, in place of which the environment variable JAA_MAX_PIXELS sets another number.
+            pixels; the environment variable JAA_MAX_PIXELS sets another limit.
         RuntimeError: that variable is no number.
     """
     path = Path(path)
     try:
         with _opened(path) as file:
             form, (width, height) = _header(file)
-            # JPEG 2000 is decoded into 32 bits a colour.
+            # JPEG 2000 takes more memory: it is decoded into 32 bits for each colour.
             limit, length = max_pixels() // (1 + (form == "JPEG2000")), file.seek(0, os.SEEK_END)
             another = f"{MAX_PIXELS_VARIABLE} sets another limit"
             if width * height > limit:
                 raise ImageError(f"has {width} x {height} pixels, more than {limit:,}; {another}")
-            if length > LARGEST_PIXEL * limit + OTHER_CONTENT:
+            if length > MAX_PIXEL_BYTES * limit + MAX_OTHER_BYTES:
                 raise ImageError(f"has {length:,} bytes, more than {limit:,} pixels take; {another}")
             file.seek(0)
             return _decoded(file.read(), form)
@@ -89,10 +89,10 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def count_pixels(path: str | os.PathLike[str]) -> int:
-    """Width times height by an image file's header; 0 where `read_image` will raise an error."""
+    """Read width times height from an image file's header; 0 if `read_image` would raise an error."""
     path = Path(path)
     try:
-        if not path.is_file():  # a pipe can be read once only
+        if not path.is_file():  # a pipe can be read only once
             return 0
         with _opened(path) as file:
             _, (width, height) = _header(file)
@@ -102,7 +102,7 @@ def count_pixels(path: str | os.PathLike[str]) -> int:
 
 
 def max_pixels() -> int:
-    """The limit of this process, see `read_image`."""
+    """Read this process's limit of pixels, see `read_image`."""
     text = os.environ.get(MAX_PIXELS_VARIABLE)
     if text is None:
         return MAX_PIXELS
@@ -112,18 +112,18 @@ def max_pixels() -> int:
 
 
 def image_format(start: bytes) -> str | None:
-    """Pillow's name of an image file's format by its first bytes (64 or more); None for other files."""
+    """Find Pillow's name of an image file's format by its first bytes (64 or more); None for other files."""
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
     if start[4:8] == b"ftyp":
         box = start[8 : int.from_bytes(start[:4], "big")]
         brands = {box[i : i + 4] for i in range(0, len(box), 4)}
-        return next((form for form, of_it in BRANDS.items() if brands & of_it), None)
+        return next((form for form, own in BRANDS.items() if brands & own), None)
     return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), None)
 
 
 def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image array as RGB, (H, W, 3) uint8.
+    """Convert an image array to RGB, (H, W, 3) uint8.
 
     Args:
         image: grey (H, W) or (H, W, 1), RGB (H, W, 3) or RGBA (H, W, 4); uint8, or uint16, which is scaled to
@@ -140,15 +140,15 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
             f"got an image of shape {image.shape}, wanted (height, width) or (height, width, 1, 3 or 4)"
         )
     if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=1 / 257)  # 65535 / 255; rounds
+        image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=1 / 257)  # 255 / 65535; rounds
     if image.ndim == 2:
         image = image[..., None]
     if image.shape[2] == 4:
         rgb = np.empty((*image.shape[:2], 3), np.uint8)
-        for top in range(0, len(image), ROWS):
-            rows = image[top : top + ROWS]
+        for top in range(0, len(image), ROWS_AT_ONCE):
+            rows = image[top : top + ROWS_AT_ONCE]
             alpha = rows[..., 3:].astype(np.float32) / 255
-            rgb[top : top + ROWS] = np.rint(rows[..., :3] * alpha + BORDER * (1 - alpha))
+            rgb[top : top + ROWS_AT_ONCE] = np.rint(rows[..., :3] * alpha + BORDER * (1 - alpha))
         image = rgb
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
@@ -169,7 +169,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _header(file: BinaryIO) -> tuple[str, tuple[int, int]]:
-    """Format, width and height of an image file; nothing is decoded."""
+    """Read format, width and height of an image file, without decoding it."""
     try:
         start = file.read(4096)
         if not start:
@@ -182,13 +182,13 @@ def _header(file: BinaryIO) -> tuple[str, tuple[int, int]]:
             return form, (int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big"))
         if form == "JPEG":
             return form, _find_scan(file)
-        if form == "TIFF":  # not all of whose pixels Pillow knows
+        if form == "TIFF":  # Pillow does not know all of its types of pixels
             tags = _tiff_tags(file)
             return form, (int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH]))
         return form, _by_pillow(file, form).size
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # Pillow raises many kinds on damaged files
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ImageError(NO_IMAGE) from None
@@ -214,11 +214,10 @@ def _decoded(data: bytes, form: str) -> NDArray[np.uint8]:
 
 
 def _is_for_opencv(data: bytes, form: str) -> bool:
-    """Whether OpenCV decodes a file, as it does fast and with all 16 bits of a colour.
+    """Choose the decoder of a file. OpenCV is faster than Pillow, and keeps 16 bits of a colour.
 
-    It loses the orientation of AVIF and of PNG with transparency, the range of PNM, and multiplies the
-    colours of TIFF by their transparency. Pillow wraps white round to black in JPEG 2000 of more than 8 bits
-    a colour.
+    But it loses the orientation of AVIF and of PNG with transparency and the range of PNM, and multiplies the
+    colours of TIFF by their transparency. Pillow turns white into black in JPEG 2000 of more than 8 bits.
     """
     if form == "PNG":
         return data[25:26] in (b"\0", b"\2") and b"tRNS" not in data  # grey or RGB
@@ -230,10 +229,11 @@ def _is_for_opencv(data: bytes, form: str) -> bool:
 
 
 def _decode_by_opencv(data: bytes, form: str) -> tuple[NDArray[Any], int]:
-    """Grey, RGB or RGBA of 8 or 16 bits, and the EXIF orientation that is left to be followed."""
+    """Decode to grey, RGB or RGBA of 8 or 16 bits; return the EXIF orientation still to apply."""
     flags, orientation = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, 1
     if form == "WEBP" and _is_transparent_webp(data):
-        # Which this alone keeps, but not the orientation. Pillow would take four times the memory.
+        # Only this flag keeps transparency, but it loses the orientation. Pillow would take four times the
+        # memory.
         flags = cv2.IMREAD_UNCHANGED
         orientation = _orientation(_by_pillow(io.BytesIO(data), form))
     logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
@@ -253,20 +253,20 @@ def _decode_by_opencv(data: bytes, form: str) -> tuple[NDArray[Any], int]:
 
 
 def _is_transparent_webp(data: bytes) -> bool:
-    """By the header of the first chunk: that of an extended, a lossless or a lossy file."""
+    """Tell by the first chunk, which differs for extended, lossless and lossy files."""
     if data[12:16] == b"VP8X":
         return bool(data[20] & 0x10)
     return data[12:16] == b"VP8L" and bool(data[24] & 0x10)
 
 
 def _bits_of_jpeg2000(data: bytes) -> int:
-    """Of a colour, by the header of the code stream."""
+    """Read the bits of a colour from the header of the code stream."""
     at = data.find(b"\xff\x4f\xff\x51")
     return 1 + (data[at + 42] & 0x7F) if 0 <= at < len(data) - 42 else 8
 
 
 def _by_pillow(file: BinaryIO, form: str) -> Image.Image:
-    """What `Image.open` does, but without its own limits of pixels, which warn first and cannot be told."""
+    """Open an image as `Image.open` does, without that function's own warnings about many pixels."""
     Image.init()
     codec = CODECS.get(form)
     if form not in Image.OPEN or (codec is not None and not features.check(codec)):
@@ -279,7 +279,7 @@ def _by_pillow(file: BinaryIO, form: str) -> Image.Image:
 
 
 def _decode_by_pillow(data: bytes, form: str) -> tuple[NDArray[Any], int]:
-    """Grey, RGB or RGBA of 8 bits, or grey of 16; and the EXIF orientation that is left to be followed."""
+    """Decode to grey, RGB or RGBA of 8 bits, or grey of 16; return the EXIF orientation still to apply."""
     try:
         image = _by_pillow(io.BytesIO(data), form)
         image.load()
@@ -295,17 +295,17 @@ def _decode_by_pillow(data: bytes, form: str) -> tuple[NDArray[Any], int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """By EXIF, into which Pillow translates what AVIF has instead; TIFF it turns itself."""
-    about = Image.Exif()
+    """Read the EXIF orientation. Pillow translates AVIF's into one, and turns TIFF itself."""
+    exif = Image.Exif()
     try:
-        about.load(image.info.get("exif", b""))
-        return int(about.get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged: as if there were none
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF counts as none
         return 1
 
 
 def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Upright by its EXIF orientation."""
+    """Turn and mirror an image upright by its EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -316,7 +316,7 @@ def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Of the first image of a TIFF file."""
+    """Read the tags of the first image of a TIFF file."""
     start = file.read(16)
     tags = TiffImagePlugin.ImageFileDirectory_v2(start[: 16 if start[2] == 43 or start[3] == 43 else 8])
     file.seek(tags.next)
@@ -325,12 +325,12 @@ def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def _find_scan(file: BinaryIO) -> tuple[int, int]:
-    """Go through the headers of a JPEG file to its pixels; gives width and height."""
+    """Go through the headers of a JPEG file up to its pixels; return width and height."""
     size = 0, 0
     file.seek(2)
     while True:
         byte = file.read(1)
-        while byte not in (b"\xff", b""):  # what lies between headers is passed over
+        while byte not in (b"\xff", b""):  # bytes between headers are passed over
             byte = file.read(1)
         while byte == b"\xff":
             byte = file.read(1)
@@ -340,7 +340,7 @@ def _find_scan(file: BinaryIO) -> tuple[int, int]:
             return size
         marker = byte[0]
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            continue  # no header
+            continue  # this marker has no header
         header = file.read(7)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             size = int.from_bytes(header[5:7], "big"), int.from_bytes(header[3:5], "big")
@@ -348,13 +348,13 @@ def _find_scan(file: BinaryIO) -> tuple[int, int]:
 
 
 def _is_cut_short(data: bytes, form: str) -> bool:
-    """Whether a PNG or JPEG file lacks its end.
+    """Tell whether a PNG or JPEG file lacks its end.
 
-    OpenCV 4 returns the part of a JPEG that is there and whatever was in memory for the rest.
+    OpenCV 4 would fill the missing part of a JPEG with whatever is in memory.
     """
     if form == "PNG":
         at = 8
-        while at + 12 <= len(data):  # OpenCV makes room for as much as a chunk says that it has
+        while at + 12 <= len(data):  # checked, since OpenCV allocates as much as a chunk claims to have
             length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
             at += 12 + length
             if kind == b"IEND":
@@ -362,8 +362,8 @@ def _is_cut_short(data: bytes, form: str) -> bool:
         return True
     if form != "JPEG":
         return False
-    # A thumbnail in the headers has an end of its own, so skip to the scan; what cameras append after
-    # the end may hold anything, so take the first end found.
+    # Headers are skipped, since a thumbnail in them has an end of its own; of the ends that follow the first
+    # one counts, since cameras append anything after it.
     file = io.BytesIO(data)
     _find_scan(file)
     return data.find(b"\xff\xd9", file.tell()) < 0

@@ -1,6 +1,6 @@
-"""Prepared data sets: the folders that `jaa_ext.data.preparation.prepare` writes, read back for training.
+"""Prepared data sets: the folders that `prepare` writes, read back for training.
 
-The names of a folder's files and columns stand here, and are explained in `jaa_ext.data.preparation.prepare`.
+The names of their files and columns are defined here; `jaa_ext.data.preparation.prepare` explains them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jaa_ext import facs
+from jaa_ext.atomic import replacing
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
-from jaa_ext.data.layout import damage_told, require, shown
 from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import MISSING
 
@@ -45,12 +46,12 @@ class _Section(BaseModel):
 
 
 class Settings(_Section):
-    """What a preparation was asked to do."""
+    """What `prepare` was asked to do."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     source: str = ""
-    """See `Release.source`; empty in the folders of early versions."""
+    """See `Release.source`; empty in folders of early versions."""
     aus: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)]
     size: Annotated[int, Field(ge=2)] | None
     align: bool
@@ -61,7 +62,7 @@ class Settings(_Section):
     @classmethod
     def _distinct(cls, aus: list[int]) -> list[int]:
         if len(set(aus)) < len(aus):
-            raise ValueError("an AU is there twice")
+            raise ValueError("an AU is listed twice")
         return aus
 
 
@@ -71,12 +72,12 @@ class Preparation(_Section):
     format: int
     settings: Settings
     sequences: list[Annotated[list[str], Field(min_length=4, max_length=4)]]
-    """Name, subject, task and fold of each."""
+    """Name, subject, task and fold of each clip."""
     opencv: list[str] = []
-    """The versions of OpenCV that aligned the faces; empty where they are kept as they are, and in folders of
-    early versions, which did not write it down."""
+    """The versions of OpenCV that aligned the faces; empty if they were kept as they are, and in folders of
+    early versions, which did not record it."""
     image_size: Side | None
-    """Of the images; None, like the report, until all is done."""
+    """Side of the images in pixels; None, like the report, until the preparation is finished."""
     report: Report | None
 
 
@@ -87,19 +88,28 @@ class _Version(BaseModel):
 class PreparedFaces:
     """A prepared data set (`FaceDataset`).
 
-    Ids of samples are "<sequence>/<frame number>", such as "F001/T1/2440"; they begin with the subject.
+    The id of a sample is "<clip>/<frame number>", such as "F001/T1/2440", and begins with the subject.
 
     Args:
         folder: what `prepare` wrote.
-        aus: AU numbers of the labels, in this order; None for all of the folder's.
-        folds: only the frames of these folds; None for all frames.
-        subjects: only the frames of these subjects; None for all frames.
+        aus: AU numbers of the labels, in this order; None for all AUs of the folder.
+        folds: keep only the frames of these folds; None for all.
+        subjects: keep only the frames of these subjects; None for all.
 
     Raises:
-        FolderError: no finished preparation in the folder, AUs, folds or subjects that it does not have, or a
-            subject in two folds; the last is looked for in the whole folder.
-        ImageError: when a sample is read whose image is missing or damaged.
+        FolderError: the folder has no finished preparation; it lacks the AUs, folds or subjects asked for; or
+            a subject is in two of its folds, asked for or not.
+        ImageError: when a sample is read, its image is missing or damaged.
         ImportError: pandas, or pyarrow for a Parquet index, is not installed.
+
+    Example:
+        >>> from jaa_ext.data import prepare
+        >>> from jaa_ext.data.rendered.release import rendered_release
+        >>> release = rendered_release(subjects=11, samples_per_subject=1, size=73)
+        >>> report = prepare(release, "eleven", align=False, table="csv", workers=0)
+        >>> test = PreparedFaces("eleven", aus=(1, 12), folds=["test"])
+        >>> [sample.id for sample in test], test.label_matrix().shape
+        (['R0009/0', 'R0010/0'], (2, 2))
     """
 
     def __init__(
@@ -112,13 +122,13 @@ class PreparedFaces:
     ) -> None:
         self._folder = Path(folder)
         known = read_settings(self._folder)
-        there = tuple(known.settings.aus)
-        self._aus = there if aus is None else tuple(aus)
-        unknown = [au for au in self._aus if au not in there]
+        available = tuple(known.settings.aus)
+        self._aus = available if aus is None else tuple(aus)
+        unknown = [au for au in self._aus if au not in available]
         if unknown:
-            raise FolderError(f"{folder}: has no labels of AU {unknown[0]}, only of {list(there)}")
+            raise FolderError(f"{folder}: has no labels of AU {unknown[0]}, only of {list(available)}")
         if not self._aus or len(set(self._aus)) < len(self._aus):
-            raise FolderError(f"{folder}: wanted distinct AUs of {list(there)}, got {list(self._aus)}")
+            raise FolderError(f"{folder}: wanted distinct AUs of {list(available)}, got {list(self._aus)}")
         assert known.image_size is not None
         self._name, self._image_size, self._opencv = known.settings.name, known.image_size, known.opencv
 
@@ -128,14 +138,14 @@ class PreparedFaces:
         keep = np.ones(len(subject), bool)
         for what, wanted, column in (("fold", folds, fold), ("subject", subjects, subject)):
             if wanted is not None:
-                keep &= np.isin(column, _known(wanted, set(column), what, self._folder))
+                keep &= np.isin(column, _require_known(wanted, set(column), what, self._folder))
         rows = np.flatnonzero(keep)
 
         self._subjects: tuple[str, ...] = tuple(dict.fromkeys(subject[rows]))
         codes = {name: code for code, name in enumerate(self._subjects)}
         self._subject = np.array([codes[name] for name in subject[rows]], np.int64)
         self._folds = sort_folds(fold[rows])
-        # Bytes: an array of them is pickled and shared between processes as one block.
+        # Bytes, since an array of them is pickled, and shared with forked workers, as one block.
         self._paths = np.array([path.encode() for path in index.path[rows]], np.bytes_)
         self._landmarks, self._labels = index.landmarks[rows], index.labels[rows]
         self._intensities = None if index.intensities is None else index.intensities[rows]
@@ -144,7 +154,7 @@ class PreparedFaces:
 
     @property
     def name(self) -> str:
-        """Of the data set, such as "BP4D"."""
+        """The data set's name, such as "BP4D"."""
         return self._name
 
     @property
@@ -164,7 +174,7 @@ class PreparedFaces:
 
     @property
     def folds(self) -> tuple[str, ...]:
-        """The distinct folds in order; empty where the frames have none."""
+        """The distinct folds in order, numbers by their size; empty where the frames have none."""
         return self._folds
 
     @property
@@ -174,7 +184,7 @@ class PreparedFaces:
 
     @property
     def opencv(self) -> tuple[str, ...]:
-        """The versions of OpenCV that aligned the faces; empty where that was not done or written down."""
+        """The versions of OpenCV that aligned the faces; empty if none did, or none is recorded."""
         return tuple(self._opencv)
 
     def __len__(self) -> int:
@@ -205,7 +215,7 @@ class PreparedFaces:
 
 
 def read_folds(folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """All folds of a prepared data set in order, numbers by their size; empty where it has none.
+    """Read the folds of a prepared data set in order, numbers by their size; empty where it has none.
 
     Raises:
         FolderError, ImportError: as `PreparedFaces`.
@@ -216,16 +226,17 @@ def read_folds(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
-    """Deal subjects into k folds, "1" to "k", of about as many frames each.
+    """Deal subjects into k folds, "1" to "k", with about as many frames in each.
 
-    The subject with most frames comes first (by name among equals), each into the fold with fewest so far.
+    The subjects are taken from most to fewest frames, equals by name; each goes into the fold that has the
+    fewest frames so far.
 
     Args:
-        subjects: of each frame, see `PreparedFaces.frame_subjects`.
+        subjects: the subject of each frame, see `PreparedFaces.frame_subjects`.
         k: at least 2.
 
     Returns:
-        the fold of each subject, by name.
+        The fold of each subject, sorted by the subjects' names.
 
     Raises:
         ValueError: k too small, or fewer subjects than folds.
@@ -238,17 +249,17 @@ def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
     sizes = dict.fromkeys((str(fold) for fold in range(1, k + 1)), 0)
     dealt = {}
     for subject in sorted(frames, key=lambda name: (-frames[name], name)):
-        # Of equal folds the first: min keeps the order of the dictionary.
+        # min takes the first of equal folds.
         dealt[subject] = min(sizes, key=sizes.__getitem__)
         sizes[dealt[subject]] += frames[subject]
     return dict(sorted(dealt.items()))
 
 
-def read_settings(folder: Path) -> Preparation:
-    """prepare.json of a finished preparation.
+def read_settings(folder: str | os.PathLike[str]) -> Preparation:
+    """Read the prepare.json of a finished preparation.
 
     Raises:
-        FolderError: there is none, it is not finished, damaged, or of another version.
+        FolderError: it is missing, not finished, damaged, or of another version.
     """
     known = read_begun(folder)
     if known is None:
@@ -258,13 +269,13 @@ def read_settings(folder: Path) -> Preparation:
     return known
 
 
-def read_begun(folder: Path) -> Preparation | None:
-    """prepare.json of a preparation that may not be finished; None where there is none.
+def read_begun(folder: str | os.PathLike[str]) -> Preparation | None:
+    """Read the prepare.json of a preparation that may not be finished; None if there is none.
 
     Raises:
         FolderError: it is damaged or of another version.
     """
-    path = folder / SETTINGS
+    path = Path(folder) / SETTINGS
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -283,11 +294,17 @@ def read_begun(folder: Path) -> Preparation | None:
     raise FolderError(f"{path}: wanted format {FORMAT}, got {version}; prepare the data set anew")
 
 
-def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:
-    """What there is to say of faces that these versions of OpenCV aligned; None where there is nothing.
+def write_preparation(folder: Path, preparation: Preparation) -> None:
+    """Write prepare.json, whole or not at all."""
+    with replacing(folder / SETTINGS) as temporary:
+        temporary.write_text(preparation.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    The same alignment of the same picture differs by up to 3 grey levels between OpenCV 4, which rounds
-    positions to 1/32 pixel, and 5, which does not.
+
+def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:
+    """Warn of faces that other versions of OpenCV aligned than this one; None if there is no reason to.
+
+    Pixels differ by up to 3 grey levels between OpenCV 4, which rounds positions to 1/32 pixel, and OpenCV 5,
+    which does not.
     """
     majors = {version.partition(".")[0] for version in opencv}
     differ = "the same face differs by up to 3 grey levels between major versions"
@@ -302,32 +319,32 @@ def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -
 
 
 def index_file(folder: Path, table: str) -> Path:
-    """Where the index lies: `table` is "parquet" or "csv"."""
+    """The path of the index; `table` is "parquet" or "csv"."""
     return folder / f"index.{table}"
 
 
 def au_columns(aus: Iterable[int]) -> list[str]:
-    """AU01 for AU 1."""
+    """The names of the columns of labels: AU01 for AU 1."""
     return [f"AU{au:02d}" for au in aus]
 
 
 def intensity_columns(aus: Iterable[int]) -> list[str]:
-    """AU01_intensity for AU 1."""
+    """The names of the columns of intensities: AU01_intensity for AU 1."""
     return [f"{name}_intensity" for name in au_columns(aus)]
 
 
 def require_table(table: str) -> None:
-    """See that what reads and writes an index is installed.
+    """Check that the packages which read and write an index are installed.
 
     Raises:
-        ImportError: it is not.
+        ImportError: one is not.
     """
     for package in ("pandas", "pyarrow") if table == "parquet" else ("pandas",):
-        require(package, f"prepared data sets with a {table} index")
+        require_package(package, f"prepared data sets with a {table} index")
 
 
 def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where: str) -> None:
-    """See that no subject is in two folds.
+    """Check that no subject is in two folds.
 
     Raises:
         FolderError: one is.
@@ -336,8 +353,8 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
     for subject, fold in dict.fromkeys(subjects_and_folds):
         if fold_of.setdefault(subject, fold) != fold:
             raise FolderError(
-                f"{where}: subject {shown(subject)} is in folds {shown(fold_of[subject])} and {shown(fold)}, "
-                "wanted in one"
+                f"{where}: subject {quoted(subject)} is in folds {quoted(fold_of[subject])} and "
+                f"{quoted(fold)}, wanted in one"
             )
 
 
@@ -345,24 +362,25 @@ def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
     """The distinct folds that have a name, "2" before "10"."""
 
     def key(fold: str) -> list[str | tuple[int, str]]:
-        # Text and numbers take turns, so that only like is compared with like. int refuses long numbers.
+        # Text and numbers take turns in the key, so text is compared with text and numbers with numbers. The
+        # longer number is the larger one; int would refuse very long ones.
         parts = re.split(r"0*([0-9]+)", fold)
-        return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
+        return [(len(part), part) if i % 2 else part for i, part in enumerate(parts)]
 
     return tuple(sorted(sorted(set(folds) - {""}), key=key))
 
 
-def _known(wanted: Collection[str], there: set[str], what: str, folder: Path) -> list[str]:
-    unknown = [name for name in wanted if name not in there]
+def _require_known(wanted: Collection[str], known: set[str], what: str, folder: Path) -> list[str]:
+    unknown = [name for name in wanted if name not in known]
     if unknown:
         raise FolderError(
-            f"{folder}: has no {what} {unknown[0]!r}, only {', '.join(sort_folds(there)) or 'none'}"
+            f"{folder}: has no {what} {unknown[0]!r}, only {', '.join(sort_folds(known)) or 'none'}"
         )
     return list(wanted)
 
 
 class _Index(NamedTuple):
-    """The rows of an index: n faces."""
+    """The n rows of an index."""
 
     subject: NDArray[Any]
     """(n,) of str, as fold and path."""
@@ -373,16 +391,16 @@ class _Index(NamedTuple):
     labels: NDArray[np.int8]
     """(n, A)"""
     intensities: NDArray[np.float32] | None
-    """(n, A), NaN where missing; None where none of the AUs has any."""
+    """(n, A), NaN where missing; None if no AU has any."""
 
 
 def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
     columns = au_columns(aus)
     assert known.report is not None
-    rated = [au for au in aus if au in known.report.aus_with_intensities]
-    wanted = ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns, *intensity_columns(rated)]
+    with_intensities = [au for au in aus if au in known.report.aus_with_intensities]
+    wanted = ["subject", "fold", "path", *LANDMARK_COLUMNS, *columns, *intensity_columns(with_intensities)]
     path, index = _read_columns(folder, known, wanted)
-    with damage_told(f"{path}: is damaged, wanted other values", FolderError):
+    with wrap_errors(f"{path}: is damaged, wanted other values", FolderError):
         landmarks = np.empty((len(index), facs.NUM_LANDMARKS, 2), np.float32)
         for place, name in enumerate(LANDMARK_COLUMNS):
             axis, point = divmod(place, facs.NUM_LANDMARKS)
@@ -396,8 +414,8 @@ def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
                     f"{path}: wanted 0, 1 or nothing in column {name}, got {values[~valid][0]:g}"
                 )
             labels[:, place] = np.where(np.isnan(values), MISSING, values)
-        intensities = np.full(labels.shape, np.nan, np.float32) if rated else None
-        for au, name in zip(rated, intensity_columns(rated), strict=True):
+        intensities = np.full(labels.shape, np.nan, np.float32) if with_intensities else None
+        for au, name in zip(with_intensities, intensity_columns(with_intensities), strict=True):
             assert intensities is not None
             values = index[name].to_numpy(np.float32, na_value=np.nan)
             valid = np.isnan(values) | ((values >= 0) & (values <= 5))
@@ -412,25 +430,27 @@ def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
     rows = _Index(subjects, folds, paths, landmarks, labels, intensities)
     for subject, image in zip(rows.subject, rows.path, strict=True):
         if not image.startswith(f"{IMAGES}/{subject}/") or ".." in image.split("/") or "\0" in image:
-            raise FolderError(f"{path}: wanted images in {shown(f'{IMAGES}/{subject}/')}, got {shown(image)}")
+            raise FolderError(
+                f"{path}: wanted images in {quoted(f'{IMAGES}/{subject}/')}, got {quoted(image)}"
+            )
     ((image, times),) = Counter(rows.path).most_common(1) or [("", 1)]
     if times > 1:
-        raise FolderError(f"{path}: wanted each image once, got {shown(image)} {times} times")
+        raise FolderError(f"{path}: wanted each image once, got {quoted(image)} {times} times")
     return rows
 
 
 def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
-    # Only now are the bytes of a Parquet file taken for UTF-8.
-    with damage_told(f"{path}: is damaged, wanted text in column {name}", FolderError):
+    # The text of a Parquet file is decoded here, not when the file is read.
+    with wrap_errors(f"{path}: is damaged, wanted text in column {name}", FolderError):
         texts: NDArray[Any] = index[name].to_numpy(object)
     for text in texts:
         if not isinstance(text, str):
-            raise FolderError(f"{path}: wanted text in column {name}, got {shown(text)}")
+            raise FolderError(f"{path}: wanted text in column {name}, got {quoted(text)}")
     return texts
 
 
 def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple[Path, Any]:
-    """The index's file, and a pandas.DataFrame of some of its columns."""
+    """The path of the index, and a pandas.DataFrame of some of its columns."""
     table = known.settings.table
     require_table(table)
     import pandas as pd
@@ -438,23 +458,23 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
     path = index_file(folder, table)
     if not path.exists():
         raise FolderError(f"{path}: wanted the index of the prepared data set, got no such file")
-    most = known.report.kept if known.report is not None else 0
+    max_rows = known.report.kept if known.report is not None else 0
     intensities = [name for name in columns if name.endswith("_intensity")]
     labels = [name for name in columns if name.startswith("AU") and name not in intensities]
     sentence = f"{path}: is damaged, wanted the columns that {SETTINGS} tells of"
     # Numbers beyond float32 become infinite, and are refused as that.
-    with damage_told(sentence, FolderError), np.errstate(over="ignore"):
+    with wrap_errors(sentence, FolderError), np.errstate(over="ignore"):
         if table == "parquet":
             from pyarrow.parquet import read_metadata
 
-            # Before anything is read: a few bytes can stand for any number of rows.
+            # Asked first, since a few bytes of a damaged file can stand for any number of rows.
             rows = read_metadata(path).num_rows
-            index = pd.read_parquet(path, columns=columns, engine="pyarrow") if rows <= most else None
+            index = pd.read_parquet(path, columns=columns, engine="pyarrow") if rows <= max_rows else None
         else:
             types: dict[str, Any] = dict.fromkeys(("subject", "fold", "path"), str)
             types |= dict.fromkeys(LANDMARK_COLUMNS, np.float32) | dict.fromkeys(labels, "Int8")
             types |= dict.fromkeys(intensities, np.float32)
-            # A subject may be called "NA" or 007: only an empty label or intensity is missing.
+            # A subject may be called "NA" or 007, so only empty labels and intensities are missing values.
             index = pd.read_csv(
                 path,
                 usecols=columns,
@@ -463,6 +483,6 @@ def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple
                 na_values={name: [""] for name in (*labels, *intensities)},
             )
             rows = len(index)
-    if rows > most:
-        raise FolderError(f"{path}: wanted the {most:,} rows that {SETTINGS} tells of, got {rows:,}")
+    if rows > max_rows:
+        raise FolderError(f"{path}: wanted the {max_rows:,} rows that {SETTINGS} tells of, got {rows:,}")
     return path, index

@@ -1,4 +1,4 @@
-"""The processes that read images for a data loader."""
+"""The worker processes of data loaders."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from jaa_ext.device import processors, started_by_torchrun
 
 
 def reading_workers(workers: int | None, device: torch.device) -> int:
-    """Processes that read images for this one.
+    """Choose how many worker processes a data loader of this process has.
 
-    None: with a GPU an equal share of the machine's processors, up to 16; else 0.
+    Args:
+        workers: the number asked for. None: with a GPU an equal share of the machine's processors, at most
+            16; else 0.
+        device: where the model computes.
     """
     if workers is not None:
         return workers
@@ -21,5 +24,5 @@ def reading_workers(workers: int | None, device: torch.device) -> int:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For the data loader's workers: Ctrl-C reaches them too, but the iteration under way needs them."""
+    """Ignore Ctrl-C in a data loader's worker, which the iteration under way still needs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

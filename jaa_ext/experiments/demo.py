@@ -65,7 +65,7 @@ def _draw_attention(model: JAANet, test_set: FaceDataset, path: Path) -> None:
     """The maps of a few AUs on one face of each of the first test subjects."""
     crops = Crops(test_set, model.config.image_size, train=False)
     per_subject = len(test_set) // len(test_set.subjects)
-    images = torch.stack([crops[0, i * per_subject]["image"] for i in range(FIGURE_FACES)])
+    images = torch.stack([crops[i * per_subject]["image"] for i in range(FIGURE_FACES)])
     with torch.inference_mode():
         output = model(normalize(images))
     picked = [model.config.aus.index(au) for au in FIGURE_AUS]

@@ -431,7 +431,7 @@ def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) ->
     with progress(console or Console(quiet=True)) as bar:
         task = bar.add_task("Reading faces", total=len(ids), text="")
         for i in bar.track(range(len(ids)), task_id=task):
-            crop = crops[0, i]
+            crop = crops[i]
             if crop["id"] != ids[i]:
                 raise ValueError(
                     f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}"
@@ -486,7 +486,7 @@ def _first_of_each_subject(
 
 
 def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None, i: int) -> _Face:
-    crop = crops[0, i]
+    crop = crops[i]
     image = np.ascontiguousarray(crop["image"].numpy().transpose(1, 2, 0)[..., ::-1])
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     lines = []

@@ -64,7 +64,7 @@ def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
     crops = Crops(dataset, size, train=False)
     # Spread over the set: its first faces may all be one person's.
     picked = np.linspace(0, len(dataset) - 1, min(MEAN_SHAPE_FACES, len(dataset)), dtype=int).tolist()
-    faces = [crops[0, i] for i in picked]
+    faces = [crops[i] for i in picked]
     for face in faces:
         if not face["landmarks"].isfinite().all():
             raise ValueError(f"the landmarks of training face {face['id']} are not finite")

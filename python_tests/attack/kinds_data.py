@@ -400,10 +400,10 @@ class Parts(Files):
         releases.make_bp4d(source, ("F001", "F003"), frames=3, before=1)
         release = read_bp4d(source)
         begun = self.folder / "begun"
-        first, second = release.sequences
+        first, second = release.clips
         try:
             prepare(
-                replace(release, sequences=(first, _Interrupted(second))),
+                replace(release, clips=(first, _Interrupted(second))),
                 begun,
                 size=SIDE,
                 table="csv",
@@ -437,7 +437,7 @@ class Parts(Files):
 
 @dataclass(frozen=True)
 class _Interrupted:
-    """A sequence during which Ctrl-C is pressed."""
+    """A clip during which Ctrl-C is pressed."""
 
     whole: Any
 

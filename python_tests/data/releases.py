@@ -1,6 +1,6 @@
 """Miniature releases of BP4D, DISFA and Aff-Wild2 in the published layouts, filled with drawn faces.
 
-Each maker returns what a reader should find: ``{sequence: {frame number: Face}}``. In every sequence the AU
+Each maker returns what a reader should find: ``{clip: {frame number: Face}}``. In every clip the AU
 in place i of the data set's order is present in the frames whose place is i modulo `CYCLE`: from `CYCLE`
 frames on each AU occurs, and none in all frames.
 """

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from jaa_ext.data.display_matrix import MOST, is_mirrored
+from jaa_ext.data.display_matrix import MAX_HEADERS, is_mirrored
 
 PLAIN, TURNED, MIRRORED, FLIPPED, TRANSPOSED = (
     (1, 0, 0, 1),
@@ -92,8 +92,8 @@ class TestMp4:
 
     def test_many_boxes_are_not_looked_through(self, mirrored):
         film = movie(track(MIRRORED))
-        assert mirrored(box(b"free") * (MOST // 2) + film)
-        assert not mirrored(box(b"free") * (MOST + 1) + film)
+        assert mirrored(box(b"free") * (MAX_HEADERS // 2) + film)
+        assert not mirrored(box(b"free") * (MAX_HEADERS + 1) + film)
 
     @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 2**31, 2**32 - 1])
     @pytest.mark.parametrize("kind", [b"moov", b"trak", b"mdia", b"hdlr", b"tkhd", b"mvhd"])

@@ -1,6 +1,9 @@
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from jaa_ext import facs
 from jaa_ext.data import Crops, FaceSample, SyntheticFaces, align_face, eye_distance, flip, normalize
@@ -143,7 +146,7 @@ def offset(item):
 
 def test_central_crop():
     crops = Crops(Marked(), 64, train=False)
-    item = crops[7, 3]
+    item = crops[3]
     assert len(crops) == 40
     assert offset(item) == (4, 4, False)
     assert item["image"].shape == (3, 64, 64) and item["image"].dtype == torch.uint8
@@ -155,23 +158,58 @@ def test_central_crop():
 def test_intensities_come_with_the_crop():
     crops = Crops(SyntheticFaces(subjects=[3], samples_per_subject=2, size=73, aus=(1, 12)), 64, train=True)
     for i in range(2):
-        degrees = crops[0, i]["intensities"]
+        degrees = crops[i]["intensities"]
         assert degrees.dtype == torch.float32
         assert np.array_equal(degrees.numpy(), crops.dataset[i].intensities)
-    missing = Crops(Marked(), 64, train=False)[0, 0]["intensities"]
+    missing = Crops(Marked(), 64, train=False)[0]["intensities"]
     assert missing.shape == (2,) and missing.dtype == torch.float32 and missing.isnan().all()
 
 
 def test_random_crops_depend_on_seed_epoch_and_index_alone():
     def offsets(seed, epoch, order):
         crops = Crops(Marked(), 64, train=True, seed=seed)
-        return {i: offset(crops[epoch, i]) for i in order}
+        crops.set_epoch(epoch)
+        return {i: offset(crops[i]) for i in order}
 
     first = offsets(5, 2, range(40))
     assert offsets(5, 2, reversed(range(40))) == first
     assert offsets(5, 3, range(40)) != first
     assert offsets(6, 2, range(40)) != first
     assert len(set(first.values())) > 20
+
+
+def test_an_index_may_say_its_epoch():
+    crops, others = (Crops(Marked(), 64, train=True) for _ in range(2))
+    crops.set_epoch(5)
+    others.set_epoch(2)
+    for i in range(40):
+        assert offset(crops[2, i]) == offset(others[i])
+    drawn = Crops(SyntheticFaces(subjects=[3], samples_per_subject=2, size=73), 64, train=True)
+    assert torch.equal(drawn[-1]["image"], drawn[1]["image"])
+    with pytest.raises(ValueError, match="epoch must be at least 0, got -1"):
+        crops.set_epoch(-1)
+
+
+@pytest.mark.parametrize(("method", "persistent"), [("fork", False), ("fork", True), ("spawn", True)])
+def test_a_plain_data_loader_takes_crops(method, persistent):
+    """Shuffled, read by two workers that read ahead; the second epoch is broken off."""
+    crops = Crops(SyntheticFaces(subjects=range(3), samples_per_subject=4, size=73), 64, train=True)
+    loader = DataLoader(
+        crops,
+        batch_size=2,
+        shuffle=True,
+        num_workers=2,
+        persistent_workers=persistent,
+        multiprocessing_context=method,
+    )
+    for epoch, batches in enumerate((6, 1, 6)):
+        crops.set_epoch(epoch)
+        read = {}
+        for batch in islice(loader, batches):
+            read |= dict(zip(batch["id"], batch["image"], strict=True))
+        wanted = {crops[epoch, i]["id"]: crops[epoch, i]["image"] for i in range(len(crops))}
+        assert len(read) == 2 * batches
+        assert all(torch.equal(image, wanted[name]) for name, image in read.items())
 
 
 def test_random_crops_use_every_offset_and_both_directions():
@@ -186,8 +224,9 @@ def test_random_crops_use_every_offset_and_both_directions():
 
 def test_landmarks_of_crops_stay_on_their_pixels():
     crops, data = Crops(Marked(), 64, train=True), Marked()
+    crops.set_epoch(1)
     for i in range(40):
-        item = crops[1, i]
+        item = crops[i]
         _, _, flipped = offset(item)
         for k, (x, y) in enumerate(item["landmarks"].round().long().tolist()):
             if 0 <= x < 64 and 0 <= y < 64:
@@ -200,7 +239,7 @@ def test_crops_name_the_sample_of_the_wrong_size():
         ValueError,
         match=r"crops of 176 .*\(200, 200, 3\) or \(176, 176, 3\), got \(73, 73, 3\) for sample S000/00002",
     ):
-        Crops(Marked(), 176, train=False)[0, 2]
+        Crops(Marked(), 176, train=False)[2]
     with pytest.raises(ValueError, match="size must be at least 1"):
         Crops(Marked(), 0, train=False)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from jaa_ext.data import PreparedFaces, Release, prepare
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.prepared import FolderError, read_folds, sort_folds, subject_folds
-from jaa_ext.data.release import ImageFiles
+from jaa_ext.data.readers.image_files import ImageFiles
 
 AUS = (2, 5, 12)
 LABELS = {
@@ -37,7 +37,7 @@ def points(releases):
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory, points):
     """Aligned pictures of 32 x 32 random pixels with landmarks, each a little different."""
-    folder, sequences, seed = tmp_path_factory.mktemp("originals"), [], 0
+    folder, clips, seed = tmp_path_factory.mktemp("originals"), [], 0
     for name, labels in LABELS.items():
         images, landmarks = [], []
         for number in range(len(labels)):
@@ -49,12 +49,12 @@ def originals(tmp_path_factory, points):
         subject, _, task = name.partition("/")
         numbers = tuple(range(5, 5 + len(labels)))
         labels = np.array(labels, np.int8)
-        sequences.append(
+        clips.append(
             ImageFiles(
                 name, subject, task, FOLDS[subject], numbers, tuple(images), np.stack(landmarks), labels
             )
         )
-    return Release("Mine", AUS, tuple(sequences))
+    return Release("Mine", AUS, tuple(clips))
 
 
 @pytest.fixture(scope="module", params=["parquet", "csv"])
@@ -79,7 +79,7 @@ def test_samples(folder, points):
     assert faces.frame_subjects == ("NA", "NA", "007", "007", "x")
     assert [faces[i].id for i in range(5)] == ["NA/T1/5", "NA/T1/6", "007/T1/5", "007/T2/5", "x/5"]
     assert [faces[i].subject for i in range(5)] == ["NA", "NA", "007", "007", "x"]
-    flat = [labels for of_sequence in LABELS.values() for labels in of_sequence]
+    flat = [labels for of_clip in LABELS.values() for labels in of_clip]
     assert faces.label_matrix().tolist() == [list(labels) for labels in flat]
     assert faces.label_matrix().dtype == np.int64
     for i in range(5):
@@ -124,16 +124,16 @@ def test_a_folder_without_intensities(folder):
 @pytest.fixture(params=["parquet", "csv"])
 def rated(request, originals, tmp_path):
     """A folder whose AUs 5 and 12 have intensities: 0, 0.25, 0.5 … by faces, none in the last."""
-    sequences, place = [], 0
-    for sequence in originals.sequences:
-        degrees = np.full((sequence.length, 3), np.nan, np.float32)
-        for row in degrees[: 0 if sequence.name == "x" else None]:
+    clips, place = [], 0
+    for clip in originals.clips:
+        degrees = np.full((clip.length, 3), np.nan, np.float32)
+        for row in degrees[: 0 if clip.name == "x" else None]:
             row[1:] = 0.25 * place, 0.25 * (place + 1)
             place += 2
-        sequences.append(replace(sequence, intensities=degrees))
+        clips.append(replace(clip, intensities=degrees))
     out, console = tmp_path / "p", Console(file=io.StringIO())
     prepare(
-        replace(originals, sequences=tuple(sequences)),
+        replace(originals, clips=tuple(clips)),
         out, align=False, table=request.param, workers=0, console=console,
     )  # fmt: skip
     return out
@@ -156,10 +156,10 @@ def test_intensities(rated):
 
 
 def test_intensities_that_make_no_sense(originals, tmp_path):
-    first, *others = originals.sequences
+    first, *others = originals.clips
     named = replace(first, intensities=np.ones((2, 3), np.float32))
     prepare(
-        replace(originals, sequences=(named, *others)),
+        replace(originals, clips=(named, *others)),
         tmp_path, align=False, table="csv", workers=0, console=Console(file=io.StringIO()),
     )  # fmt: skip
     for wrong, message in (
@@ -211,7 +211,7 @@ def test_worker_processes_of_a_data_loader_read_it(folder):
 
 
 def test_names_in_other_alphabets(tmp_path, originals):
-    one = originals.sequences[0]
+    one = originals.clips[0]
     named = ImageFiles("Жан/задача", "Жан", "задача", "", one.numbers, one.images, one.landmarks, one.labels)
     for table in ("csv", "parquet"):
         out = tmp_path / table

@@ -26,7 +26,7 @@ EVENLY = pytest.mark.parametrize(
 @pytest.fixture
 def seeking(monkeypatch):
     """Seeks are worth it in the short videos of tests."""
-    monkeypatch.setattr(video, "WORTH_A_SEEK", 4 * video.STEADY)
+    monkeypatch.setattr(video, "MIN_SEEK", 4 * video.STEADY_FRAMES)
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ class TestSeeking:
                 (capture,) = captures.opened
                 assert (capture.seeks > 0) == (number >= 40)
                 if number >= 40:
-                    assert capture.grabs <= 4 * video.STEADY + video.BEFORE + 2 + 151 - number
+                    assert capture.grabs <= 4 * video.STEADY_FRAMES + video.SEEK_MARGIN + 2 + 151 - number
 
     def test_few_frames_are_not_worth_it(self, tmp_path, captures):
         film = Video(write_numbered(tmp_path / "a.avi", 240))

@@ -1,1 +1,1 @@
-"""From a `Release` to a prepared folder: what `jaa prepare` does."""
+"""From a `Release` to a prepared folder, by `prepare`: its workers write parts, which are merged."""

@@ -1,4 +1,4 @@
-"""Preparing one sequence of a data set: its faces aligned, its rows written as a part."""
+"""Preparing one clip: its faces are aligned, and its rows are written to a file, its part."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from jaa_ext.data.faces import align_face
 from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.data.plausible import fault
 from jaa_ext.data.prepared import IMAGES
-from jaa_ext.data.release import MISSING, Frame, ReleaseError, Sequence, Skipped
+from jaa_ext.data.release import MISSING, Clip, Frame, ReleaseError, Skipped
 
 PARTS = "parts"
-"""Folder of the parts."""
+"""The folder of the parts."""
 
 
 class Face(Protocol):
-    """A face that a detector found."""
+    """A face that a detector has found."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -39,28 +39,29 @@ class Face(Protocol):
 
     @property
     def landmarks(self) -> NDArray[np.float32] | None:
-        """(49, 2) x, y in pixels of the image; a face without any is of no use here."""
+        """(49, 2) x, y in pixels of the image; None if the detector finds no landmarks."""
 
     @property
     def score(self) -> float:
-        """How clear the face is."""
+        """The higher, the clearer the face."""
 
 
 Detector = Callable[[NDArray[np.uint8]], Rows[Face]]
-"""From an RGB image, (H, W, 3) uint8, to its faces: `jaa_ext.predict.FaceDetector`, with dlib's landmarks."""
+"""Finds the faces in an RGB image, (H, W, 3) uint8; such as `jaa_ext.predict.FaceDetector` with dlib's
+landmarks."""
 
 
 @dataclass
 class Preparer:
-    """Aligns the faces of a sequence and writes its part. Can be pickled.
+    """Align the faces of a clip and write its part. Can be pickled.
 
     Args:
-        out: the folder.
+        out: the folder of the prepared data set.
         aus: AU numbers of the labels.
-        size: side of the aligned images; None keeps the pictures as they are.
+        size: side of the aligned images in pixels; None to keep the images as they are.
         detector, checker: see `prepare`.
-        looks: how many frames the checker looks at in each sequence of `looked_at`.
-        looked_at: names of sequences.
+        checked_clips: names of the clips in which the checker looks at frames.
+        checked_per_clip: at how many.
     """
 
     out: Path
@@ -68,64 +69,64 @@ class Preparer:
     size: int | None
     detector: Callable[[], Detector] | None
     checker: Callable[[], Detector] | None = None
-    looks: int = 0
-    looked_at: frozenset[str] = frozenset()
+    checked_clips: frozenset[str] = frozenset()
+    checked_per_clip: int = 0
 
-    def __call__(self, sequence: Sequence, tick: Callable[[int], None]) -> None:
-        """`tick` is told after each frame how many more are done."""
+    def __call__(self, clip: Clip, count: Callable[[int], None]) -> None:
+        """Prepare a clip; `count` is called after each frame with how many more are done."""
         faces: list[_Face] = []
         skipped: list[_LeftOut] = []
         seen: set[int] = set()
-        ticked, length = 0, sequence.length
-        looks = self.looks if sequence.name in self.looked_at else 0
-        every = max(1, length // max(1, looks))
-        folder = self.out / IMAGES / sequence.name
+        counted, length = 0, clip.length
+        check_every = max(1, length // max(1, self.checked_per_clip))
+        folder = self.out / IMAGES / clip.name
         folder.mkdir(parents=True, exist_ok=True)
-        # What a run left that ended here; the folders in it are other sequences'.
+        # Files are left by a run that ended here; folders belong to other clips.
         for path in folder.iterdir():
             if not path.is_dir():
                 path.unlink()
-        for place, frame in enumerate(sequence.read()):
+        for position, frame in enumerate(clip.read()):
             done: _Face | _LeftOut
             if frame.number in seen:
                 done = _LeftOut(frame.number, "its frame number came before")
             elif isinstance(frame, Skipped):
                 done = _LeftOut(*frame)
             else:
-                done = self._prepare(frame, sequence.name, look=looks > 0 and place % every == 0)
+                check = clip.name in self.checked_clips and position % check_every == 0
+                done = self._prepare(frame, clip.name, check)
             seen.add(frame.number)
             if isinstance(done, _LeftOut):
                 skipped.append(done)
             else:
                 faces.append(done)
             # The length may be an estimate, and the bar must not run past it.
-            step = int(ticked < length)
-            tick(step)
-            ticked += step
+            step = int(counted < length)
+            count(step)
+            counted += step
         part = Part.of(faces, skipped, len(self.aus))
-        # All together, before the part vouches for them: one by one each would wait for the disk.
+        # Before the part says that they are there; together, since each waits for the disk.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: sync(self.out / path), part.path.tolist()))
-        with replacing(part_file(self.out, sequence)) as temporary, temporary.open("wb") as file:
+        with replacing(part_file(self.out, clip)) as temporary, temporary.open("wb") as file:
             np.savez(file, **part._asdict())
-        tick(length - ticked)
+        count(length - counted)
 
-    def _prepare(self, frame: Frame, sequence: str, look: bool) -> _Face | _LeftOut:
+    def _prepare(self, frame: Frame, clip: str, check: bool) -> _Face | _LeftOut:
         if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
             raise ReleaseError(
-                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
+                f"{clip}, frame {frame.number}: wanted {len(self.aus)} labels of 1, 0 and {MISSING}, "
                 f"got {frame.labels}"
             )
         intensities = (math.nan,) * len(self.aus) if frame.intensities is None else frame.intensities
         if len(intensities) != len(self.aus) or not all(math.isnan(x) or 0 <= x <= 5 for x in intensities):
             raise ReleaseError(
-                f"{sequence}, frame {frame.number}: wanted {len(self.aus)} intensities of 0..5, or NaN where "
+                f"{clip}, frame {frame.number}: wanted {len(self.aus)} intensities of 0..5, or NaN where "
                 f"missing, got {intensities}"
             )
         try:
             image = read_image(frame.image) if isinstance(frame.image, Path) else as_rgb(frame.image)
         except (ValueError, TypeError):
-            # os.path's: Path.exists raises for a name that is too long.
+            # Path.exists raises for a name that is too long.
             missing = isinstance(frame.image, Path) and not os.path.exists(frame.image)
             return _LeftOut(frame.number, "the image is missing" if missing else "the image cannot be read")
         if self.size is None and image.shape[0] != image.shape[1]:
@@ -140,16 +141,16 @@ class Preparer:
             return _LeftOut(frame.number, "no landmarks")
         if landmarks.shape != (facs.NUM_LANDMARKS, 2):
             return _LeftOut(frame.number, f"not {facs.NUM_LANDMARKS} landmarks")
-        # False for NaN too.
+        # Also refuses NaN, which is not less than anything.
         if not np.abs(landmarks).max() < np.finfo(np.float32).max:
             return _LeftOut(frame.number, "landmarks that are not finite")
         height, width = image.shape[:2]
         reach = (*landmarks.min(0).tolist(), *landmarks.max(0).tolist(), width, height)
         if reason := fault(landmarks.astype(np.float64), width, height):
             return _LeftOut(frame.number, reason, reach)
-        look = look and frame.landmarks is not None and self._check is not None
-        distance = self._distance(image, landmarks) if look else math.nan
-        stem = f"{IMAGES}/{sequence}/{frame.number}"
+        check = check and frame.landmarks is not None and self._check is not None
+        distance = self._distance(image, landmarks) if check else math.nan
+        stem = f"{IMAGES}/{clip}/{frame.number}"
         if self.size is None:
             path, points = self._keep(frame, image, stem), landmarks.astype(np.float32)
         else:
@@ -162,7 +163,11 @@ class Preparer:
         return _Face(frame.number, path, side, points, frame.labels, intensities, reach, distance)
 
     def _distance(self, image: NDArray[np.uint8], landmarks: NDArray[Any]) -> float:
-        """Of landmarks from the nearest face's, in eye distances of the face; NaN where no face is found."""
+        """Measure how far landmarks are from the nearest face that the checker finds.
+
+        Returns:
+            The mean distance in eye distances of that face; NaN where none is found.
+        """
         assert self._check is not None
         distances = []
         for face in self._check(image):
@@ -184,7 +189,7 @@ class Preparer:
         path = f"{stem}.png"
         try:
             (self.out / path).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-        except OSError as error:  # which names no file where the disk is full
+        except OSError as error:  # names no file if the disk is full
             raise OSError(error.errno, error.strerror, str(self.out / path)) from None
         return path
 
@@ -196,19 +201,19 @@ class Preparer:
     def _check(self) -> Detector | None:
         try:
             return None if self.checker is None else self.checker()
-        except ImportError:  # what finds faces is an extra
+        except ImportError:  # the detector's package is an extra
             return None
 
 
 class Part(NamedTuple):
-    """The rows of a sequence: n frames kept, m left out."""
+    """The rows of a clip with n frames kept and m left out."""
 
     number: NDArray[np.int64]
     """(n,)"""
     path: NDArray[np.str_]
-    """(n,) images, relative to the folder."""
+    """(n,) paths of the images, relative to the folder."""
     side: NDArray[np.int64]
-    """(n,) of the images in pixels."""
+    """(n,) sides of the images in pixels."""
     landmarks: NDArray[np.float32]
     """(n, 49, 2) in pixels of the image."""
     labels: NDArray[np.int8]
@@ -216,15 +221,16 @@ class Part(NamedTuple):
     intensities: NDArray[np.float32]
     """(n, A), NaN where missing."""
     reach: NDArray[np.float64]
-    """(n, 6) landmarks before alignment: lowest x and y, highest x and y; the picture's width and height."""
+    """(n, 6) before alignment: lowest x and y, highest x and y of the landmarks; width and height of the
+    image."""
     distance: NDArray[np.float64]
-    """(n,) of the landmarks from what the checker found, in eye distances; NaN where it did not look."""
+    """(n,) from the landmarks to what the checker found, in eye distances; NaN where it did not look."""
     skipped: NDArray[np.int64]
-    """(m,) their numbers."""
+    """(m,) numbers of the frames left out."""
     reason: NDArray[np.str_]
     """(m,)"""
     skipped_reach: NDArray[np.float64]
-    """(m, 6), NaN where there are no landmarks."""
+    """(m, 6) as `reach`, NaN where there are no landmarks."""
 
     @classmethod
     def of(cls, faces: list[_Face], skipped: list[_LeftOut], aus: int) -> Part:
@@ -245,25 +251,25 @@ class Part(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> Part | None:
-        """None where there is no part, or a damaged one, or one of another version: it is made anew then."""
+        """Read a part; None if it is missing, damaged or of another version, and must be made anew."""
         try:
             with np.load(path) as arrays:
                 part = cls(**arrays)
             empty = cls.of([], [], part.labels.shape[1])
             lengths = [len(part.number)] * 8 + [len(part.skipped)] * 3
             for name, length in zip(cls._fields, lengths, strict=True):
-                array, as_it = getattr(part, name), getattr(empty, name)
-                if array.shape != (length, *as_it.shape[1:]) or array.dtype.kind != as_it.dtype.kind:
+                array, wanted = getattr(part, name), getattr(empty, name)
+                if array.shape != (length, *wanted.shape[1:]) or array.dtype.kind != wanted.dtype.kind:
                     return None
             return part
-        # A zip file of arrays fails in many ways: zipfile's, zlib's, numpy's.
+        # zipfile, zlib and numpy raise many kinds of errors for damaged files.
         except Exception:
             return None
 
 
-def part_file(out: Path, sequence: Sequence) -> Path:
-    """Where the part of a sequence lies until all are done."""
-    return out / PARTS / f"{urllib.parse.quote(sequence.name, safe='')}.npz"
+def part_file(out: Path, clip: Clip) -> Path:
+    """The file of a clip's part, which is there until all clips are done."""
+    return out / PARTS / f"{urllib.parse.quote(clip.name, safe='')}.npz"
 
 
 class _Face(NamedTuple):

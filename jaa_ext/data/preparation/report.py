@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
-from rich.console import Console
-from rich.table import Table
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -17,27 +15,27 @@ class Report:
     """What a preparation kept and what it left out."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     kept: Count
     """Frames in the index."""
     expected: Count | None
-    """Frames that the papers keep of the whole data set, where that is known."""
+    """Frames that the papers keep of the whole data set; None where that is not known."""
     skipped: dict[str, Count]
-    """Frames left out, by reason; the commonest first."""
+    """Number of frames left out for each reason; the commonest first."""
     aus: tuple[int, ...]
     occurrence: tuple[Annotated[float, Field(ge=0, le=1)] | None, ...]
-    """How often each AU is present among its valid labels, 0..1; None where it has none."""
+    """Share of each AU's valid labels that are 1; None for an AU without valid labels."""
     valid: tuple[Count, ...]
-    """Frames in which each AU is coded."""
+    """Number of frames in which each AU is coded."""
     subjects: Count
     folds: dict[str, Count]
-    """Frames of each fold; empty where the release has no folds."""
+    """Number of frames in each fold; empty where the release has no folds."""
     image_size: int
     """Side of the images in pixels."""
     remarks: tuple[str, ...] = ()
     """Sentences on what looks odd, or is not there."""
     intensities: tuple[Count, ...] = ()
-    """Frames in which the intensity of each AU is known; empty where the data set has none."""
+    """Number of frames in which each AU's intensity is known; empty where the data set has none."""
 
     def __post_init__(self) -> None:
         if not len(self.aus) == len(self.occurrence) == len(self.valid):
@@ -52,24 +50,11 @@ class Report:
 
     @property
     def aus_with_intensities(self) -> tuple[int, ...]:
-        """Those whose intensity is known in some frame."""
+        """The AUs whose intensity is known in some frame."""
         return tuple(au for au, count in zip(self.aus, self.intensities, strict=False) if count)
 
-    def show(self, console: Console) -> None:
-        """Print it."""
-        table = Table()
-        headings = ("AU", "present %", "valid labels", *(["intensities"] if self.intensities else []))
-        for heading in headings:
-            table.add_column(heading, justify="right")
-        for place, (au, rate, valid) in enumerate(zip(self.aus, self.occurrence, self.valid, strict=True)):
-            known = [f"{self.intensities[place]:,}"] if self.intensities else []
-            table.add_row(str(au), "-" if rate is None else f"{100 * rate:.1f}", f"{valid:,}", *known)
-        console.print(table)
-        for line in self.lines():
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-
     def lines(self) -> list[str]:
-        """The report without its table, as sentences."""
+        """The report in sentences, without the rates of the AUs."""
         kept = f"{self.name}: {self.kept:,} frames of {self.subjects:,} subjects kept"
         if self.expected is not None:
             difference = self.kept - self.expected

@@ -1,1 +1,1 @@
-"""One file for each data set, and for each kind of list of one's own: from its files to a `Release`."""
+"""From the files of a data set, or of one's own images and labels, to a `Release`: one file for each kind."""

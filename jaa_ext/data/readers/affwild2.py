@@ -1,37 +1,39 @@
-"""Aff-Wild2 as it is released for ABAW 2021: a text file of AU labels and a folder of face crops a video."""
+"""Aff-Wild2 as released for ABAW 2021: for each video a text file of AU labels and a folder of face crops."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from jaa_ext import facs
-from jaa_ext.data.layout import estimate_lines, find_folders, numbered_images, read_lines, shown, whole_number
+from jaa_ext.data.errors import quoted
+from jaa_ext.data.readers.files import estimate_lines, find_folders, numbered_images, read_lines, whole_number
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
 
 AFFWILD2_FOLDS = {"train": "Train_Set", "validation": "Validation_Set"}
-"""The folder of each part; the labels of the test set are not released."""
+"""The folder of each part, by its fold; the labels of the test set are not released."""
 
 
-def read_affwild2(source: Path, images: Path | None = None) -> Release:
+def read_affwild2(source: str | PathLike[str], images: str | PathLike[str] | None = None) -> Release:
     """Find the labelled videos of Aff-Wild2.
 
-    Searched for in `source` and up to two levels below it: ``Train_Set`` and ``Validation_Set`` side by side,
-    with AU labels in ``<video>.txt`` (as in ``AU_Set``; those of the other challenges are passed over). The
-    header of a file names the AUs, each further line is a frame: data line k, from 1, belongs to the image
-    ``cropped_aligned/<video>/%05d.jpg`` of number k; a frame in which no face was found has none. No
-    landmarks come with the data, and the crops are meant to be used as they are.
+    Looks in `source` and up to two levels below it for ``Train_Set`` and ``Validation_Set`` side by side,
+    with AU labels in ``<video>.txt`` (as in ``AU_Set``; the labels of other challenges are passed over). The
+    first line of such a file names the AUs, each further line is a frame: the k-th of them, from 1, belongs
+    to the image ``cropped_aligned/<video>/%05d.jpg`` of number k, which is missing where no face was found.
+    The data has no landmarks, and the crops are meant to be used as they are.
 
-    The release does not say who is seen. A video counts as a subject of its own: ``<video>_left`` and
+    The release does not say who is seen, so each video counts as a subject: ``<video>_left`` and
     ``<video>_right`` are different people of one recording, and the parts of the data set share no video.
 
     Args:
         source: the folder of the annotations, or one above it.
-        images: the folder ``cropped_aligned``; None to search for it like the labels.
+        images: the folder ``cropped_aligned``; None to look for it like the labels.
 
     Raises:
-        ReleaseError: folders that are missing, or a video with two label files.
+        ReleaseError: folders are missing, or a video has two label files.
     """
     source = Path(source)
     labels = _label_folder(source)
@@ -53,7 +55,7 @@ def read_affwild2(source: Path, images: Path | None = None) -> Release:
 
 @dataclass(frozen=True)
 class AffWild2Video:
-    """One video, a `Sequence`."""
+    """A video (`Clip`)."""
 
     name: str
     fold: str
@@ -67,7 +69,7 @@ class AffWild2Video:
 
     @property
     def task(self) -> str:
-        """Empty: videos from the internet."""
+        """Empty, since the videos are from the internet."""
         return ""
 
     @property
@@ -75,7 +77,7 @@ class AffWild2Video:
         return max(estimate_lines(self.labels) - 1, 0)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The frames in order, counted from 1; see `Sequence.read`."""
+        """Read the frames in order, counted from 1; see `Clip.read`."""
         images = numbered_images(self.images)
         header, *lines = read_lines(self.labels) or [""]
         columns = _columns(header, self.labels)
@@ -90,7 +92,7 @@ class AffWild2Video:
 
 
 def _label_folder(source: Path) -> Path:
-    """The first folder that has both parts with AU labels in them."""
+    """Find the first folder that has both parts with AU labels in them."""
     train, validation = AFFWILD2_FOLDS.values()
     for part in find_folders(source, train):
         folder = part.parent
@@ -111,11 +113,11 @@ def _has_au_labels(folder: Path) -> bool:
 
 
 def _columns(header: str, path: Path) -> list[int]:
-    """The column of each AU of `facs.AFFWILD2_AUS`."""
+    """Find the column of each AU of `facs.AFFWILD2_AUS`."""
     names = [name.strip() for name in header.split(",")]
     for au in facs.AFFWILD2_AUS:
         if names.count(f"AU{au}") != 1:
-            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {shown(header)}")
+            raise ReleaseError(f"{path}, line 1: wanted one column AU{au}, got {quoted(header)}")
     return [names.index(f"AU{au}") for au in facs.AFFWILD2_AUS]
 
 

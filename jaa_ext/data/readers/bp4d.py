@@ -1,4 +1,4 @@
-"""BP4D as it is released: one CSV of AU codes, one file of landmarks and one folder of images a task."""
+"""BP4D as released: for each task a CSV of AU codes, a file of landmarks and a folder of images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import (
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
+from jaa_ext.data.readers.files import (
     SEARCH_DEPTH,
-    damage_told,
     estimate_lines,
     find_folders,
     frame_numbers,
     numbered_images,
     other_separator,
     read_lines,
-    require,
-    shown,
     whole_number,
 )
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
@@ -47,37 +46,40 @@ BP4D_DROPPED: dict[str, frozenset[int]] = {
     "M009/T4": frame_numbers("749-753 755-760"),
     "M010/T6": frame_numbers("942-957"),
 }
-"""The 271 coded frames that the papers' lists leave out, by "subject/task"."""
+"""The 271 coded frames, by "subject/task", that the papers' lists leave out."""
 
 BP4D_FRAMES = 146_576
-"""Frames that the papers' lists keep: 50,601, 50,166 and 45,809 in the three folds."""
+"""Number of frames that the papers' lists keep: 50,601, 50,166 and 45,809 in the three folds."""
 
 BP4D_INTENSITY_AUS = (6, 10, 12, 14, 17)
 """AUs whose intensity is coded."""
 
 
-def read_bp4d(source: Path) -> Release:
-    """Find the tasks of BP4D: 41 subjects with 8 each, as many of them as have a CSV.
+def read_bp4d(source: str | PathLike[str]) -> Release:
+    """Find the tasks of BP4D that have a CSV; the whole data set has 8 of each of 41 subjects.
 
-    Searched for in `source` and up to two levels below it: ``AUCoding/AU_OCC/F001_T1.csv`` (the frame number,
-    then one column an AU: 0, 1, or 9 for not coded), ``2DFeatures/F001_T1.mat`` and ``F001/T1/2440.jpg`` with
-    or without leading zeros, in any folder such as ``Sequences(2D+3D)``; the shallowest is taken. Where there
-    is a folder ``AUCoding/AU_INT``, intensities come from ``AU06/F001_T1_AU06.csv`` in it (lines
-    ``frame,intensity`` of 0..5, or 9 for not coded); what it lacks is missing, and the report says so.
+    Looks in `source` and up to two levels below it for
 
-    The landmarks have no frame numbers, only one entry a frame of the task's video. Our reading: where a task
-    has as many images as entries, the entries belong to the images in the order of their numbers; where it
-    has not (only some images were kept), entry k, from 0, belongs to frame k. The points count from 1 in the
-    file, from 0 here.
+    - ``AUCoding/AU_OCC/F001_T1.csv``: the frame number, then a column for each AU, 0, 1, or 9 for not coded;
+    - ``AUCoding/AU_INT/AU06/F001_T1_AU06.csv``: lines ``frame,intensity`` of 0..5, or 9 for not coded. A
+      remark in the report counts the files that are missing;
+    - ``2DFeatures/F001_T1.mat``: the landmarks;
+    - ``F001/T1/2440.jpg``, with or without leading zeros, in any folder such as ``Sequences(2D+3D)``; of
+      several such folders the shallowest is taken.
+
+    The landmarks have no frame numbers, but an entry for each frame of the task's video. We take it that
+    where a task has as many images as entries, these belong to the images in the order of their numbers; and
+    that otherwise, since only some images were kept, entry k, from 0, belongs to frame k. Coordinates count
+    from 1 in the file, from 0 here.
 
     Raises:
-        ReleaseError: folders or files that are missing, or a subject that is not BP4D's.
+        ReleaseError: folders or files are missing, or a subject is not one of BP4D.
         ImportError: h5py is not installed.
     """
     source = Path(source)
-    require("h5py", "the landmarks of BP4D")
+    require_package("h5py", "the landmarks of BP4D")
     labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
-    codes = labels.parent / "AU_INT"
+    intensities = labels.parent / "AU_INT"
     folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
     roots = _image_roots(source)
     tasks, lacking = [], []
@@ -97,17 +99,17 @@ def read_bp4d(source: Path) -> Release:
                 f"{source}: wanted the folder {subject}/{task} with the images of {path} in it or up to "
                 f"{SEARCH_DEPTH} levels below, got none"
             )
-        rated = {au: codes / f"AU{au:02d}" / f"{path.stem}_AU{au:02d}.csv" for au in BP4D_INTENSITY_AUS}
-        there = {au: file for au, file in rated.items() if file.is_file()}
-        lacking += [file for file in rated.values() if file not in there.values()]
+        files = {au: intensities / f"AU{au:02d}" / f"{path.stem}_AU{au:02d}.csv" for au in BP4D_INTENSITY_AUS}
+        found = {au: file for au, file in files.items() if file.is_file()}
+        lacking += [file for au, file in files.items() if au not in found]
         tasks.append(
-            BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images, there)
+            BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images, found)
         )
     if not tasks:
         raise ReleaseError(f"{labels}: wanted AU codes in files such as F001_T1.csv, got none")
     remarks = []
-    if not codes.is_dir():
-        remarks.append(f"no intensities: wanted the folder {codes}, got none")
+    if not intensities.is_dir():
+        remarks.append(f"no intensities: wanted the folder {intensities}, got none")
     elif lacking:
         remarks.append(
             f"intensities are missing in {len(lacking):,} of {len(tasks) * len(BP4D_INTENSITY_AUS):,} files, "
@@ -120,7 +122,7 @@ def read_bp4d(source: Path) -> Release:
 
 @dataclass(frozen=True)
 class BP4DTask:
-    """One task of one subject, a `Sequence`: the frames whose AUs were coded."""
+    """A task of a subject (`Clip`): the frames whose AUs are coded."""
 
     name: str
     subject: str
@@ -130,20 +132,20 @@ class BP4DTask:
     landmarks: Path
     images: Path
     intensities: dict[int, Path]
-    """The files of the AUs that have one."""
+    """The file of each AU that has one."""
 
     @property
     def length(self) -> int:
         return max(estimate_lines(self.labels) - 1, 0)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The coded frames in the order of the CSV; see `Sequence.read`."""
+        """Read the coded frames in the order of the CSV; see `Clip.read`."""
         import h5py
 
         images = numbered_images(self.images)
-        coded = {au: _intensities(path) for au, path in self.intensities.items()}
+        intensity_of = {au: _intensities(path) for au, path in self.intensities.items()}
         dropped = BP4D_DROPPED.get(self.name, frozenset())
-        with damage_told(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
+        with wrap_errors(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
             file = h5py.File(self.landmarks, "r")
         with file:
             entries = _entries(file, self.landmarks)
@@ -163,18 +165,20 @@ class BP4DTask:
                     if isinstance(landmarks, str):
                         yield Skipped(number, landmarks)
                     else:
-                        degrees = tuple(coded.get(au, {}).get(number, math.nan) for au in facs.BP4D_AUS)
-                        yield Frame(number, images[number], landmarks, labels, degrees)
+                        intensities = tuple(
+                            intensity_of.get(au, {}).get(number, math.nan) for au in facs.BP4D_AUS
+                        )
+                        yield Frame(number, images[number], landmarks, labels, intensities)
 
 
 def _image_roots(source: Path) -> list[Path]:
-    """The folders with a subject's folder in them, the shallowest first."""
+    """Find the folders that hold a subject's folder, the shallowest first."""
     subjects = {subject for fold in BP4D_FOLDS.values() for subject in fold}
     roots, level = [], [source]
     for _ in range(SEARCH_DEPTH + 1):
         below = []
         for folder in level:
-            # Unlike iterdir, glob passes over a folder that may not be read, such as a disk's lost+found.
+            # glob, unlike iterdir, passes over a folder that may not be read, such as a disk's lost+found.
             children = [child for child in sorted(folder.glob("*")) if child.is_dir()]
             if any(child.name in subjects for child in children):
                 roots.append(folder)
@@ -184,7 +188,7 @@ def _image_roots(source: Path) -> list[Path]:
 
 
 def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Frame number and labels of each line of a CSV."""
+    """Read the frame number and the labels of each line of a CSV."""
     header, *lines = read_lines(path) or [""]
     names = [name.strip() for name in header.split(",")][1:]
     columns = {name: column for column, name in enumerate(names, start=1)}
@@ -206,47 +210,47 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
         for au in facs.BP4D_AUS:
             code = cells[columns[str(au)]] if columns[str(au)] < len(cells) else ""
             if code not in codes:
-                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {shown(code)}")
+                raise ReleaseError(f"{path}, line {line}: wanted 0, 1 or 9 for AU {au}, got {quoted(code)}")
             labels.append(codes[code])
         yield number, tuple(labels)
 
 
 def _intensities(path: Path) -> dict[int, float]:
-    """The intensity of an AU in each frame, NaN where it is not coded."""
+    """Read the intensity of an AU in each frame, NaN where it is not coded."""
     intensities: dict[int, float] = {}
     for line, text in enumerate(read_lines(path), start=1):
         cells = [cell.strip() for cell in text.split(",")]
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         if number in intensities:
             raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
         if cells[1] not in ("0", "1", "2", "3", "4", "5", "9"):
-            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {shown(cells[1])}")
+            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {quoted(cells[1])}")
         intensities[number] = math.nan if cells[1] == "9" else float(cells[1])
     return intensities
 
 
 def _entries(file: Any, path: Path) -> Any:
-    """The references of ``fit/pred``, one a frame of the video."""
+    """Read the references ``fit/pred``, one for each frame of the video."""
     import h5py
 
-    with damage_told(f"{path}, key fit/pred: wanted one reference a frame, got what cannot be read"):
+    with wrap_errors(f"{path}, key fit/pred: wanted one reference a frame, got what cannot be read"):
         entries = file.get("fit/pred")
         if not isinstance(entries, h5py.Dataset):
             raise ReleaseError(f"{path}: wanted the key fit/pred with one reference a frame, got none")
         if h5py.check_ref_dtype(entries.dtype) is not h5py.Reference:
             raise ReleaseError(f"{path}, key fit/pred: wanted one reference a frame, got {entries.dtype}")
-        # A file may say that it holds any number, and h5py would make room for all of them.
-        if entries.size is None or entries.size > _MOST_ENTRIES:
+        # A damaged file may claim any number, and h5py would allocate memory for all of them.
+        if entries.size is None or entries.size > _MAX_ENTRIES:
             raise ReleaseError(
-                f"{path}, key fit/pred: wanted up to {_MOST_ENTRIES:,} references, got shape {entries.shape}"
+                f"{path}, key fit/pred: wanted up to {_MAX_ENTRIES:,} references, got shape {entries.shape}"
             )
         return entries[()].ravel()
 
 
 def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float64] | str:
-    """(49, 2) landmarks counted from 0; else why there are none."""
+    """Read (49, 2) landmarks, counted from 0; where there are none, say why."""
     import h5py
 
     try:
@@ -256,14 +260,14 @@ def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float
         dataset = file[reference]
         if not isinstance(dataset, h5py.Dataset):
             return "damaged landmarks: a reference to no array"
-        # In place of an empty array MATLAB writes the list of its dimensions, and says so in an attribute.
+        # For an empty array MATLAB writes the list of its dimensions, and an attribute that says so.
         if dataset.ndim < 2 or 0 in dataset.shape or dataset.attrs.get("MATLAB_empty", 0):
             return "empty landmarks"
         if dataset.dtype.kind not in "iuf":
             return "damaged landmarks: no numbers"
         if dataset.shape == (2, facs.NUM_LANDMARKS):
             return np.asarray(dataset[()], np.float64).T - 1
-    # A reference into nowhere, chunks that cannot be unpacked, other types: h5py has an error for each.
+    # h5py has different errors for references to nowhere, chunks that cannot be unpacked, and other types.
     except Exception:
         return "damaged landmarks: they cannot be read"
     raise ReleaseError(
@@ -272,5 +276,5 @@ def _points(file: Any, entries: Any, index: int, path: Path) -> NDArray[np.float
     )
 
 
-_MOST_ENTRIES = 1_000_000
-"""Eleven hours of video; BP4D's tasks take a minute."""
+_MAX_ENTRIES = 1_000_000
+"""Frames of eleven hours of video; BP4D's tasks take a minute."""

@@ -1,4 +1,4 @@
-"""DISFA as it is released: a video, one file of intensities an AU and one file of landmarks a frame."""
+"""DISFA as released: for each subject a video, files of each AU's intensities, of each frame's landmarks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import (
-    damage_told,
-    estimate_lines,
-    find_folders,
-    frame_numbers,
-    read_lines,
-    require,
-    shown,
-    whole_number,
-)
+from jaa_ext.data.errors import quoted, require_package, wrap_errors
+from jaa_ext.data.readers.files import estimate_lines, find_folders, frame_numbers, read_lines, whole_number
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import Video, VideoError
 
@@ -54,27 +47,29 @@ DISFA_EXCLUDED: dict[str, frozenset[int]] = {
 """The frames of each subject, counted from 1, that the papers' lists leave out."""
 
 DISFA_FRAMES = 126_144
-"""Frames that the papers' lists keep: 43,173, 40,344 and 42,627 in the three folds."""
+"""Number of frames that the papers' lists keep: 43,173, 40,344 and 42,627 in the three folds."""
 
 DISFA_PRESENT = 2
 """The lowest intensity, of 0..5, at which an AU counts as present."""
 
 
-def read_disfa(source: Path) -> Release:
-    """Find the videos of DISFA: 27 subjects, as many of them as have a folder of labels.
+def read_disfa(source: str | PathLike[str]) -> Release:
+    """Find the videos of DISFA whose subject has a folder of labels; the whole data set has 27 subjects.
 
-    Searched for in `source` and up to two levels below it: ``ActionUnit_Labels/SN001/SN001_au1.txt`` (lines
-    ``frame,intensity``, frames counted from 1), ``Videos_LeftCamera/LeftVideoSN001_comp.avi`` and
-    ``Landmark_Points/SN001/tmp_frame_lm/SN001_0000_lm.mat`` (key ``pts``, 66 points); the file 0000 is frame
-    1's. Files called ``l00000_lm.mat`` are read alike, but count from 1 where one has the number of the last
-    labelled frame and none the number 0. The points are taken as they are, in pixels of the video.
+    Looks in `source` and up to two levels below it for
+
+    - ``ActionUnit_Labels/SN001/SN001_au1.txt``: lines ``frame,intensity``, frames counted from 1;
+    - ``Videos_LeftCamera/LeftVideoSN001_comp.avi``;
+    - ``Landmark_Points/SN001/tmp_frame_lm/SN001_0000_lm.mat``, key ``pts``: 66 points in pixels of the
+      video. The file 0000 belongs to frame 1. Files ``l00000_lm.mat`` are read alike; they count from 1 if
+      one has the number of the last labelled frame and none has the number 0.
 
     Raises:
-        ReleaseError: folders or files that are missing, or a subject that is not DISFA's.
+        ReleaseError: folders or files are missing, or a subject is not one of DISFA.
         ImportError: scipy is not installed.
     """
     source = Path(source)
-    require("scipy", "the landmarks of DISFA")
+    require_package("scipy", "the landmarks of DISFA")
     labels, videos, landmarks = (
         find_folders(source, name)[0]
         for name in ("ActionUnit_Labels", "Videos_LeftCamera", "Landmark_Points")
@@ -101,7 +96,7 @@ def read_disfa(source: Path) -> Release:
 
 @dataclass(frozen=True)
 class DISFAVideo:
-    """The video of one subject, a `Sequence`."""
+    """The video of a subject (`Clip`)."""
 
     subject: str
     fold: str
@@ -115,7 +110,7 @@ class DISFAVideo:
 
     @property
     def task(self) -> str:
-        """Empty: everybody watches the same film."""
+        """Empty, since everybody watches the same film."""
         return ""
 
     @property
@@ -123,7 +118,7 @@ class DISFAVideo:
         return estimate_lines(next(iter(_label_files(self.labels).values())))
 
     def read(self) -> Iterator[Frame | Skipped]:
-        """The frames of the video in order, counted from 1; see `Sequence.read`."""
+        """Read the frames of the video in order, counted from 1; see `Clip.read`."""
         intensities = [_intensities(path) for path in _label_files(self.labels).values()]
         last = max((max(frames, default=0) for frames in intensities), default=0)
         landmarks = _landmark_files(self.landmarks, self.subject, last)
@@ -139,12 +134,12 @@ class DISFAVideo:
             elif number not in landmarks:
                 yield Skipped(number, "no landmarks")
             else:
-                degrees = tuple(frames[number] for frames in intensities)
-                labels = tuple(int(degree >= DISFA_PRESENT) for degree in degrees)
-                yield Frame(number, picture, _points(landmarks[number]), labels, degrees)
+                of_frame = tuple(frames[number] for frames in intensities)
+                labels = tuple(int(intensity >= DISFA_PRESENT) for intensity in of_frame)
+                yield Frame(number, picture, _points(landmarks[number]), labels, of_frame)
 
     def _pictures(self, labelled: set[int]) -> Iterator[tuple[int, NDArray[np.uint8] | str]]:
-        """Number and picture of each frame, and of those labelled that the video lacks why there is none."""
+        """Read number and picture of each frame; for a labelled frame without one, why there is none."""
         waiting = deque(sorted(labelled))
         last = 0
         try:
@@ -167,17 +162,17 @@ class DISFAVideo:
 
 
 def _label_files(folder: Path) -> dict[int, Path]:
-    """The file of each AU, in the order of `facs.DISFA_AUS`."""
+    """The file of labels of each AU, in the order of `facs.DISFA_AUS`."""
     return {au: folder / f"{folder.name}_au{au}.txt" for au in facs.DISFA_AUS}
 
 
 def _intensities(path: Path) -> dict[int, int]:
-    """The intensity of an AU in each frame."""
+    """Read the intensity of an AU in each frame."""
     intensities: dict[int, int] = {}
     for line, text in enumerate(read_lines(path), start=1):
         cells = text.split(",")
         if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {shown(text)}")
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
         number = whole_number(cells[0], path, line, "a frame number")
         intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
@@ -191,31 +186,31 @@ def _intensities(path: Path) -> dict[int, int]:
 
 
 def _landmark_files(folder: Path, subject: str, last: int) -> dict[int, Path]:
-    """The file of each frame; `last` is the last labelled frame."""
+    """Find the file of landmarks of each frame; `last` is the last labelled frame."""
     own, plain = {}, {}
     for path in sorted(folder.iterdir()):
         if match := re.fullmatch(rf"{subject}_(\d+)_lm\.mat", path.name):
             own[int(match[1])] = path
         elif match := re.fullmatch(r"l(\d+)_lm\.mat", path.name):
             plain[int(match[1])] = path
-    # Counted from 0 the file of the last frame is numbered last - 1, so one numbered last gives it away.
+    # Where files count from 0, that of the last frame has the number last - 1, and none has the number last.
     first = 1 if last in plain and 0 not in plain else 0
     files = {number + 1 - first: path for number, path in plain.items()}
     return files | {number + 1: path for number, path in own.items()}
 
 
 def _points(path: Path) -> NDArray[np.float64]:
-    """(49, 2) landmarks."""
+    """Read (49, 2) landmarks."""
     from scipy.io import loadmat, whosmat
 
-    with damage_told(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
+    with wrap_errors(f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one that cannot be read"):
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
+            content = file.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
             raise ReleaseError(
-                f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one of over {_LARGEST_FILE:,} bytes"
+                f"{path}: wanted a MATLAB file with 66 x 2 numbers, got one of over {_MAX_FILE_BYTES:,} bytes"
             )
-        # What a file says of itself comes first: scipy would make room for any size that it names.
+        # Checked first, since scipy would allocate memory for any size that a damaged file claims.
         kinds = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
         if "pts" not in kinds:
             raise ReleaseError(f"{path}: wanted the key pts, got a file without it")
@@ -230,7 +225,7 @@ def _points(path: Path) -> NDArray[np.float64]:
         return np.asarray(points[list(facs.DISFA66_TO_49)], np.float64)
 
 
-_LARGEST_FILE = 1_000_000
-"""Bytes; 66 points take 1,100, and compressed bytes a thousand times their room at most."""
+_MAX_FILE_BYTES = 1_000_000
+"""66 points take 1,100 bytes; this many compressed ones unpack to a thousand times as many at most."""
 _NUMBERS = {"double", "single", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
-"""MATLAB's types of numbers."""
+"""MATLAB's names of types of numbers."""

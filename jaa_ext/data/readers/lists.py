@@ -1,4 +1,4 @@
-"""The lists of the JAA-Net authors' programs, and of ME-GraphAU's: text files with one line an image."""
+"""The lists of the JAA-Net authors' programs, and of ME-GraphAU's: text files with a line for each image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import decimal_number, other_separator, read_lines, shown
-from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
+from jaa_ext.data.errors import quoted
+from jaa_ext.data.readers.files import decimal_number, other_separator, read_lines
+from jaa_ext.data.readers.image_files import ImageFiles, numbers_in_names
+from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 T = TypeVar("T")
 
 AUS_BY_COLUMNS = {12: ("BP4D", facs.BP4D_AUS), 8: ("DISFA", facs.DISFA_AUS), 10: ("GFT", facs.GFT_AUS)}
-"""Whose list it is by the number of its AU columns, and the AUs."""
+"""The data set and its AUs, by the number of a list's columns."""
 
 
 def read_lists(
@@ -32,34 +34,37 @@ def read_lists(
 ) -> Release:
     """Read lists of images, landmarks and AUs.
 
-    The JAA-Net authors' files of a prefix, line by line for the same images: ``<prefix>_path.txt``,
-    relative to `images`; ``<prefix>_land.txt``, 98 numbers x1 y1 x2 y2 ...; ``<prefix>_AUoccur.txt``, one
-    number an AU: 1, 0, and 9 or -1 for missing. Numbers are separated by spaces, tabs or commas. Of
-    ``<prefix>_biocular.txt`` only the number of lines is looked at, if it is there. Each prefix becomes a
-    fold of the name of its last component.
+    The JAA-Net authors have these files for each prefix; a line stands for the same image in all of them:
 
-    ME-GraphAU's, of a prefix without those: ``<prefix>_test_img_path_fold1.txt`` and
-    ``<prefix>_test_label_fold1.txt``, of each fold. The images of a test list become the fold of its number;
-    the training lists beside them must agree with that. They have no landmarks.
+    - ``<prefix>_path.txt``: the path, relative to `images`;
+    - ``<prefix>_land.txt``: 98 numbers x1 y1 x2 y2 ...;
+    - ``<prefix>_AUoccur.txt``: a number for each AU, 1, 0, and 9 or -1 for missing;
+    - ``<prefix>_biocular.txt``: only the number of its lines is checked, if the file is there.
 
-    Weights (``_weight.txt``, ``_weight_fold1.txt``) are not read: training works them out.
+    Numbers are separated by spaces, tabs or commas. Each prefix becomes a fold, called by its last component.
 
-    A path tells subject and task: "F001/T1/2440.jpg" is of subject F001 and task T1, "SN001/0001.png" of
-    SN001 and no task; without a folder the subject is the file's name up to the first "_" or "-". Folders in
-    front that name a data set ("BP4D/F001/T1/2440.jpg") or that all lines share are neither; `images` may be
-    the last of them. The frame's number is the last whole number in the file's name; in a sequence where one
-    lacks, or two are the same, it is the line's number.
+    ME-GraphAU has ``<prefix>_test_img_path_fold1.txt`` and ``<prefix>_test_label_fold1.txt``, and so on for
+    each fold, and no landmarks. Each test list becomes the fold of its number; the training lists beside them
+    must agree with that.
+
+    Weights (``_weight.txt``, ``_weight_fold1.txt``) are not read: training computes them.
+
+    A path gives subject and task: "F001/T1/2440.jpg" belongs to subject F001 and task T1, "SN001/0001.png" to
+    SN001 and no task; without a folder the subject is the file's name up to the first "_" or "-". This does
+    not count folders in front that name a data set ("BP4D/F001/T1/2440.jpg") or that all lines share;
+    `images` may be the last of them. The frame's number is the last whole number in the file's name; in a
+    clip where a name has none, or two have the same, it is the line's number.
 
     Args:
-        prefixes: such as "data/BP4D_part1", or "list/BP4D" of ME-GraphAU's; the files' names begin with them.
+        prefixes: what the files' names begin with, such as "data/BP4D_part1", or "list/BP4D" for ME-GraphAU.
         images: the folder that the paths are relative to.
         landmarks: "raw" as before the authors' alignment: counted from 1, in the original images; "aligned"
             as after it: counted from 0, in aligned images, which `prepare` must keep with ``align=False``;
-            "none": not read, so that `prepare` needs a detector.
+            "none": not read, so `prepare` needs a detector.
         aus: AU numbers of the columns; None for BP4D's with 12 columns, DISFA's with 8, GFT's with 10.
 
     Raises:
-        ReleaseError: files that are missing or do not fit together, with the line.
+        ReleaseError: files are missing or do not fit together; the message names the line.
         ValueError: another word for `landmarks`, or no prefix.
     """
     if landmarks not in ("raw", "aligned", "none") or not prefixes:
@@ -89,9 +94,9 @@ def read_lists(
                 "have none: let a detector find them (--landmarks none)"
             )
     _require_once((fold.name for fold in folds), "a fold", "wanted prefixes of different folds")
-    sequences = _sequences(folds, images)
+    clips = _clips(folds, images)
     source = f"{landmarks} landmarks of {', '.join(str(p.resolve()) for p in files)} on {images.resolve()}"
-    return Release(name, aus or (), tuple(sequences), source=source)
+    return Release(name, aus or (), tuple(clips), source=source)
 
 
 class _Fold(NamedTuple):
@@ -99,7 +104,7 @@ class _Fold(NamedTuple):
 
     name: str
     file: Path
-    """Of the paths."""
+    """The file of the paths."""
     paths: list[PurePosixPath]
     landmarks: NDArray[np.float64]
     """(n, 49, 2), NaN where there are none."""
@@ -108,7 +113,7 @@ class _Fold(NamedTuple):
 
 
 def _read_fold(prefix: Path, landmarks: str, aus: tuple[int, ...]) -> _Fold:
-    """The JAA-Net authors' files of a prefix."""
+    """Read the JAA-Net authors' files of a prefix."""
     file = _file(prefix, "path")
     paths = _read(file, _path)
     points = _no_landmarks(len(paths))
@@ -124,7 +129,7 @@ def _read_fold(prefix: Path, landmarks: str, aus: tuple[int, ...]) -> _Fold:
 
 
 def _test_lists(prefix: Path) -> dict[str, Path]:
-    """ME-GraphAU's test list of each fold; none where the prefix is of the JAA-Net authors' files."""
+    """Find ME-GraphAU's test list of each fold; none if the prefix has files of the JAA-Net authors."""
     if _file(prefix, "path").exists():
         return {}
     start = f"{prefix.name}_test_img_path_fold"
@@ -138,7 +143,7 @@ def _test_lists(prefix: Path) -> dict[str, Path]:
 
 
 def _read_test_lists(tests: dict[str, Path], aus: tuple[int, ...]) -> list[_Fold]:
-    """ME-GraphAU's lists; those for training, where they are there, must be the other folds' tests."""
+    """Read ME-GraphAU's test lists; a training list, if there is one, must agree with the other folds'."""
     folds = []
     for name, file in tests.items():
         paths = _read(file, _path)
@@ -155,17 +160,17 @@ def _read_test_lists(tests: dict[str, Path], aus: tuple[int, ...]) -> list[_Fold
         for line, (path, trained) in enumerate(zip(paths, labels, strict=True), 1):
             if path not in tested:
                 raise ReleaseError(
-                    f"{file}, line {line}: wanted images of the other folds' test lists, got {shown(path)}, "
+                    f"{file}, line {line}: wanted images of the other folds' test lists, got {quoted(path)}, "
                     "which is in none: are those of all folds there?"
                 )
             fold, row = tested[path]
             if fold.name == name:
                 raise ReleaseError(
-                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {shown(path)}"
+                    f"{file}, line {line}: wanted no image of {fold.file.name}, got {quoted(path)}"
                 )
             if not np.array_equal(fold.labels[row], trained):
                 raise ReleaseError(
-                    f"{_label_file(file)}, line {line}: wanted the labels that {shown(path)} has in "
+                    f"{_label_file(file)}, line {line}: wanted the labels that {quoted(path)} has in "
                     f"{_label_file(fold.file).name}, got others"
                 )
     return folds
@@ -187,7 +192,7 @@ def _require_as_many(file: Path, paths: list[PurePosixPath], other: Path, rows: 
 def _require_once(names: Iterable[object], what: str, wanted: str) -> None:
     for name, times in Counter(names).most_common(1):
         if times > 1:
-            raise ReleaseError(f"{wanted}, got {what} {shown(name)} {times} times")
+            raise ReleaseError(f"{wanted}, got {what} {quoted(name)} {times} times")
 
 
 def _require_images_once(folds: list[_Fold]) -> None:
@@ -200,43 +205,43 @@ def _no_landmarks(count: int) -> NDArray[np.float64]:
 
 
 class _Lines(NamedTuple):
-    """The lines of a fold that are of one sequence, counted from 0."""
+    """The lines of a fold, counted from 0, that belong to one clip."""
 
     subject: str
     task: str
     lines: list[int]
 
 
-def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
+def _clips(folds: list[_Fold], images: Path) -> list[ImageFiles]:
     _require_images_once(folds)
     all_paths = [path for fold in folds for path in fold.paths]
     shared = _shared_folders(all_paths)
-    # The folder of the images may be the data set's itself, with which the paths begin.
-    within = any(
+    # Paths may begin with the data set's folder though `images` is that folder itself.
+    shorten = any(
         os.path.exists(images / _without_data_set(path, shared)) and not os.path.exists(images / path)
         for path in all_paths[:1]
     )
     found: list[ImageFiles] = []
     for fold in folds:
-        sequences: dict[str, _Lines] = {}
+        clips: dict[str, _Lines] = {}
         for line, path in enumerate(fold.paths):
             path = _without_data_set(path, shared)
             if len(path.parts) == 1:
-                sequence = subject = path.stem.replace("-", "_").split("_")[0]
+                clip = subject = path.stem.replace("-", "_").split("_")[0]
             else:
-                sequence, subject = path.parent.as_posix(), path.parts[0]
+                clip, subject = path.parent.as_posix(), path.parts[0]
             if not subject:
                 raise ReleaseError(
-                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {shown(path)}"
+                    f"{fold.file}, line {line + 1}: wanted a name with a subject in front, got {quoted(path)}"
                 )
             task = "/".join(path.parts[1:-1])
-            sequences.setdefault(sequence, _Lines(subject, task, [])).lines.append(line)
-        for sequence, (subject, task, lines) in sequences.items():
+            clips.setdefault(clip, _Lines(subject, task, [])).lines.append(line)
+        for clip, (subject, task, lines) in clips.items():
             paths = [fold.paths[line] for line in lines]
-            files = [_without_data_set(path, shared) for path in paths] if within else paths
+            files = [_without_data_set(path, shared) for path in paths] if shorten else paths
             found.append(
                 ImageFiles(
-                    name=sequence,
+                    name=clip,
                     subject=subject,
                     task=task,
                     fold=fold.name,
@@ -250,18 +255,18 @@ def _sequences(folds: list[_Fold], images: Path) -> list[ImageFiles]:
 
 
 def _shared_folders(paths: list[PurePosixPath]) -> int:
-    """How many of the folders in front, which all lines share, are above the subjects'."""
+    """Count the folders in front that all lines share, above those of the subjects."""
     folders = {path.parent for path in paths}
     shared = PurePosixPath(os.path.commonpath(folders)) if folders else PurePosixPath()
-    for place, name in enumerate(shared.parts):
+    for depth, name in enumerate(shared.parts):
         if _SUBJECT.fullmatch(name):
-            return place
-    # Where images lie in the last of them, nothing tells it from a subject's.
+            return depth
+    # If images lie in the last of them, it may be a subject's.
     return 0 if shared in folders else len(shared.parts)
 
 
 def _without_data_set(path: PurePosixPath, shared: int) -> PurePosixPath:
-    """A path from the subject's folder on."""
+    """Shorten a path to what follows the folders of the data set: it begins with the subject's."""
     parts = path.parts[shared:]
     while len(parts) > 1 and _DATA_SET.fullmatch(parts[0]):
         parts = parts[1:]
@@ -269,7 +274,7 @@ def _without_data_set(path: PurePosixPath, shared: int) -> PurePosixPath:
 
 
 _SUBJECT = re.compile(r"[FM][0-9]{3}|SN[0-9]{3}")
-"""BP4D's and DISFA's subjects."""
+"""Subjects of BP4D and DISFA."""
 _DATA_SET = re.compile(r"(bp4d|disfa|gft|aff-?wild)(plus)?[0-9]?([\W_].*)?", re.IGNORECASE)
 """Folders that name a data set, such as "BP4D" or "DISFA_images"."""
 
@@ -286,7 +291,7 @@ def _guess_aus(path: Path) -> tuple[str, tuple[int, ...]]:
 
 
 def _label_file(paths: Path) -> Path:
-    """ME-GraphAU's labels of a list of paths."""
+    """ME-GraphAU's file of labels that belongs to a list of paths."""
     return paths.with_name(paths.name.replace("_img_path_", "_label_"))
 
 
@@ -295,7 +300,7 @@ def _file(prefix: Path, what: str) -> Path:
 
 
 def _read(path: Path, parse: Callable[[str], T]) -> list[T]:
-    """The lines of one file; a ValueError of `parse` says what was wanted and got."""
+    """Parse each line of a file; a ValueError of `parse` becomes a ReleaseError that names file and line."""
     parsed = []
     for number, line in enumerate(read_lines(path), 1):
         try:
@@ -308,7 +313,7 @@ def _read(path: Path, parse: Callable[[str], T]) -> list[T]:
 def _path(line: str) -> PurePosixPath:
     path = PurePosixPath(line.strip().replace("\\", "/"))
     if not path.name or path.is_absolute() or ".." in path.parts or not path.as_posix().isprintable():
-        raise ValueError(f"wanted a path relative to the folder of the images, got {shown(line)}")
+        raise ValueError(f"wanted a path relative to the folder of the images, got {quoted(line)}")
     return path
 
 

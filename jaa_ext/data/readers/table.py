@@ -1,4 +1,4 @@
-"""Anybody's own images and AU labels, listed in a CSV file."""
+"""One's own images and AU labels, listed in a CSV file."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.layout import decimal_number, other_separator, shown
+from jaa_ext.data.errors import quoted
 from jaa_ext.data.prepared import LANDMARK_COLUMNS
-from jaa_ext.data.release import MISSING, ImageFiles, Release, ReleaseError, numbers_in_names
+from jaa_ext.data.readers.files import decimal_number, other_separator
+from jaa_ext.data.readers.image_files import ImageFiles, numbers_in_names
+from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 LABELS = {"1": 1, "0": 0, "": MISSING, "-1": MISSING, "9": MISSING}
 LABELS |= {f"{text}.0": label for text, label in LABELS.items() if text}
-"""pandas writes a column with missing labels as 1.0 and 0.0."""
+"""What a label may be written as; pandas writes 1.0 and 0.0 in a column with missing labels."""
 
 
 def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None) -> Release:
-    """Read a CSV file with a header line and one line an image, separated by commas.
+    """Read a CSV file that has a header and a line for each image, with commas between the values.
 
     Columns, in any order:
 
     - ``image``: its path, relative to `images`.
-    - ``subject``: who is seen; no subject may be in two folds.
-    - ``AU1`` or ``AU01`` and so on, of any number, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
-    - ``AU1_intensity`` and so on (optional), of AUs that have a column ``AU1``: 0 to 5, empty where missing.
-    - ``task`` (optional): what the subject did; images of one subject and task are a sequence.
-    - ``frame`` (optional): a whole number, different within a sequence. Without the column it is the last
-      whole number in the file's name; in a sequence where one lacks, or two are the same, the line's number.
+    - ``subject``: the person seen; no subject may be in two folds.
+    - ``AU1`` or ``AU01`` and so on, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
+    - ``AU1_intensity`` and so on (optional), beside a column ``AU1``: 0 to 5, empty where missing.
+    - ``task`` (optional): what the subject did; the images of a subject's task are a clip.
+    - ``frame`` (optional): a whole number, unique in its clip. Without this column it is the last whole
+      number in the file's name; in a clip where a name has none, or two have the same, the line's number.
     - ``fold`` (optional): the part of the data set that the image belongs to.
     - ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (optional, all or none): landmarks in pixels of the image,
       counted from 0. An image without them needs a detector.
 
     Args:
-        csv_file: UTF-8.
+        csv_file: in UTF-8.
         images: the folder that the images' paths are relative to; None for the folder of the CSV file.
 
     Raises:
-        ReleaseError: columns that are unknown or lacking, or a line that does not fit them.
+        ReleaseError: columns are unknown or missing, or a line does not fit them.
     """
     path = Path(csv_file)
     folder = path.parent if images is None else Path(images)
@@ -54,7 +56,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         raise ReleaseError(f"{folder}: wanted the folder of the images, got no folder of that name")
     rows = _rows(path)
     columns = _columns(path, next(rows, (1, []))[1])
-    sequences: dict[tuple[str, str], _Lines] = {}
+    clips: dict[tuple[str, str], _Lines] = {}
     folds: dict[str, tuple[str, int]] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -69,35 +71,30 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
                 raise ReleaseError(f"{where}: wanted a value in column {name!r}, got none")
             if not values[name].isprintable():
                 raise ReleaseError(
-                    f"{where}: wanted text in column {name!r}, got control codes: {shown(values[name])}"
+                    f"{where}: wanted text in column {name!r}, got control codes: {quoted(values[name])}"
                 )
         if "/" in subject:
-            raise ReleaseError(f"{where}: wanted a subject without a slash, got {shown(subject)}")
+            raise ReleaseError(f"{where}: wanted a subject without a slash, got {quoted(subject)}")
         former, first = folds.setdefault(subject, (fold, line))
         if former != fold:
             raise ReleaseError(
-                f"{where}: wanted subject {shown(subject)} in fold {shown(former)} as in line {first}, "
-                f"got {shown(fold)}"
+                f"{where}: wanted subject {quoted(subject)} in fold {quoted(former)} as in line {first}, "
+                f"got {quoted(fold)}"
             )
-        sequence = sequences.setdefault((subject, task), _Lines())
-        sequence.lines.append(line)
-        sequence.images.append(folder / values["image"].replace("\\", "/"))
-        sequence.labels.append([_label(values[name], name, where) for name in columns.aus])
-        sequence.intensities.append(
-            [_intensity(values.get(name), name, where) for name in columns.intensities]
-        )
-        sequence.landmarks.append(
+        clip = clips.setdefault((subject, task), _Lines())
+        clip.lines.append(line)
+        clip.images.append(folder / values["image"].replace("\\", "/"))
+        clip.labels.append([_label(values[name], name, where) for name in columns.aus])
+        clip.intensities.append([_intensity(values.get(name), name, where) for name in columns.intensities])
+        clip.landmarks.append(
             _landmarks([values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [], where)
         )
         if "frame" in values:
-            sequence.number(values["frame"], where)
+            clip.number(values["frame"], where)
     return Release(
         name=path.stem,
         aus=tuple(columns.aus.values()),
-        sequences=tuple(
-            sequence.files(subject, task, folds[subject][0])
-            for (subject, task), sequence in sequences.items()
-        ),
+        clips=tuple(clip.files(subject, task, folds[subject][0]) for (subject, task), clip in clips.items()),
         source=f"{path.resolve()} on {folder.resolve()}",
     )
 
@@ -106,15 +103,15 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
 class _Columns:
     names: list[str]
     aus: dict[str, int]
-    """Columns of labels and their AU numbers."""
+    """The AU of each column of labels."""
     landmarks: bool
     intensities: list[str]
-    """The column of each AU's intensity, "" for one without; in the order of `aus`."""
+    """The column of each AU's intensity, "" if there is none; in the order of `aus`."""
 
 
 @dataclass
 class _Lines:
-    """The lines of one sequence."""
+    """The lines of a clip."""
 
     lines: list[int] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
@@ -122,12 +119,12 @@ class _Lines:
     labels: list[list[int]] = field(default_factory=list)
     intensities: list[list[float]] = field(default_factory=list)
     numbers: dict[int, str] = field(default_factory=dict)
-    """Where each frame number of the column was found; empty without the column."""
+    """File and line of each frame number; empty without the column ``frame``."""
 
     def number(self, text: str, where: str) -> None:
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise ReleaseError(
-                f"{where}: wanted a whole number of at least 0 in column 'frame', got {shown(text)}"
+                f"{where}: wanted a whole number of at least 0 in column 'frame', got {quoted(text)}"
             )
         if int(text) in self.numbers:
             raise ReleaseError(
@@ -150,12 +147,12 @@ class _Lines:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and values of each line that is not empty."""
+    """Read line number and values of each line that is not empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             for row in reader:
-                # Spreadsheets write empty lines as commas.
+                # Programs for spreadsheets write empty lines as commas.
                 if any(row):
                     yield reader.line_num, row
     except OSError as error:
@@ -177,20 +174,19 @@ def _columns(path: Path, header: list[str]) -> _Columns:
         )
     numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})(_intensity)?", name) for name in names}
     aus = {name: int(match[1]) for name, match in numbers.items() if match and not match[2]}
-    rated = {name: int(match[1]) for name, match in numbers.items() if match and match[2]}
+    intensity_aus = {name: int(match[1]) for name, match in numbers.items() if match and match[2]}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
     for name in names:
-        if name not in known and name not in aus and name not in rated:
+        if name not in known and name not in aus and name not in intensity_aus:
             candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
             (nearest, *_) = difflib.get_close_matches(name.lower()[:60], candidates, 1, 0) or ["image"]
             raise ReleaseError(
-                f"{path}: column {shown(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
+                f"{path}: column {quoted(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
             )
-    same = Counter(
-        f"AU{aus[name]}" if name in aus else f"AU{rated[name]}_intensity" if name in rated else name
-        for name in names
-    )
-    for name, times in same.most_common(1):
+    # AU1 and AU01 are the same column.
+    plain = {name: f"AU{au}" for name, au in aus.items()}
+    plain |= {name: f"AU{au}_intensity" for name, au in intensity_aus.items()}
+    for name, times in Counter(plain.get(name, name) for name in names).most_common(1):
         if times > 1:
             raise ReleaseError(f"{path}: wanted each column once, got {name} {times} times")
     for name in ("image", "subject"):
@@ -201,10 +197,10 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             )
     if not aus:
         raise ReleaseError(f"{path}: wanted at least one column of labels such as 'AU12', got none")
-    for name, au in rated.items():
+    for name, au in intensity_aus.items():
         if au not in aus.values():
             raise ReleaseError(f"{path}: wanted a column 'AU{au}' beside {name!r}, got none")
-    columns_of = {au: name for name, au in rated.items()}
+    columns_of = {au: name for name, au in intensity_aus.items()}
     lacking = [name for name in LANDMARK_COLUMNS if name not in names]
     if lacking and len(lacking) < len(LANDMARK_COLUMNS):
         raise ReleaseError(
@@ -216,13 +212,13 @@ def _columns(path: Path, header: list[str]) -> _Columns:
 def _label(text: str, column: str, where: str) -> int:
     if text not in LABELS:
         raise ReleaseError(
-            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {shown(text)}"
+            f"{where}: wanted 1, 0, or nothing, -1 or 9 for missing in column {column!r}, got {quoted(text)}"
         )
     return LABELS[text]
 
 
 def _intensity(text: str | None, column: str, where: str) -> float:
-    """NaN where there is none; None stands for an AU without a column."""
+    """Parse an intensity, NaN if the text is empty; None stands for an AU without a column."""
     if not text:
         return math.nan
     try:
@@ -230,12 +226,12 @@ def _intensity(text: str | None, column: str, where: str) -> float:
     except ValueError:
         intensity = math.nan
     if not 0 <= intensity <= 5:
-        raise ReleaseError(f"{where}: wanted 0 to 5, or nothing, in column {column!r}, got {shown(text)}")
+        raise ReleaseError(f"{where}: wanted 0 to 5, or nothing, in column {column!r}, got {quoted(text)}")
     return intensity
 
 
 def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:
-    """(49, 2), all NaN where none is given."""
+    """Parse (49, 2) landmarks, all NaN if all texts are empty."""
     if not any(texts):
         return np.full((facs.NUM_LANDMARKS, 2), np.nan)
     numbers = []
@@ -243,5 +239,5 @@ def _landmarks(texts: list[str], where: str) -> NDArray[np.float64]:
         try:
             numbers.append(decimal_number(text))
         except ValueError:
-            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {shown(text)}") from None
+            raise ReleaseError(f"{where}: wanted a number in column {name!r}, got {quoted(text)}") from None
     return np.array(numbers).reshape(2, facs.NUM_LANDMARKS).T

@@ -1,4 +1,4 @@
-"""Faces rendered in 3D, with AUs, their intensities, landmarks and head pose: free for any use."""
+"""Faces rendered in 3D, with AU labels, intensities, landmarks and head pose; free for any use."""
 
 from jaa_ext.data.rendered.dataset import RenderedFaces
 from jaa_ext.data.rendered.expression import AUS, WRINKLES, Expression, Manner

@@ -1,4 +1,4 @@
-"""A data set of rendered faces: AUs, their intensities, landmarks and head pose, free for any use."""
+"""A data set of rendered faces."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext.data.faces import FaceSample
+from jaa_ext.data.generated import GeneratedFaces
 from jaa_ext.data.rendered.expression import AUS, Expression, Manner, Sides
 from jaa_ext.data.rendered.labels import Mix, draw_intensities, of_face, present
 from jaa_ext.data.rendered.person import Person, View
 from jaa_ext.data.rendered.render import render_face
 
 
-class RenderedFaces:
-    """A data set of rendered faces (`FaceDataset`): people, their AUs and manners, and views of them vary.
+class RenderedFaces(GeneratedFaces):
+    """A data set of rendered faces (`FaceDataset`).
 
-    A sample depends on (seed, subject, its index within the subject) and `mix` alone: not on the other
-    subjects, nor on ``samples_per_subject``, ``aus`` or the process. `jaa_ext.data.rendered.labels` says how
-    AUs are drawn: one is labelled present from intensity 1.5 on, and its intensity is that of the stronger
+    People vary, as do their AUs, how an AU looks on them, and the views of them. `labels` says how AUs are
+    drawn at random: one is labelled present from intensity 1.5 on, and its intensity is that of the stronger
     side of the face.
+
+    A sample depends on (seed, subject, number of the subject's face) and `mix` alone: not on the other
+    subjects, ``samples_per_subject``, ``aus`` or the process.
 
     Args:
         subjects: ids, each at least 0; disjoint ids are different people.
-        samples_per_subject: how many faces of each; sample i is face ``i % samples_per_subject`` of
-            subject number ``i // samples_per_subject``.
+        samples_per_subject: how many faces of each; sample i is face ``i % samples_per_subject`` of subject
+            number ``i // samples_per_subject``.
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
-        aus: AU numbers of the labels, of the 17 in `jaa_ext.data.rendered.AUS`, which are all rendered
-            whatever is asked for.
-        mix: "natural", kinds of faces as photographs hold them (at rest, smiling, speaking, ...), or "bp4d",
-            all of them with the rates and the co-occurrence of BP4D.
+        aus: AU numbers of the labels, of the 17 in `jaa_ext.data.rendered.AUS`; all 17 are rendered,
+            whichever are labelled.
+        mix: "natural" for kinds of faces as photographs hold them (at rest, smiling, speaking, ...); "bp4d"
+            for the rates and the co-occurrence of BP4D in all faces.
 
     Raises:
         ValueError: arguments out of range, repeated subjects, unknown AUs.
@@ -45,6 +48,9 @@ class RenderedFaces:
         ((200, 200, 3), (3,), (3,))
     """
 
+    KNOWN_AUS = AUS
+    SUBJECT_NAME = "R{:04d}"
+
     def __init__(
         self,
         *,
@@ -55,43 +61,14 @@ class RenderedFaces:
         aus: Sequence[int] = AUS,
         mix: Mix = "natural",
     ) -> None:
-        if not subjects or len(set(subjects)) != len(subjects) or min(subjects) < 0:
-            raise ValueError(
-                f"RenderedFaces: subjects must be distinct ids of at least 0, got {list(subjects)[:50]}"
-            )
-        if samples_per_subject < 1 or seed < 0 or size < 48:
-            raise ValueError(
-                "RenderedFaces: wanted samples_per_subject >= 1, seed >= 0 and size >= 48, "
-                f"got {samples_per_subject}, {seed} and {size}"
-            )
+        super().__init__(
+            subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, aus=aus
+        )
         if mix not in get_args(Mix):
             raise ValueError(f"RenderedFaces: mix must be one of {', '.join(get_args(Mix))}, got {mix!r}")
-        self.aus: tuple[int, ...] = tuple(aus)
-        if not self.aus or not set(self.aus) <= set(AUS):
-            raise ValueError(f"RenderedFaces: aus must be some of {list(AUS)}, got {list(aus)}")
-        self.subjects: tuple[str, ...] = tuple(f"R{s:04d}" for s in subjects)
-        self.samples_per_subject, self.seed, self.size = samples_per_subject, seed, size
         self.mix: Mix = mix
-        self._ids = tuple(int(s) for s in subjects)
-        self._columns = [AUS.index(au) for au in self.aus]
         self._people: dict[int, tuple[Person, Manner]] = {}
         self._sides: dict[int, NDArray[np.float32]] = {}
-
-    def __len__(self) -> int:
-        return len(self._ids) * self.samples_per_subject
-
-    def __getitem__(self, index: int) -> FaceSample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"RenderedFaces: index {index} is out of range for {len(self)} samples")
-        number, within = divmod(index % len(self), self.samples_per_subject)
-        subject = self._ids[number]
-        person, manner = self._person(subject)
-        sides = self._intensities(subject)[within]
-        rng = np.random.default_rng((self.seed, subject, 2, within))
-        view = View.random(rng, person)
-        by_au = {au: (float(right), float(left)) for au, (right, left) in zip(AUS, sides, strict=True)}
-        expression = Expression.random(rng, by_au, manner)
-        return self._sample(person, expression, view, of_face(sides), f"R{subject:04d}", f"{within:05d}")
 
     def label_matrix(self) -> NDArray[np.int64]:
         """(len, A) of 1 and 0, without rendering."""
@@ -107,11 +84,14 @@ class RenderedFaces:
         intensities: Mapping[int, float | Sides],
         rng: np.random.Generator | None = None,
     ) -> FaceSample:
-        """One face with chosen AUs: intensities 0..5 by AU number, or those of the right and the left side of
-        the person; the others are 0.
+        """Render one face with chosen AUs.
 
-        Without ``rng`` it is a plain frontal portrait that does these AUs and nothing else; ``rng`` draws the
-        view, and how the person does them.
+        Args:
+            subject: id of the person.
+            intensities: 0..5 by AU number, or a pair for the person's right and left side; 0 for those left
+                out.
+            rng: varies the view and how the person does the AUs; None for a plain frontal portrait that does
+                these AUs and nothing else.
 
         Raises:
             ValueError: an AU that is not rendered, or an intensity out of range.
@@ -122,21 +102,25 @@ class RenderedFaces:
         else:
             view, expression = View.random(rng, person), Expression.random(rng, intensities, manner)
         levels = np.array([np.max(intensities.get(au, 0.0)) for au in AUS], np.float32)
-        return self._sample(person, expression, view, levels, f"R{subject:04d}", "rendered")
+        return self._sample(subject, "rendered", expression, view, levels)
+
+    def _make(self, subject: int, face: int) -> FaceSample:
+        person, manner = self._person(subject)
+        sides = self._intensities(subject)[face]
+        rng = np.random.default_rng((self.seed, subject, 2, face))
+        view = View.random(rng, person)
+        by_au = {au: (float(right), float(left)) for au, (right, left) in zip(AUS, sides, strict=True)}
+        expression = Expression.random(rng, by_au, manner)
+        return self._sample(subject, f"{face:05d}", expression, view, of_face(sides))
 
     def _sample(
-        self,
-        person: Person,
-        expression: Expression,
-        view: View,
-        levels: NDArray[np.float32],
-        subject: str,
-        name: str,
+        self, subject: int, name: str, expression: Expression, view: View, levels: NDArray[np.float32]
     ) -> FaceSample:
-        image, landmarks, pose = render_face(person, expression, view, self.size)
+        image, landmarks, pose = render_face(self._person(subject)[0], expression, view, self.size)
         levels = levels[self._columns]
         labels = present(levels).astype(np.int64)
-        return FaceSample(image, landmarks, labels, subject, f"{subject}/{name}", levels, pose)
+        person = self.SUBJECT_NAME.format(subject)
+        return FaceSample(image, landmarks, labels, person, f"{person}/{name}", levels, pose)
 
     def _person(self, subject: int) -> tuple[Person, Manner]:
         if subject not in self._people:

@@ -1,8 +1,8 @@
-"""What a face does: from AU intensities to the facial actions of the head and to painted wrinkles.
+"""What a face does: from AU intensities to actions of the head model and to painted wrinkles.
 
-`Expression.of` is the plain table: the same intensities give the same face. `Expression.random` is what a
-data set wants: people differ in how an AU looks on them, no face is even, and faces do things that are no AU
-of `AUS` (blink, pucker, speak, show the tongue). Where the eyes look is part of the view.
+`Expression.of` follows the tables: the same intensities always give the same expression. `Expression.random`
+adds what varies in a data set: AUs look different on different people, no face is symmetric, and faces do
+things that are none of `AUS` (blink, pucker, show the tongue). The gaze belongs to the view.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Sides = tuple[float, float]
-"""Of the person's right and left side."""
+"""The intensities on the person's right and left side."""
 
-MOST = 5.0
-"""FACS's E, maximum."""
+MAX_INTENSITY = 5.0
+"""FACS's E."""
 
 STRENGTH = (0.0, 0.13, 0.28, 0.52, 0.78, 1.0)
-"""Share of the full movement at the intensities 0, A, B, C, D and E; linear between them. FACS's steps are
-not even: trace and slight are narrow, marked and severe wide."""
+"""Share of the full movement at the intensities 0, A, B, C, D and E; linear between them. The steps of FACS
+are not equal: A and B are narrow, C and D wide."""
 
 WRINKLES = ("forehead", "glabella", "nose", "crow", "nasolabial", "bag", "chin", "dimple")
 """Painted wrinkles: across the forehead; upright between the brows; across the bridge of the nose; crow's
-feet; from the wings of the nose to the mouth; under the eyes; dents in the chin; beside the mouth."""
+feet; from the wings of the nose to the mouth; under the eyes; dents in the chin; dimples beside the mouth."""
 
 ACTIONS: dict[int, dict[str, float]] = {
     1: {"browInnerUp": 0.6, "eyebrows-*-inner-up": 0.8},
@@ -36,11 +36,11 @@ ACTIONS: dict[int, dict[str, float]] = {
     6: {"cheekSquint*": 1.0, "eyeSquint*": 0.3, "browOuterUp*": -0.12},
     # The lids tighten, the upper one too, and the cheek stays where it is.
     7: {"eyeSquint*": 0.85, "eye-*-slit": 0.22},
-    # noseSneer hardly moves the wing of the nose, and alone it is mostly a lowered brow.
+    # noseSneer alone mostly lowers the brow, and hardly moves the wings of the nose.
     9: {"noseSneer*": 0.6, "nose-*-elevation": 0.8, "nose-compression": 1.5, "mouthUpperUp*": 0.3},
     10: {"mouthUpperUp*": 0.7, "mouth-elevation": 0.3, "nose-*-elevation": 0.3},
     12: {"mouthSmile*": 0.65, "mouth-corner-puller": 0.3},
-    # mouthDimple alone smiles: the corners go in and back, not up.
+    # mouthDimple alone smiles; the corners must go in and back, not up.
     14: {"mouthDimple*": 0.75, "mouthFrown*": 0.25, "mouthRollUpper": 0.12, "mouthRollLower": 0.12},
     15: {"mouthFrown*": 0.7, "mouth-depression": 0.5},
     17: {"mouthShrugLower": 0.85, "mouthShrugUpper": 0.3, "mouth-eversion": 0.3},
@@ -53,16 +53,16 @@ ACTIONS: dict[int, dict[str, float]] = {
     25: {"mouth-parling": 0.7, "mouthLowerDown*": 0.6, "mouthUpperUp*": 0.2, "mouth-part-later": 0.08},
     26: {"jawOpen": 0.55},
 }  # fmt: skip
-"""How far each AU, at its maximum, moves which action of the head; `*` stands for a side."""
+"""The weight of each action of the head model in each AU at its maximum; `*` stands for either side."""
 
 AUS = tuple(ACTIONS)
-"""The AUs that a rendered face knows."""
+"""The AUs that can be rendered."""
 
 SMILE = {"mouthUpperUp*": 0.5, "mouthLowerDown*": 0.3, "mouth-upward-retraction": 0.6}
-"""How AU 25 parts the lips where AU 12 pulls them: so that the upper teeth show."""
+"""The actions of AU 25 where AU 12 pulls the lips: the upper teeth show."""
 
 REST = 0.09
-"""The `mouthClose` that closes the lips of the head at rest, whose mouth is a little open."""
+"""The weight of `mouthClose` at rest, since the head model's mouth is a little open."""
 
 # fmt: off
 OPENING = {
@@ -75,7 +75,7 @@ OPENING = {
     "cheekPuff": -1.1, "mouthLeft": -1.2, "mouthRight": -1.2,
 }
 # fmt: on
-"""By how many millimetres an action parts the middle of the lips, measured on the mean head."""
+"""By how many millimetres each action parts the middle of the lips, measured on the mean head."""
 
 CREASES: dict[int, dict[str, float]] = {
     1: {"forehead": 0.7},
@@ -91,19 +91,19 @@ CREASES: dict[int, dict[str, float]] = {
     17: {"chin": 1.0},
     20: {"nasolabial": 0.2},
 }
-"""The wrinkles that each AU paints at its maximum."""
+"""The strength of each wrinkle in each AU at its maximum."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How one person's face moves: what differs between people who do the same."""
+    """How AUs look on one person."""
 
     actions: Mapping[str, float]
-    """Factor of each action of the head."""
+    """Factor of each action of the head model."""
     wrinkles: NDArray[np.float32]
     """(8,) factor of each of `WRINKLES`."""
     uneven: float
-    """How much more the right side moves than the left, as a factor; its inverse on the left."""
+    """Factor of the movements on the right side; the left side has its inverse."""
 
     @staticmethod
     def random(rng: np.random.Generator) -> Manner:
@@ -120,17 +120,17 @@ class Expression:
     """What a face does: ``Expression.of({12: 4, 6: (2, 3)})`` smiles, and raises the left cheek more."""
 
     actions: Mapping[str, float]
-    """Weight of each facial action of the head, by name; those that lack are 0. A few are below 0."""
+    """Weight of each action of the head model by name, 0 for those left out; a few are negative."""
     wrinkles: NDArray[np.float32]
     """(8, 2) strength 0..1 of each of `WRINKLES` on the person's right and left side."""
 
     @staticmethod
     def of(intensities: Mapping[int, float | Sides]) -> Expression:
-        """The expression of some AUs, always the same.
+        """Make the expression of some AUs, always the same.
 
         Args:
-            intensities: 0..5 by AU number, or those of the person's right and left side; an AU that lacks
-                is 0. What the head can do on both sides alone is done as much as by the weaker side.
+            intensities: 0..5 by AU number, or pairs for the person's right and left side; 0 for AUs left out.
+                An action that the model has only for both sides together follows the weaker side.
 
         Raises:
             ValueError: an AU that is none of `AUS`, or an intensity out of range.
@@ -142,10 +142,10 @@ class Expression:
     def random(
         rng: np.random.Generator, intensities: Mapping[int, float | Sides], manner: Manner
     ) -> Expression:
-        """The expression in one picture of a person: as their manner is, and with what is no AU of `AUS`.
+        """Make an expression of some AUs as a person of this manner shows it in one picture.
 
-        The latter never parts lips that AU 25 leaves closed, nor closes eyes that AU 5 or AU 7 says
-        something of, so that the intensities stay true.
+        It also has random actions that are none of `AUS`. They keep the intensities true: they do not part
+        lips that AU 25 leaves closed, nor close eyes that show AU 5 or AU 7.
         """
         right = manner.uneven * float(np.exp(rng.normal(0, 0.04)))
         strengths = {
@@ -158,18 +158,18 @@ class Expression:
             "jawOpen": float(rng.uniform(0, 0.2)),
             "mouthFunnel": float(rng.uniform(0, 0.15)),
         }
-        actions = _actions(strengths, factors, lips, _besides(rng, strengths))
+        actions = _actions(strengths, factors, lips, _other_actions(rng, strengths))
         return Expression(actions, (_wrinkles(strengths) * manner.wrinkles[:, None]).clip(0, 1))
 
 
 def _strengths(intensities: Mapping[int, float | Sides]) -> dict[int, Sides]:
-    """Share of the full movement of each AU."""
+    """Convert intensities to shares of each AU's full movement."""
     strengths = {}
     for au, intensity in intensities.items():
         if au not in ACTIONS:
             raise ValueError(f"Expression: AU {au} is not one of {list(AUS)}")
         sides = intensity if isinstance(intensity, tuple) else (intensity, intensity)
-        if not all(0 <= side <= MOST for side in sides):
+        if not all(0 <= side <= MAX_INTENSITY for side in sides):
             raise ValueError(f"Expression: AU {au} wants an intensity from 0 to 5, got {intensity}")
         right, left = np.interp(sides, range(len(STRENGTH)), STRENGTH).tolist()
         strengths[au] = (right, left)
@@ -180,14 +180,14 @@ def _actions(
     strengths: Mapping[int, Sides],
     factors: Mapping[str, float],
     lips: Mapping[str, float],
-    besides: Mapping[str, float],
+    others: Mapping[str, float],
 ) -> dict[str, float]:
-    total = dict(besides)
+    total = dict(others)
     for au, sides in strengths.items():
         if au != 25:
             for name, weight in _weights(ACTIONS[au], sides).items():
                 total[name] = total.get(name, 0.0) + weight * factors.get(name, 1.0)
-    # AU 25 says how far apart the lips are. The other actions may have parted them more, or less, than that.
+    # AU 25 decides how far the lips are apart; the other actions may have parted them more, or less.
     both = (0.0, 0.0)
     parted, smiling = max(strengths.get(25, both)), min(1.0, 2 * max(strengths.get(12, both)))
     opening = _opening(total)
@@ -205,7 +205,7 @@ def _actions(
 
 
 def _weights(actions: Mapping[str, float], sides: Sides) -> dict[str, float]:
-    """Without `*`."""
+    """Compute the weights of an AU's actions from the strengths of both sides, which replace `*`."""
     weights: dict[str, float] = {}
     for name, weight in actions.items():
         if "*" in name:
@@ -221,7 +221,7 @@ def _side(name: str, k: int) -> str:
 
 
 def _opening(actions: Mapping[str, float]) -> float:
-    """By how many millimetres the actions part the lips."""
+    """Compute by how many millimetres actions part the lips."""
     return sum(OPENING.get(name, 0.0) * weight for name, weight in actions.items())
 
 
@@ -233,13 +233,15 @@ def _wrinkles(strengths: Mapping[int, Sides]) -> NDArray[np.float32]:
     return wrinkles.clip(0, 1)
 
 
-def _besides(rng: np.random.Generator, strengths: Mapping[int, Sides]) -> dict[str, float]:
-    """Actions that are no AU of `AUS`: blinks, and at times what else a mouth or a nose does."""
+def _other_actions(rng: np.random.Generator, strengths: Mapping[int, Sides]) -> dict[str, float]:
+    """Draw actions that are none of `AUS`: blinks, and some of mouth, jaw, nose, cheeks and tongue."""
 
     def quiet(*aus: int) -> bool:
         return all(max(strengths.get(au, (0.0, 0.0))) < STRENGTH[1] for au in aus)
 
-    chance = dict(zip(_BESIDES, rng.random(len(_BESIDES)) < list(_BESIDES.values()), strict=True))
+    chance = dict(
+        zip(_OTHER_ACTIONS, rng.random(len(_OTHER_ACTIONS)) < list(_OTHER_ACTIONS.values()), strict=True)
+    )
     amount = rng.uniform(0.2, 1, 8).tolist()
     actions: dict[str, float] = {}
     if quiet(5, 7):
@@ -266,7 +268,7 @@ def _besides(rng: np.random.Generator, strengths: Mapping[int, Sides]) -> dict[s
     return actions
 
 
-_BESIDES = {
+_OTHER_ACTIONS = {
     "closed eyes": 0.08,
     "half closed eyes": 0.08,
     "one closed eye": 0.01,
@@ -277,7 +279,7 @@ _BESIDES = {
     "puffed cheeks": 0.02,
     "tongue": 0.03,
 }
-"""How often a face does what is no AU of `AUS`, where the rest of it allows it."""
+"""How frequent each action is that is none of `AUS`, where the rest of the face allows it."""
 
 _NAMES = tuple(sorted({n for actions in ACTIONS.values() for n in _weights(actions, (1.0, 1.0))}))
-"""The head's actions in `ACTIONS`."""
+"""The names of all actions in `ACTIONS`."""

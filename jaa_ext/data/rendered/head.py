@@ -1,4 +1,4 @@
-"""The head that rendered faces are made of, read from its file once."""
+"""The model of a head, read from its file once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FILE = Path(__file__).with_name("head.npz")
 
 
 class HeadModel(NamedTuple):
-    """What `scripts/build_head.py` wrote (which tells of every array), as far as Python asks for it."""
+    """The parts of the model that Python uses; `scripts/build_head.py`, which makes it, explains them all."""
 
     compiled: Any
-    """`_C.Head`, which draws."""
+    """The `_C.Head` that draws."""
     action_names: tuple[str, ...]
     population: NDArray[np.float32]
-    """(people, identities): weights of the identities, in standard deviations."""
+    """(people, identities) weights of the identities for each person, in standard deviations."""
     attributes: NDArray[np.float32]
-    """(people, 5): female 0..1, age 0.5 (young) .. 1 (old), and shares of African, Asian and European."""
+    """(people, 5) female 0..1; age 0.5 (young) to 1 (old); shares of African, Asian and European descent."""
 
 
 @cache
 def head_model() -> HeadModel:
-    """The head.
+    """Read the model.
 
     Raises:
         RuntimeError: jaa_ext has no compiled kernels, which draw.

@@ -1,9 +1,9 @@
-"""Which AUs the rendered faces show, how strongly, and which of them together.
+"""Drawing at random which AUs the rendered faces show, and how strongly.
 
-Every AU of a face has a share p of 0..1, uniform over faces of its kind: the smaller, the stronger the AU.
-`_level` turns it into an intensity so that the AU is present as often as its rate says. In faces of the kind
-"everyday" the shares depend on each other as the AUs of BP4D do (a Gaussian copula); in the others a little,
-so that a smile that is broad is so in all its AUs.
+Each AU of a face gets a number p, uniform in 0..1: the smaller, the stronger the AU. `_level` turns p into an
+intensity by the AU's rate, so that the AU is present as often as that says. The numbers of a face depend on
+each other by a Gaussian copula: in faces of the kind "everyday" as the AUs of BP4D do; in other kinds a
+little, so that all AUs of a broad smile are strong.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.rendered.expression import AUS, MOST
+from jaa_ext.data.rendered.expression import AUS, MAX_INTENSITY
 
 Mix = Literal["natural", "bp4d"]
-"""Kinds of faces as in `KINDS`, or "everyday" faces alone."""
+"""All `KINDS` of faces, or only "everyday" ones."""
 
 PRESENT = 1.5
-"""The intensity from which an AU counts as present: what rounds to FACS's B, as in DISFA's protocol. Few lie
-near it: one present AU in twenty is below 2, and as many absent ones are between 1 and 1.5."""
+"""The intensity from which an AU counts as present: what rounds to FACS's B, as in DISFA's protocol. Few are
+near it: one in twenty of the present ones is below 2, and as many absent ones are between 1 and 1.5."""
 
 BP4D_RATES = (0.211, 0.170, 0.203, 0.461, 0.549, 0.594, 0.562, 0.466, 0.170, 0.344, 0.165, 0.152)
-"""How often the AUs of `facs.BP4D_AUS` occur in BP4D."""
+"""How often each AU of `facs.BP4D_AUS` is present in BP4D."""
 
 # fmt: off
 BP4D_GIVEN = (
@@ -44,11 +44,11 @@ BP4D_GIVEN = (
     (.20, .17, .24, .56, .63, .64, .63, .64, .37, .64, 1.00, .37),
     (.16, .15, .25, .44, .57, .48, .46, .73, .32, .81, .40, 1.00),
 )
-"""How often the AU of a column occurs where that of the row does, in the order of `facs.BP4D_AUS`."""
+"""How often the AU of a column is present where that of the row is, in the order of `facs.BP4D_AUS`."""
 
 OTHER_RATES = {5: 0.06, 9: 0.06, 20: 0.06, 25: 0.35, 26: 0.25}
-"""Plausible rates of the AUs that BP4D's protocol leaves out. In DISFA 9 is four times rarer than 12,
-25 is the commonest, and 5 and 20 are the rarest."""
+"""Plausible rates of the AUs that BP4D's protocol leaves out. In DISFA, AU 9 is four times rarer than AU 12,
+AU 25 is the commonest, AUs 5 and 20 are the rarest."""
 
 OTHER_CORRELATIONS = {
     (5, 1): .35, (5, 2): .45, (5, 4): .05, (5, 6): -.3, (5, 7): -.3, (5, 25): .2, (5, 26): .25,
@@ -58,7 +58,7 @@ OTHER_CORRELATIONS = {
     (25, 23): -.45, (25, 24): -.8, (25, 14): -.15, (25, 26): .75,
     (26, 1): .1, (26, 2): .15, (26, 12): .2, (26, 10): .2, (26, 17): -.4, (26, 23): -.4, (26, 24): -.7,
 }
-"""Plausible latent correlations of those AUs; pairs that lack are independent."""
+"""Plausible latent correlations of these AUs; 0 for pairs left out."""
 
 Kind = dict[int, float]
 
@@ -76,12 +76,12 @@ KINDS: dict[str, tuple[float, Kind]] = {
     "everyday": (0.17, {}),
 }
 # fmt: on
-"""Kinds of faces, their shares of all, and how often the AUs of a kind occur in it (others: `STRAY`). At
-"rest" there is nothing but traces; "few" are one to three AUs, each as likely, so that rare ones are learnt
-and AUs are told apart that often come together; "everyday" is BP4D's mixture."""
+"""Kinds of faces: each one's share of all faces, and the rates of its AUs (`STRAY` for the others). Faces at
+"rest" have only traces of AUs. "few" is one to three AUs, all equally likely, so that rare ones are learnt,
+and those told apart that often come together. "everyday" is as BP4D."""
 
 STRAY = 0.02
-"""How often an AU occurs in a kind of face that it is no part of."""
+"""The rate of an AU that does not belong to a kind of face."""
 
 ONE_SIDED = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 20)
 """AUs that each side of the face can do by itself."""
@@ -89,15 +89,18 @@ ONE_SIDED_SHARE = 0.06
 """How often an AU of `ONE_SIDED` is weaker on one side, by 0.4 to 1 of its intensity."""
 CLOSED_JAW_DROP = 0.08
 """How often the jaw drops (AU 26) behind closed lips."""
-MILD = 2.5
-"""The most that the weaker of two AUs has that work against each other."""
+MAX_OPPOSED = 2.5
+"""The highest intensity of the weaker of two AUs that work against each other."""
 
 
 def draw_intensities(rng: np.random.Generator, count: int, mix: Mix = "natural") -> NDArray[np.float32]:
-    """(count, 17, 2) intensities 0..5 of the AUs in `AUS` on the right and the left side of faces.
+    """Draw intensities of faces.
 
-    FACS scores an AU that one side does: the intensity of the AU is the stronger side's, see `of_face`. The
-    first faces are the same whatever the count.
+    The first faces do not depend on the count.
+
+    Returns:
+        (count, 17, 2) intensities 0..5 of `AUS` on the right and the left side. The intensity of an AU is
+        that of the stronger side, see `of_face`, since FACS also scores AUs of one side.
     """
     normal = rng.standard_normal((count, 2 * len(AUS) + 6))
     own, side, other = np.split(normal, (len(AUS), 2 * len(AUS)), axis=1)
@@ -111,28 +114,28 @@ def draw_intensities(rng: np.random.Generator, count: int, mix: Mix = "natural")
 
 
 def of_face(sides: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(..., A) intensities of AUs from those of the two sides (..., A, 2): the stronger side's."""
+    """Take the stronger side's intensities, (..., A), of those of both sides, (..., A, 2)."""
     stronger: NDArray[np.float32] = sides.max(-1)
     return stronger
 
 
 def present(intensities: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which AUs count as present."""
+    """Tell which AUs count as present."""
     return intensities >= PRESENT
 
 
 def everyday_rates() -> NDArray[np.float64]:
-    """(17,) how often each AU of `AUS` occurs in "everyday" faces."""
+    """The rates, (17,), of `AUS` in "everyday" faces."""
     known = OTHER_RATES | dict(zip(facs.BP4D_AUS, BP4D_RATES, strict=True))
     return np.array([known[au] for au in AUS])
 
 
 @lru_cache
 def correlations() -> NDArray[np.float64]:
-    """(17, 17) latent correlations of the AUs in `AUS` for "everyday" faces.
+    """Compute the latent correlations, (17, 17), of `AUS` in "everyday" faces.
 
-    Those of BP4D's AUs give its rates and the mean of both of its conditional probabilities of each pair;
-    the matrix is then made positive definite.
+    For BP4D's AUs they follow from its rates and, for each pair, from the mean of the joint probabilities
+    that its two conditional ones give. The matrix is then made positive definite.
     """
     rates = np.array(BP4D_RATES)
     joint = rates[:, None] * np.array(BP4D_GIVEN)
@@ -152,13 +155,13 @@ def correlations() -> NDArray[np.float64]:
 
 @lru_cache
 def _mixing() -> NDArray[np.float64]:
-    """What independent normal rows are multiplied by."""
+    """The matrix (17, 17) that gives rows of independent normal numbers these correlations."""
     mixing: NDArray[np.float64] = np.linalg.cholesky(correlations()).T.astype(np.float64)
     return mixing
 
 
 def _tetrachoric(rates: NDArray[np.float64], joint: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The correlation of two normal variables that are both below the quantiles of their rates in `joint`."""
+    """Find the correlations of normal variables by how often two are both below their rates' quantiles."""
     quantile = np.array([NormalDist().inv_cdf(rate) for rate in rates])
     h, k = quantile[:, None, None], quantile[None, :, None]
     nodes, weights = np.polynomial.legendre.leggauss(48)
@@ -179,7 +182,7 @@ def _tetrachoric(rates: NDArray[np.float64], joint: NDArray[np.float64]) -> NDAr
 def _kinds(
     own: NDArray[np.float64], uniform: NDArray[np.float64], mix: Mix
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(count,) numbers of kinds, and (count, 17) how often each AU occurs in faces of the kind."""
+    """Draw the kinds of faces, (count,) places in `KINDS`, and return the rates of their AUs, (count, 17)."""
     names, shares = list(KINDS), np.array([share for share, _ in KINDS.values()])
     everyday = names.index("everyday")
     if mix == "bp4d":
@@ -195,27 +198,27 @@ def _kinds(
     chosen = (uniform[:, 1:4] * len(AUS)).astype(np.int64)
     some = kind == names.index("few")
     for place, at_least in enumerate((0.0, 0.5, 0.8)):
-        # How many there are hangs on where within its kind the face is.
+        # The number that chose the kind also decides, within its range, how many AUs there are.
         within = (uniform[:, 0] - (shares.cumsum() - shares)[kind]) / shares[kind]
         rows = np.flatnonzero(some & (within >= at_least))
         rates[rows, chosen[rows, place]] = 1
     return kind, rates
 
 
-def _level(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intensities from shares p of 0..1, falling with p and `PRESENT` at the rate."""
+def _level(p: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn numbers p in 0..1 into intensities, which fall with p and are `PRESENT` where p is the rate."""
     few = 0.05 * rate
-    depth = (1 - share / np.maximum(rate - few, 1e-9)).clip(0)
-    clear = 2 + (MOST - 2) * depth**1.6
-    near = 2 - (share - (rate - few)) / np.maximum(2 * few, 1e-9)
-    trace = 1 - (share - (rate + few)) / 0.2
-    present = np.where(share < rate - few, clear, near)
-    level: NDArray[np.float64] = np.where(share < rate + few, present, trace).clip(0, MOST)
+    depth = (1 - p / np.maximum(rate - few, 1e-9)).clip(0)
+    clear = 2 + (MAX_INTENSITY - 2) * depth**1.6
+    near = 2 - (p - (rate - few)) / np.maximum(2 * few, 1e-9)
+    trace = 1 - (p - (rate + few)) / 0.2
+    present = np.where(p < rate - few, clear, near)
+    level: NDArray[np.float64] = np.where(p < rate + few, present, trace).clip(0, MAX_INTENSITY)
     return level
 
 
 def _reconcile(intensity: NDArray[np.float64], uniform: NDArray[np.float64]) -> None:
-    """Make faces possible. Labels of BP4D's AUs stay as they are."""
+    """Change intensities that no face can show together; labels of BP4D's AUs stay as they are."""
     level = {au: intensity[:, column] for column, au in enumerate(AUS)}  # views
 
     def weaken(au: int, where: NDArray[np.bool_], most: float) -> None:
@@ -224,19 +227,19 @@ def _reconcile(intensity: NDArray[np.float64], uniform: NDArray[np.float64]) -> 
     # Lips that are pressed together are closed; tight ones open little; a chin pushed up closes them.
     for au in (25, 26):
         weaken(au, level[24] >= PRESENT, 0.0)
-    weaken(25, level[23] >= PRESENT, MILD)
-    weaken(17, level[26] >= PRESENT, MILD)
+    weaken(25, level[23] >= PRESENT, MAX_OPPOSED)
+    weaken(17, level[26] >= PRESENT, MAX_OPPOSED)
     jaw_alone = (level[26] >= PRESENT) & (level[25] < PRESENT) & (uniform >= CLOSED_JAW_DROP)
     level[25][jaw_alone] = level[26][jaw_alone]
-    # The others' lips stay closed, wholly.
+    # The others drop the jaw behind closed lips, without a trace of AU 25.
     weaken(25, (level[26] >= PRESENT) & (level[25] < PRESENT), 0.0)
     for a, b in ((12, 15), (12, 23), (20, 23), (12, 20), (5, 7)):
-        weaken(a, level[a] < level[b], MILD)
-        weaken(b, level[b] <= level[a], MILD)
+        weaken(a, level[a] < level[b], MAX_OPPOSED)
+        weaken(b, level[b] <= level[a], MAX_OPPOSED)
 
 
 def _sides(intensity: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(count, 17, 2): both sides alike but for some of `ONE_SIDED`."""
+    """Give both sides, (count, 17, 2), the same intensities, except for some of `ONE_SIDED`."""
     sides = np.repeat(intensity[..., None], 2, axis=2)
     can = np.isin(AUS, ONE_SIDED)
     for side, low in ((0, 0.0), (1, ONE_SIDED_SHARE / 2)):

@@ -1,4 +1,4 @@
-"""Who a rendered face is, and how one looks at it: what varies besides the expression."""
+"""The person and the view of a rendered face: all that varies besides the expression."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from jaa_ext.data.rendered.head import head_model
 
 Fields = dict[str, Any]
-"""Fields of the compiled `Scene`, by name: `csrc/rendering/scene.h` tells what they mean. Colours are linear
-RGB, 0..1."""
+"""Fields of the compiled `Scene` by name, see `csrc/rendering/scene.h`. Colours are linear RGB, 0..1."""
 
 # fmt: off
 _SKINS = np.array((
@@ -21,7 +20,7 @@ _SKINS = np.array((
     (82, 52, 38),
 ))
 _TONES = np.array((5.0, 1.9, 0.9))
-"""Where on the scale of skins people of African, Asian and European descent are, on average."""
+"""The mean row of `_SKINS` of people of African, Asian and European descent."""
 _HAIRS = np.array((
     (22, 19, 18), (32, 25, 22), (54, 38, 28), (84, 58, 38), (124, 90, 54), (176, 140, 92), (116, 58, 34),
 ))
@@ -31,7 +30,7 @@ _IRISES = np.array(((52, 30, 18), (78, 48, 26), (92, 96, 62), (96, 122, 142), (1
 
 @dataclass(frozen=True)
 class Person:
-    """An identity: the head's shape, and what a person looks like on every picture."""
+    """A person: the shape of the head, and the looks that are the same in every picture."""
 
     identity: NDArray[np.float32]
     """Weights of the head's identities, in standard deviations."""
@@ -41,7 +40,7 @@ class Person:
     def random(rng: np.random.Generator) -> Person:
         model = head_model()
         chosen = int(rng.integers(len(model.population)))
-        # Somebody of the population, and half of somebody else again: nobody is met twice.
+        # Somebody of the population, changed so much that nobody is met twice.
         identity = model.population[chosen] * 0.85 + rng.normal(0, 0.5, model.population.shape[1])
         identity = identity.clip(-3, 3).astype(np.float32)
         female_share, age, *descent = model.attributes[chosen].tolist()
@@ -92,7 +91,7 @@ class Person:
             **_hair(rng, female, descent[0] > 0.6),
             **(_glasses(rng) if rng.random() < 0.15 + 0.15 * old else {}),
         }
-        # Lines that are there at rest.
+        # Wrinkles at rest.
         ageing = np.array((0.45, 0.35, 0.1, 0.5, 0.5, 0.6, 0.1, 0.1)) * old
         wrinkles = (ageing * rng.uniform(0.3, 1.1, 8) + rng.uniform(0, 0.12, 8)).astype(np.float32)
         looks["wrinkles"] = wrinkles
@@ -101,23 +100,23 @@ class Person:
 
 @dataclass(frozen=True)
 class View:
-    """What varies from picture to picture besides the expression; as it stands, a plain frontal portrait."""
+    """What varies between pictures besides person and expression; by default a plain frontal portrait."""
 
     yaw: float = 0.0
-    """Degrees, as of `FaceSample.pose`."""
+    """Yaw, as pitch and roll, in degrees as in `FaceSample.pose`."""
     pitch: float = 0.0
     roll: float = 0.0
     distance: float = 1200.0
-    """From the camera to the head, millimetres."""
+    """From the camera to the head in millimetres."""
     gaze: tuple[float, float] = (0.0, 0.0)
-    """Degrees to the right of the picture and up, against the head."""
+    """Degrees to the right of the picture and up, relative to the head."""
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Left by inexact alignment: radians, log scale, and shifts in inter-ocular distances."""
+    """Error of the alignment: turn in radians, log scale, and shifts in inter-ocular distances."""
     surroundings: Fields = field(default_factory=lambda: dict(_PORTRAIT))
 
     @staticmethod
     def random(rng: np.random.Generator, person: Person) -> View:
-        # Most people look at the camera; one in four has turned away.
+        # One in four has turned away from the camera; most look at it.
         turned = rng.random() < 0.25
         yaw = rng.uniform(-45, 45) if turned else rng.normal(0, 9)
         pitch = rng.uniform(-25, 25) if turned else rng.normal(0, 6)
@@ -240,7 +239,7 @@ def _rods(rng: np.random.Generator, person: Person) -> list[Fields]:
 
 
 def _light(rng: np.random.Generator) -> Fields:
-    """From soft daylight to one hard lamp."""
+    """Draw lights from soft daylight to one hard lamp."""
     key = rng.normal(0, 1, 3) * (1, 0.6, 1) + (0, 0.5, 0)
     key[2] = abs(key[2]) + 0.35
     warmth = rng.normal(0, 0.12)
@@ -290,7 +289,7 @@ _PORTRAIT: Fields = {
 
 
 def _any_colour(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Greys and dull colours more often than bright ones."""
+    """Draw a colour; greys and dull ones are more frequent than bright ones."""
     grey, colour, purity = rng.uniform(10, 245), rng.uniform(0, 255, 3), rng.random() ** 3
     return _linear(grey + (colour - grey) * purity)
 
@@ -300,5 +299,5 @@ def _between(table: NDArray[np.int64], place: float) -> NDArray[np.float64]:
 
 
 def _linear(levels: NDArray[Any]) -> NDArray[np.float64]:
-    """Linear light of grey levels 0..255."""
+    """Convert grey levels 0..255 to linear light 0..1."""
     return np.asarray((np.asarray(levels) / 255) ** 2.2, np.float64)

@@ -1,7 +1,8 @@
-"""Rendered faces as a data set that `jaa prepare` writes down, so that training need not render them anew."""
+"""Rendered faces as a release, so that `jaa prepare` can render them once for all trainings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,14 +14,16 @@ from jaa_ext.data.rendered.labels import Mix
 RENDERED = "rendered faces"
 """The name of the data set."""
 
-TESTED = 10
-"""One subject in so many, rounded up, is of the fold "test", the others of "train"."""
+SUBJECTS_PER_TEST_SUBJECT = 10
+"""One subject in so many, rounded up, is in the fold "test"; the others are in "train"."""
 
 
 def rendered_release(
     *, subjects: int, samples_per_subject: int, seed: int = 0, size: int = 200, mix: Mix = "natural"
 ) -> Release:
-    """The faces of `RenderedFaces` with these arguments, each subject a sequence; to be kept as they are.
+    """Make a release of `RenderedFaces` with these arguments; each subject is a clip.
+
+    The faces are aligned, so `prepare` should have ``align=False``.
 
     Raises:
         ValueError: arguments out of range.
@@ -28,13 +31,19 @@ def rendered_release(
     faces = RenderedFaces(
         subjects=range(subjects), samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix
     )
-    trained = subjects - -(-subjects // TESTED)
+    train_subjects = subjects - math.ceil(subjects / SUBJECTS_PER_TEST_SUBJECT)
     return Release(
         name=RENDERED,
         aus=AUS,
-        sequences=tuple(
+        clips=tuple(
             RenderedSubject(
-                number, name, samples_per_subject, seed, size, mix, "train" if number < trained else "test"
+                number,
+                name,
+                samples_per_subject,
+                seed,
+                size,
+                mix,
+                "train" if number < train_subjects else "test",
             )
             for number, name in enumerate(faces.subjects)
         ),
@@ -44,7 +53,7 @@ def rendered_release(
 
 @dataclass(frozen=True)
 class RenderedSubject:
-    """The faces of one subject (`Sequence`)."""
+    """The faces of a subject (`Clip`)."""
 
     number: int
     name: str

@@ -1,4 +1,4 @@
-"""One rendered face: a person with an expression, seen in a certain way."""
+"""Rendering one face: a person with an expression, and a view of them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from jaa_ext.data.rendered.head import head_model
 from jaa_ext.data.rendered.person import Fields, Person, View
 
 INNER_LIPS = (44, 47)
-"""The landmarks in the middle of the upper and of the lower lip's inner edge."""
+"""The landmarks in the middle of the inner edges of the upper and the lower lip."""
 
 
 def render_face(
     person: Person, expression: Expression, view: View, size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """A picture, aligned as `align_face` does.
+    """Render a face, aligned as by `align_face`.
 
     Args:
         person, expression, view: see their classes.
-        size: side of the picture in pixels.
+        size: side of the image in pixels.
 
     Returns:
-        image uint8 (size, size, 3) RGB; landmarks float32 (49, 2) in its pixels; pose float32 (3,), see
+        Image uint8 (size, size, 3) RGB; landmarks float32 (49, 2) in its pixels; pose float32 (3,), see
         `FaceSample.pose`.
 
     Raises:
@@ -67,7 +67,7 @@ def render_face(
 
 
 def _compiled(name: str, value: Any) -> Any:
-    """A field of the scene as the compiled part takes it."""
+    """Convert a field of the scene to what the compiled renderer takes."""
     from jaa_ext import _C
 
     if name in ("lights", "rods"):
@@ -84,7 +84,7 @@ def _compiled(name: str, value: Any) -> Any:
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
-    """By degrees, first about the head's own axis: x to the right, y up, z to the camera."""
+    """Make a rotation matrix of angles in degrees, yaw first; x points right, y up, z to the camera."""
     (a, b, c), (sa, sb, sc) = np.cos(angles := np.radians((yaw, pitch, roll))), np.sin(angles)
     about_y = np.array(((a, 0, sa), (0, 1, 0), (-sa, 0, a)))
     about_x = np.array(((1, 0, 0), (0, b, sb), (0, -sb, b)))
@@ -99,7 +99,7 @@ def _direction(right: float, up: float) -> tuple[float, float, float]:
 
 
 def _gaze_actions(gaze: tuple[float, float]) -> dict[str, float]:
-    """The lids follow the eyes; full movement is reached at 30 degrees."""
+    """The actions of eyes and lids for a gaze in degrees; they are complete at 30 degrees."""
     right, up = gaze[0] / 30, gaze[1] / 30
     outwards = {"Left": max(0.0, right), "Right": max(0.0, -right)}
     inwards = {"Left": max(0.0, -right), "Right": max(0.0, right)}
@@ -111,7 +111,7 @@ def _gaze_actions(gaze: tuple[float, float]) -> dict[str, float]:
 
 
 def _jittered(points: NDArray[np.float32], jitter: tuple[float, float, float, float]) -> NDArray[np.float64]:
-    """Landmarks that are a little off, as a detector's are, by a similarity about their middle."""
+    """Move landmarks a little, as by a detector's error, by a similarity transform about their mean."""
     turn, grow, *shift = jitter
     middle = points.mean(0)
     eyes = float(np.hypot(*(points[25:31].mean(0) - points[19:25].mean(0))))

@@ -1,4 +1,4 @@
-"""Faces drawn by rule."""
+"""Faces drawn by rule, with AU labels, intensities and landmarks."""
 
 from jaa_ext.data.synthetic.dataset import SyntheticFaces
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.faces import FaceSample
+from jaa_ext.data.generated import GeneratedFaces
 from jaa_ext.data.synthetic.drawing import AUS, Person, View, draw_face
 
 RATES: dict[int, float] = {
     1: 0.21, 2: 0.17, 4: 0.20, 6: 0.46, 7: 0.55, 9: 0.06, 10: 0.59, 12: 0.56, 14: 0.47, 15: 0.17, 17: 0.34,
     23: 0.17, 24: 0.15, 25: 0.35, 26: 0.25,
 }  # fmt: skip
-"""How often each AU occurs: BP4D's rates, and plausible ones for AUs 9, 25 and 26."""
+"""How often each AU is present: as in BP4D; plausible rates for AUs 9, 25 and 26, which it does not code."""
 
 LOADINGS: dict[str, dict[int, float]] = {
     "smile": {6: 0.75, 7: 0.45, 10: 0.55, 12: 0.8, 14: 0.25, 15: -0.3, 25: 0.45},
@@ -24,31 +25,41 @@ LOADINGS: dict[str, dict[int, float]] = {
     "anger": {4: 0.55, 7: 0.35, 9: 0.55, 10: 0.25, 23: 0.5, 24: 0.5, 25: -0.25},
     "sadness": {1: 0.4, 4: 0.3, 15: 0.55, 17: 0.55, 24: 0.25},
 }
-"""Co-occurrence: an AU is present where noise of its own less loadings times latent expressions (of unit
-variance together) stays below the normal quantile of its rate (a Gaussian copula, so the rates hold)."""
+"""How AUs co-occur, by a Gaussian copula, which keeps their rates: an AU is present where its own noise,
+minus the sum of its loadings times the latent expressions, is below the normal quantile of its rate. The
+difference has unit variance."""
 
 
-class SyntheticFaces:
-    """A data set of drawn faces (`FaceDataset`): identity, pose, light and noise vary; every AU moves its
-    landmarks and leaves its appearance cue.
+class SyntheticFaces(GeneratedFaces):
+    """A data set of drawn faces (`FaceDataset`).
 
-    A sample depends on (seed, subject, its index within the subject) alone: not on the other subjects, nor on
-    ``samples_per_subject``, ``aus`` or the process. A present AU has an intensity of 2.5..5; an absent one
-    mostly 0, at times up to 0.75.
+    Identity, pose, light and noise vary; every AU moves its landmarks and leaves its wrinkles and shadows. A
+    present AU has an intensity of 2.5..5, an absent one mostly 0, sometimes up to 0.75.
+
+    A sample depends on (seed, subject, number of the subject's face) alone: not on the other subjects,
+    ``samples_per_subject``, ``aus`` or the process.
 
     Args:
         subjects: ids, each at least 0; disjoint ids are different people.
-        samples_per_subject: how many faces of each; sample i is face ``i % samples_per_subject`` of
-            subject number ``i // samples_per_subject``.
+        samples_per_subject: how many faces of each; sample i is face ``i % samples_per_subject`` of subject
+            number ``i // samples_per_subject``.
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
-        aus: AU numbers of the labels, of the 15 in `drawing.AUS`, which are all drawn whatever is asked for.
-        co_occurrence: factor of `LOADINGS`, at least 0: 0 draws AUs independently of each other; each AU
-            keeps at least a twentieth of its variance to itself.
+        aus: AU numbers of the labels, of the 15 in `drawing.AUS`; all 15 are drawn, whichever are labelled.
+        co_occurrence: factor of `LOADINGS`, at least 0: with 0 the AUs are independent of each other. At
+            least a twentieth of each AU's variance stays its own.
 
     Raises:
         ValueError: arguments out of range, repeated subjects, unknown AUs.
+
+    Example:
+        >>> faces = SyntheticFaces(subjects=range(3), samples_per_subject=4, aus=(1, 12))
+        >>> len(faces), faces[5].id, faces[5].image.shape, faces.label_matrix().shape
+        (12, 'S001/00001', (200, 200, 3), (12, 2))
     """
+
+    KNOWN_AUS = AUS
+    SUBJECT_NAME = "S{:03d}"
 
     def __init__(
         self,
@@ -60,39 +71,14 @@ class SyntheticFaces:
         aus: Sequence[int] = facs.BP4D_AUS,
         co_occurrence: float = 1.0,
     ) -> None:
-        if not subjects or len(set(subjects)) != len(subjects) or min(subjects) < 0:
-            raise ValueError(
-                f"SyntheticFaces: subjects must be distinct ids of at least 0, got {list(subjects)[:50]}"
-            )
-        if samples_per_subject < 1 or seed < 0 or size < 48 or not co_occurrence >= 0:
-            raise ValueError(
-                "SyntheticFaces: wanted samples_per_subject >= 1, seed >= 0, size >= 48, co_occurrence >= 0, "
-                f"got {samples_per_subject}, {seed}, {size} and {co_occurrence:g}"
-            )
-        self.aus: tuple[int, ...] = tuple(aus)
-        if not self.aus or not set(self.aus) <= set(RATES):
-            raise ValueError(f"SyntheticFaces: aus must be some of {sorted(RATES)}, got {list(aus)}")
-        self.subjects: tuple[str, ...] = tuple(f"S{s:03d}" for s in subjects)
-        self.samples_per_subject, self.seed, self.size = samples_per_subject, seed, size
+        super().__init__(
+            subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, aus=aus
+        )
+        if not co_occurrence >= 0:
+            raise ValueError(f"SyntheticFaces: co_occurrence must be at least 0, got {co_occurrence:g}")
         self.co_occurrence = co_occurrence
-        self._ids = tuple(int(s) for s in subjects)
-        self._columns = [AUS.index(au) for au in self.aus]
         self._people: dict[int, Person] = {}
         self._present: dict[int, NDArray[np.bool_]] = {}
-
-    def __len__(self) -> int:
-        return len(self._ids) * self.samples_per_subject
-
-    def __getitem__(self, index: int) -> FaceSample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"SyntheticFaces: index {index} is out of range for {len(self)} samples")
-        number, within = divmod(index % len(self), self.samples_per_subject)
-        subject = self._ids[number]
-        view, intensity = self._view(subject, within)
-        image, landmarks = draw_face(self._person(subject), intensity, view, self.size)
-        labels = self._labels(subject)[within, self._columns].astype(np.int64)
-        name = self.subjects[number]
-        return FaceSample(image, landmarks, labels, name, f"{name}/{within:05d}", self._in_degrees(intensity))
 
     def label_matrix(self) -> NDArray[np.int64]:
         """(len, A) of 1 and 0, without drawing."""
@@ -100,42 +86,54 @@ class SyntheticFaces:
 
     def intensity_matrix(self) -> NDArray[np.float32]:
         """(len, A) of 0..5, without drawing."""
-        places = [(subject, within) for subject in self._ids for within in range(self.samples_per_subject)]
-        return np.stack([self._in_degrees(self._view(*place)[1]) for place in places])
+        faces = [(subject, face) for subject in self._ids for face in range(self.samples_per_subject)]
+        return np.stack([self._intensities(self._strengths(*face)[1]) for face in faces])
 
     def draw(
         self, subject: int, intensities: Mapping[int, float], rng: np.random.Generator | None = None
     ) -> FaceSample:
-        """One face with chosen AUs: intensities 0..1 by AU number, the others 0; labels are 1 from 0.5 on.
+        """Draw one face with chosen AUs.
 
-        Without ``rng`` the pose is frontal, the light even and there is no noise; ``rng`` draws these alone.
+        Args:
+            subject: id of the person.
+            intensities: 0..1 by AU number, 0 for those left out; an AU is labelled present from 0.5 on.
+            rng: varies pose, light and noise; None for a frontal pose, even light and no noise.
         """
-        unknown = [au for au in intensities if au not in RATES]
+        unknown = [au for au in intensities if au not in AUS]
         if unknown:
-            raise ValueError(f"SyntheticFaces.draw: AU {unknown[0]} is not one of {sorted(RATES)}")
-        intensity = np.array([intensities.get(au, 0.0) for au in AUS])
+            raise ValueError(f"SyntheticFaces.draw: AU {unknown[0]} is not one of {sorted(AUS)}")
+        strengths = np.array([intensities.get(au, 0.0) for au in AUS])
         view = View() if rng is None else View.random(rng)
-        image, landmarks = draw_face(self._person(subject), intensity, view, self.size)
-        labels = (intensity[self._columns] >= 0.5).astype(np.int64)
-        name = f"S{subject:03d}"
-        return FaceSample(image, landmarks, labels, name, f"{name}/drawn", self._in_degrees(intensity))
+        return self._sample(subject, "drawn", strengths, strengths >= 0.5, view)
+
+    def _make(self, subject: int, face: int) -> FaceSample:
+        view, strengths = self._strengths(subject, face)
+        return self._sample(subject, f"{face:05d}", strengths, self._labels(subject)[face], view)
+
+    def _sample(
+        self, subject: int, name: str, strengths: NDArray[np.float64], present: NDArray[np.bool_], view: View
+    ) -> FaceSample:
+        image, landmarks = draw_face(self._person(subject), strengths, view, self.size)
+        labels = present[self._columns].astype(np.int64)
+        person = self.SUBJECT_NAME.format(subject)
+        return FaceSample(image, landmarks, labels, person, f"{person}/{name}", self._intensities(strengths))
 
     def _person(self, subject: int) -> Person:
         if subject not in self._people:
             self._people[subject] = Person.random(np.random.default_rng((self.seed, subject, 0)))
         return self._people[subject]
 
-    def _view(self, subject: int, within: int) -> tuple[View, NDArray[np.float64]]:
-        """What a subject's face is drawn by: the view, and (15,) how far each AU goes, 0..1."""
-        present = self._labels(subject)[within]
-        rng = np.random.default_rng((self.seed, subject, 2, within))
+    def _strengths(self, subject: int, face: int) -> tuple[View, NDArray[np.float64]]:
+        """The view of a face, and (15,) how strong each AU is, 0..1."""
+        present = self._labels(subject)[face]
+        rng = np.random.default_rng((self.seed, subject, 2, face))
         view = View.random(rng)
         faint = rng.uniform(0, 0.15, len(AUS)) * (rng.random(len(AUS)) < 0.4)
         return view, np.where(present, rng.uniform(0.5, 1, len(AUS)), faint)
 
-    def _in_degrees(self, intensity: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _intensities(self, strengths: NDArray[np.float64]) -> NDArray[np.float32]:
         """(A,) of 0..5 for (15,) of 0..1."""
-        return (5 * intensity[self._columns]).astype(np.float32)
+        return (5 * strengths[self._columns]).astype(np.float32)
 
     def _labels(self, subject: int) -> NDArray[np.bool_]:
         """(samples_per_subject, 15): which AUs are present."""

@@ -1,7 +1,7 @@
-"""How one face is drawn by rule: a person, their AUs, and a view of them.
+"""Drawing one face by rule: a person, their AUs, and a view of them.
 
-A face is drawn in the frame that `align_face` yields. The model counts in inter-ocular distances, x right and
-y down from the point between the eyes; tables give the left half of the picture, which is mirrored.
+A face is drawn as `align_face` would place it. The model's unit is the inter-ocular distance; x points right
+and y down from the point between the eyes. Tables give the left half of the picture, which is mirrored.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ AUS = (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24, 25, 26)
 
 @dataclass(frozen=True)
 class View:
-    """What varies from picture to picture besides the AUs; as it stands, a plain frontal portrait."""
+    """What varies between pictures of a person besides the AUs; by default a plain frontal portrait."""
 
     yaw: float = 0.0
     pitch: float = 0.0
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Left by inexact alignment: radians, log scale, and shifts in inter-ocular distances."""
+    """Error of the alignment: turn in radians, log scale, and shifts in inter-ocular distances."""
     gaze: tuple[float, float] = (0.0, 0.0)
     light: tuple[float, float] = (0.0, -0.04)
-    """Change of brightness from the middle to the right and to the lower edge."""
+    """Change of brightness from the middle to the right edge and to the lower edge."""
     tint: Colour = (1.0, 1.0, 1.0)
     backdrop: int = 0
-    """Seeds the background."""
+    """Seed of the background."""
     noise: tuple[float, int, int] = (0.0, 0, 0)
-    """Standard deviation in grey values; where in the tile of noise."""
+    """Standard deviation in grey values; x and y of the part of the tile of noise that is used."""
 
     @staticmethod
     def random(rng: np.random.Generator) -> View:
@@ -62,14 +62,14 @@ class View:
 
 @dataclass(frozen=True)
 class Person:
-    """An identity: landmarks and outlines at rest, colours and what is worn."""
+    """A person: landmarks and outlines at rest, colours, hair, beard and glasses."""
 
     landmarks: Points
-    """(49, 2), inter-ocular distances."""
+    """(49, 2) in inter-ocular distances."""
     outline: Points
-    """Closed contour of the face, from the middle of the forehead by the left cheek to the chin and back."""
+    """Closed contour of the face, from the middle of the forehead via the left cheek to the chin and back."""
     hair: Points
-    """Closed contour of the hair in front, as `_HAIR`."""
+    """Closed contour of the hair in front, as `_HAIR` has it."""
     skin: NDArray[np.float64]
     hair_colour: NDArray[np.float64]
     iris: Colour
@@ -78,10 +78,10 @@ class Person:
     brow_width: float
     hair_style: str
     beard: float
-    """Darkness, 0 for none."""
+    """Darkness of the beard, 0 for none."""
     glasses: str
     age: float
-    """0..1: how visible lines are at rest."""
+    """0..1: how visible wrinkles are at rest."""
 
     @staticmethod
     def random(rng: np.random.Generator) -> Person:
@@ -131,7 +131,15 @@ class Person:
 def draw_face(
     person: Person, intensity: NDArray[np.float64], view: View, size: int
 ) -> tuple[Image, NDArray[np.float32]]:
-    """The picture (size, size, 3) and its landmarks (49, 2), in pixels."""
+    """Draw a picture.
+
+    Args:
+        intensity: (15,) strength 0..1 of each of `AUS`.
+        size: side of the picture in pixels.
+
+    Returns:
+        Image (size, size, 3) and landmarks (49, 2) in its pixels.
+    """
     face = _pose(person, intensity, view, size)
     image = _background(view, size)
     _draw_head(image, person, face)
@@ -148,7 +156,7 @@ def draw_face(
 
 
 class _Face(NamedTuple):
-    """All geometry of one picture in pixels."""
+    """The geometry of one picture in pixels."""
 
     unit: float
     """Inter-ocular distance."""
@@ -157,7 +165,7 @@ class _Face(NamedTuple):
     hair: Points
     body: Points
     strokes: Points
-    """(strokes, 3, 2): control points."""
+    """(strokes, 3, 2) control points of Bezier curves."""
 
 
 def _pose(person: Person, intensity: NDArray[np.float64], view: View, size: int) -> _Face:
@@ -189,7 +197,7 @@ def _pose(person: Person, intensity: NDArray[np.float64], view: View, size: int)
 
 
 def _keep_order(p: Points) -> None:
-    """Lids and lips may touch, never cross, whatever AUs meet."""
+    """Keep lids and lips from crossing, whichever AUs meet; they may touch."""
     for upper, lower, gap in ((20, 24, 0.045), (21, 23, 0.045), (26, 30, 0.045), (27, 29, 0.045)):
         excess = max(0.0, gap - (p[lower, 1] - p[upper, 1])) / 2
         p[upper, 1] -= excess
@@ -226,7 +234,7 @@ def _draw_eyes(image: Image, person: Person, face: _Face, view: View) -> None:
         _disc(image, iris, 0.105 * unit, person.iris)
         _disc(image, iris, 0.05 * unit, (16, 14, 14))
         _disc(image, iris - 0.035 * unit, 0.022 * unit, (250, 250, 250))
-        # The lids cover what of the iris lies outside the opening.
+        # The lids cover the part of the iris that lies outside the opening.
         overhang = np.array((0, 0.11 * unit))
         _fill(image, np.concatenate((upper, (upper - overhang)[::-1])), lid)
         _fill(image, np.concatenate((lower, (lower + overhang)[::-1])), person.skin)
@@ -247,7 +255,7 @@ def _draw_mouth(image: Image, person: Person, face: _Face) -> None:
     _fill(image, np.concatenate((inner_upper, inner_lower)), (58, 18, 22))
     gap = float((p[46:49, 1] - p[45:42:-1, 1]).mean())
     if gap > 0.06 * unit:
-        # Ends narrow to a point, so the teeth stay inside the mouth.
+        # Narrowed to a point at both ends, so that the teeth stay inside the mouth.
         drop = min(0.075 * unit, 0.5 * gap) * np.sin(np.linspace(0, np.pi, len(inner_upper)))
         teeth = inner_upper + np.column_stack((np.zeros_like(drop), drop))
         _fill(image, np.concatenate((inner_upper, teeth[::-1])), (240, 236, 226))
@@ -260,7 +268,7 @@ def _draw_mouth(image: Image, person: Person, face: _Face) -> None:
 
 
 def _shade(image: Image, person: Person, face: _Face, intensity: NDArray[np.float64], view: View) -> None:
-    """Multiply the picture by light, soft relief, beard and lines; 128 stands for 1."""
+    """Multiply the picture by light, soft shadows, beard and wrinkles; 128 stands for 1."""
     size, unit = len(image), face.unit
     present = np.append(intensity, 1.0)[_STROKES.au]
     present = np.maximum(present, 0.16 * person.age * _STROKES.ages)
@@ -327,7 +335,7 @@ def _resize(coarse: Points, size: int) -> Image:
 
 
 def _fill(image: Image, points: Points, colour: Any) -> None:
-    """Fill a polygon, antialiased; coordinates count in 16ths of a pixel inside OpenCV."""
+    """Fill a polygon, antialiased; OpenCV gets coordinates in 16ths of a pixel."""
     cv2.fillPoly(image, [np.rint(points * 16).astype(np.int32)], _colour(colour), cv2.LINE_AA, 4)
 
 
@@ -342,7 +350,7 @@ def _disc(image: Image, centre: Points, radius: float, colour: Any) -> None:
 
 
 def _oval(centre: Points, a: float, b: float, power: float = 1.0) -> Points:
-    """Ellipse with half axes a and b; a power below 1 makes it a rounded rectangle."""
+    """Make an ellipse with half axes a and b; a power below 1 makes it a rounded rectangle."""
     oval: Points = centre + np.sign(_CIRCLE) * np.abs(_CIRCLE) ** power * (a, b)
     return oval
 
@@ -353,7 +361,7 @@ def _ribbon(centre: Points, width: float, end: float = 0.0) -> Points:
 
 
 def _ribbons(centre: Points, width: Points, end: float = 0.0) -> Points:
-    """Contours (K, 2m, 2) of lines (K, m, 2), widest in the middle; ``end`` > 0 moves that to the end."""
+    """Make contours (K, 2m, 2) of lines (K, m, 2), widest in the middle, or nearer the end if ``end`` > 0."""
     along = centre[:, _neighbours(centre.shape[1], 1)] - centre[:, _neighbours(centre.shape[1], -1)]
     half = width[:, None] * _profile(centre.shape[1], end) / (2 * np.sqrt((along**2).sum(-1)) + 1e-9)
     offset = along[..., ::-1] * (-1, 1) * half[..., None]
@@ -372,7 +380,7 @@ def _profile(n: int, end: float) -> Points:
 
 
 def _curve(points: Points, closed: bool = False) -> Points:
-    """A smooth line through the points (Catmull-Rom), five for each of theirs."""
+    """Draw a smooth line through points (Catmull-Rom), with five points for each of theirs."""
     line: Points = _catmull_rom(len(points), closed) @ points
     return line
 
@@ -392,19 +400,19 @@ def _catmull_rom(n: int, closed: bool) -> Points:
 
 @lru_cache
 def _noise_tile(size: int) -> Image:
-    """Grey noise around 128, from which each picture takes another cut."""
+    """Make noise around grey 128, of which each picture uses another part."""
     tile = np.random.default_rng(0).normal(128, _TILE_SIGMA, (size + _TILE_SPARE, size + _TILE_SPARE, 3))
     return tile.clip(0, 255).astype(np.uint8)
 
 
 def _colour(values: Any) -> Colour:
-    """A grey value, a triple or an array as OpenCV wants it."""
+    """Convert a grey value, a triple or an array to what OpenCV takes."""
     r, g, b = (values,) * 3 if isinstance(values, (int, float)) else values
     return (float(r), float(g), float(b))
 
 
 def _blend(table: Points, position: float) -> Points:
-    """A colour of a table (n, 3) at a position 0..1, between two rows."""
+    """Interpolate a colour of a table (n, 3) at a position 0..1 between its first and last row."""
     at = position * (len(table) - 1)
     row = min(int(at), len(table) - 2)
     colour: Points = table[row] + (table[row + 1] - table[row]) * (at - row)
@@ -412,13 +420,13 @@ def _blend(table: Points, position: float) -> Points:
 
 
 def _lower(y: Points) -> Points:
-    """0 at the eyes, 1 at the chin."""
+    """Compute how far down a point is: 0 at the eyes, 1 at the chin."""
     share: Points = ((y - 0.2) / 1.6).clip(0, 1.05)
     return share
 
 
 def _both_sides(left: Mapping[int, tuple[float, float]]) -> Points:
-    """(49, 2) from the left half."""
+    """Make (49, 2) of the left half, which is mirrored."""
     full = np.zeros((facs.NUM_LANDMARKS, 2))
     for i, (x, y) in left.items():
         full[facs.FLIP[i]] = (-x, y)
@@ -427,14 +435,14 @@ def _both_sides(left: Mapping[int, tuple[float, float]]) -> Points:
 
 
 def _closed(left: Sequence[tuple[float, float]]) -> Points:
-    """A closed contour from its left half, whose ends lie on the axis."""
+    """Make a closed contour of its left half, whose ends lie on the axis."""
     return np.array([*left, *((-x, y) for x, y in left[-2:0:-1])])
 
 
 _TILE_SPARE, _TILE_SIGMA = 64, 32
 _RIM = (34, 30, 30)
 _WARM = np.array((0.8, 1.0, 1.0))
-"""Shadows on skin are reddish: they take less of the red."""
+"""How much of a shadow each colour gets: less of the red, since shadows on skin are reddish."""
 _CIRCLE = np.column_stack([f(np.arange(20) * np.pi / 10) for f in (np.cos, np.sin)])
 _BEZIER = np.array([((1 - t) ** 2, 2 * t * (1 - t), t**2) for t in np.linspace(0, 1, 8)])
 _SKINS = np.array(
@@ -452,7 +460,7 @@ _LANDMARKS = _both_sides({
 })
 _RELIEF = np.zeros(facs.NUM_LANDMARKS)
 _RELIEF[10:19] = (.05, .16, .28, .38, .10, .18, .22, .18, .10)
-"""How far the nose stands out."""
+"""Depth of each landmark: how far the nose stands out."""
 
 _SHAPES = np.stack([_both_sides(shape) for shape in (
     {i: (0, -.03) for i in range(5)},  # brow height
@@ -468,7 +476,7 @@ _SHAPES = np.stack([_both_sides(shape) for shape in (
     {32: (0, -.006), 33: (0, -.012), 34: (0, -.01)},  # upper lip
     {40: (0, .014), 41: (0, .013), 42: (0, .007)},  # lower lip
 )])
-"""Modes of identity: displacements by one standard deviation."""
+"""How people differ: in each row the landmarks' displacements for one standard deviation."""
 
 _MOUTH_DOWN = {40: (0, .11), 41: (0, .11), 42: (.01, .075), 47: (0, .11), 48: (0, .10)}
 _ACTIONS: dict[int, dict[int, tuple[float, float]]] = {
@@ -525,17 +533,17 @@ _BODY = np.concatenate([np.array(part, float) for part in _BODY_LIST])
 
 
 class _Strokes(NamedTuple):
-    """Lines that AUs leave, and those always there (au = 15), over both halves."""
+    """The K wrinkles and shadows on both halves of the face, of AUs and of the face at rest."""
 
     au: NDArray[np.int64]
-    """Columns of the intensities."""
+    """The AU's place in `AUS`; 15 for those at rest."""
     anchor: NDArray[np.int64]
-    """The landmark each hangs on."""
+    """The landmark with which it moves."""
     points: Points
-    """(K, 3, 2) control points of a quadratic Bezier curve, from the anchor."""
+    """(K, 3, 2) control points of a quadratic Bezier curve, relative to the anchor."""
     width: Points
     depth: Points
-    """How much darker, as a share; negative is lighter."""
+    """The share of light that it takes; negative for one that is lighter."""
     soft: NDArray[np.bool_]
     ages: NDArray[np.bool_]
     """Whether it also comes with age."""

@@ -24,7 +24,8 @@ from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, Release, ReleaseError, align_face, prepare
 from jaa_ext.data.preparation import parts
 from jaa_ext.data.prepared import FolderError
-from jaa_ext.data.release import Frame, ImageFiles, Skipped
+from jaa_ext.data.readers.image_files import ImageFiles
+from jaa_ext.data.release import Frame, Skipped
 from jaa_ext.predict import DetectedFace, FaceDetector
 
 AUS = (1, 12)
@@ -53,23 +54,23 @@ def face(shift=0.0):
     return points + shift
 
 
-def sequence(image, name="F001/T1", *, fold="1", numbers=(3, 7), labels=((1, 0), (0, -1)), landmarks=None):
+def clip(image, name="F001/T1", *, fold="1", numbers=(3, 7), labels=((1, 0), (0, -1)), landmarks=None):
     subject, _, task = name.partition("/")
     points = np.stack([face(number) for number in numbers]) if landmarks is None else landmarks
     images = tuple(image for _ in numbers) if isinstance(image, Path) else image
     return ImageFiles(name, subject, task, fold, numbers, images, points, np.array(labels, np.int8))
 
 
-def release(*sequences, **fields):
-    return Release("Test", AUS, sequences, **fields)
+def release(*clips, **fields):
+    return Release("Test", AUS, clips, **fields)
 
 
 def small(photograph):
-    """Three sequences of two subjects in two folds."""
+    """Three clips of two subjects in two folds."""
     return release(
-        sequence(photograph),
-        sequence(photograph, "F001/T2", numbers=(1, 2), labels=((1, 1), (-1, -1))),
-        sequence(photograph, "M002/T1", fold="2", numbers=(10, 9), labels=((0, 0), (1, -1))),
+        clip(photograph),
+        clip(photograph, "F001/T2", numbers=(1, 2), labels=((1, 1), (-1, -1))),
+        clip(photograph, "M002/T1", fold="2", numbers=(10, 9), labels=((0, 0), (1, -1))),
     )
 
 
@@ -123,8 +124,8 @@ NONE = float("nan")
 
 
 def rated(photograph, *intensities):
-    """A release whose first sequence has intensities."""
-    first, *others = small(photograph).sequences
+    """A release whose first clip has intensities."""
+    first, *others = small(photograph).clips
     return release(replace(first, intensities=np.array(intensities, np.float32)), *others)
 
 
@@ -153,7 +154,7 @@ def test_intensities_that_are_none_stop(tmp_path, photograph):
 
 
 def test_remarks_of_the_reader_come_first(tmp_path, photograph):
-    report = run(release(*small(photograph).sequences, remarks=("no intensities",)), tmp_path / "out")
+    report = run(release(*small(photograph).clips, remarks=("no intensities",)), tmp_path / "out")
     assert report.remarks == ("no intensities",) and report.lines()[-1] == "no intensities"
     assert report.intensities == () and report.aus_with_intensities == ()
 
@@ -173,20 +174,19 @@ def test_the_csv_has_what_the_parquet_has(tmp_path, photograph):
 
 
 def test_the_report(tmp_path, photograph):
-    console = quiet()
-    whole = replace(small(photograph), expected=8)
-    report = run(whole, tmp_path / "out", console=console)
+    report = run(replace(small(photograph), expected=8), tmp_path / "out")
     assert (report.name, report.kept, report.expected, report.subjects) == ("Test", 6, 8, 2)
     assert report.aus == AUS and report.valid == (5, 3)
     assert report.occurrence == pytest.approx((3 / 5, 1 / 3))
     assert report.folds == {"1": 4, "2": 2} and report.skipped == {} and report.image_size == 64
-    said = console.file.getvalue()
-    assert "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)" in said
-    assert "frames of each fold: 1: 4, 2: 2" in said and "60.0" in said
+    assert report.lines() == [
+        "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)",
+        "frames of each fold: 1: 4, 2: 2",
+    ]
 
 
 def test_an_au_without_a_valid_label_has_no_rate(tmp_path, photograph):
-    report = run(release(sequence(photograph, labels=((1, -1), (0, -1)))), tmp_path / "out")
+    report = run(release(clip(photograph, labels=((1, -1), (0, -1)))), tmp_path / "out")
     assert report.occurrence == (0.5, None) and report.valid == (2, 0)
 
 
@@ -241,7 +241,7 @@ def test_bad_frames_are_left_out_with_their_reasons(tmp_path, photograph):
 def test_landmarks_of_another_resolution_stop_with_their_numbers(tmp_path, photograph):
     numbers = tuple(range(30))
     wide = release(
-        sequence(
+        clip(
             photograph,
             numbers=numbers,
             labels=[(1, 0)] * 30,
@@ -267,7 +267,7 @@ def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photo
     landmarks = np.stack([good, good * 4, good[:, ::-1], good, good / 512, good])
     report = run(
         release(
-            sequence(photograph, numbers=tuple(range(6)), labels=[(1, 0)] * 6, landmarks=landmarks),
+            clip(photograph, numbers=tuple(range(6)), labels=[(1, 0)] * 6, landmarks=landmarks),
         ),
         tmp_path / "out",
     )
@@ -283,16 +283,15 @@ def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photo
 def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
     numbers = (1, 2)
     points = np.stack([face(n) / 2 for n in numbers])
-    console = quiet()
-    half = release(sequence(photograph, numbers=numbers, landmarks=points))
-    report = run(half, tmp_path / "out", console=console)
+    half = release(clip(photograph, numbers=numbers, landmarks=points))
+    report = run(half, tmp_path / "out")
     (remark,) = report.remarks
     right, bottom = points.max((0, 1))
     assert "all landmarks lie in the upper left quarter of their pictures: they reach from x" in remark
     assert (
         f"to {right:.4g} and from y" in remark and f"to {bottom:.4g} in pictures of 512 x 512; look" in remark
     )
-    assert remark in console.file.getvalue()
+    assert remark in report.lines()
     assert run(half, tmp_path / "out") == report
 
 
@@ -304,7 +303,7 @@ def at_the_face(image):
 def shifted(photograph, shift, frames=30):
     numbers = tuple(range(frames))
     points = np.stack([face() + shift for _ in numbers])
-    return release(sequence(photograph, numbers=numbers, labels=[(1, 0)] * frames, landmarks=points))
+    return release(clip(photograph, numbers=numbers, labels=[(1, 0)] * frames, landmarks=points))
 
 
 def test_a_checker_sees_landmarks_that_lie_beside_the_face(tmp_path, photograph):
@@ -342,9 +341,9 @@ def test_without_a_checker_or_a_face_nothing_is_said(tmp_path, photograph):
         assert report.kept == 30 and report.remarks == ()
 
 
-def test_a_checker_looks_at_sequences_over_the_whole_data_set(tmp_path, photograph):
+def test_a_checker_looks_at_clips_over_the_whole_data_set(tmp_path, photograph):
     looked = []
-    many = release(*(sequence(photograph, f"F{i:03}/T1", numbers=(0,), labels=((1, 0),)) for i in range(50)))
+    many = release(*(clip(photograph, f"F{i:03}/T1", numbers=(0,), labels=((1, 0),)) for i in range(50)))
     report = run(many, tmp_path / "out", checker=lambda: lambda image: looked.append(0) or at_the_face(image))
     assert report.kept == 50 and len(looked) == 17
 
@@ -370,7 +369,7 @@ def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former):
             raise interrupted
             yield
 
-    one, two, three = release_of_two.sequences
+    one, two, three = release_of_two.clips
     with pytest.raises(KeyboardInterrupt):
         run(release(one, two, Stops()), out)
     settings = json.loads((out / "prepare.json").read_text())
@@ -387,7 +386,7 @@ def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkey
     out = tmp_path / "out"
     module = sys.modules["jaa_ext.data.preparation.prepare"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(small(photograph), out)
     damaged, absent = (out / "parts" / f"F001%2F{task}.npz" for task in ("T1", "T2"))
@@ -396,20 +395,9 @@ def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkey
     (out / "images" / "F001" / "T2" / "99.png").write_bytes(b"half of a picture that the list has no more")
     console = quiet()
     run(small(photograph), out, console=console)
-    assert "goes on; 1 of 3 sequences are done" in console.file.getvalue()
+    assert "goes on; 1 of 3 clips are done" in console.file.getvalue()
     run(small(photograph), tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("name", parts.Part._fields)
-@pytest.mark.parametrize("change", [lambda a: a[1:], lambda a: a[..., None], lambda a: a == "0"])
-def test_a_part_of_other_arrays_is_made_anew(tmp_path, name, change):
-    empty = parts.Part.of([], [], 3)
-    whole = parts.Part(*(np.ones((2, *array.shape[1:])).astype(array.dtype) for array in empty))
-    np.savez(tmp_path / "whole.npz", **whole._asdict())
-    assert parts.Part.load(tmp_path / "whole.npz") is not None
-    np.savez(tmp_path / "other.npz", **{**whole._asdict(), name: change(getattr(whole, name))})
-    assert parts.Part.load(tmp_path / "other.npz") is None
 
 
 def test_an_image_that_does_not_reach_the_disk_is_not_vouched_for(tmp_path, photograph, monkeypatch):
@@ -433,9 +421,7 @@ def test_a_full_disk_names_the_file(tmp_path, photograph, monkeypatch):
 
 @pytest.mark.parametrize("aus", [(0, 1), (1, 1000), (1, 1)])
 def test_aus_that_are_none(tmp_path, photograph, aus):
-    with pytest.raises(
-        ReleaseError, match=r"wanted sequences of frames and distinct AUs from 1 to 999, got 3"
-    ):
+    with pytest.raises(ReleaseError, match=r"wanted clips of frames and distinct AUs from 1 to 999, got 3"):
         run(replace(small(photograph), aus=aus), tmp_path / "out")
 
 
@@ -454,7 +440,7 @@ def test_decoded_pictures_of_a_video(tmp_path, astronaut):
 def without_landmarks(*images):
     numbers = tuple(range(len(images)))
     nothing = np.full((len(images), 49, 2), np.nan)
-    return release(sequence(images, "A", numbers=numbers, labels=[(1, 0)] * len(images), landmarks=nothing))
+    return release(clip(images, "A", numbers=numbers, labels=[(1, 0)] * len(images), landmarks=nothing))
 
 
 def test_dlib_finds_the_landmarks(tmp_path, photograph, astronaut):
@@ -507,8 +493,8 @@ def test_pictures_that_are_aligned_already_are_kept_as_they_are(tmp_path, astron
         assert cv2.imwrite(str(images[-1]), astronaut[: shape[0], : shape[1]])
     points = np.stack([face(i) - (180, 80) for i in range(5)])
     whole = release(
-        sequence(tuple(images[:1]), "A", numbers=(0,), labels=[(1, 0)], landmarks=points[:1]),
-        sequence(tuple(images[1:]), "B", numbers=(1, 2, 3, 4), labels=[(1, 0)] * 4, landmarks=points[1:]),
+        clip(tuple(images[:1]), "A", numbers=(0,), labels=[(1, 0)], landmarks=points[:1]),
+        clip(tuple(images[1:]), "B", numbers=(1, 2, 3, 4), labels=[(1, 0)] * 4, landmarks=points[1:]),
     )
     out = tmp_path / "out"
     report = run(whole, out, align=False, size=200)
@@ -538,7 +524,7 @@ def test_the_same_bytes_with_two_workers(tmp_path, photograph):
 
 
 def test_an_error_in_a_worker_arrives_as_it_is(tmp_path, photograph):
-    bad = release(sequence(photograph), sequence(photograph, "F001/T2", labels=((1, 0), (0, 5))))
+    bad = release(clip(photograph), clip(photograph, "F001/T2", labels=((1, 0), (0, 5))))
     message = r"F001/T2, frame 7: wanted 2 labels of 1, 0 and -1, got \(0, 5\)"
     for workers in (0, 1):
         with pytest.raises(ReleaseError, match=message):
@@ -578,16 +564,16 @@ def test_another_call_on_the_folder_is_refused(tmp_path, photograph, change, opt
     assert contents(tmp_path / "out") == before
 
 
-def test_other_sequences_on_the_folder_are_refused(tmp_path, photograph):
+def test_other_clips_on_the_folder_are_refused(tmp_path, photograph):
     run(small(photograph), tmp_path / "out")
-    one, two, three = small(photograph).sequences
-    for sequences, message in (
-        ((one, two), "3 sequences, not 2"),
-        ((one, three, two), "sequence 'F001/T2', not 'M002/T1'"),
-        ((one, two, replace(three, fold="3")), "fold '2', not '3' in sequence 'M002/T1'"),
+    one, two, three = small(photograph).clips
+    for clips, message in (
+        ((one, two), "3 clips, not 2"),
+        ((one, three, two), "clip 'F001/T2', not 'M002/T1'"),
+        ((one, two, replace(three, fold="3")), "fold '2', not '3' in clip 'M002/T1'"),
     ):
         with pytest.raises(FolderError, match=f"was begun with {message}; give"):
-            run(release(*sequences), tmp_path / "out")
+            run(release(*clips), tmp_path / "out")
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, photograph):
@@ -614,23 +600,23 @@ def test_one_process_at_a_time(tmp_path, photograph):
         ({"name": "../F001", "subject": ".."}, r"name that can be a path, got '\.\./F001'"),
         ({"name": "F001//T1"}, "name that can be a path, got 'F001//T1'"),
         ({"subject": "F0"}, "to begin with subject 'F0', got 'F001/T1'"),
-        ({"subject": "F001/T1"}, "a subject without a slash, got 'F001/T1' in sequence 'F001/T1'"),
+        ({"subject": "F001/T1"}, "a subject without a slash, got 'F001/T1' in clip 'F001/T1'"),
         ({"subject": ""}, "a subject without a slash, got ''"),
     ],
 )
-def test_sequences_that_ids_could_not_name(tmp_path, photograph, fields, message):
+def test_clips_that_ids_could_not_name(tmp_path, photograph, fields, message):
     with pytest.raises(ReleaseError, match=f"Test: wanted .*{message}"):
-        run(release(replace(sequence(photograph), **fields)), tmp_path / "out")
+        run(release(replace(clip(photograph), **fields)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_told_apart(tmp_path, photograph):
-    twice = sequence(photograph)
-    with pytest.raises(ReleaseError, match="sequences of different names, got 'F001/T1' 2 times"):
+    twice = clip(photograph)
+    with pytest.raises(ReleaseError, match="clips of different names, got 'F001/T1' 2 times"):
         run(release(twice, twice), tmp_path / "out")
     with pytest.raises(FolderError, match="Test: subject 'F001' is in folds '1' and '2', wanted in one"):
-        run(release(twice, sequence(photograph, "F001/T2", fold="2")), tmp_path / "out")
-    with pytest.raises(ReleaseError, match=r"got 0 sequences and AUs \[1, 12\]"):
+        run(release(twice, clip(photograph, "F001/T2", fold="2")), tmp_path / "out")
+    with pytest.raises(ReleaseError, match=r"got 0 clips and AUs \[1, 12\]"):
         run(release(), tmp_path / "out")
 
 
@@ -689,9 +675,9 @@ class Slow:
 
 if __name__ == "__main__":
     whole = pickle.loads(Path(sys.argv[1]).read_bytes())
-    delays = [0.0, *[1000.0] * (len(whole.sequences) - 1)]
-    slow = tuple(Slow(files, delay) for files, delay in zip(whole.sequences, delays))
-    object.__setattr__(whole, "sequences", slow)
+    delays = [0.0, *[1000.0] * (len(whole.clips) - 1)]
+    slow = tuple(Slow(files, delay) for files, delay in zip(whole.clips, delays))
+    object.__setattr__(whole, "clips", slow)
     print("begun", flush=True)
     try:
         prepare(whole, sys.argv[2], size=64, workers=int(sys.argv[3]))
@@ -701,7 +687,7 @@ if __name__ == "__main__":
 
 
 class Running:
-    """The small release in another process, which gets stuck at the second sequence."""
+    """The small release in another process, which gets stuck at the second clip."""
 
     def __init__(self, tmp_path, photograph, workers):
         script, pickled = tmp_path / "slow.py", tmp_path / "release.pickle"
@@ -765,7 +751,7 @@ def test_a_killed_run_goes_on(tmp_path, photograph, workers):
     image = out / "images" / "F001" / "T1" / "3.png"
     written = image.stat().st_mtime_ns
     run(small(photograph), out, console=console)
-    assert "goes on; 1 of 3 sequences are done" in console.file.getvalue()
+    assert "goes on; 1 of 3 clips are done" in console.file.getvalue()
     assert image.stat().st_mtime_ns == written
     run(small(photograph), tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
@@ -793,7 +779,7 @@ def dies():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_bar_counts_frames_and_not_sequences(tmp_path, photograph):
+def test_the_bar_counts_frames_and_not_clips(tmp_path, photograph):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     run(small(photograph), tmp_path / "out", console=console)
     assert "6/6" in console.file.getvalue() and "frames" in console.file.getvalue()

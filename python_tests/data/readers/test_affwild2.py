@@ -13,9 +13,9 @@ IMAGES = "cropped_aligned/video1"
 
 
 def read(folder, name="video1", images=None):
-    """{number: Frame or Skipped} of a sequence."""
-    (sequence,) = (s for s in read_affwild2(folder, images).sequences if s.name == name)
-    return {item.number: item for item in sequence.read()}
+    """{number: Frame or Skipped} of a clip."""
+    (clip,) = (s for s in read_affwild2(folder, images).clips if s.name == name)
+    return {item.number: item for item in clip.read()}
 
 
 def check(frames, contents):
@@ -36,15 +36,15 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
     release = read_affwild2(tmp_path)
     assert (release.name, release.aus, release.expected) == ("Aff-Wild2", facs.AFFWILD2_AUS, None)
     assert release.source == f"{tmp_path / 'AU_Set'}, {tmp_path / 'cropped_aligned'}"
-    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
+    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.clips] == [
         ("30-30-1920x1080_left", "30-30-1920x1080_left", "", "train", 3),
         ("30-30-1920x1080_right", "30-30-1920x1080_right", "", "train", 3),
         ("video1", "video1", "", "train", 3),
         ("video2", "video2", "", "validation", 3),
     ]
-    for sequence in release.sequences:
-        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(sequence)).read()}
-        check(frames, made[sequence.name])
+    for clip in release.clips:
+        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(clip)).read()}
+        check(frames, made[clip.name])
         assert list(frames) == [1, 2, 3]
         assert np.sum([frame.labels for frame in frames.values()], 0).tolist() == [1] * 12
 
@@ -106,7 +106,7 @@ def test_lengths_of_long_files_are_estimated(releases, tmp_path):
     releases.make_affwild2(tmp_path)
     with (tmp_path / LABELS).open("a") as file:
         file.write("0,0,0,0,0,0,0,0,0,0,0,0\n" * 20_000)
-    (length,) = (s.length for s in read_affwild2(tmp_path).sequences if s.name == "video1")
+    (length,) = (s.length for s in read_affwild2(tmp_path).clips if s.name == "video1")
     assert length == pytest.approx(20_003, rel=0.01)
 
 

@@ -18,9 +18,9 @@ IMAGES = "Sequences(2D+3D)/F001/T1"
 
 
 def read(folder, name="F001/T1"):
-    """{number: Frame or Skipped} of a sequence."""
-    (sequence,) = (s for s in read_bp4d(folder).sequences if s.name == name)
-    return {item.number: item for item in sequence.read()}
+    """{number: Frame or Skipped} of a clip."""
+    (clip,) = (s for s in read_bp4d(folder).clips if s.name == name)
+    return {item.number: item for item in clip.read()}
 
 
 def check(frames, contents, folder):
@@ -52,7 +52,7 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
     release = read_bp4d(tmp_path)
     assert (release.name, release.aus, release.expected) == ("BP4D", facs.BP4D_AUS, 146_576)
     assert release.source == str(tmp_path)
-    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
+    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.clips] == [
         ("F001/T1", "F001", "T1", "1", 3),
         ("F001/T8", "F001", "T8", "1", 3),
         ("F003/T1", "F003", "T1", "2", 3),
@@ -60,9 +60,9 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
         ("F004/T1", "F004", "T1", "3", 3),
         ("F004/T8", "F004", "T8", "3", 3),
     ]
-    for sequence in release.sequences:
-        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(sequence)).read()}
-        check(frames, made[sequence.name], tmp_path)
+    for clip in release.clips:
+        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(clip)).read()}
+        check(frames, made[clip.name], tmp_path)
         assert list(frames) == [197, 198, 199]
         assert np.sum([frame.labels for frame in frames.values()], 0).tolist() == [1] * 12
 

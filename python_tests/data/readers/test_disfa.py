@@ -15,9 +15,9 @@ VIDEO = "Videos_LeftCamera/LeftVideoSN001_comp.avi"
 
 
 def read(folder, name="SN001"):
-    """{number: Frame or Skipped} of a sequence."""
-    (sequence,) = (s for s in read_disfa(folder).sequences if s.name == name)
-    return {item.number: item for item in sequence.read()}
+    """{number: Frame or Skipped} of a clip."""
+    (clip,) = (s for s in read_disfa(folder).clips if s.name == name)
+    return {item.number: item for item in clip.read()}
 
 
 def check(frames, contents):
@@ -54,14 +54,14 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
     release = read_disfa(tmp_path)
     assert (release.name, release.aus, release.expected) == ("DISFA", facs.DISFA_AUS, 126_144)
     assert release.source == str(tmp_path)
-    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
+    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.clips] == [
         ("SN001", "SN001", "", "1", 3),
         ("SN003", "SN003", "", "3", 3),
         ("SN006", "SN006", "", "2", 3),
     ]
-    for sequence in release.sequences:
-        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(sequence)).read()}
-        check(frames, made[sequence.name])
+    for clip in release.clips:
+        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(clip)).read()}
+        check(frames, made[clip.name])
         assert list(frames) == [1, 2, 3]
 
 

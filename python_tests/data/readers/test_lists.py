@@ -41,7 +41,7 @@ def write(prefix, paths, labels, *, landmarks=None, separator=" ", biocular=None
 
 
 def frames(release):
-    return {s.name: list(s.read()) for s in release.sequences}
+    return {s.name: list(s.read()) for s in release.clips}
 
 
 ZEROS = " ".join(["0"] * 12)
@@ -57,7 +57,7 @@ def test_two_folds_of_bp4d(tmp_path, images):
     two = write(tmp_path / "l" / "part2", ["M002\\T1\\3.jpg"], [ZEROS])
     release = read_lists([one, two], images, landmarks="aligned")
     assert (release.name, release.aus, release.expected) == ("BP4D", facs.BP4D_AUS, None)
-    described = [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences]
+    described = [(s.name, s.subject, s.task, s.fold, s.length) for s in release.clips]
     assert described == [
         ("F001/T1", "F001", "T1", "part1", 2),
         ("F001/T2", "F001", "T2", "part1", 1),
@@ -115,10 +115,10 @@ def test_aus_by_number_of_columns(tmp_path, images):
 )  # fmt: skip
 def test_subjects_tasks_and_numbers_by_the_path(tmp_path, images, paths, names, subjects, tasks, numbers):
     prefix = write(tmp_path / "p", paths, [ZEROS] * len(paths))
-    sequences = read_lists([prefix], images, landmarks="raw").sequences
-    assert [s.name for s in sequences] == names
-    assert [s.subject for s in sequences] == subjects and [s.task for s in sequences] == tasks
-    assert [tuple(f.number for f in s.read()) for s in sequences] == numbers
+    clips = read_lists([prefix], images, landmarks="raw").clips
+    assert [s.name for s in clips] == names
+    assert [s.subject for s in clips] == subjects and [s.task for s in clips] == tasks
+    assert [tuple(f.number for f in s.read()) for s in clips] == numbers
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_subjects_tasks_and_numbers_by_the_path(tmp_path, images, paths, names, 
 )  # fmt: skip
 def test_folders_above_the_subjects(tmp_path, images, paths, subjects, task):
     prefix = write(tmp_path / "p", paths, [ZEROS] * len(paths))
-    sequences = read_lists([prefix], images, landmarks="raw").sequences
-    assert [s.subject for s in sequences] == subjects and sequences[0].task == task
-    assert [f.image for s in sequences for f in s.read()] == [images / path for path in paths]
+    clips = read_lists([prefix], images, landmarks="raw").clips
+    assert [s.subject for s in clips] == subjects and clips[0].task == task
+    assert [f.image for s in clips for f in s.read()] == [images / path for path in paths]
 
 
 def published(folder, name, folds, line):
@@ -163,17 +163,17 @@ def test_the_published_part_lists(tmp_path, images, name, folds, line, number, c
     release = read_lists(prefixes, images, landmarks="raw")
     assert release.name == name
     for fold, prefix, count in zip(folds, prefixes, counts, strict=True):
-        subjects = {s.subject for s in release.sequences if s.fold == prefix.name}
+        subjects = {s.subject for s in release.clips if s.fold == prefix.name}
         assert subjects == set(folds[fold]) and len(subjects) == count
-        alone = read_lists([prefix], images, landmarks="raw").sequences
+        alone = read_lists([prefix], images, landmarks="raw").clips
         assert {s.subject for s in alone} == subjects
-    (frame,) = release.sequences[0].read()
+    (frame,) = release.clips[0].read()
     assert frame.number == number
     # The folder of the images is the one above BP4D, or BP4D itself.
     first = line.format(subject=folds["1"][0])
     (images / first).parent.mkdir(parents=True)
     (images / first).touch()
-    (frame,) = read_lists(prefixes, images, landmarks="raw").sequences[0].read()
+    (frame,) = read_lists(prefixes, images, landmarks="raw").clips[0].read()
     assert frame.image == images / first
 
 
@@ -202,14 +202,14 @@ class TestMEGraphAU:
     def test_the_test_lists_are_the_folds(self, tmp_path, images):
         release = read_lists([self.write(tmp_path)], images, landmarks="none")
         assert (release.name, release.aus) == ("BP4D", facs.BP4D_AUS)
-        assert [(s.name, s.subject, s.task, s.fold) for s in release.sequences] == [
+        assert [(s.name, s.subject, s.task, s.fold) for s in release.clips] == [
             (f"{subject}/{task}", subject, task, fold)
             for fold, subjects in self.FOLDS.items() for subject in subjects for task in ("T1", "T2")
         ]  # fmt: skip
-        for sequence in release.sequences:
-            (frame,) = sequence.read()
-            assert frame.landmarks is None and frame.labels == self.labels(int(sequence.subject[1:]))
-            assert frame.image == images / sequence.name / f"{frame.number}.jpg"
+        for clip in release.clips:
+            (frame,) = clip.read()
+            assert frame.landmarks is None and frame.labels == self.labels(int(clip.subject[1:]))
+            assert frame.image == images / clip.name / f"{frame.number}.jpg"
 
     def test_a_detector_finds_the_landmarks(self, tmp_path, images, releases):
         prefix = self.write(tmp_path)

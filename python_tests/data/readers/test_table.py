@@ -34,11 +34,11 @@ def test_all_columns(table, tmp_path):
     )
     release = read_table(path)
     assert (release.name, release.aus) == ("mine", (12, 1, 45))
-    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.sequences] == [
+    assert [(s.name, s.subject, s.task, s.fold, s.length) for s in release.clips] == [
         ("Ann/smile", "Ann", "smile", "1", 2),
         ("Bob", "Bob", "", "2", 1),
     ]
-    (first, second), (third,) = (list(s.read()) for s in release.sequences)
+    (first, second), (third,) = (list(s.read()) for s in release.clips)
     assert (first.number, first.image, first.labels) == (12, tmp_path / "a" / "1.png", (1, 0, -1))
     assert np.array_equal(first.landmarks, np.column_stack([xs, ys]))
     assert (second.number, second.image, second.labels) == (7, tmp_path / "b" / "2.png", (-1, -1, 1))
@@ -53,7 +53,7 @@ def test_intensities(table):
         ["1.png", "A", "1", "1", " 2.5", "0"], ["2.png", "A", "1", "1", "", "0"],
         ["3.png", "B", "0", "0", "0", "0"],
     )  # fmt: skip
-    first, second = (list(s.read()) for s in read_table(path).sequences)
+    first, second = (list(s.read()) for s in read_table(path).clips)
     nan = np.nan
     got = [frame.intensities for frame in (*first, *second)]
     assert np.array_equal(got, [[nan, 2.5, nan], [nan, nan, nan], [nan, 0, nan]], equal_nan=True)
@@ -69,18 +69,18 @@ def test_intensities(table):
 def test_the_least(table, tmp_path):
     (tmp_path / "photos").mkdir()
     path = table(["image", "subject", "AU4"], ["frame_0012.png", "A", "1"], encoding="utf-8-sig")
-    (sequence,) = read_table(path, images=tmp_path / "photos").sequences
-    (frame,) = sequence.read()
-    assert (sequence.name, sequence.fold, frame.number, frame.landmarks) == ("A", "", 12, None)
+    (clip,) = read_table(path, images=tmp_path / "photos").clips
+    (frame,) = clip.read()
+    assert (clip.name, clip.fold, frame.number, frame.landmarks) == ("A", "", 12, None)
     assert frame.image == tmp_path / "photos" / "frame_0012.png"
 
 
 def test_files_of_spreadsheets_and_pandas(tmp_path):
     text = '\ufeffimage, subject, AU1, AU4\r\n1.png, "A, B", 1.0, 0.0\r\n,,,\r\n2.png, "A, B", , -1.0'
     (tmp_path / "mine.csv").write_bytes(text.encode())
-    (sequence,) = read_table(tmp_path / "mine.csv").sequences
-    assert sequence.subject == "A, B"
-    assert [(f.number, f.labels) for f in sequence.read()] == [(1, (1, 0)), (2, (-1, -1))]
+    (clip,) = read_table(tmp_path / "mine.csv").clips
+    assert clip.subject == "A, B"
+    assert [(f.number, f.labels) for f in clip.read()] == [(1, (1, 0)), (2, (-1, -1))]
 
 
 def test_where_the_names_number_no_frames_the_lines_do(table):
@@ -89,7 +89,7 @@ def test_where_the_names_number_no_frames_the_lines_do(table):
         ["1.png", "A", "1"], ["x/1.png", "A", "1"], ["5.png", "B", "1"], ["b.png", "C", "1"],
         [f"{10**30}.png", "D", "1"],
     )  # fmt: skip
-    numbers = [[frame.number for frame in s.read()] for s in read_table(path).sequences]
+    numbers = [[frame.number for frame in s.read()] for s in read_table(path).clips]
     assert numbers == [[2, 3], [5], [5], [6]]
 
 

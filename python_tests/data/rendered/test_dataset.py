@@ -42,8 +42,6 @@ def test_a_sample_and_its_matrices(some: list) -> None:
         assert np.array_equal(sample.labels, sample.intensities >= PRESENT)
         assert sample.subject == f"R000{i // 4}" and sample.id == f"R000{i // 4}/0000{i % 4}"
     assert same(dataset[-1], some[-1])
-    with pytest.raises(IndexError, match=r"^RenderedFaces: index 12 is out of range for 12 samples$"):
-        dataset[12]
 
 
 def test_a_sample_depends_on_seed_subject_and_index_alone(some: list) -> None:
@@ -87,22 +85,10 @@ def test_chosen_aus() -> None:
 
 
 def test_crops_of_rendered_faces() -> None:
-    crop = Crops(faces(), 64, train=True)[0, 3]
+    crop = Crops(faces(), 64, train=True)[3]
     assert tuple(crop["image"].shape) == (3, 64, 64) and crop["intensities"].shape == (17,)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"subjects": []}, r"subjects must be distinct ids of at least 0, got \[\]$"),
-        ({"subjects": [1, 1]}, r"subjects must be distinct ids of at least 0, got \[1, 1\]$"),
-        ({"size": 20}, r"wanted samples_per_subject >= 1, seed >= 0 and size >= 48, got 4, 5 and 20$"),
-        ({"seed": -1}, r"got 4, -1 and 73$"),
-        ({"aus": (1, 3)}, r"aus must be some of \[1, 2, 4, 5, .*\], got \[1, 3\]$"),
-        ({"aus": ()}, r"aus must be some of"),
-        ({"mix": "disfa"}, r"mix must be one of natural, bp4d, got 'disfa'$"),
-    ],
-)
-def test_bad_arguments(arguments, sentence: str) -> None:
-    with pytest.raises(ValueError, match=rf"^RenderedFaces: .*{sentence}"):
-        faces(**arguments)
+def test_an_unknown_mixture_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^RenderedFaces: mix must be one of natural, bp4d, got 'disfa'$"):
+        faces(mix="disfa")

@@ -5,7 +5,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from jaa_ext import facs
+from jaa_ext import _library, facs
+from jaa_ext.data.rendered.head import head_model
 
 FOLDER = files("jaa_ext.data") / "rendered"
 
@@ -148,3 +149,9 @@ def test_masks_and_maps_cover_what_they_name(head):
     for layer in (*head["relief"], *head["paint"]):
         np.testing.assert_allclose(layer.astype(int), layer[:, ::-1], atol=1)
         assert layer.max() > 100
+
+
+def test_without_compiled_kernels_it_says_what_is_needed(monkeypatch):
+    monkeypatch.setattr(_library, "DEVICES", frozenset())
+    with pytest.raises(RuntimeError, match="need the compiled part of jaa_ext"):
+        head_model.__wrapped__()

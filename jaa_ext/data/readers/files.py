@@ -1,26 +1,24 @@
-"""Finding and reading the files of a released data set: folders, text, lists of frames."""
+"""What the readers share: finding a release's files, and reading their lines and numbers."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from jaa_ext.data.errors import quoted
 from jaa_ext.data.release import ReleaseError
 
 SEARCH_DEPTH = 2
 """How many levels below the given folder a folder of the release may lie."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-"""Of the images of a release, in small letters; they may be written in capitals."""
+"""Endings of a release's images, in small or capital letters."""
 
 
 def find_folders(source: Path, name: str) -> list[Path]:
-    """The folders `name` (such as "AUCoding/AU_OCC") in `source` or up to `SEARCH_DEPTH` levels below it.
+    """Find the folders `name`, such as "AUCoding/AU_OCC", in `source` or at most `SEARCH_DEPTH` levels below.
 
-    The shallowest come first, then by name.
+    The shallowest come first; those of one level are sorted by name.
 
     Raises:
         ReleaseError: `source` is no folder, or there is none.
@@ -36,27 +34,11 @@ def find_folders(source: Path, name: str) -> list[Path]:
     return found
 
 
-@contextmanager
-def damage_told(sentence: str, kind: type[Exception] = ReleaseError) -> Iterator[None]:
-    """Whatever a library raises over a damaged file becomes `kind`, with `sentence` and its first line.
-
-    Libraries raise many kinds of errors over a few wrong bytes, and others in their next version. Only that
-    of `kind`, whose sentence is ours already, passes as it is.
-    """
-    try:
-        yield
-    except kind:
-        raise
-    except Exception as error:
-        (reason, *_) = str(error).splitlines() or [type(error).__name__]
-        raise kind(f"{sentence} ({reason[:200]})") from None
-
-
 def numbered_images(folder: Path) -> dict[int, Path]:
-    """The image of each number: "0017.jpg" and "17.PNG" are that of 17.
+    """Find the images of a folder by their numbers: "0017.jpg" and "17.PNG" have the number 17.
 
     Raises:
-        ReleaseError: two images of one number.
+        ReleaseError: two images have the same number.
     """
     images: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -70,10 +52,10 @@ def numbered_images(folder: Path) -> dict[int, Path]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without the blank ones at its end.
+    """Read the lines of a text file, without blank ones at its end.
 
     Raises:
-        ReleaseError: it is missing, unreadable, or not text.
+        ReleaseError: the file is missing, unreadable, or not text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -85,7 +67,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def estimate_lines(path: Path) -> int:
-    """About how many lines a text file has: exact up to 64 KB, from the size of the first 64 KB above."""
+    """Estimate how many lines a text file has from its first 64 KB; exact for files that are no longer."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(65536)
@@ -95,58 +77,40 @@ def estimate_lines(path: Path) -> int:
 
 
 def whole_number(text: str, path: Path, line: int, what: str, *, lowest: int = 0) -> int:
-    """`text` as a whole number of at least `lowest`.
+    """Parse a whole number of at least `lowest`.
 
     Raises:
-        ReleaseError: it is none; `what` says what it should have been, such as "a frame number".
+        ReleaseError: `text` is none; `what` names what was wanted, such as "a frame number".
     """
     # int() alone would take "1_0", digits of other alphabets and numbers that no array can hold.
     if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and int(text) >= lowest:
         return int(text)
-    raise ReleaseError(f"{path}, line {line}: wanted {what}, got {shown(text)}")
+    raise ReleaseError(f"{path}, line {line}: wanted {what}, got {quoted(text)}")
 
 
 def decimal_number(text: str) -> float:
-    """`text` as a number; "nan" and "inf" are some, "1_0" and digits of other alphabets are not.
+    """Parse a number; "nan" and "inf" are allowed, "1_0" and digits of other alphabets are not.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is none.
     """
     try:
         if text.isascii() and "_" not in text:
             return float(text)
     except ValueError:
         pass
-    raise ValueError(f"wanted a number, got {shown(text)}")
-
-
-def shown(piece: object) -> str:
-    """A piece of a file for a sentence: in quotes, and not longer than a line."""
-    text = str(piece).strip()
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    raise ValueError(f"wanted a number, got {quoted(text)}")
 
 
 def other_separator(line: str) -> str:
-    """What separates the values of a line that has no comma, in quotes; empty where nothing usual does."""
+    """Find what separates the values of a line without a comma, in quotes; empty if nothing usual does."""
     return "" if "," in line else next((repr(mark) for mark in (";", "\t", "|") if mark in line), "")
 
 
 def frame_numbers(ranges: str) -> frozenset[int]:
-    """The numbers of first-last ranges, both ends counted: those of "198-200 335" are 198, 199, 200, 335."""
+    """Expand ranges, both ends included: "198-200 335" stands for 198, 199, 200 and 335."""
     numbers: set[int] = set()
     for part in ranges.split():
         first, _, last = part.partition("-")
         numbers.update(range(int(first), int(last or first) + 1))
     return frozenset(numbers)
-
-
-def require(package: str, needed_for: str) -> None:
-    """See that a package of the extra ``data`` is there, before any work is done.
-
-    Raises:
-        ImportError: it is not; the message says how to get it.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise ImportError(
-            f"{needed_for} need {package}, which is not installed: run `pip install 'jaa_ext[data]'`"
-        )

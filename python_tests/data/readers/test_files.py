@@ -1,7 +1,6 @@
 import pytest
 
-from jaa_ext.data.layout import (
-    damage_told,
+from jaa_ext.data.readers.files import (
     decimal_number,
     estimate_lines,
     find_folders,
@@ -9,7 +8,6 @@ from jaa_ext.data.layout import (
     numbered_images,
     other_separator,
     read_lines,
-    shown,
     whole_number,
 )
 from jaa_ext.data.release import ReleaseError
@@ -51,24 +49,6 @@ def test_what_is_no_whole_number_is_named(tmp_path):
     assert str(error.value) == f"{tmp_path}, line 3: wanted a frame number, got '1.5'"
 
 
-@pytest.mark.parametrize("error", [ValueError("odd\nand long"), IndexError("odd"), MemoryError("odd")])
-def test_whatever_a_library_raises_is_told(error):
-    with (
-        pytest.raises(ReleaseError, match=r"^a\.mat: wanted numbers \(odd\)$"),
-        damage_told("a.mat: wanted numbers"),
-    ):
-        raise error
-
-
-def test_errors_of_ours_and_interrupts_pass_as_they_are():
-    for error in (ReleaseError("of ours"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as raised, damage_told("a.mat: wanted numbers"):
-            raise error
-        assert raised.value is error
-    with pytest.raises(ReleaseError, match=r"\(RecursionError\)"), damage_told("a.mat: wanted numbers"):
-        raise RecursionError
-
-
 def test_images_by_their_numbers(tmp_path):
     for name in ("10.JPG", "2.png", "0001.jpeg", "3.txt", "٣.jpg", "-4.jpg", "1_0.jpg", f"{'9' * 19}.jpg"):
         (tmp_path / name).touch()
@@ -92,7 +72,6 @@ def test_numbers_are_bounded(tmp_path):
             whole_number(text, tmp_path, 1, "a count")
 
 
-def test_pieces_of_files_in_sentences():
-    assert shown("  a\0b\n") == r"'a\x00b'" and shown("x" * 1000) == f"'{'x' * 57}...'"
+def test_other_separators():
     separators = {"a;b": "';'", "a\tb": r"'\t'", "a|b": "'|'", "a,b;c": "", "a b": ""}
     assert {line: other_separator(line) for line in separators} == separators
