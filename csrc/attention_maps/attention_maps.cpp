@@ -41,31 +41,31 @@ Tensor attention_maps(const Tensor& landmarks, at::IntArrayRef points, at::Array
   check(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
   const int64_t batch = landmarks.size(0), aus = static_cast<int64_t>(dy.size());
   const Tensor maps = at::empty({batch, aus, map_size, map_size}, landmarks.options());
-  const AttentionMaps op{scalar_of(landmarks),
-                         batch,
-                         aus,
-                         map_size,
-                         static_cast<double>(map_size) / static_cast<double>(image_size),
-                         std::rint(static_cast<double>(map_size - 1) / 2 * roi_ratio),
-                         decay / (static_cast<double>(map_size) * roi_ratio),
-                         landmarks.data_ptr(),
-                         landmarks.stride(0),
-                         landmarks.stride(1),
-                         landmarks.stride(2),
-                         maps.data_ptr()};
+  const AttentionMapsParams params{scalar_type_of(landmarks),
+                                   batch,
+                                   aus,
+                                   map_size,
+                                   static_cast<double>(map_size) / static_cast<double>(image_size),
+                                   std::rint(static_cast<double>(map_size - 1) / 2 * roi_ratio),
+                                   decay / (static_cast<double>(map_size) * roi_ratio),
+                                   landmarks.data_ptr(),
+                                   landmarks.stride(0),
+                                   landmarks.stride(1),
+                                   landmarks.stride(2),
+                                   maps.data_ptr()};
   const AttentionRules rules{points.data(), dy.data()};
 #ifdef JAA_EXT_CUDA
   if (landmarks.is_cuda()) {
     const c10::cuda::CUDAGuard guard(landmarks.device());
-    attention_maps_cuda(op, rules, c10::cuda::getCurrentCUDAStream());
+    attention_maps_cuda(params, rules, c10::cuda::getCurrentCUDAStream());
     return maps;
   }
 #endif
-  attention_maps_cpu(op, rules, aten_parallel());
+  attention_maps_cpu(params, rules, aten_parallel());
   return maps;
 }
 
-// Constant in the landmarks: what comes out has no history.
+// The maps count as constants: they have no gradient with respect to the landmarks.
 Tensor attention_maps_autograd(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy,
                                int64_t image_size, int64_t map_size, double roi_ratio, double decay) {
   static const auto op =
@@ -90,7 +90,7 @@ TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) { m.impl("attention_maps", &attention_maps)
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) { m.impl("attention_maps", &attention_maps_autograd); }
 
-// Rounded centres must not depend on a surrounding autocast.
+// Autocast changes nothing, since the rounded centres must not depend on it.
 TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
 TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
 

@@ -57,19 +57,19 @@ void check(const Tensor& input, const optional<Tensor>& weight, const optional<T
   per_channel("running_var", var);
 }
 
-RegionBatchNorm describe(const Tensor& input, at::IntArrayRef grid, bool training, double eps, bool relu) {
-  return {scalar_of(input), training,      relu,    input.size(0), input.size(1),
-          input.size(2),    input.size(3), grid[0], grid[1],       eps};
+RegionBatchNormParams describe(const Tensor& input, at::IntArrayRef grid, bool training, double eps, bool relu) {
+  return {scalar_type_of(input), training,      relu,    input.size(0), input.size(1),
+          input.size(2),         input.size(3), grid[0], grid[1],       eps};
 }
 
-// The kernels are made for channels or columns side by side.
+// The kernels want an image whose channels or columns lie side by side.
 Tensor side_by_side(const Tensor& input) {
   return input.stride(1) == 1 || input.stride(3) == 1 ? input : input.contiguous();
 }
 
 #ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionBatchNorm& op, const std::vector<Image>& images, const Tensor& input) {
-  return at::empty({region_batch_norm_workspace_cuda(op, images)}, input.options().dtype(at::kByte));
+Tensor workspace_for(const RegionBatchNormParams& params, const std::vector<ImageView>& images, const Tensor& input) {
+  return at::empty({region_batch_norm_workspace_cuda(params, images)}, input.options().dtype(at::kByte));
 }
 #endif
 
@@ -77,42 +77,43 @@ Tensor computable(const optional<Tensor>& tensor, at::ScalarType type) {
   return tensor ? tensor->to(type).contiguous() : Tensor();
 }
 
-// The output; mean and unbiased variance of the batch in training (like running_mean where that is given, but in the
-// type computed in), else nothing.
+// Returns the output and, in training, the batch's mean and unbiased variance, in the shape of running_mean where
+// that is given, in the type that kernels compute in. Outside training these two are empty.
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<Tensor>& weight,
                                            const optional<Tensor>& bias, const optional<Tensor>& running_mean,
                                            const optional<Tensor>& running_var, at::IntArrayRef grid, bool training,
                                            double eps, bool relu) {
   check(input, weight, bias, running_mean, running_var, grid, training);
-  const RegionBatchNorm op = describe(input, grid, training, eps, relu);
+  const RegionBatchNormParams params = describe(input, grid, training, eps, relu);
   const at::ScalarType type = compute_type(input);
   const Tensor source = side_by_side(input);
   const Tensor weights = computable(weight, type), biases = computable(bias, type);
   const auto statistics = [&](const optional<Tensor>& running) {
     if (!training) return computable(running, type);
-    const std::array<int64_t, 3> shape = {op.grid_h, op.grid_w, op.channels};
+    const std::array<int64_t, 3> shape = {params.grid_h, params.grid_w, params.channels};
     return at::empty(running ? running->sizes() : at::IntArrayRef(shape), input.options().dtype(type));
   };
   const Tensor mean = statistics(running_mean), var = statistics(running_var);
   const Tensor output = at::empty(input.sizes(), input.options(), input.suggest_memory_format());
-  const RegionBatchNormParameters parameters = {data_or_null(weights), data_or_null(biases), mean.data_ptr(),
-                                                var.data_ptr()};
+  const RegionBatchNormTensors tensors = {data_or_null(weights), data_or_null(biases), mean.data_ptr(),
+                                          var.data_ptr()};
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = training ? workspace_for(op, {image(output), image(source)}, input) : Tensor();
-    region_batch_norm_forward_cuda(op, parameters, image(source), image(output), data_or_null(workspace),
+    const Tensor workspace =
+        training ? workspace_for(params, {image_view(output), image_view(source)}, input) : Tensor();
+    region_batch_norm_forward_cuda(params, tensors, image_view(source), image_view(output), data_or_null(workspace),
                                    c10::cuda::getCurrentCUDAStream());
   } else
 #endif
-    region_batch_norm_forward_cpu(op, parameters, image(source), image(output), aten_parallel(),
+    region_batch_norm_forward_cpu(params, tensors, image_view(source), image_view(output), aten_parallel(),
                                   at::get_num_threads());
   if (training) return {output, mean, var};
   return {output, at::empty({0}, mean.options()), at::empty({0}, mean.options())};
 }
 
-// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for. mean and var are
-// those that forward returned in training, else the running ones.
+// Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for. mean
+// and var are those that forward returned in training, or else the running ones.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
                                             const optional<Tensor>& weight, const optional<Tensor>& bias,
                                             const Tensor& mean, const Tensor& var, at::IntArrayRef grid,
@@ -120,7 +121,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   check(input, weight, bias, mean, var, grid, training);
   check_grad_output(NAME, grad_output, input.sizes(), input);
 
-  const RegionBatchNorm op = describe(input, grid, training, eps, relu);
+  const RegionBatchNormParams params = describe(input, grid, training, eps, relu);
   const at::ScalarType type = compute_type(input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
   const Tensor source = side_by_side(input), grad = grad_output.contiguous(input.suggest_memory_format());
@@ -131,19 +132,21 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
       wants_input ? at::empty(input.sizes(), input.options(), input.suggest_memory_format()) : nothing;
   const Tensor grad_weight = at::empty(mean.sizes(), means.options());
   const Tensor grad_bias = at::empty(mean.sizes(), means.options());
-  const RegionBatchNormParameters parameters = {data_or_null(weights), data_or_null(biases), means.data_ptr(),
-                                                vars.data_ptr()};
-  const Image grad_image = wants_input ? image(grad_input) : Image{nullptr, image(grad).stride};
+  const RegionBatchNormTensors tensors = {data_or_null(weights), data_or_null(biases), means.data_ptr(),
+                                          vars.data_ptr()};
+  const ImageView grad_image = wants_input ? image_view(grad_input) : ImageView{nullptr, image_view(grad).stride};
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(op, {image(grad), image(source), grad_image}, input);
-    region_batch_norm_backward_cuda(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                    grad_bias.data_ptr(), workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
+    const Tensor workspace = workspace_for(params, {image_view(grad), image_view(source), grad_image}, input);
+    region_batch_norm_backward_cuda(params, tensors, image_view(grad), image_view(source), grad_image,
+                                    grad_weight.data_ptr(), grad_bias.data_ptr(), workspace.data_ptr(),
+                                    c10::cuda::getCurrentCUDAStream());
   } else
 #endif
-    region_batch_norm_backward_cpu(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                   grad_bias.data_ptr(), aten_parallel(), at::get_num_threads());
+    region_batch_norm_backward_cpu(params, tensors, image_view(grad), image_view(source), grad_image,
+                                   grad_weight.data_ptr(), grad_bias.data_ptr(), aten_parallel(),
+                                   at::get_num_threads());
   const auto like = [&](const Tensor& gradient, bool wanted, const optional<Tensor>& parameter) {
     return wanted ? gradient.to(parameter->scalar_type()).view(parameter->sizes()) : nothing;
   };
@@ -188,7 +191,7 @@ class Function : public torch::autograd::Function<Function> {
     context->saved_data["eps"] = eps;
     context->saved_data["relu"] = relu;
     context->mark_non_differentiable({mean, var});
-    context->set_materialize_grads(false);  // zeros for these two
+    context->set_materialize_grads(false);  // else autograd would make zeros for mean and var
     return {output, mean, var};
   }
 

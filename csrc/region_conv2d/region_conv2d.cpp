@@ -54,7 +54,7 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (bias) like_input("bias", *bias);
 }
 
-// What torch.backends.cudnn says for convolutions.
+// Whether torch.backends.cudnn allows TensorFloat-32 in convolutions.
 bool allow_tf32() {
 #ifndef JAA_EXT_CUDA
   return false;
@@ -65,14 +65,14 @@ bool allow_tf32() {
 #endif
 }
 
-RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
-  return {scalar_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
-          input.size(2),    input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
+RegionConv2dParams describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
+  return {scalar_type_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
+          input.size(2),         input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
 }
 
 #ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionConv2d& op, RegionConv2dPass pass, const Tensor& input) {
-  return at::empty({region_conv2d_workspace_cuda(op, pass)}, input.options().dtype(at::kByte));
+Tensor workspace_for(const RegionConv2dParams& params, RegionConv2dPass pass, const Tensor& input) {
+  return at::empty({region_conv2d_workspace_cuda(params, pass)}, input.options().dtype(at::kByte));
 }
 #endif
 
@@ -80,30 +80,30 @@ void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tenso
 
 Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
   check(input, weight, bias, border);
-  const RegionConv2d op = describe(input, weight, border);
+  const RegionConv2dParams params = describe(input, weight, border);
   const Tensor weights = weight.contiguous(), biases = bias ? bias->contiguous() : Tensor();
-  const Tensor output =
-      at::empty({op.batch, op.out_channels, op.height, op.width}, input.options(), input.suggest_memory_format());
+  const Tensor output = at::empty({params.batch, params.out_channels, params.height, params.width}, input.options(),
+                                  input.suggest_memory_format());
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(op, RegionConv2dPass::forward, input);
-    region_conv2d_forward_cuda(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
-                               workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
+    const Tensor workspace = workspace_for(params, RegionConv2dPass::forward, input);
+    region_conv2d_forward_cuda(params, image_view(input), weights.data_ptr(), data_or_null(biases),
+                               image_view(output), workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
     return output;
   }
 #endif
-  region_conv2d_forward_cpu(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
+  region_conv2d_forward_cpu(params, image_view(input), weights.data_ptr(), data_or_null(biases), image_view(output),
                             aten_parallel());
   return output;
 }
 
-// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
+// Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                             c10::string_view border, std::array<bool, 3> output_mask) {
   check(input, weight, {}, border);
-  const RegionConv2d op = describe(input, weight, border);
-  const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.height, op.width};
+  const RegionConv2dParams params = describe(input, weight, border);
+  const std::array<int64_t, 4> output_shape = {params.batch, params.out_channels, params.height, params.width};
   check_grad_output(NAME, grad_output, output_shape, input);
 
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
@@ -118,13 +118,13 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
     const c10::cuda::CUDAGuard guard(input.device());
     const CudaStream stream = c10::cuda::getCurrentCUDAStream();
     if (wants_input) {
-      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_input, input);
-      region_conv2d_backward_input_cuda(op, image(grad_output), weights.data_ptr(), image(grad_input),
+      const Tensor workspace = workspace_for(params, RegionConv2dPass::backward_input, input);
+      region_conv2d_backward_input_cuda(params, image_view(grad_output), weights.data_ptr(), image_view(grad_input),
                                         workspace.data_ptr(), stream);
     }
     if (wants_weight || wants_bias) {
-      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_weight, input);
-      region_conv2d_backward_weight_cuda(op, image(grad_output), image(input),
+      const Tensor workspace = workspace_for(params, RegionConv2dPass::backward_weight, input);
+      region_conv2d_backward_weight_cuda(params, image_view(grad_output), image_view(input),
                                          mutable_or_null(grad_weight, wants_weight),
                                          mutable_or_null(grad_bias, wants_bias), workspace.data_ptr(), stream);
     }
@@ -132,10 +132,11 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   }
 #endif
   if (wants_input) {
-    region_conv2d_backward_input_cpu(op, image(grad_output), weights.data_ptr(), image(grad_input), aten_parallel());
+    region_conv2d_backward_input_cpu(params, image_view(grad_output), weights.data_ptr(), image_view(grad_input),
+                                     aten_parallel());
   }
   if (wants_weight || wants_bias) {
-    region_conv2d_backward_weight_cpu(op, image(grad_output), image(input),
+    region_conv2d_backward_weight_cpu(params, image_view(grad_output), image_view(input),
                                       mutable_or_null(grad_weight, wants_weight),
                                       mutable_or_null(grad_bias, wants_bias), aten_parallel());
   }

@@ -49,9 +49,9 @@ void check(const Tensor& logits, const Tensor& target, const optional<Tensor>& w
   if (weight) constant("weight", *weight);
 }
 
-// The op's description with the tensors that it points into.
+// The parameters of a kernel, and the tensors that they point into.
 struct Prepared {
-  SoftmaxDiceLoss op;
+  SoftmaxDiceLossParams params;
   Tensor target, weight;
 };
 
@@ -63,19 +63,19 @@ Prepared prepare(const Tensor& logits, const Tensor& target, const optional<Tens
   Prepared prepared;
   prepared.target = target.to(probability ? type : at::kLong).contiguous();
   if (weight) prepared.weight = weight->to(type).contiguous();
-  prepared.op = {scalar_of(logits),
-                 dice == "batch",
-                 logits.size(0),
-                 logits.size(2),
-                 smooth,
-                 logits.data_ptr(),
-                 logits.stride(0),
-                 logits.stride(1),
-                 logits.stride(2),
-                 prepared.target.data_ptr(),
-                 probability,
-                 ignore_index,
-                 weight ? prepared.weight.data_ptr() : nullptr};
+  prepared.params = {scalar_type_of(logits),
+                     dice == "batch",
+                     logits.size(0),
+                     logits.size(2),
+                     smooth,
+                     logits.data_ptr(),
+                     logits.stride(0),
+                     logits.stride(1),
+                     logits.stride(2),
+                     prepared.target.data_ptr(),
+                     probability,
+                     ignore_index,
+                     weight ? prepared.weight.data_ptr() : nullptr};
   return prepared;
 }
 
@@ -86,16 +86,16 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& target, c
 #ifdef JAA_EXT_CUDA
   if (logits.is_cuda()) {
     const c10::cuda::CUDAGuard guard(logits.device());
-    softmax_dice_loss_forward_cuda(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(),
+    softmax_dice_loss_forward_cuda(prepared.params, softmax_loss.data_ptr(), dice_loss.data_ptr(),
                                    c10::cuda::getCurrentCUDAStream());
     return {softmax_loss, dice_loss};
   }
 #endif
   const int64_t wrong =
-      softmax_dice_loss_forward_cpu(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(), aten_parallel());
+      softmax_dice_loss_forward_cpu(prepared.params, softmax_loss.data_ptr(), dice_loss.data_ptr(), aten_parallel());
   TORCH_CHECK_VALUE(wrong < 0, NAME, ": target must be 0..1 or ignore_index (", ignore_index, "), got ",
-                    prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.op.aus,
-                    ", AU at index ", wrong % prepared.op.aus);
+                    prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.params.aus,
+                    ", AU at index ", wrong % prepared.params.aus);
   return {softmax_loss, dice_loss};
 }
 
@@ -107,12 +107,12 @@ Tensor backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tenso
 #ifdef JAA_EXT_CUDA
   if (logits.is_cuda()) {
     const c10::cuda::CUDAGuard guard(logits.device());
-    softmax_dice_loss_backward_cuda(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+    softmax_dice_loss_backward_cuda(prepared.params, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
                                     c10::cuda::getCurrentCUDAStream());
     return grad_logits;
   }
 #endif
-  softmax_dice_loss_backward_cpu(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+  softmax_dice_loss_backward_cpu(prepared.params, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
                                  aten_parallel());
   return grad_logits;
 }
@@ -164,7 +164,7 @@ std::tuple<Tensor, Tensor> forward_autograd(const Tensor& logits, const Tensor& 
   return {losses[0], losses[1]};
 }
 
-// Losses are not computed in half types.
+// The losses are computed in float32, not in autocast's half type.
 template <c10::DeviceType DEVICE>
 std::tuple<Tensor, Tensor> forward_autocast(const Tensor& logits, const Tensor& target,
                                             const optional<Tensor>& weight, double smooth, c10::string_view dice,
