@@ -8,12 +8,12 @@
 #include <stdexcept>
 #include <string>
 
+#include "parts.h"
+
 namespace jaa_ext {
 
 constexpr int64_t MAX_BLOCKS = 1 << 20;       // kernels loop over the rest
 constexpr int PLAIN_SHARED_BYTES = 48 << 10;  // shared memory of a block beyond this must be asked for
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;

@@ -12,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "../common/parts.h"
 #include "../common/tensors.h"
 #include "form.h"
 
@@ -74,7 +75,7 @@ ConvForm form_of(const Conv3x3Params& params, const Tensor& input) {
 }
 
 ConvForm weight_form_of(const Conv3x3Params& params, const Tensor& input) {
-  const int64_t tiles = params.batch * ((params.out_height() + 3) / 4) * ((params.out_width() + 3) / 4);
+  const int64_t tiles = params.batch * ceil_div(params.out_height(), 4) * ceil_div(params.out_width(), 4);
   return input.scalar_type() == at::kFloat ? conv3x3_weight_form(params.in_channels, tiles) : ConvForm::torch;
 }
 

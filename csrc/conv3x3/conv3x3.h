@@ -26,8 +26,9 @@ struct Conv3x3Params {
   int64_t batch, in_channels, out_channels, height, width, padding;
   int64_t groups = 1, grid_h = 1, grid_w = 1;
 
+  int64_t cells() const { return grid_h * grid_w; }
   // The number of parts, each of which has filters of its own: cells or groups.
-  int64_t parts() const { return groups * grid_h * grid_w; }
+  int64_t parts() const { return groups * cells(); }
   int64_t out_height() const { return height + 2 * padding - 2; }
   int64_t out_width() const { return width + 2 * padding - 2; }
 };

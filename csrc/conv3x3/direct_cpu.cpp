@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "../common/cpu_level.h"
+#include "../common/parts.h"
 #include "../common/scratch.h"
 #include "conv3x3.h"
 
@@ -29,13 +30,13 @@ class DirectCpu {
         fusion_(fusion),
         kernels_(kernels_for_processor()),
         dots_(params.in_channels > params.out_channels),
-        in_rounded_((params.in_channels + kernels_.lanes - 1) / kernels_.lanes * kernels_.lanes),
+        in_rounded_(ceil_div(params.in_channels, kernels_.lanes) * kernels_.lanes),
         filters_(dots_ ? 9 * in_rounded_ * params.out_channels : 9 * params.in_channels * blocks() * width()),
         bias_(blocks() * width()) {}
 
   void forward(ImageView input, const Filters3x3& filters, ImageView output, const Parallel& parallel) const {
     pack(filters);
-    const int64_t bands = (params_.out_height() + BAND_ROWS - 1) / BAND_ROWS;
+    const int64_t bands = ceil_div(params_.out_height(), BAND_ROWS);
     parallel(params_.batch * bands, [&](int64_t begin, int64_t end) {
       const Scratch<float> ring(3 * row_size());
       for (int64_t unit = begin; unit < end; ++unit) {
@@ -57,7 +58,7 @@ class DirectCpu {
   static constexpr int64_t BAND_ROWS = 16;
 
   int64_t width() const { return 2 * kernels_.lanes; }
-  int64_t blocks() const { return (params_.out_channels + width() - 1) / width(); }
+  int64_t blocks() const { return ceil_div(params_.out_channels, width()); }
   int64_t row_length() const { return params_.width + 2 * params_.padding; }
   int64_t row_size() const { return row_length() * (dots_ ? in_rounded_ : params_.in_channels); }
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../common/cache.h"
+#include "../common/cells.h"
 #include "../common/cpu_level.h"
 #include "../common/scratch.h"
 #include "conv3x3.h"
@@ -50,14 +51,6 @@ Kernels kernels_for(const Conv3x3Params& params) {
   return kernels_for_processor();
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Rect {
-  int64_t y0, y1, x0, x1;
-
-  bool has(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
-};
-
 float* pixel(const ImageView& image, int64_t n, int64_t y, int64_t x) {
   return static_cast<float*>(image.data) + n * image.stride.n + y * image.stride.y + x * image.stride.x;
 }
@@ -83,7 +76,7 @@ class Pixels {
       const int64_t y = y0 + i / side, x = x0 + i % side;
       const float*& to = pixels_[i];
       to = zeros_.get();
-      if (!clip.has(y, x)) continue;
+      if (!clip.contains(y, x)) continue;
       to = pixel(image, n, y, x) + first;
       if (channels % lanes_ == 0) continue;
       float* const copy = copies_.get() + i * rounded_;
@@ -142,7 +135,8 @@ class WinogradCpu {
         while (unit >= first_unit[part + 1]) ++part;
         const int64_t tile_blocks = (first_unit[part + 1] - first_unit[part]) / out_vectors, all = tiles_of(part);
         const int64_t index = unit - first_unit[part], tile_block = index / out_vectors, v0 = index % out_vectors;
-        const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
+        const int64_t tile0 = part_begin(tile_block, all, tile_blocks),
+                      tile1 = part_begin(tile_block + 1, all, tile_blocks);
         count = v0 % 2 == 0 && v0 + 1 < out_vectors && unit + 1 < end ? 2 : 1;
         if (unit == begin || v0 == 0) {
           for (int64_t i = tile0; i < tile1; ++i) {
@@ -197,7 +191,7 @@ class WinogradCpu {
     const Scratch<float> sums(POSITIONS * position_sums), inputs(POSITIONS * in_stride);
     const Scratch<float> gradients(POSITIONS * out_stride);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
+      const int64_t tile0 = part_begin(chunk, all, chunks), tiles = part_begin(chunk + 1, all, chunks) - tile0;
       parallel(tiles, [&](int64_t begin, int64_t end) {
         const Pixels of_input(params_.in_channels, lanes), of_gradient(params_.out_channels, lanes);
         for (int64_t i = begin; i < end; ++i) {
@@ -253,7 +247,7 @@ class WinogradCpu {
     if (attention.data != nullptr) {
       for (int64_t i = 0; i < PATCH * PATCH; ++i) {
         const int64_t row = y + i / PATCH, column = x + i % PATCH;
-        scales[i] = clip.has(row, column) ? *pixel(attention, tile.n, row, column) : 0;
+        scales[i] = clip.contains(row, column) ? *pixel(attention, tile.n, row, column) : 0;
       }
     }
     pixels.find(input, tile.n, y, x, PATCH, clip, group * params_.in_channels, params_.in_channels);
@@ -283,7 +277,7 @@ class WinogradCpu {
     return std::clamp<int64_t>(rows, 1, 8) * kernels_.most_rows;
   }
 
-  int64_t group_of(int64_t part) const { return part / (params_.grid_h * params_.grid_w); }
+  int64_t group_of(int64_t part) const { return part / params_.cells(); }
   // The number of tiles that are summed before the sums of weights go back to memory. Their inputs and gradients may
   // fill twice the second-level cache.
   int64_t most_summed() const {
@@ -291,12 +285,7 @@ class WinogradCpu {
     return std::max<int64_t>(64, 2 * second_level_cache() / tile);
   }
 
-  Rect cell_rect(int64_t part) const {
-    const int64_t cell = part % (params_.grid_h * params_.grid_w), i = cell / params_.grid_w,
-                  j = cell % params_.grid_w;
-    return {i * params_.height / params_.grid_h, (i + 1) * params_.height / params_.grid_h,
-            j * params_.width / params_.grid_w, (j + 1) * params_.width / params_.grid_w};
-  }
+  Rect cell_rect(int64_t part) const { return jaa_ext::cell_rect(params_, part % params_.cells()); }
   Rect output_rect(int64_t part) const {
     const Rect rect = cell_rect(part);
     const int64_t more = 2 * params_.padding - 2;  // than the input has; 0 where there are several cells
@@ -304,11 +293,11 @@ class WinogradCpu {
   }
   int64_t tiles_of(int64_t part) const {
     const Rect area = output_rect(part);
-    return params_.batch * ceil_div(area.y1 - area.y0, TILE) * ceil_div(area.x1 - area.x0, TILE);
+    return params_.batch * ceil_div(area.rows(), TILE) * ceil_div(area.columns(), TILE);
   }
   Tile tile_of(int64_t part, int64_t index) const {
     const Rect area = output_rect(part);
-    const int64_t rows = ceil_div(area.y1 - area.y0, TILE), columns = ceil_div(area.x1 - area.x0, TILE);
+    const int64_t rows = ceil_div(area.rows(), TILE), columns = ceil_div(area.columns(), TILE);
     return {index / (rows * columns), area.y0 + index / columns % rows * TILE, area.x0 + index % columns * TILE};
   }
 

@@ -11,7 +11,7 @@
 
 namespace jaa_ext {
 
-// Cell (i, j) spans rows floor(i * height / grid_h) .. floor((i + 1) * height / grid_h), columns likewise.
+// The cells are those of ../common/cells.h.
 struct RegionBatchNormParams {
   ScalarType scalar_type;
   bool training;  // mean and variance are the batch's, and gradients flow through them

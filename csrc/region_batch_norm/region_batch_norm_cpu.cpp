@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "../common/cells.h"
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
 #include "region_batch_norm.h"
@@ -58,7 +59,7 @@ template <typename C>
 class Workspace {
  public:
   Workspace(int64_t tables, int64_t period)
-      : period_(period), memory_((tables * period * sizeof(C) + sizeof(CacheLine) - 1) / sizeof(CacheLine)) {}
+      : period_(period), memory_(ceil_div(tables * period * sizeof(C), sizeof(CacheLine))) {}
   C* table(int64_t k) { return reinterpret_cast<C*>(memory_.data()) + k * period_; }
 
  private:
@@ -101,14 +102,13 @@ class RegionBatchNormCpu {
                               return image.stride.y == params.width * image.stride.x;
                             });
     const int64_t whole = joins_pixels_ ? std::lcm(width_, lanes) : width_ + lanes - 1 - (width_ - 1) % lanes;
-    period_ = joins_pixels_ ? (VECTORS * lanes + whole - 1) / whole * whole : whole;
+    period_ = joins_pixels_ ? ceil_div(VECTORS * lanes, whole) * whole : whole;
 
     const int64_t chunk_pixels = std::clamp<int64_t>(CHUNK / width_, 128, 2048);
-    const int64_t columns = (params.width + params.grid_w - 1) / params.grid_w,
-                  rows = (params.height + params.grid_h - 1) / params.grid_h;
+    const int64_t columns = widest_cell(params), rows = tallest_cell(params);
     rows_per_band_ = joins_rows ? std::max<int64_t>(chunk_pixels / columns, 1) : 1;
     bands_per_chunk_ = std::max<int64_t>(chunk_pixels / (rows_per_band_ * columns), 1);
-    const int64_t chunks = params.batch * ((rows + rows_per_band_ - 1) / rows_per_band_) / bands_per_chunk_;
+    const int64_t chunks = params.batch * ceil_div(rows, rows_per_band_) / bands_per_chunk_;
     units_ = std::clamp<int64_t>(chunks / 2, 1, std::max<int64_t>(UNITS / std::max<int64_t>(items_, 1), 8));
   }
 
@@ -277,11 +277,11 @@ class RegionBatchNormCpu {
 
   Extent extent_of(int64_t item) const {
     const int64_t i = item / items_per_row();
-    const int64_t y0 = i * params_.height / params_.grid_h, y1 = (i + 1) * params_.height / params_.grid_h;
-    return {item % items_per_row(), y0, y1, rows_per_band_, (y1 - y0 + rows_per_band_ - 1) / rows_per_band_};
+    const Rect cell = cell_rect(params_, i, 0);
+    return {item % items_per_row(), cell.y0, cell.y1, rows_per_band_, ceil_div(cell.rows(), rows_per_band_)};
   }
 
-  int64_t first_column(int64_t j) const { return j * params_.width / params_.grid_w; }
+  int64_t first_column(int64_t j) const { return part_begin(j, params_.width, params_.grid_w); }
   int64_t columns(int64_t j) const { return first_column(j + 1) - first_column(j); }
 
   // The index of cell j and its first channel in RegionBatchNormTensors.
@@ -299,8 +299,8 @@ class RegionBatchNormCpu {
   void for_each_chunk(int64_t item, int64_t unit, const Body& body) const {
     const Extent extent = extent_of(item);
     const int64_t bands = params_.batch * extent.bands_per_image;
-    const int64_t chunks = (bands + bands_per_chunk_ - 1) / bands_per_chunk_;
-    for (int64_t chunk = unit * chunks / units_; chunk < (unit + 1) * chunks / units_; ++chunk) {
+    const int64_t chunks = ceil_div(bands, bands_per_chunk_);
+    for (int64_t chunk = part_begin(unit, chunks, units_); chunk < part_begin(unit + 1, chunks, units_); ++chunk) {
       body(extent, Bands{chunk * bands_per_chunk_, std::min((chunk + 1) * bands_per_chunk_, bands)});
     }
   }

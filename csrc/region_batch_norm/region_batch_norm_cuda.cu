@@ -14,8 +14,9 @@ template <typename T>
 __device__ typename Compute<T>::type shift_of(const Tile& tile, const ImageView& input, int lane) {
   if (tile.positions == 0) return 0;
   const RegionBatchNormParams& params = tile.params;
-  const T* const values = tile.lane_of<T>(
-      input, tile.channels_last ? tile.first_lane + lane : edge(tile.cell_column(lane), params.width, params.grid_w));
+  const T* const values =
+      tile.lane_of<T>(input, tile.channels_last ? tile.first_lane + lane
+                                                : cell_begin(tile.cell_column(lane), params.width, params.grid_w));
   const auto value = [&](int index) { return widen(values[offset(input.stride, tile.position(index))]); };
   const auto a = value(0), b = value(tile.positions / 2), c = value(tile.positions - 1);
   const auto low = a < b ? a : b, high = a < b ? b : a;

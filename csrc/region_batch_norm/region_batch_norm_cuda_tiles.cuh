@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../common/cells.h"
 #include "../common/dispatch.h"
 #include "../common/launch.cuh"
 #include "../common/vector.h"
@@ -65,8 +66,7 @@ Tiling tiling_of(const RegionBatchNormParams& params, Tiling tiling, int vector)
   const int64_t items = tiling.channels_last ? params.cells() : params.grid_h * params.channels;
   const int64_t item_tiles = items * tiling.tiles_across;
   const int64_t positions =  // of the largest item
-      params.batch * ceil_div(params.height, params.grid_h) *
-      (tiling.channels_last ? ceil_div(params.width, params.grid_w) : 1);
+      params.batch * tallest_cell(params) * (tiling.channels_last ? widest_cell(params) : 1);
   const int64_t rounds = ceil_div(item_tiles * positions, int64_t{BLOCKS} * tiling.abreast * loads_at_once(vector));
   const int64_t loads = std::clamp<int64_t>(rounds, 1, MOST_LOADS / loads_at_once(vector)) * loads_at_once(vector);
   tiling.positions = static_cast<int>(loads) * tiling.abreast;
@@ -104,12 +104,9 @@ void dispatch_tiling(RegionBatchNormParams params, const std::vector<ImageView>&
   });
 }
 
-// The row or column at which a cell begins, and the cell of a row or column. dispatch_tiling checks for overflow.
-__device__ int edge(uint32_t cell, int64_t size, int64_t cells) {
-  return static_cast<int>(cell * static_cast<uint32_t>(size) / static_cast<uint32_t>(cells));
-}
-__device__ int cell_of(uint32_t pixel, int64_t size, int64_t cells) {
-  return static_cast<int>(((pixel + 1) * static_cast<uint32_t>(cells) - 1) / static_cast<uint32_t>(size));
+// The row or column at which a cell begins, in 32 bits, which GPUs divide faster; dispatch_tiling excludes overflow.
+__device__ int cell_begin(uint32_t cell, int64_t size, int64_t cells) {
+  return static_cast<int>(part_begin<uint32_t>(cell, size, cells));
 }
 
 struct Position {
@@ -136,10 +133,10 @@ struct Tile {
     c = channels_last ? 0 : item / along;
     first_lane = across * tiling.tile_lanes;
     lanes = tiling.lanes - first_lane < tiling.tile_lanes ? tiling.lanes - first_lane : tiling.tile_lanes;
-    y0 = edge(i, params.height, params.grid_h);
-    rows = edge(i + 1, params.height, params.grid_h) - y0;
-    x0 = channels_last ? edge(j, params.width, params.grid_w) : 0;
-    columns = channels_last ? edge(j + 1, params.width, params.grid_w) - x0 : 1;
+    y0 = cell_begin(i, params.height, params.grid_h);
+    rows = cell_begin(i + 1, params.height, params.grid_h) - y0;
+    x0 = channels_last ? cell_begin(j, params.width, params.grid_w) : 0;
+    columns = channels_last ? cell_begin(j + 1, params.width, params.grid_w) - x0 : 1;
     begin = int64_t{chunk} * tiling.positions;
     const int64_t left = params.batch * rows * columns - begin;
     positions = left < 0 ? 0 : left < tiling.positions ? static_cast<int>(left) : tiling.positions;
@@ -148,7 +145,7 @@ struct Tile {
   // The column of a lane's cell, the index of its cell and channel in RegionBatchNormTensors, and the number of
   // values that these have.
   __device__ int cell_column(int lane) const {
-    return channels_last ? j : cell_of(first_lane + lane, params.width, params.grid_w);
+    return channels_last ? j : static_cast<int>(part_of<uint32_t>(first_lane + lane, params.width, params.grid_w));
   }
   __device__ int64_t cell_channel(int lane) const {
     return (int64_t{i} * params.grid_w + cell_column(lane)) * params.channels +
@@ -158,7 +155,7 @@ struct Tile {
   __device__ int64_t values(int lane) const {
     const int cell = cell_column(lane);
     return params.batch * rows *
-           (edge(cell + 1, params.width, params.grid_w) - edge(cell, params.width, params.grid_w));
+           (cell_begin(cell + 1, params.width, params.grid_w) - cell_begin(cell, params.width, params.grid_w));
   }
 
   __device__ Position position(int index) const {
@@ -283,7 +280,7 @@ __device__ void write_partials(const Tiling& tiling, const Tile& tile, const C (
     return;
   }
   const auto lane_at = [&](int64_t j) {  // where cell j begins
-    const int lane = edge(j, params.width, params.grid_w) - tile.first_lane;
+    const int lane = cell_begin(j, params.width, params.grid_w) - tile.first_lane;
     return lane < 0 ? 0 : lane < tile.lanes ? lane : tile.lanes;
   };
   for (int64_t j = self / WARP; j < params.grid_w; j += THREADS / WARP) {
@@ -305,8 +302,9 @@ __device__ void write_partials(const Tiling& tiling, const Tile& tile, const C (
 // The number of values of a cell and channel.
 __device__ int64_t values_of(const RegionBatchNormParams& params, int64_t cell_channel) {
   const int64_t cell = cell_channel / params.channels, i = cell / params.grid_w, j = cell % params.grid_w;
-  return params.batch * (edge(i + 1, params.height, params.grid_h) - edge(i, params.height, params.grid_h)) *
-         (edge(j + 1, params.width, params.grid_w) - edge(j, params.width, params.grid_w));
+  return params.batch *
+         (cell_begin(i + 1, params.height, params.grid_h) - cell_begin(i, params.height, params.grid_h)) *
+         (cell_begin(j + 1, params.width, params.grid_w) - cell_begin(j, params.width, params.grid_w));
 }
 
 constexpr int KEYS = 4, SLICES = THREADS / KEYS;  // cells and channels of a block that merges, and threads for each

@@ -10,7 +10,7 @@
 
 namespace jaa_ext {
 
-// Cell (i, j) spans rows floor(i * height / grid_h) .. floor((i + 1) * height / grid_h), columns likewise.
+// The cells are those of ../common/cells.h.
 struct RegionConv2dParams {
   ScalarType scalar_type;
   bool image_border;  // read across cell borders; else each cell is zero-padded by itself

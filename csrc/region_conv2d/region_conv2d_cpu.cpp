@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../common/cells.h"
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
 #include "../common/scratch.h"
@@ -16,14 +17,6 @@ namespace jaa_ext {
 namespace {
 
 constexpr int CHANNEL_BLOCK = 8;  // neighbouring input channels in a ring
-
-struct Rect {
-  int64_t y0, y1, x0, x1;
-
-  int64_t rows() const { return y1 - y0; }
-  int64_t columns() const { return x1 - x0; }
-  int64_t pixels() const { return rows() * columns(); }
-};
 
 // One cell's weights as (tap, in, out).
 struct WeightView {
@@ -44,7 +37,7 @@ struct Lanes {
   int group;
 };
 
-int64_t blocks_of(int64_t channels) { return (channels + CHANNEL_BLOCK - 1) / CHANNEL_BLOCK; }
+int64_t blocks_of(int64_t channels) { return ceil_div(channels, CHANNEL_BLOCK); }
 
 // The rows of an input that were read last, as many as `outputs` rows of output need.
 template <typename C>
@@ -101,7 +94,7 @@ struct Kernels {
   Lanes lanes(int64_t channels) const {
     const int64_t whole = std::max<int64_t>(vector_lanes, 4);  // rows are transposed by fours
     const int group = 2 * sizeof(C) == sizeof(uint64_t) && 2 * channels <= vector_lanes ? 2 : 1;
-    return {(channels * group + whole - 1) / whole * whole, group};
+    return {ceil_div(channels * group, whole) * whole, group};
   }
 };
 
@@ -111,12 +104,6 @@ struct Kernels {
 template <typename T>
 Kernels<T> kernels_for_processor() {
   JAA_EXT_AT_CPU_LEVEL(kernels<T>());
-}
-
-Rect cell_rect(const RegionConv2dParams& params, int64_t cell) {
-  const int64_t i = cell / params.grid_w, j = cell % params.grid_w;
-  return {i * params.height / params.grid_h, (i + 1) * params.height / params.grid_h,
-          j * params.width / params.grid_w, (j + 1) * params.width / params.grid_w};
 }
 
 template <typename T>
@@ -135,8 +122,8 @@ class RegionConv2dCpu {
     const Scratch<C> packed(params_.cells() * packed_size(view, lanes));
     pack_cells(weight, view, lanes, packed.get());
     for_each_band([&](int64_t cell, int64_t n, Rect area, const Scratches<T>& scratch) {
-      const Rect clip = params_.image_border ? image_rect() : cell_rect(cell);
-      kernels_.convolve({input, n, 0, view.in, clip}, view, packed.get() + cell * packed_size(view, lanes), lanes,
+      kernels_.convolve({input, n, 0, view.in, readable_rect(cell)}, view,
+                        packed.get() + cell * packed_size(view, lanes), lanes,
                         bias == nullptr ? nullptr : bias + cell * view.out, output, area, scratch);
     });
   }
@@ -149,7 +136,7 @@ class RegionConv2dCpu {
     const Scratch<C> all_packed(params_.cells() * packed_size(view, lanes));
     pack_cells(weight, view, lanes, all_packed.get());
     for_each_band([&](int64_t own_cell, int64_t n, Rect area, const Scratches<T>& scratch) {
-      const auto source = [&](int64_t cell) { return Source{grad_output, n, 0, view.in, cell_rect(cell)}; };
+      const auto source = [&](int64_t cell) { return Source{grad_output, n, 0, view.in, cell_rect(params_, cell)}; };
       const auto packed = [&](int64_t cell) { return all_packed.get() + cell * packed_size(view, lanes); };
       if (!params_.image_border) {
         kernels_.convolve(source(own_cell), view, packed(own_cell), lanes, nullptr, grad_input, area, scratch);
@@ -158,7 +145,7 @@ class RegionConv2dCpu {
       // Neighbouring cells, too, have read a pixel near their border, each with its own weights.
       std::fill_n(scratch.staging, area.pixels() * lanes.count, C(0));
       for (int64_t cell = 0; cell < params_.cells(); ++cell) {
-        const Rect reached = intersection(area, dilated(cell_rect(cell)));
+        const Rect reached = intersection(area, dilated(cell_rect(params_, cell)));
         if (reached.rows() <= 0 || reached.columns() <= 0) continue;
         kernels_.convolve_add(source(cell), view, packed(cell), lanes, reached, area.y0, area.x0, area.columns(),
                               scratch);
@@ -176,9 +163,9 @@ class RegionConv2dCpu {
     const int64_t taps = params_.kernel_h * params_.kernel_w;
     const int64_t weight_size = taps * blocks_of(view.in) * CHANNEL_BLOCK / lanes.group * lanes.count;
     const int64_t sums_size = weight_size + lanes.count, pair = kernels_.pair;
-    const int64_t pairs = (params_.batch + pair - 1) / pair;  // pairs of images, or single images
+    const int64_t pairs = ceil_div(params_.batch, pair);  // pairs of images, or single images
     // Enough units for the threads of any processor.
-    const int64_t chunks = std::max<int64_t>(1, std::min((64 + params_.cells() - 1) / params_.cells(), pairs));
+    const int64_t chunks = std::max<int64_t>(1, std::min(ceil_div(64, params_.cells()), pairs));
     const Scratch<C> all_sums(params_.cells() * chunks * sums_size);
     parallel_(params_.cells() * chunks, [&](int64_t begin, int64_t end) {
       const Memory memory(*this);
@@ -188,11 +175,11 @@ class RegionConv2dCpu {
         const int64_t column = unit % params_.grid_w, chunk = unit / params_.grid_w % chunks;
         const int64_t cell = unit / (params_.grid_w * chunks) * params_.grid_w + column;
         run = std::min(end - unit, params_.grid_w - column);
-        for (int64_t next = chunk * pairs / chunks; next < (chunk + 1) * pairs / chunks; ++next) {
+        for (int64_t next = part_begin(chunk, pairs, chunks); next < part_begin(chunk + 1, pairs, chunks); ++next) {
           const int64_t n = next * pair, images = pair == 1 ? 0 : std::min(params_.batch - n, pair);
           for (int64_t i = 0; i < run; ++i) {
-            const Rect area = cell_rect(cell + i);
-            const Source x{input, n, images, view.in, params_.image_border ? image_rect() : area};
+            const Rect area = cell_rect(params_, cell + i);
+            const Source x{input, n, images, view.in, readable_rect(cell + i)};
             const Source grad{grad_output, n, images, view.out, area};
             C* sums = all_sums.get() + (unit + i) * sums_size;
             kernels_.accumulate_weight(x, grad, view, lanes, area, memory.scratches(), sums, sums + weight_size);
@@ -224,10 +211,11 @@ class RegionConv2dCpu {
   class Memory {
    public:
     explicit Memory(const RegionConv2dCpu& cpu)
-        : ring_((cpu.params_.kernel_h - 1 + WEIGHT_ROWS) * (cpu.widest_cell() + cpu.params_.kernel_w - 1) *
+        : ring_((cpu.params_.kernel_h - 1 + WEIGHT_ROWS) * (widest_cell(cpu.params_) + cpu.params_.kernel_w - 1) *
                 blocks_of(cpu.most_channels()) * CHANNEL_BLOCK),
-          staging_((cpu.params_.image_border ? BAND_ROWS : WEIGHT_ROWS) * cpu.widest_cell() * cpu.most_lanes()),
-          rows_((cpu.widest_cell() + cpu.params_.kernel_w - 1) * std::max<int64_t>(2 * cpu.most_lanes(), 4)) {}
+          staging_((cpu.params_.image_border ? BAND_ROWS : WEIGHT_ROWS) * widest_cell(cpu.params_) *
+                   cpu.most_lanes()),
+          rows_((widest_cell(cpu.params_) + cpu.params_.kernel_w - 1) * std::max<int64_t>(2 * cpu.most_lanes(), 4)) {}
     Scratches<T> scratches() const { return {ring_.get(), staging_.get(), rows_.get()}; }
 
    private:
@@ -240,7 +228,7 @@ class RegionConv2dCpu {
   // Neighbouring cells follow each other, as their pixels do in memory.
   template <typename Body>
   void for_each_band(const Body& body) const {
-    const int64_t bands = (tallest_cell() + BAND_ROWS - 1) / BAND_ROWS;
+    const int64_t bands = ceil_div(tallest_cell(params_), BAND_ROWS);
     parallel_(params_.cells() * params_.batch * bands, [&](int64_t begin, int64_t end) {
       const Memory memory(*this);
       for (int64_t unit = begin; unit < end; ++unit) {
@@ -248,7 +236,7 @@ class RegionConv2dCpu {
         const int64_t n = unit / (params_.grid_w * bands) % params_.batch,
                       row = unit / (params_.grid_w * bands * params_.batch);
         const int64_t cell = row * params_.grid_w + column;
-        Rect area = cell_rect(cell);
+        Rect area = cell_rect(params_, cell);
         area.y0 += band * BAND_ROWS;
         area.y1 = std::min(area.y1, area.y0 + BAND_ROWS);
         if (area.rows() > 0) body(cell, n, area, memory.scratches());
@@ -272,11 +260,11 @@ class RegionConv2dCpu {
   }
   int64_t most_channels() const { return std::max(params_.in_channels, params_.out_channels); }
   int64_t most_lanes() const { return kernels_.lanes(most_channels()).count; }
-  int64_t tallest_cell() const { return (params_.height + params_.grid_h - 1) / params_.grid_h; }
-  int64_t widest_cell() const { return (params_.width + params_.grid_w - 1) / params_.grid_w; }
 
-  Rect image_rect() const { return {0, params_.height, 0, params_.width}; }
-  Rect cell_rect(int64_t cell) const { return jaa_ext::cell_rect(params_, cell); }
+  // What the outputs of a cell may read.
+  Rect readable_rect(int64_t cell) const {
+    return params_.image_border ? image_rect(params_) : cell_rect(params_, cell);
+  }
   Rect dilated(Rect rect) const {
     const int64_t y = params_.kernel_h / 2, x = params_.kernel_w / 2;
     return {rect.y0 - y, rect.y1 + y, rect.x0 - x, rect.x1 + x};

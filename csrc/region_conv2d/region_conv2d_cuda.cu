@@ -112,7 +112,7 @@ __global__ void backward_weight_kernel(RegionConv2dParams params, ImageView grad
     const Area area = cell_area(params, i, j);
     const Area clip = readable_area(params, i, j);
     C sum = 0;
-    for (int64_t n = chunk * params.batch / chunks; n < (chunk + 1) * params.batch / chunks; ++n) {
+    for (int64_t n = part_begin(chunk, params.batch, chunks); n < part_begin(chunk + 1, params.batch, chunks); ++n) {
       for (int64_t y = area.y0; y < area.y1; ++y) {
         for (int64_t x = area.x0; x < area.x1; ++x) {
           const C grad = widen(*at<T>(grad_output, n, o, y, x));
@@ -178,7 +178,7 @@ bool with_arithmetic(const RegionConv2dParams& params, int64_t out_channels, con
 }
 
 Tiling tiling_of(const RegionConv2dParams& params, int most_rows) {
-  const int64_t widest = ceil_div(params.width, params.grid_w), tallest = ceil_div(params.height, params.grid_h);
+  const int64_t widest = widest_cell(params), tallest = tallest_cell(params);
   Tiling tiling;
   tiling.strips = static_cast<int>(ceil_div(widest, MOST_POSITIONS));
   tiling.columns = static_cast<int>(ceil_div(widest, tiling.strips));

@@ -220,10 +220,10 @@ __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::
 
     int i0 = cell_i, i1 = cell_i, j0 = cell_j, j1 = cell_j;  // the cells whose filters apply
     if (launch.gathers) {
-      i0 = area.y0 > 0 ? part_of(area.y0 - 1, params.height, params.grid_h) : cell_i;
-      i1 = area.y1 < params.height ? part_of(area.y1, params.height, params.grid_h) : cell_i;
-      j0 = area.x0 > 0 ? part_of(area.x0 - 1, params.width, params.grid_w) : cell_j;
-      j1 = area.x1 < params.width ? part_of(area.x1, params.width, params.grid_w) : cell_j;
+      i0 = area.y0 > 0 ? part_of<int64_t>(area.y0 - 1, params.height, params.grid_h) : cell_i;
+      i1 = area.y1 < params.height ? part_of<int64_t>(area.y1, params.height, params.grid_h) : cell_i;
+      j0 = area.x0 > 0 ? part_of<int64_t>(area.x0 - 1, params.width, params.grid_w) : cell_j;
+      j1 = area.x1 < params.width ? part_of<int64_t>(area.x1, params.width, params.grid_w) : cell_j;
     }
     float sums[MOST_ROWS][N][4] = {};
     for (int cells = 0; cells < (i1 - i0 + 1) * (j1 - j0 + 1); ++cells) {

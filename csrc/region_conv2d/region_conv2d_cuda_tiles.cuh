@@ -1,6 +1,7 @@
 // How cells are cut into tiles, one for a block, and the window of an image that a tile has in shared memory.
 #pragma once
 
+#include "../common/cells.h"
 #include "../common/vector.h"
 #include "../common/warp.cuh"
 #include "region_conv2d.h"
@@ -12,6 +13,7 @@ constexpr int WARP_POSITIONS = 16;  // of a warp, along a row
 constexpr int MOST_ROWS = 11;       // of a tile: as many as a warp's registers have room for sums
 constexpr int MOST_POSITIONS = 48;  // of a tile, along a row
 
+// A Rect in 32 bits, which takes fewer registers.
 struct Area {
   int y0, y1, x0, x1;
 
@@ -20,23 +22,16 @@ struct Area {
   JAA_EXT_INLINE bool contains(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
 };
 
-JAA_EXT_INLINE int begin_of(int64_t part, int64_t size, int64_t parts) {
-  return static_cast<int>(part * size / parts);
-}
-JAA_EXT_INLINE int part_of(int64_t place, int64_t size, int64_t parts) {  // the inverse
-  return static_cast<int>(((place + 1) * parts - 1) / size);
+JAA_EXT_INLINE Area area_of(const Rect& rect) {
+  return {static_cast<int>(rect.y0), static_cast<int>(rect.y1), static_cast<int>(rect.x0), static_cast<int>(rect.x1)};
 }
 JAA_EXT_INLINE Area cell_area(const RegionConv2dParams& params, int i, int j) {
-  return {begin_of(i, params.height, params.grid_h), begin_of(i + 1, params.height, params.grid_h),
-          begin_of(j, params.width, params.grid_w), begin_of(j + 1, params.width, params.grid_w)};
-}
-JAA_EXT_INLINE Area image_area(const RegionConv2dParams& params) {
-  return {0, static_cast<int>(params.height), 0, static_cast<int>(params.width)};
+  return area_of(cell_rect(params, i, j));
 }
 
 // The part of the image that the outputs of a cell may read.
 JAA_EXT_INLINE Area readable_area(const RegionConv2dParams& params, int i, int j) {
-  return params.image_border ? image_area(params) : cell_area(params, i, j);
+  return params.image_border ? area_of(image_rect(params)) : cell_area(params, i, j);
 }
 
 // How each cell is cut into tiles: a band of its rows and a strip of its columns in some images. The tiling is the
@@ -52,8 +47,11 @@ struct Tiling {
   // The rows and columns of a tile. Tiles are counted with the images running fastest.
   JAA_EXT_INLINE Area area(const Area& cell, int64_t tile) const {
     const int64_t strip = tile / batches % strips, band = tile / batches / strips;
-    return {cell.y0 + begin_of(band, cell.rows(), bands), cell.y0 + begin_of(band + 1, cell.rows(), bands),
-            cell.x0 + begin_of(strip, cell.columns(), strips), cell.x0 + begin_of(strip + 1, cell.columns(), strips)};
+    const int64_t rows = cell.rows(), columns = cell.columns();
+    return area_of({cell.y0 + part_begin<int64_t>(band, rows, bands),
+                    cell.y0 + part_begin<int64_t>(band + 1, rows, bands),
+                    cell.x0 + part_begin<int64_t>(strip, columns, strips),
+                    cell.x0 + part_begin<int64_t>(strip + 1, columns, strips)});
   }
   JAA_EXT_INLINE int64_t first_image(int64_t tile) const { return tile % batches * images; }
 };

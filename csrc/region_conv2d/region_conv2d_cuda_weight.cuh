@@ -178,8 +178,8 @@ __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
     };
     float sums[3][3][N][4] = {};
     float bias_sum = 0;
-    for (int64_t tile = chunk * tiling.tiles() / launch.chunks; tile < (chunk + 1) * tiling.tiles() / launch.chunks;
-         ++tile) {
+    const int64_t tiles_end = part_begin(chunk + 1, tiling.tiles(), launch.chunks);
+    for (int64_t tile = part_begin(chunk, tiling.tiles(), launch.chunks); tile < tiles_end; ++tile) {
       const Area area = tiling.area(cell_there, tile);
       const int64_t n0 = tiling.first_image(tile);
       const Window window = launch.input(area.rows()), grads = launch.grad(area.rows());

@@ -4,6 +4,7 @@
 
 #include "../common/cpu_level.h"
 #include "../common/dispatch.h"
+#include "../common/parts.h"
 #include "softmax_dice_loss.h"
 
 namespace jaa_ext {
@@ -31,7 +32,7 @@ Kernels<T> kernels_for_processor() {
 // Runs body(chunk, begin, end) on every chunk of samples.
 template <typename Body>
 void for_each_chunk(const SoftmaxDiceLossParams& params, const Parallel& parallel, const Body& body) {
-  parallel((params.samples + CHUNK - 1) / CHUNK, [&](int64_t first, int64_t last) {
+  parallel(ceil_div(params.samples, CHUNK), [&](int64_t first, int64_t last) {
     for (int64_t chunk = first; chunk < last; ++chunk) {
       body(chunk, chunk * CHUNK, std::min((chunk + 1) * CHUNK, params.samples));
     }
@@ -41,7 +42,7 @@ void for_each_chunk(const SoftmaxDiceLossParams& params, const Parallel& paralle
 template <typename T>
 std::vector<AuSums> sum_over_samples(const SoftmaxDiceLossParams& params, const Parallel& parallel) {
   const Kernels<T> kernels = kernels_for_processor<T>();
-  const int64_t chunks = std::max<int64_t>((params.samples + CHUNK - 1) / CHUNK, 1);
+  const int64_t chunks = std::max<int64_t>(ceil_div(params.samples, CHUNK), 1);
   std::vector<AuSums> sums(chunks * params.aus);
   for_each_chunk(params, parallel, [&](int64_t chunk, int64_t begin, int64_t end) {
     kernels.sum_over_samples(params, begin, end, sums.data() + chunk * params.aus);
