@@ -1,14 +1,8 @@
 #include "attention_maps.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -65,13 +59,12 @@ Tensor attention_maps(const Tensor& landmarks, at::IntArrayRef points, at::Array
   return maps;
 }
 
+constexpr OpCall<&attention_maps> call{"jaa_ext::attention_maps"};
+
 // The maps count as constants: they have no gradient with respect to the landmarks.
 Tensor attention_maps_autograd(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy,
                                int64_t image_size, int64_t map_size, double roi_ratio, double decay) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::attention_maps", "").typed<decltype(attention_maps)>();
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return op.call(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
+  return call.below_autograd(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
 }
 
 }  // namespace
@@ -82,16 +75,11 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " float decay) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) { m.impl("attention_maps", &attention_maps); }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) { m.impl("attention_maps", &attention_maps); }
-#endif
+JAA_EXT_KERNELS(m) { m.impl("attention_maps", &attention_maps); }
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) { m.impl("attention_maps", &attention_maps_autograd); }
 
 // Autocast changes nothing, since the rounded centres must not depend on it.
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
+JAA_EXT_AUTOCAST(m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
 
 }  // namespace jaa_ext

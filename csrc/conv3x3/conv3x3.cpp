@@ -1,6 +1,5 @@
 #include "conv3x3.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
@@ -8,11 +7,9 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
 #include "../common/parts.h"
+#include "../common/registration.h"
 #include "../common/tensors.h"
 #include "form.h"
 
@@ -213,43 +210,28 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   return {grad_input, grad_weight, grad_bias};
 }
 
-Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding,
-                    int64_t groups) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, padding, groups);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                                 int64_t padding, int64_t groups, std::array<bool, 3> output_mask) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3_backward", "").typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, padding, groups, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::conv3x3"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::conv3x3_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const optional<Tensor>& bias, int64_t padding, int64_t groups) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["padding"] = padding;
     context->saved_data["groups"] = groups;
     context->saved_data["has_bias"] = bias.has_value();
-    return call_forward(input, weight, bias, padding, groups);
+    return call_forward.below_autograd(input, weight, bias, padding, groups);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
     const bool has_bias = context->saved_data["has_bias"].toBool();
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
-                                      has_bias && context->needs_input_grad(2)};
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(),
-                      context->saved_data["groups"].toInt(), mask);
-    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
-            Tensor(), Tensor()};
+    return input_weight_bias_gradients(*context, 5, true, has_bias, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(),
+                           context->saved_data["groups"].toInt(), mask);
+    });
   }
 };
 

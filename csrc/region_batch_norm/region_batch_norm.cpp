@@ -1,15 +1,8 @@
 #include "region_batch_norm.h"
 
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -153,25 +146,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   return {grad_input, like(grad_weight, wants_weight, weight), like(grad_bias, wants_bias, bias)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> call_forward(const Tensor& input, const optional<Tensor>& weight,
-                                                const optional<Tensor>& bias, const optional<Tensor>& running_mean,
-                                                const optional<Tensor>& running_var, at::IntArrayRef grid,
-                                                bool training, double eps, bool relu) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::region_batch_norm", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input,
-                                                 const optional<Tensor>& weight, const optional<Tensor>& bias,
-                                                 const Tensor& mean, const Tensor& var, at::IntArrayRef grid,
-                                                 bool training, double eps, bool relu,
-                                                 std::array<bool, 3> output_mask) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::region_batch_norm_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, bias, mean, var, grid, training, eps, relu, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::region_batch_norm"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::region_batch_norm_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
@@ -180,9 +156,8 @@ class Function : public torch::autograd::Function<Function> {
                                                 const optional<Tensor>& running_mean,
                                                 const optional<Tensor>& running_var, std::vector<int64_t> grid,
                                                 bool training, double eps, bool relu) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     auto [output, mean, var] =
-        call_forward(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
+        call_forward.below_autograd(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
     const bool affine = weight.has_value();
     context->save_for_backward({input, affine ? *weight : Tensor(), affine ? *bias : Tensor(),
                                 training ? mean : *running_mean, training ? var : *running_var});
@@ -197,21 +172,16 @@ class Function : public torch::autograd::Function<Function> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
-    torch::autograd::variable_list result(9);
-    if (!grads[0].defined()) return result;
+    if (!grads[0].defined()) return torch::autograd::variable_list(9);
     const auto saved = context->get_saved_variables();
     const bool affine = saved[1].defined();
     const auto parameter = [&](int k) { return affine ? optional<Tensor>(saved[k]) : std::nullopt; };
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), affine && context->needs_input_grad(1),
-                                      affine && context->needs_input_grad(2)};
     auto& data = context->saved_data;
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], parameter(1), parameter(2), saved[3], saved[4], data["grid"].toIntVector(),
-                      data["training"].toBool(), data["eps"].toDouble(), data["relu"].toBool(), mask);
-    if (mask[0]) result[0] = grad_input;
-    if (mask[1]) result[1] = grad_weight;
-    if (mask[2]) result[2] = grad_bias;
-    return result;
+    return input_weight_bias_gradients(*context, 9, affine, affine, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], parameter(1), parameter(2), saved[3], saved[4],
+                           data["grid"].toIntVector(), data["training"].toBool(), data["eps"].toDouble(),
+                           data["relu"].toBool(), mask);
+    });
   }
 };
 
@@ -237,17 +207,10 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       "-> (Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("region_batch_norm", &forward);
   m.impl("region_batch_norm_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("region_batch_norm", &forward);
-  m.impl("region_batch_norm_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("region_batch_norm", &forward_autograd);

@@ -1,18 +1,13 @@
 #include "region_conv2d.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 #include <torch/version.h>
 
 #ifdef JAA_EXT_CUDA
 #include <ATen/Context.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 #endif
 
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -143,42 +138,26 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   return {grad_input, grad_weight, grad_bias};
 }
 
-Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
-                    c10::string_view border) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::region_conv2d", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, border);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                                 c10::string_view border, std::array<bool, 3> output_mask) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::region_conv2d_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, border, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::region_conv2d"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::region_conv2d_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const optional<Tensor>& bias, std::string border) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["border"] = border;
     context->saved_data["has_bias"] = bias.has_value();
-    return call_forward(input, weight, bias, border);
+    return call_forward.below_autograd(input, weight, bias, border);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
     const bool has_bias = context->saved_data["has_bias"].toBool();
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
-                                      has_bias && context->needs_input_grad(2)};
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
-    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
-            Tensor()};
+    return input_weight_bias_gradients(*context, 4, true, has_bias, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
+    });
   }
 };
 
@@ -190,11 +169,8 @@ Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optiona
 template <c10::DeviceType DEVICE>
 Tensor forward_autocast(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
                         c10::string_view border) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
-      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
-  const auto type = at::autocast::get_autocast_dtype(DEVICE);
-  const auto cast = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, DEVICE); };
-  return call_forward(cast(input), cast(weight), bias ? optional<Tensor>(cast(*bias)) : std::nullopt, border);
+  const BelowAutocast<DEVICE> below;
+  return call_forward(below.cast(input), below.cast(weight), below.cast(bias), border);
 }
 
 }  // namespace
@@ -206,24 +182,16 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " -> (Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("region_conv2d", &forward);
   m.impl("region_conv2d_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("region_conv2d", &forward);
-  m.impl("region_conv2d_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("region_conv2d", &forward_autograd);
   m.impl("region_conv2d_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("region_conv2d", &forward_autocast<at::kCPU>); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("region_conv2d", &forward_autocast<at::kCUDA>); }
+JAA_EXT_AUTOCAST(m) { m.impl("region_conv2d", &forward_autocast<DEVICE>); }
 
 }  // namespace jaa_ext

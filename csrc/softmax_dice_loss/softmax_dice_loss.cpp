@@ -1,16 +1,8 @@
 #include "softmax_dice_loss.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -117,32 +109,19 @@ Tensor backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tenso
   return grad_logits;
 }
 
-std::tuple<Tensor, Tensor> call_forward(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight,
-                                        double smooth, c10::string_view dice, int64_t ignore_index) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::softmax_dice_loss", "").typed<decltype(forward)>();
-  return op.call(logits, target, weight, smooth, dice, ignore_index);
-}
-
-Tensor call_backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits, const Tensor& target,
-                     const optional<Tensor>& weight, double smooth, c10::string_view dice, int64_t ignore_index) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::softmax_dice_loss_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_softmax, grad_dice, logits, target, weight, smooth, dice, ignore_index);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::softmax_dice_loss"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::softmax_dice_loss_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& logits,
                                                 const Tensor& target, const optional<Tensor>& weight, double smooth,
                                                 std::string dice, int64_t ignore_index) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({logits, target, weight ? *weight : Tensor()});
     context->saved_data["smooth"] = smooth;
     context->saved_data["dice"] = dice;
     context->saved_data["ignore_index"] = ignore_index;
-    auto [softmax_loss, dice_loss] = call_forward(logits, target, weight, smooth, dice, ignore_index);
+    auto [softmax_loss, dice_loss] = call_forward.below_autograd(logits, target, weight, smooth, dice, ignore_index);
     return {softmax_loss, dice_loss};
   }
 
@@ -169,10 +148,8 @@ template <c10::DeviceType DEVICE>
 std::tuple<Tensor, Tensor> forward_autocast(const Tensor& logits, const Tensor& target,
                                             const optional<Tensor>& weight, double smooth, c10::string_view dice,
                                             int64_t ignore_index) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
-      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
-  return call_forward(at::autocast::cached_cast(at::kFloat, logits, DEVICE), target, weight, smooth, dice,
-                      ignore_index);
+  const BelowAutocast<DEVICE> below;
+  return call_forward(below.cast(logits, at::kFloat), target, weight, smooth, dice, ignore_index);
 }
 
 }  // namespace
@@ -186,24 +163,16 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " Tensor? weight, float smooth, str dice, int ignore_index) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("softmax_dice_loss", &forward);
   m.impl("softmax_dice_loss_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("softmax_dice_loss", &forward);
-  m.impl("softmax_dice_loss_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("softmax_dice_loss", &forward_autograd);
   m.impl("softmax_dice_loss_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCPU>); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCUDA>); }
+JAA_EXT_AUTOCAST(m) { m.impl("softmax_dice_loss", &forward_autocast<DEVICE>); }
 
 }  // namespace jaa_ext
