@@ -1,4 +1,4 @@
-// What the ops share in their dealings with torch's dispatcher: calls by name, gradients, autocast, registration.
+// What the ops share in their use of torch's dispatcher: calls by name, gradients, autocast, registration.
 #pragma once
 
 #include <ATen/autocast_mode.h>
@@ -40,9 +40,8 @@ struct OpCall {
   }
 };
 
-// What the backward function of a torch::autograd::Function returns whose first three arguments are input, weight and
-// bias, of `arguments` in all. gradients(mask) computes the three that are wanted. An op without weight and bias gets
-// no gradients of them.
+// Returns the gradients of an op's `arguments` arguments, of which the first three are input, weight and bias and the
+// others have none. gradients(mask) computes those that autograd wants; there is none of an absent weight or bias.
 template <typename Gradients>
 torch::autograd::variable_list input_weight_bias_gradients(const torch::autograd::AutogradContext& context,
                                                            size_t arguments, bool has_weight, bool has_bias,

@@ -3,6 +3,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #ifdef JAA_EXT_CUDA
@@ -10,6 +11,7 @@
 #include <c10/cuda/CUDAStream.h>
 #endif
 
+#include "allocate.h"
 #include "image_view.h"
 #include "parallel.h"
 #include "scalar.h"
@@ -98,6 +100,14 @@ inline at::ScalarType compute_type(const at::Tensor& tensor) {
 
 inline ImageView image_view(const at::Tensor& tensor) {
   return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
+}
+
+// Allocates `memory` on the device of `like`. Both must outlive the launcher that gets the result.
+inline Allocate allocate_in(at::Tensor& memory, const at::Tensor& like) {
+  return [&memory, &like](int64_t bytes) {
+    memory = at::empty({bytes}, like.options().dtype(at::kByte));
+    return memory.data_ptr();
+  };
 }
 
 inline const Parallel& aten_parallel() {

@@ -60,9 +60,9 @@ decltype(&convolve_pixels<1>) convolve_pixels_for(int64_t pixels) {
 void convolve_row(const float* const* rows, int64_t row_length, int64_t in_channels, int64_t columns,
                   const float* filters, const float* bias, bool relu, float* output, int64_t stride_x,
                   int64_t out_channels) {
-  const int64_t pieces = (columns + MOST_PIXELS - 1) / MOST_PIXELS;  // near-equal
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
+  const int64_t strips = (columns + MOST_PIXELS - 1) / MOST_PIXELS;  // near-equal
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t begin = strip * columns / strips, end = (strip + 1) * columns / strips;
     convolve_pixels_for<MOST_PIXELS>(end - begin)(rows, row_length, in_channels, begin, filters, bias, relu,
                                                   output + begin * stride_x, stride_x, out_channels);
   }

@@ -60,12 +60,6 @@ Tensor side_by_side(const Tensor& input) {
   return input.stride(1) == 1 || input.stride(3) == 1 ? input : input.contiguous();
 }
 
-#ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionBatchNormParams& params, const std::vector<ImageView>& images, const Tensor& input) {
-  return at::empty({region_batch_norm_workspace_cuda(params, images)}, input.options().dtype(at::kByte));
-}
-#endif
-
 Tensor computable(const optional<Tensor>& tensor, at::ScalarType type) {
   return tensor ? tensor->to(type).contiguous() : Tensor();
 }
@@ -93,10 +87,9 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<T
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace =
-        training ? workspace_for(params, {image_view(output), image_view(source)}, input) : Tensor();
-    region_batch_norm_forward_cuda(params, tensors, image_view(source), image_view(output), data_or_null(workspace),
-                                   c10::cuda::getCurrentCUDAStream());
+    Tensor workspace;
+    region_batch_norm_forward_cuda(params, tensors, image_view(source), image_view(output),
+                                   allocate_in(workspace, input), c10::cuda::getCurrentCUDAStream());
   } else
 #endif
     region_batch_norm_forward_cpu(params, tensors, image_view(source), image_view(output), aten_parallel(),
@@ -131,9 +124,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(params, {image_view(grad), image_view(source), grad_image}, input);
+    Tensor workspace;
     region_batch_norm_backward_cuda(params, tensors, image_view(grad), image_view(source), grad_image,
-                                    grad_weight.data_ptr(), grad_bias.data_ptr(), workspace.data_ptr(),
+                                    grad_weight.data_ptr(), grad_bias.data_ptr(), allocate_in(workspace, input),
                                     c10::cuda::getCurrentCUDAStream());
   } else
 #endif

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "../common/allocate.h"
 #include "../common/cuda_stream.h"
 #include "../common/image_view.h"
 #include "../common/parallel.h"
@@ -45,13 +45,10 @@ void region_batch_norm_backward_cpu(const RegionBatchNormParams& params, const R
                                     ImageView grad_output, ImageView input, ImageView grad_input, void* grad_weight,
                                     void* grad_bias, const Parallel& parallel, int64_t threads);
 
-// The bytes of workspace that the launchers need. images are {output, input} or {grad_output, input, grad_input}. The
-// forward pass outside training needs none.
-int64_t region_batch_norm_workspace_cuda(const RegionBatchNormParams& params, const std::vector<ImageView>& images);
 void region_batch_norm_forward_cuda(const RegionBatchNormParams& params, const RegionBatchNormTensors& tensors,
-                                    ImageView input, ImageView output, void* workspace, CudaStream stream);
+                                    ImageView input, ImageView output, const Allocate& allocate, CudaStream stream);
 void region_batch_norm_backward_cuda(const RegionBatchNormParams& params, const RegionBatchNormTensors& tensors,
                                      ImageView grad_output, ImageView input, ImageView grad_input, void* grad_weight,
-                                     void* grad_bias, void* workspace, CudaStream stream);
+                                     void* grad_bias, const Allocate& allocate, CudaStream stream);
 
 }  // namespace jaa_ext

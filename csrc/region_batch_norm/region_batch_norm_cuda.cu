@@ -176,26 +176,23 @@ __global__ void merge_gradients_kernel(RegionBatchNormParams params, const Parti
   });
 }
 
-}  // namespace
-
-int64_t region_batch_norm_workspace_cuda(const RegionBatchNormParams& given, const std::vector<ImageView>& images) {
-  int64_t bytes = 0;
-  dispatch_tiling(given, images, [&](const RegionBatchNormParams& params, const Tiling& tiling, auto zero, auto) {
-    bytes =
-        tiling.slots() * params.cell_channels() * int64_t{sizeof(Partial<typename Compute<decltype(zero)>::type>)};
-  });
-  return bytes;
+// Memory for the partial sums of all cells and channels.
+template <typename C>
+Partial<C>* allocate_partials(const RegionBatchNormParams& params, const Tiling& tiling, const Allocate& allocate) {
+  return static_cast<Partial<C>*>(allocate(tiling.slots() * params.cell_channels() * int64_t{sizeof(Partial<C>)}));
 }
 
+}  // namespace
+
 void region_batch_norm_forward_cuda(const RegionBatchNormParams& given, const RegionBatchNormTensors& tensors,
-                                    ImageView input, ImageView output, void* workspace, CudaStream stream) {
+                                    ImageView input, ImageView output, const Allocate& allocate, CudaStream stream) {
   dispatch_tiling(
       given, {output, input}, [&](const RegionBatchNormParams& params, const Tiling& tiling, auto zero, auto vector) {
         using T = decltype(zero);
         using C = typename Compute<T>::type;
         constexpr int V = decltype(vector)::value;
         if (params.training) {
-          auto* const partials = static_cast<Partial<C>*>(workspace);
+          auto* const partials = allocate_partials<C>(params, tiling, allocate);
           launch(&moments_kernel<T, V>, tiling.tiles(), THREADS, stream, params, tiling, input, partials);
           launch(&merge_moments_kernel<C>, ceil_div(params.cell_channels(), KEYS), THREADS, stream, params, partials,
                  tiling.slots(), static_cast<C*>(tensors.mean), static_cast<C*>(tensors.var));
@@ -206,13 +203,13 @@ void region_batch_norm_forward_cuda(const RegionBatchNormParams& given, const Re
 
 void region_batch_norm_backward_cuda(const RegionBatchNormParams& given, const RegionBatchNormTensors& tensors,
                                      ImageView grad_output, ImageView input, ImageView grad_input, void* grad_weight,
-                                     void* grad_bias, void* workspace, CudaStream stream) {
+                                     void* grad_bias, const Allocate& allocate, CudaStream stream) {
   const auto run = [&](const RegionBatchNormParams& params, const Tiling& tiling, auto zero, auto vector) {
     using T = decltype(zero);
     using C = typename Compute<T>::type;
     constexpr int V = decltype(vector)::value;
     C *const weight = static_cast<C*>(grad_weight), *const bias = static_cast<C*>(grad_bias);
-    auto* const partials = static_cast<Partial<C>*>(workspace);
+    auto* const partials = allocate_partials<C>(params, tiling, allocate);
     launch(&gradient_sums_kernel<T, V>, tiling.tiles(), THREADS, stream, params, tiling, tensors, grad_output, input,
            partials);
     launch(&merge_gradients_kernel<C>, ceil_div(params.cell_channels(), KEYS), THREADS, stream, params, partials,

@@ -65,12 +65,6 @@ RegionConv2dParams describe(const Tensor& input, const Tensor& weight, c10::stri
           input.size(2),         input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
 }
 
-#ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionConv2dParams& params, RegionConv2dPass pass, const Tensor& input) {
-  return at::empty({region_conv2d_workspace_cuda(params, pass)}, input.options().dtype(at::kByte));
-}
-#endif
-
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 
 Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
@@ -82,9 +76,9 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(params, RegionConv2dPass::forward, input);
+    Tensor workspace;
     region_conv2d_forward_cuda(params, image_view(input), weights.data_ptr(), data_or_null(biases),
-                               image_view(output), workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
+                               image_view(output), allocate_in(workspace, input), c10::cuda::getCurrentCUDAStream());
     return output;
   }
 #endif
@@ -113,15 +107,15 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
     const c10::cuda::CUDAGuard guard(input.device());
     const CudaStream stream = c10::cuda::getCurrentCUDAStream();
     if (wants_input) {
-      const Tensor workspace = workspace_for(params, RegionConv2dPass::backward_input, input);
+      Tensor workspace;
       region_conv2d_backward_input_cuda(params, image_view(grad_output), weights.data_ptr(), image_view(grad_input),
-                                        workspace.data_ptr(), stream);
+                                        allocate_in(workspace, input), stream);
     }
     if (wants_weight || wants_bias) {
-      const Tensor workspace = workspace_for(params, RegionConv2dPass::backward_weight, input);
-      region_conv2d_backward_weight_cuda(params, image_view(grad_output), image_view(input),
-                                         mutable_or_null(grad_weight, wants_weight),
-                                         mutable_or_null(grad_bias, wants_bias), workspace.data_ptr(), stream);
+      Tensor workspace;
+      region_conv2d_backward_weight_cuda(
+          params, image_view(grad_output), image_view(input), mutable_or_null(grad_weight, wants_weight),
+          mutable_or_null(grad_bias, wants_bias), allocate_in(workspace, input), stream);
     }
     return {grad_input, grad_weight, grad_bias};
   }

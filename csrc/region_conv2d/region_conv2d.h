@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../common/allocate.h"
 #include "../common/cuda_stream.h"
 #include "../common/image_view.h"
 #include "../common/parallel.h"
@@ -32,17 +33,13 @@ void region_conv2d_backward_input_cpu(const RegionConv2dParams& params, ImageVie
 void region_conv2d_backward_weight_cpu(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
                                        void* grad_weight, void* grad_bias, const Parallel& parallel);
 
-enum class RegionConv2dPass { forward, backward_input, backward_weight };
-
-// The bytes of workspace that the launcher of a pass needs on the current device.
-int64_t region_conv2d_workspace_cuda(const RegionConv2dParams& params, RegionConv2dPass pass);
-
 void region_conv2d_forward_cuda(const RegionConv2dParams& params, ImageView input, const void* weight,
-                                const void* bias, ImageView output, void* workspace, CudaStream stream);
+                                const void* bias, ImageView output, const Allocate& allocate, CudaStream stream);
 void region_conv2d_backward_input_cuda(const RegionConv2dParams& params, ImageView grad_output, const void* weight,
-                                       ImageView grad_input, void* workspace, CudaStream stream);
+                                       ImageView grad_input, const Allocate& allocate, CudaStream stream);
 // Either result may be null.
 void region_conv2d_backward_weight_cuda(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
-                                        void* grad_weight, void* grad_bias, void* workspace, CudaStream stream);
+                                        void* grad_weight, void* grad_bias, const Allocate& allocate,
+                                        CudaStream stream);
 
 }  // namespace jaa_ext

@@ -382,11 +382,11 @@ decltype(&convolve_pixels<T, GROUP, VECTORS, 1>) convolve_pixels_for(int64_t pix
 template <typename T, int GROUP, int VECTORS>
 void convolve_lanes(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* packed, int64_t lanes,
                     int64_t columns, typename Unit<T>::C* staging) {
-  // As many pixels as registers have room for beside the weights; a row is cut into near-equal pieces.
+  // As many pixels as registers have room for beside the weights; a row is cut into near-equal strips.
   constexpr int MOST = VECTOR_REGISTERS >= 32 ? (VECTORS == 1 ? 22 : 14) : VECTOR_REGISTERS / VECTORS - 2;
-  const int64_t pieces = (columns + MOST - 1) / MOST;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
+  const int64_t strips = (columns + MOST - 1) / MOST;
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t begin = strip * columns / strips, end = (strip + 1) * columns / strips;
     convolve_pixels_for<T, GROUP, VECTORS, MOST>(end - begin)(ring, begin, packed, lanes, staging + begin * lanes);
   }
 }

@@ -211,14 +211,15 @@ int64_t packed_bytes(const RegionConv2dParams& params, bool transposed) {
 // Launches the forward pass or, `transposed`, the gradient of the input, which is a convolution as well.
 template <typename Math>
 void convolve(const RegionConv2dParams& params, bool transposed, ImageView source, const void* weight,
-              const void* bias, ImageView target, void* workspace, CudaStream stream) {
+              const void* bias, ImageView target, const Allocate& allocate, CudaStream stream) {
   using T = typename Math::Element;
   constexpr int OUT = 8 * Math::BLOCKS, SIZE = sizeof(T);
-  T* const packed = static_cast<T*>(workspace);
-  launch_elements(&pack_weights_kernel<Math>, packed_bytes<Math>(params, transposed) / SIZE / 9, stream, params,
-                  transposed, static_cast<const T*>(weight), packed);
+  const int64_t packed_size = packed_bytes<Math>(params, transposed);
+  T* const packed = static_cast<T*>(allocate(packed_size));
+  launch_elements(&pack_weights_kernel<Math>, packed_size / SIZE / 9, stream, params, transposed,
+                  static_cast<const T*>(weight), packed);
 
-  Convolution launch;
+  ConvolutionLaunch launch;
   launch.params = params;
   if (transposed) std::swap(launch.params.in_channels, launch.params.out_channels);
   const int64_t in_channels = launch.params.in_channels, out_channels = launch.params.out_channels;
@@ -238,9 +239,9 @@ void convolve(const RegionConv2dParams& params, bool transposed, ImageView sourc
 }
 
 template <typename Math>
-WeightGradient weight_gradient_of(const RegionConv2dParams& params) {
+WeightGradientLaunch weight_gradient_of(const RegionConv2dParams& params) {
   constexpr int IN = 16, OUT = 8 * Math::BLOCKS, SIZE = sizeof(typename Math::Element);
-  WeightGradient launch;
+  WeightGradientLaunch launch;
   launch.params = params;
   launch.in_groups = params.in_channels > IN ? 2 : 1;
   launch.out_groups = launch.in_groups == 1 && params.out_channels > OUT ? 2 : 1;
@@ -250,14 +251,13 @@ WeightGradient weight_gradient_of(const RegionConv2dParams& params) {
   launch.grad_stride = launch.out_groups * OUT * SIZE + Math::WEIGHT_PADDING;
   // As many rows as let two blocks share a multiprocessor, or one block where a multiprocessor has only 64 KB.
   const int most_bytes = (compute_capability() >= 80 ? 96 : 64) << 10;
-  int rows = MOST_ROWS;
+  int rows = MOST_ROWS, windows;
   do {
     launch.tiling = tiling_of(params, rows);
-  } while (launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes() > most_bytes &&
-           --rows > 0);
+    windows = launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes();
+  } while (windows > most_bytes && --rows > 0);
   // At most as many blocks as the GPU runs at once: a second round of few blocks would take as long as the first.
   launch.threads = launch.tiling.warps * launch.in_groups * launch.out_groups * WARP;
-  const int windows = launch.input(launch.tiling.rows).bytes() + launch.grad(launch.tiling.rows).bytes();
   const int handed = launch.in_groups * launch.out_groups * 16 * 8 * Math::BLOCKS * 9 * 4;
   launch.shared_bytes = std::max(windows, handed);
   constexpr int REGISTERS = 1 << 16, RESERVED_BYTES = 1 << 10;  // of a multiprocessor; of a block
@@ -270,20 +270,20 @@ WeightGradient weight_gradient_of(const RegionConv2dParams& params) {
 }
 
 template <typename Math>
-int64_t sums_bytes(const WeightGradient& launch) {
+int64_t sums_bytes(const WeightGradientLaunch& launch) {
   constexpr int OUT = 8 * Math::BLOCKS;
   return launch.chunks * launch.params.cells() * (launch.pairs() * 16 * OUT * 9 + launch.biases(OUT)) * 4;
 }
 
 template <typename Math>
-void weight_gradient(const RegionConv2dParams& params, ImageView grad_output, ImageView input, void* workspace,
-                     void* grad_weight, void* grad_bias, CudaStream stream) {
+void weight_gradient(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
+                     const Allocate& allocate, void* grad_weight, void* grad_bias, CudaStream stream) {
   using T = typename Math::Element;
   constexpr int SIZE = sizeof(T);
-  WeightGradient launch = weight_gradient_of<Math>(params);
+  WeightGradientLaunch launch = weight_gradient_of<Math>(params);
   launch.vectors = aligned(input, params.in_channels, SIZE, 16);
   launch.grad_vectors = aligned(grad_output, params.out_channels, SIZE, 16);
-  float* const partial = static_cast<float*>(workspace);
+  float* const partial = static_cast<float*>(allocate(sums_bytes<Math>(launch)));
   launch_shared(&weight_gradient_kernel<Math>, launch.chunks * params.cells() * launch.in_sets * launch.out_sets,
                 launch.threads, launch.shared_bytes, stream, launch, grad_output, input, partial);
   constexpr int OUT = 8 * Math::BLOCKS;
@@ -299,28 +299,10 @@ int64_t plain_chunks(const RegionConv2dParams& params) {
 
 }  // namespace
 
-int64_t region_conv2d_workspace_cuda(const RegionConv2dParams& params, RegionConv2dPass pass) {
-  int64_t bytes = 0;
-  const bool transposed = pass == RegionConv2dPass::backward_input;
-  if (pass == RegionConv2dPass::backward_weight) {
-    if (with_arithmetic(params, params.out_channels, [&](auto math) {
-          using Math = decltype(math);
-          bytes = sums_bytes<Math>(weight_gradient_of<Math>(params));
-        })) {
-      return bytes;
-    }
-    return plain_chunks(params) * params.cells() * (params.cell_weights() + params.out_channels) *
-           (params.scalar_type == ScalarType::f64 ? 8 : 4);
-  }
-  with_arithmetic(params, transposed ? params.in_channels : params.out_channels,
-                  [&](auto math) { bytes = packed_bytes<decltype(math)>(params, transposed); });
-  return bytes;
-}
-
 void region_conv2d_forward_cuda(const RegionConv2dParams& params, ImageView input, const void* weight,
-                                const void* bias, ImageView output, void* workspace, CudaStream stream) {
+                                const void* bias, ImageView output, const Allocate& allocate, CudaStream stream) {
   if (with_arithmetic(params, params.out_channels, [&](auto math) {
-        convolve<decltype(math)>(params, false, input, weight, bias, output, workspace, stream);
+        convolve<decltype(math)>(params, false, input, weight, bias, output, allocate, stream);
       })) {
     return;
   }
@@ -332,9 +314,9 @@ void region_conv2d_forward_cuda(const RegionConv2dParams& params, ImageView inpu
 }
 
 void region_conv2d_backward_input_cuda(const RegionConv2dParams& params, ImageView grad_output, const void* weight,
-                                       ImageView grad_input, void* workspace, CudaStream stream) {
+                                       ImageView grad_input, const Allocate& allocate, CudaStream stream) {
   if (with_arithmetic(params, params.in_channels, [&](auto math) {
-        convolve<decltype(math)>(params, true, grad_output, weight, nullptr, grad_input, workspace, stream);
+        convolve<decltype(math)>(params, true, grad_output, weight, nullptr, grad_input, allocate, stream);
       })) {
     return;
   }
@@ -346,9 +328,10 @@ void region_conv2d_backward_input_cuda(const RegionConv2dParams& params, ImageVi
 }
 
 void region_conv2d_backward_weight_cuda(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
-                                        void* grad_weight, void* grad_bias, void* workspace, CudaStream stream) {
+                                        void* grad_weight, void* grad_bias, const Allocate& allocate,
+                                        CudaStream stream) {
   if (with_arithmetic(params, params.out_channels, [&](auto math) {
-        weight_gradient<decltype(math)>(params, grad_output, input, workspace, grad_weight, grad_bias, stream);
+        weight_gradient<decltype(math)>(params, grad_output, input, allocate, grad_weight, grad_bias, stream);
       })) {
     return;
   }
@@ -357,7 +340,7 @@ void region_conv2d_backward_weight_cuda(const RegionConv2dParams& params, ImageV
     using C = typename Compute<T>::type;
     const int64_t elements = params.cells() * (params.cell_weights() + params.out_channels),
                   chunks = plain_chunks(params);
-    C* sums = static_cast<C*>(workspace);
+    C* sums = static_cast<C*>(allocate(chunks * elements * int64_t{sizeof(C)}));
     launch_elements(&backward_weight_kernel<T>, chunks * elements, stream, params, grad_output, input, sums, chunks);
     launch_elements(&sum_chunks_kernel<T>, elements, stream, params, static_cast<const C*>(sums), chunks,
                     static_cast<T*>(grad_weight), static_cast<T*>(grad_bias));

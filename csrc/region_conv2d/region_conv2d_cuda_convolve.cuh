@@ -174,7 +174,7 @@ __global__ void pack_weights_kernel(RegionConv2dParams params, bool transposed, 
 }
 
 // The parameters of convolve_kernel.
-struct Convolution {
+struct ConvolutionLaunch {
   RegionConv2dParams params;  // in_channels of source, out_channels of target
   Tiling tiling;
   // For the gradient of the input with border="image", where outputs of neighbouring cells have read a target too:
@@ -189,7 +189,7 @@ struct Convolution {
 
 template <typename Math>
 __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::MOST_WARPS)
-    convolve_kernel(Convolution launch, ImageView source, const typename Math::Element* __restrict__ packed,
+    convolve_kernel(ConvolutionLaunch launch, ImageView source, const typename Math::Element* __restrict__ packed,
                     const typename Math::Element* bias, ImageView target) {
   using T = typename Math::Element;
   constexpr int N = Math::BLOCKS, OUT = 8 * N, CHUNK = CHUNK_BYTES / sizeof(T);

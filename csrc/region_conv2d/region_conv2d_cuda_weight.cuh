@@ -128,7 +128,7 @@ constexpr int WEIGHT_REGISTERS = 168;                              // of a threa
 
 // The parameters of weight_gradient_kernel. Channels come in groups of 16 (input) and 8N (output). A block takes one
 // group of each, or two of one and one of the other.
-struct WeightGradient {
+struct WeightGradientLaunch {
   RegionConv2dParams params;
   Tiling tiling;
   bool vectors, grad_vectors;
@@ -151,7 +151,7 @@ struct WeightGradient {
 // sum][lane] of the weights, and then [chunk][cell][output channel] of the bias.
 template <typename Math>
 __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
-    weight_gradient_kernel(WeightGradient launch, ImageView grad_output, ImageView input, float* partial) {
+    weight_gradient_kernel(WeightGradientLaunch launch, ImageView grad_output, ImageView input, float* partial) {
   using T = typename Math::Element;
   constexpr int N = Math::BLOCKS, IN = 16, OUT = 8 * N, SUMS = 9 * N * 4;
   JAA_EXT_SHARED_MEMORY(shared);
@@ -252,7 +252,7 @@ __global__ void __launch_bounds__(WEIGHT_WARPS* WARP, 2)
 
 // Adds the chunks in order. Either result may be null. A thread takes the nine taps of a pair of channels, or a bias.
 template <typename Math>
-__global__ void sum_weight_gradients_kernel(WeightGradient launch, const float* partial,
+__global__ void sum_weight_gradients_kernel(WeightGradientLaunch launch, const float* partial,
                                             typename Math::Element* grad_weight, typename Math::Element* grad_bias) {
   using T = typename Math::Element;
   constexpr int N = Math::BLOCKS, IN = 16, OUT = 8 * N, FILTERS = IN * OUT;

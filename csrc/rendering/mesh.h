@@ -18,7 +18,7 @@ enum class Material : uint8_t { skin, eye, teeth, tongue, lashes, cloth, hair, g
 struct Mesh {
   std::vector<Vec3> positions;
   std::vector<Vec3> normals;
-  // Of the vertices, for textures: where they are on the thing before it is turned.
+  // Where the vertices are on the thing before it is turned, for textures.
   std::vector<Vec3> coordinates;
   std::vector<Triangle> triangles;
   Material material = Material::glossy;

@@ -3,6 +3,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "attention_maps/attention_maps.h"
 #include "region_batch_norm/region_batch_norm.h"
@@ -25,59 +26,65 @@ const char* message_of(const Call& call) {
   }
 }
 
-using Workspace = std::unique_ptr<unsigned char[]>;
+// Gives launchers memory, full of NaN whatever type is read, and frees it at its end.
+class Workspace {
+ public:
+  Allocate allocate() {
+    return [this](int64_t bytes) {
+      memory_.emplace_back(new unsigned char[bytes]);
+      return std::memset(memory_.back().get(), 0xff, bytes);
+    };
+  }
 
-// Memory full of NaN, whatever type is read.
-Workspace new_workspace(int64_t bytes) {
-  Workspace workspace(new unsigned char[bytes]);
-  std::memset(workspace.get(), 0xff, bytes);
-  return workspace;
-}
+ private:
+  std::vector<std::unique_ptr<unsigned char[]>> memory_;
+};
 
 }  // namespace
 
 #pragma GCC visibility push(default)
 extern "C" {
 
-int64_t region_conv2d_workspace(const RegionConv2dParams* params, int64_t pass) {
-  return region_conv2d_workspace_cuda(*params, static_cast<RegionConv2dPass>(pass));
-}
-
 const char* region_conv2d_forward(const RegionConv2dParams* params, const ImageView* input, const void* weight,
-                                  const void* bias, const ImageView* output, void* workspace) {
-  return message_of([&] { region_conv2d_forward_cuda(*params, *input, weight, bias, *output, workspace, nullptr); });
+                                  const void* bias, const ImageView* output) {
+  return message_of([&] {
+    Workspace workspace;
+    region_conv2d_forward_cuda(*params, *input, weight, bias, *output, workspace.allocate(), nullptr);
+  });
 }
 
 const char* region_conv2d_backward_input(const RegionConv2dParams* params, const ImageView* grad_output,
-                                         const void* weight, const ImageView* grad_input, void* workspace) {
-  return message_of(
-      [&] { region_conv2d_backward_input_cuda(*params, *grad_output, weight, *grad_input, workspace, nullptr); });
+                                         const void* weight, const ImageView* grad_input) {
+  return message_of([&] {
+    Workspace workspace;
+    region_conv2d_backward_input_cuda(*params, *grad_output, weight, *grad_input, workspace.allocate(), nullptr);
+  });
 }
 
 const char* region_conv2d_backward_weight(const RegionConv2dParams* params, const ImageView* grad_output,
-                                          const ImageView* input, void* grad_weight, void* grad_bias,
-                                          void* workspace) {
+                                          const ImageView* input, void* grad_weight, void* grad_bias) {
   return message_of([&] {
-    region_conv2d_backward_weight_cuda(*params, *grad_output, *input, grad_weight, grad_bias, workspace, nullptr);
+    Workspace workspace;
+    region_conv2d_backward_weight_cuda(*params, *grad_output, *input, grad_weight, grad_bias, workspace.allocate(),
+                                       nullptr);
   });
 }
 
-const char* region_batch_norm_forward(const RegionBatchNormParams* params, const RegionBatchNormTensors* parameters,
+const char* region_batch_norm_forward(const RegionBatchNormParams* params, const RegionBatchNormTensors* tensors,
                                       const ImageView* input, const ImageView* output) {
   return message_of([&] {
-    const Workspace workspace = new_workspace(region_batch_norm_workspace_cuda(*params, {*output, *input}));
-    region_batch_norm_forward_cuda(*params, *parameters, *input, *output, workspace.get(), nullptr);
+    Workspace workspace;
+    region_batch_norm_forward_cuda(*params, *tensors, *input, *output, workspace.allocate(), nullptr);
   });
 }
 
-const char* region_batch_norm_backward(const RegionBatchNormParams* params, const RegionBatchNormTensors* parameters,
+const char* region_batch_norm_backward(const RegionBatchNormParams* params, const RegionBatchNormTensors* tensors,
                                        const ImageView* grad_output, const ImageView* input,
                                        const ImageView* grad_input, void* grad_weight, void* grad_bias) {
   return message_of([&] {
-    const Workspace workspace =
-        new_workspace(region_batch_norm_workspace_cuda(*params, {*grad_output, *input, *grad_input}));
-    region_batch_norm_backward_cuda(*params, *parameters, *grad_output, *input, *grad_input, grad_weight, grad_bias,
-                                    workspace.get(), nullptr);
+    Workspace workspace;
+    region_batch_norm_backward_cuda(*params, *tensors, *grad_output, *input, *grad_input, grad_weight, grad_bias,
+                                    workspace.allocate(), nullptr);
   });
 }
 

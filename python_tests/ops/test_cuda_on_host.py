@@ -40,9 +40,6 @@ def image(tensor: Tensor) -> bytes:
     return struct.pack(IMAGE, tensor.data_ptr(), *tensor.stride())
 
 
-FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = range(3)  # RegionConv2dPass
-
-
 def region_conv2d(
     library: ctypes.CDLL,
     input: Tensor,
@@ -58,19 +55,14 @@ def region_conv2d(
     sizes = batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w
     params = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", tf32, *sizes)
 
-    def workspace(which: int) -> Tensor:
-        library.region_conv2d_workspace.restype = ctypes.c_int64
-        bytes = library.region_conv2d_workspace(params, ctypes.c_int64(which))
-        return torch.full((bytes,), 255, dtype=torch.uint8)  # not numbers, whatever type is read
-
     output, grad_input = grad.clone().fill_(torch.nan), input.clone().fill_(torch.nan)
     grad_weight = unwritten(*weight.shape, like=weight)
     grad_bias = None if bias is None else unwritten(*bias.shape, like=bias)
-    arguments = params, image(input), weight, bias, image(output), workspace(FORWARD)
+    arguments = params, image(input), weight, bias, image(output)
     call(library, "region_conv2d_forward", *arguments)
-    arguments = params, image(grad), weight, image(grad_input), workspace(BACKWARD_INPUT)
+    arguments = params, image(grad), weight, image(grad_input)
     call(library, "region_conv2d_backward_input", *arguments)
-    arguments = params, image(grad), image(input), grad_weight, grad_bias, workspace(BACKWARD_WEIGHT)
+    arguments = params, image(grad), image(input), grad_weight, grad_bias
     call(library, "region_conv2d_backward_weight", *arguments)
     return [output, grad_input, grad_weight] + ([] if grad_bias is None else [grad_bias])
 
@@ -227,10 +219,8 @@ def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
     for dtype in (torch.float64, torch.float32):
         params = struct.pack(REGION_CONV2D, DTYPES.index(dtype), False, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
         grad, input = torch.rand(1, 2, 4, 4, dtype=dtype), torch.rand(1, 1, 4, 4, dtype=dtype)
-        library.region_conv2d_workspace.restype = ctypes.c_int64
-        bytes = library.region_conv2d_workspace(params, ctypes.c_int64(BACKWARD_WEIGHT))
-        grad_bias, workspace = unwritten(2, 2, 2, like=grad), torch.empty(bytes, dtype=torch.uint8)
-        arguments = params, image(grad), image(input), None, grad_bias, workspace
+        grad_bias = unwritten(2, 2, 2, like=grad)
+        arguments = params, image(grad), image(input), None, grad_bias
         call(library, "region_conv2d_backward_weight", *arguments)
         expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
         torch.testing.assert_close(grad_bias, expected)
