@@ -1,4 +1,4 @@
-// The Python module `_C`: loading it registers the ops; it carries build_info() and the renderer of faces.
+// The Python module `_C`. Loading it registers the ops; it also holds build_info() and the renderer of faces.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>

@@ -1,14 +1,8 @@
 #include "attention_maps.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -41,37 +35,36 @@ Tensor attention_maps(const Tensor& landmarks, at::IntArrayRef points, at::Array
   check(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
   const int64_t batch = landmarks.size(0), aus = static_cast<int64_t>(dy.size());
   const Tensor maps = at::empty({batch, aus, map_size, map_size}, landmarks.options());
-  const AttentionMaps op{scalar_of(landmarks),
-                         batch,
-                         aus,
-                         map_size,
-                         static_cast<double>(map_size) / static_cast<double>(image_size),
-                         std::rint(static_cast<double>(map_size - 1) / 2 * roi_ratio),
-                         decay / (static_cast<double>(map_size) * roi_ratio),
-                         landmarks.data_ptr(),
-                         landmarks.stride(0),
-                         landmarks.stride(1),
-                         landmarks.stride(2),
-                         maps.data_ptr()};
+  const AttentionMapsParams params{scalar_type_of(landmarks),
+                                   batch,
+                                   aus,
+                                   map_size,
+                                   static_cast<double>(map_size) / static_cast<double>(image_size),
+                                   std::rint(static_cast<double>(map_size - 1) / 2 * roi_ratio),
+                                   decay / (static_cast<double>(map_size) * roi_ratio),
+                                   landmarks.data_ptr(),
+                                   landmarks.stride(0),
+                                   landmarks.stride(1),
+                                   landmarks.stride(2),
+                                   maps.data_ptr()};
   const AttentionRules rules{points.data(), dy.data()};
 #ifdef JAA_EXT_CUDA
   if (landmarks.is_cuda()) {
     const c10::cuda::CUDAGuard guard(landmarks.device());
-    attention_maps_cuda(op, rules, c10::cuda::getCurrentCUDAStream());
+    attention_maps_cuda(params, rules, c10::cuda::getCurrentCUDAStream());
     return maps;
   }
 #endif
-  attention_maps_cpu(op, rules, aten_parallel());
+  attention_maps_cpu(params, rules, aten_parallel());
   return maps;
 }
 
-// Constant in the landmarks: what comes out has no history.
+constexpr OpCall<&attention_maps> call{"jaa_ext::attention_maps"};
+
+// The maps count as constants: they have no gradient with respect to the landmarks.
 Tensor attention_maps_autograd(const Tensor& landmarks, at::IntArrayRef points, at::ArrayRef<double> dy,
                                int64_t image_size, int64_t map_size, double roi_ratio, double decay) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::attention_maps", "").typed<decltype(attention_maps)>();
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return op.call(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
+  return call.below_autograd(landmarks, points, dy, image_size, map_size, roi_ratio, decay);
 }
 
 }  // namespace
@@ -82,16 +75,11 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " float decay) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) { m.impl("attention_maps", &attention_maps); }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) { m.impl("attention_maps", &attention_maps); }
-#endif
+JAA_EXT_KERNELS(m) { m.impl("attention_maps", &attention_maps); }
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) { m.impl("attention_maps", &attention_maps_autograd); }
 
-// Rounded centres must not depend on a surrounding autocast.
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
+// Autocast changes nothing, since the rounded centres must not depend on it.
+JAA_EXT_AUTOCAST(m) { m.impl("attention_maps", torch::CppFunction::makeFallthrough()); }
 
 }  // namespace jaa_ext

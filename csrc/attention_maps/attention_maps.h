@@ -10,28 +10,28 @@
 
 namespace jaa_ext {
 
-struct AttentionMaps {
-  Scalar scalar;
+struct AttentionMapsParams {
+  ScalarType scalar_type;
   int64_t batch, aus, map_size;
-  double scale;      // map pixels per image pixel
-  double half_size;  // of the region of interest, map pixels
-  double slope;      // of the weight, per map pixel
+  double scale;      // pixels of the map for one of the image
+  double half_size;  // of a region of interest, in pixels of the map
+  double slope;      // by which the weight falls with each pixel of the map
 
   const void* landmarks;  // (N, 49, 2)
   int64_t stride_n, stride_point, stride_xy;
   void* maps;  // (N, aus, map_size, map_size), contiguous
 };
 
-// Of each AU, on the host: two landmarks and the shift down in units of r.
+// The rule of each AU, in the host's memory: two landmarks and the shift down in units of r.
 struct AttentionRules {
   const int64_t* points;
   const double* dy;
 };
 
-void attention_maps_cpu(const AttentionMaps& op, AttentionRules rules, const Parallel& parallel);
-void attention_maps_cuda(const AttentionMaps& op, AttentionRules rules, CudaStream stream);
+void attention_maps_cpu(const AttentionMapsParams& params, AttentionRules rules, const Parallel& parallel);
+void attention_maps_cuda(const AttentionMapsParams& params, AttentionRules rules, CudaStream stream);
 
-// A product that is rounded by itself: fused into the next sum, it could move a centre to the next map pixel.
+// A product that is rounded before it is added. Fused into the sum, it could move a centre by a pixel of the map.
 template <typename C>
 JAA_EXT_INLINE C rounded_product(C a, C b) {
 #if defined(__CUDA_ARCH__)
@@ -43,7 +43,7 @@ JAA_EXT_INLINE C rounded_product(C a, C b) {
 #endif
 }
 
-// The square around one centre, edges inclusive and clamped into the map.
+// The region of interest: a square around one centre, clamped to the map. Its edges belong to it.
 template <typename C>
 struct Roi {
   C x, y, slope;
@@ -53,7 +53,7 @@ struct Roi {
   JAA_EXT_INLINE bool contains(int row, int column) const {
     return row >= y0 && row <= y1 && column >= x0 && column <= x1;
   }
-  // Eq. 3, before negative weights become 0: the larger one of it and what the map holds, at least 0, does that.
+  // Eq. 3 without its lower bound of 0, which holds because the maps begin as zeros and take the larger value.
   JAA_EXT_INLINE C weight(int row, int column) const {
     return 1 - (std::fabs(column - x) + std::fabs(row - y)) * slope;
   }
@@ -66,17 +66,18 @@ JAA_EXT_INLINE int clamped(C edge, C last) {
 
 // The region of interest around landmark `point` of face n.
 template <typename T, typename C = typename Compute<T>::type>
-JAA_EXT_INLINE Roi<C> roi_of(const AttentionMaps& op, int64_t n, int64_t point, double dy) {
-  const T* face = static_cast<const T*>(op.landmarks) + n * op.stride_n;
-  const C left = widen(face[22 * op.stride_point]), right = widen(face[25 * op.stride_point]);
-  const C r = left > right ? left - right : right - left;  // of the inner eye corners
-  const C scale = static_cast<C>(op.scale), half = static_cast<C>(op.half_size);
-  const C last = static_cast<C>(op.map_size - 1);
-  const C shifted = widen(face[point * op.stride_point + op.stride_xy]) + rounded_product(static_cast<C>(dy), r);
+JAA_EXT_INLINE Roi<C> roi_of(const AttentionMapsParams& params, int64_t n, int64_t point, double dy) {
+  const T* face = static_cast<const T*>(params.landmarks) + n * params.stride_n;
+  const C left = widen(face[22 * params.stride_point]), right = widen(face[25 * params.stride_point]);
+  const C r = left > right ? left - right : right - left;  // between the inner corners of the eyes
+  const C scale = static_cast<C>(params.scale), half = static_cast<C>(params.half_size);
+  const C last = static_cast<C>(params.map_size - 1);
+  const C shifted =
+      widen(face[point * params.stride_point + params.stride_xy]) + rounded_product(static_cast<C>(dy), r);
   Roi<C> roi;
-  roi.x = rint(widen(face[point * op.stride_point]) * scale);
+  roi.x = rint(widen(face[point * params.stride_point]) * scale);
   roi.y = rint(shifted * scale);
-  roi.slope = static_cast<C>(op.slope);
+  roi.slope = static_cast<C>(params.slope);
   if (roi.is_finite()) {
     roi.x0 = clamped(roi.x - half, last);
     roi.x1 = clamped(roi.x + half, last);

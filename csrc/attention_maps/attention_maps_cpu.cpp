@@ -6,7 +6,8 @@
 namespace jaa_ext {
 namespace {
 
-// roi is a copy, which no write to the map can change, and the columns are counted from 0: else GCC takes no vectors.
+// Draws one row of a region of interest. GCC makes vectors of the loop only because `roi` is a copy, which no write
+// to `values` can change, and because `i` begins at 0.
 template <typename T, typename C>
 void draw_row(const Roi<C> roi, int row, T* values) {
   const int columns = roi.x1 + 1 - roi.x0;
@@ -17,13 +18,13 @@ void draw_row(const Roi<C> roi, int row, T* values) {
 }
 
 template <typename T>
-void draw(const AttentionMaps& op, const AttentionRules& rules, int64_t n, int64_t au) {
+void draw(const AttentionMapsParams& params, const AttentionRules& rules, int64_t n, int64_t au) {
   using C = typename Compute<T>::type;
-  const int64_t side = op.map_size;
-  T* map = static_cast<T*>(op.maps) + (n * op.aus + au) * side * side;
+  const int64_t side = params.map_size;
+  T* map = static_cast<T*>(params.maps) + (n * params.aus + au) * side * side;
   std::fill_n(map, side * side, T{});
-  const Roi<C> first = roi_of<T>(op, n, rules.points[2 * au], rules.dy[au]);
-  const Roi<C> second = roi_of<T>(op, n, rules.points[2 * au + 1], rules.dy[au]);
+  const Roi<C> first = roi_of<T>(params, n, rules.points[2 * au], rules.dy[au]);
+  const Roi<C> second = roi_of<T>(params, n, rules.points[2 * au + 1], rules.dy[au]);
   if (!first.is_finite() || !second.is_finite()) return;
   for (const Roi<C>& roi : {first, second}) {
     for (int row = roi.y0; row <= roi.y1; ++row) draw_row(roi, row, map + row * side + roi.x0);
@@ -32,11 +33,11 @@ void draw(const AttentionMaps& op, const AttentionRules& rules, int64_t n, int64
 
 }  // namespace
 
-void attention_maps_cpu(const AttentionMaps& op, AttentionRules rules, const Parallel& parallel) {
-  dispatch(op.scalar, [&](auto zero) {
+void attention_maps_cpu(const AttentionMapsParams& params, AttentionRules rules, const Parallel& parallel) {
+  dispatch(params.scalar_type, [&](auto zero) {
     using T = decltype(zero);
-    parallel(op.batch * op.aus, [&](int64_t begin, int64_t end) {
-      for (int64_t map = begin; map < end; ++map) draw<T>(op, rules, map / op.aus, map % op.aus);
+    parallel(params.batch * params.aus, [&](int64_t begin, int64_t end) {
+      for (int64_t map = begin; map < end; ++map) draw<T>(params, rules, map / params.aus, map % params.aus);
     });
   });
 }

@@ -1,4 +1,4 @@
-// Sizes of the running processor's caches, from which CPU kernels take the sizes of their blocks.
+// The size of the processor's cache, by which CPU kernels choose the sizes of their blocks.
 #pragma once
 
 #include <cstdint>

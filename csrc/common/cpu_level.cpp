@@ -12,14 +12,14 @@ namespace jaa_ext {
 namespace {
 
 #ifdef JAA_EXT_CPU_LEVELS
-// GCC 12's __builtin_cpu_supports does not know this one.
+// GCC 12's __builtin_cpu_supports does not know F16C.
 bool has_f16c() {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 #endif
 
-// A set counts only if all instructions of it are there: hypervisors can hide single ones.
+// A level counts only if all its instruction sets are there: hypervisors can hide some of them.
 CpuLevel best_of_processor() {
 #ifdef JAA_EXT_CPU_LEVELS
   __builtin_cpu_init();

@@ -9,15 +9,15 @@ namespace jaa_ext {
 
 enum class CpuLevel { baseline, avx2, avx512, avx512_bf16 };
 
-// The processor's best level, or the one that the environment variable JAA_EXT_CPU names. Throws
-// std::runtime_error if that is unknown or above the processor's.
+// The processor's best level, or the level that the environment variable JAA_EXT_CPU names. Throws std::runtime_error
+// if that level is unknown or above the processor's.
 CpuLevel cpu_level();
 
 const char* name(CpuLevel level);
 
 }  // namespace jaa_ext
 
-// Returns `call` of the namespace for the processor: JAA_EXT_AT_CPU_LEVEL(kernels<T>()).
+// JAA_EXT_AT_CPU_LEVEL(kernels<T>()) returns what kernels<T>() of the processor's namespace returns.
 #ifdef JAA_EXT_CPU_LEVELS
 #define JAA_EXT_AT_CPU_LEVEL(...)          \
   switch (::jaa_ext::cpu_level()) {        \

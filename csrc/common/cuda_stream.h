@@ -1,4 +1,4 @@
-// CUDA's stream type by name alone, for headers that are read without the toolkit.
+// CUDA's stream type, declared for headers that are compiled without the toolkit.
 #pragma once
 
 struct CUstream_st;

@@ -1,4 +1,4 @@
-// From the run-time element type to the kernel compiled for it.
+// Turns the element type, known at run time, into a template argument.
 #pragma once
 
 #include "scalar.h"
@@ -7,15 +7,15 @@ namespace jaa_ext {
 
 // Calls body with a value of the element type.
 template <typename Body>
-void dispatch(Scalar scalar, const Body& body) {
-  switch (scalar) {
-    case Scalar::f64:
+void dispatch(ScalarType scalar_type, const Body& body) {
+  switch (scalar_type) {
+    case ScalarType::f64:
       return body(double{});
-    case Scalar::f32:
+    case ScalarType::f32:
       return body(float{});
-    case Scalar::f16:
+    case ScalarType::f16:
       return body(Half{});
-    case Scalar::bf16:
+    case ScalarType::bf16:
       return body(BFloat16{});
   }
 }

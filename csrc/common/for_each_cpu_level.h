@@ -1,9 +1,9 @@
-// Includes CPU_KERNEL_FILE once for each instruction set that the compiler can aim at, inside a namespace named after
-// it (baseline, avx2, avx512, avx512_bf16); JAA_EXT_AT_CPU_LEVEL calls the one for the processor. No include guard.
+// Includes CPU_KERNEL_FILE once for each instruction set that the compiler can target, inside a namespace named after
+// it (baseline, avx2, avx512, avx512_bf16). JAA_EXT_AT_CPU_LEVEL calls the one for the processor. No include guard.
 //
-// The kernel file finds VECTOR_BYTES and VECTOR_REGISTERS set, and CPU_HAS_BF16 where products of bfloat16 pairs
-// are an instruction. It includes nothing and uses nothing of std:: (a shared std:: function compiled with AVX-512
-// could be the one the linker keeps for everybody), so its file includes this one last.
+// For the kernel file VECTOR_BYTES and VECTOR_REGISTERS are set, and CPU_HAS_BF16 where one instruction adds the
+// products of pairs of bfloat16. The kernel file includes nothing and uses nothing of std::, since of a function that
+// several files share the linker could keep the AVX-512 version for all. Include this file last.
 
 namespace baseline {
 #define VECTOR_BYTES 16

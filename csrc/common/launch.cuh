@@ -1,4 +1,4 @@
-// The one way kernels are launched. With JAA_EXT_HOST_CUDA they run on the CPU: python_tests/cuda_on_host.
+// The one way to launch kernels. With JAA_EXT_HOST_CUDA they run on the CPU (python_tests/cuda_on_host).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,19 +8,19 @@
 #include <stdexcept>
 #include <string>
 
+#include "parts.h"
+
 namespace jaa_ext {
 
-constexpr int64_t MAX_BLOCKS = 1 << 20;       // kernels loop over what is left
+constexpr int64_t MAX_BLOCKS = 1 << 20;       // kernels loop over the rest
 constexpr int PLAIN_SHARED_BYTES = 48 << 10;  // shared memory of a block beyond this must be asked for
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string("jaa_ext: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// Of the current device.
+// An attribute of the current device.
 inline int device_attribute(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
   check_cuda(cudaGetDevice(&device), "the current CUDA device is not known");
@@ -33,7 +33,7 @@ inline int compute_capability() {  // 80 for 8.0
          device_attribute(cudaDevAttrComputeCapabilityMinor);
 }
 
-// With shared memory whose size is known at run time (JAA_EXT_SHARED_MEMORY in warp.cuh).
+// Launches with shared memory whose size is chosen at run time (JAA_EXT_SHARED_MEMORY in warp.cuh).
 template <typename... Parameters, typename... Arguments>
 void launch_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int shared_bytes, cudaStream_t stream,
                    Arguments... arguments) {
@@ -56,7 +56,7 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStre
   launch_shared(kernel, blocks, threads, 0, stream, arguments...);
 }
 
-// One thread an element.
+// Launches one thread for each element.
 template <typename... Parameters, typename... Arguments>
 void launch_elements(void (*kernel)(Parameters...), int64_t elements, cudaStream_t stream, Arguments... arguments) {
   constexpr int THREADS = 256;

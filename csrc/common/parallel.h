@@ -1,4 +1,4 @@
-// How CPU kernels, which know no torch, run loops on its thread pool.
+// How CPU kernels run loops on torch's thread pool without knowing torch.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@ namespace jaa_ext {
 
 using Range = std::function<void(int64_t begin, int64_t end)>;
 
-// Splits 0..count into ranges and runs them, several at once.
+// Splits 0..count into ranges and runs `range` on each, several at once.
 using Parallel = std::function<void(int64_t count, const Range& range)>;
 
 }  // namespace jaa_ext

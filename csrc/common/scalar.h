@@ -1,4 +1,4 @@
-// Element types that kernels load and store. They compute in float, or in double for f64.
+// The element types that kernels load and store. Kernels compute in double for f64, and else in float.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace jaa_ext {
 
-enum class Scalar { f64, f32, f16, bf16 };
+enum class ScalarType { f64, f32, f16, bf16 };
 
 struct Half {
   uint16_t bits;
@@ -23,7 +23,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// What a type computes in.
+// The type that kernels compute in.
 template <typename T>
 struct Compute {
   using type = float;
@@ -94,7 +94,7 @@ JAA_EXT_INLINE Half narrow<Half, float>(float x) {
 JAA_EXT_INLINE float widen(Half x) {
   const uint32_t magnitude = x.bits & 0x7fff, sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
   if (magnitude >= 0x7c00) return detail::bit_cast<float>(sign | 0x7f800000 | (magnitude << 13));
-  // A product with 2^112 moves the exponent, denormals included.
+  // A product with 2^112 corrects the exponent, also that of denormal numbers.
   const float value = detail::bit_cast<float>(magnitude << 13) * detail::bit_cast<float>(uint32_t{0x77800000});
   return detail::bit_cast<float>(sign | detail::bit_cast<uint32_t>(value));
 }
@@ -108,7 +108,7 @@ JAA_EXT_INLINE Half narrow<Half, float>(float x) {
     half = 0x7e00;
   } else if (bits >= 0x477ff000) {  // rounds to infinity
     half = 0x7c00;
-  } else if (bits < 0x38800000) {  // a denormal half: adding 0.5 leaves the rounded mantissa in the low bits
+  } else if (bits < 0x38800000) {  // becomes denormal: adding 0.5 leaves the rounded mantissa in the low bits
     half = detail::bit_cast<uint32_t>(detail::bit_cast<float>(bits) + 0.5f) - 0x3f000000;
   } else {
     half = (bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13;

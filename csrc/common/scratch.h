@@ -8,8 +8,8 @@
 
 namespace jaa_ext {
 
-// A thread's scratch memory, kept from call to call: the system would give new memory as pages to be cleared, which
-// takes as long as a small convolution. It is used as a stack, and grows to what was wanted at most at a time.
+// A thread's scratch memory, which is kept from call to call: the system clears the pages of new memory, and that
+// takes as long as a small convolution. It is used as a stack, and grows to the most that was wanted at a time.
 class ScratchStack {
  public:
   ScratchStack() = default;
@@ -54,7 +54,7 @@ class ScratchStack {
   size_t size_ = 0, used_ = 0, most_ = 0;
 };
 
-// Uninitialised values that begin on a cache line. Those of a thread end in the reverse order of their beginning.
+// Uninitialised values that begin on a cache line. The last object that a thread made must be the first to go.
 template <typename C>
 class Scratch {
  public:

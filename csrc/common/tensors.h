@@ -1,12 +1,18 @@
-// What every op's tensor side needs: element types, checks with one clear sentence, ATen's thread pool.
+// What the tensor side of every op needs: element types, checks, views, ATen's thread pool.
 #pragma once
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
-#include "image.h"
+#ifdef JAA_EXT_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include "allocate.h"
+#include "image_view.h"
 #include "parallel.h"
 #include "scalar.h"
 
@@ -59,7 +65,7 @@ inline void check_device(const char* op, const char* name, const at::Tensor& ten
                     reference_name, ", ", reference.device(), ", got ", tensor.device());
 }
 
-// The gradient of an output shaped like `shape`, in the dtype and on the device of input.
+// Checks the gradient of an output: its shape, and that it has the dtype and device of input.
 inline void check_grad_output(const char* op, const at::Tensor& grad_output, at::IntArrayRef shape,
                               const at::Tensor& input) {
   TORCH_CHECK_VALUE(grad_output.sizes() == shape, op, "_backward: grad_output must be ", shape, ", got ",
@@ -74,26 +80,34 @@ inline void check_grad_output(const char* op, const at::Tensor& grad_output, at:
 
 inline void* data_or_null(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }
 
-inline Scalar scalar_of(const at::Tensor& tensor) {
+inline ScalarType scalar_type_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
     case at::kDouble:
-      return Scalar::f64;
+      return ScalarType::f64;
     case at::kFloat:
-      return Scalar::f32;
+      return ScalarType::f32;
     case at::kHalf:
-      return Scalar::f16;
+      return ScalarType::f16;
     default:
-      return Scalar::bf16;
+      return ScalarType::bf16;
   }
 }
 
-// What kernels compute in: float, or double for double.
+// The type that kernels compute in: double for double, and else float.
 inline at::ScalarType compute_type(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-inline Image image(const at::Tensor& tensor) {
+inline ImageView image_view(const at::Tensor& tensor) {
   return {tensor.data_ptr(), {tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)}};
+}
+
+// Allocates `memory` on the device of `like`. Both must outlive the launcher that gets the result.
+inline Allocate allocate_in(at::Tensor& memory, const at::Tensor& like) {
+  return [&memory, &like](int64_t bytes) {
+    memory = at::empty({bytes}, like.options().dtype(at::kByte));
+    return memory.data_ptr();
+  };
 }
 
 inline const Parallel& aten_parallel() {

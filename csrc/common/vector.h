@@ -1,4 +1,4 @@
-// Values side by side that are read and written together.
+// Neighbouring values that are read and written together.
 #pragma once
 
 namespace jaa_ext {

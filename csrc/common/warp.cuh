@@ -1,8 +1,8 @@
-// Sums and matrix instructions of a warp, shared memory of a size chosen at launch, and asynchronous copies, each
-// behind a function that also has a definition on the CPU (python_tests/cuda_on_host/instructions.h).
+// Sums and matrix instructions of a warp, shared memory whose size is chosen at launch, and asynchronous copies. Each
+// is a function that is also defined for the CPU (python_tests/cuda_on_host/instructions.h).
 //
-// The matrix instructions want a compute capability (matrices_from); kernels that call them are launched on such GPUs
-// alone, and trap elsewhere. All 32 lanes call them together. g = lane / 4 and q = lane % 4 below.
+// Matrix instructions need a compute capability (matrices_from). Kernels that call them must be launched on such GPUs
+// only; elsewhere they trap. All 32 lanes call them together. Below, g = lane / 4 and q = lane % 4.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -38,8 +38,7 @@ __device__ inline uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// Copies 16 aligned bytes into shared memory; they are there for this thread after copy_wait, for others after a
-// barrier behind it.
+// Copies 16 aligned bytes into shared memory. This thread sees them after copy_wait, the others after a barrier then.
 __device__ inline void copy_async(void* shared, const void* global) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
@@ -55,24 +54,26 @@ __device__ inline void copy_wait() {
 #endif
 }
 
-// Four 8x8 matrices of 16-bit values, or 8x4 of 32-bit ones: lane 8i + r gives the address of row r (16 aligned
-// bytes) of matrix i in shared memory; each lane gets the 32 bits q of row g of all four.
+// Loads four matrices of 8x8 16-bit values, or of 8x4 32-bit values, from shared memory. Lane 8i + r gives the
+// address of row r (16 aligned bytes) of matrix i. Each lane gets word q of row g of every matrix.
 __device__ inline void load_matrices(uint32_t (&matrices)[4], const void* row) {
   JAA_EXT_TURING("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
                  "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
-// The same for 16-bit values, each matrix transposed: a lane gets the values g of rows 2q and 2q + 1.
+// The same for 16-bit values, with each matrix transposed: a lane gets value g of rows 2q and 2q + 1.
 __device__ inline void load_matrices_transposed(uint32_t (&matrices)[4], const void* row) {
   JAA_EXT_TURING("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(matrices[0]),
                  "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3]) : "r"(shared_address(row)) : "memory");
 }
 
-// sums (16 x 8) += a (16 x k) * b (k x 8), k = 16 of 16 bits or 8 TensorFloat-32. Of the sums a lane holds
-// (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1). Of 16-bit values a register holds two of neighbouring k, the
-// lower in its lower half: a (g, 2q), (g + 8, 2q), (g, 2q + 8), (g + 8, 2q + 8); b (2q, g), (2q + 8, g). Of
-// TensorFloat-32 one: a (g, q), (g + 8, q), (g, q + 4), (g + 8, q + 4); b (q, g), (q + 4, g). T says which: BFloat16,
-// Half or float.
+// sums (16 x 8) += a (16 x k) * b (k x 8). T is BFloat16 or Half, with k = 16, or float for TensorFloat-32, with k
+// = 8. The elements (row, column) that a lane holds:
+//
+//   sums             (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1)
+//   BFloat16, Half   a (g, 2q), (g + 8, 2q), (g, 2q + 8), (g + 8, 2q + 8) and b (2q, g), (2q + 8, g), each with
+//                    the next element along k in the upper half of the register
+//   TensorFloat-32   a (g, q), (g + 8, q), (g, q + 4), (g + 8, q + 4) and b (q, g), (q + 4, g)
 template <typename T>
 __device__ inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
@@ -125,13 +126,12 @@ __device__ inline V warp_sum(V value) {
   return value;
 }
 
-// The compute capability, as launch.cuh gives it, from which there are matrix instructions for a type; for f32 those
-// of TensorFloat-32.
-inline int matrices_from(Scalar scalar) {
-  return scalar == Scalar::f16 ? 75 : scalar == Scalar::f64 ? INT32_MAX : 80;
+// The least compute capability, as launch.cuh gives it, with matrix instructions for a type (TensorFloat-32 for f32).
+inline int matrices_from(ScalarType scalar_type) {
+  return scalar_type == ScalarType::f16 ? 75 : scalar_type == ScalarType::f64 ? INT32_MAX : 80;
 }
 
-// To nearest, ties away from zero: as the instruction for it rounds.
+// Rounds to nearest, ties away from zero, as the GPU's instruction for it does.
 JAA_EXT_INLINE float round_to_tf32(float x) {
   const uint32_t bits = detail::bit_cast<uint32_t>(x);
   if ((bits & 0x7f800000) == 0x7f800000) return x;  // infinite or not a number

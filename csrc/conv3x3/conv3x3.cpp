@@ -1,6 +1,5 @@
 #include "conv3x3.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
@@ -8,10 +7,9 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
+#include "../common/parts.h"
+#include "../common/registration.h"
 #include "../common/tensors.h"
 #include "form.h"
 
@@ -59,32 +57,33 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (attention) like_input("attention", *attention);
 }
 
-Conv3x3 describe(const Tensor& input, const Tensor& weight, int64_t padding, int64_t groups) {
+Conv3x3Params describe(const Tensor& input, const Tensor& weight, int64_t padding, int64_t groups) {
   return {input.size(0), weight.size(1), weight.size(0) / groups, input.size(2), input.size(3), padding, groups};
 }
 
 // The convolution whose output is the gradient of the input.
-Conv3x3 reversed(const Conv3x3& op) {
-  return {op.batch, op.out_channels, op.in_channels, op.out_height(), op.out_width(), 2 - op.padding, op.groups};
+Conv3x3Params reversed(const Conv3x3Params& params) {
+  return {params.batch,       params.out_channels, params.in_channels, params.out_height(),
+          params.out_width(), 2 - params.padding,  params.groups};
 }
 
-ConvForm form_of(const Conv3x3& op, const Tensor& input) {
-  return input.scalar_type() == at::kFloat ? conv3x3_form(op.in_channels, op.out_channels) : ConvForm::torch;
+ConvForm form_of(const Conv3x3Params& params, const Tensor& input) {
+  return input.scalar_type() == at::kFloat ? conv3x3_form(params.in_channels, params.out_channels) : ConvForm::torch;
 }
 
-ConvForm weight_form_of(const Conv3x3& op, const Tensor& input) {
-  const int64_t tiles = op.batch * ((op.out_height() + 3) / 4) * ((op.out_width() + 3) / 4);
-  return input.scalar_type() == at::kFloat ? conv3x3_weight_form(op.in_channels, tiles) : ConvForm::torch;
+ConvForm weight_form_of(const Conv3x3Params& params, const Tensor& input) {
+  const int64_t tiles = params.batch * ceil_div(params.out_height(), 4) * ceil_div(params.out_width(), 4);
+  return input.scalar_type() == at::kFloat ? conv3x3_weight_form(params.in_channels, tiles) : ConvForm::torch;
 }
 
-// As torch's convolutions have it.
+// The memory format that torch's convolutions give their output.
 at::MemoryFormat memory_format(const Tensor& input, const Tensor& weight) {
   const bool last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast ||
                     weight.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   return last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
-// With the channels of a pixel side by side.
+// The tensor with the channels of a pixel side by side.
 Tensor channels_last(const Tensor& tensor) {
   return tensor.stride(1) == 1 || tensor.size(1) == 1 ? tensor : tensor.contiguous(at::MemoryFormat::ChannelsLast);
 }
@@ -93,13 +92,13 @@ Tensor with_channels_last(at::IntArrayRef sizes, const Tensor& like) {
   return at::empty(sizes, like.options(), at::MemoryFormat::ChannelsLast);
 }
 
-// A weight whose nine taps lie at equal distances.
+// The weight with its nine taps at equal distances.
 Tensor with_even_taps(const Tensor& weight) {
   return weight.stride(2) == 3 * weight.stride(3) ? weight : weight.contiguous();
 }
 
-Filters3x3 filters_of(const Conv3x3& op, const Tensor& weight) {
-  return {weight.const_data_ptr<float>(), weight.stride(0) * op.out_channels, weight.stride(0), weight.stride(1),
+Filters3x3 filters_of(const Conv3x3Params& params, const Tensor& weight) {
+  return {weight.const_data_ptr<float>(), weight.stride(0) * params.out_channels, weight.stride(0), weight.stride(1),
           weight.stride(3)};
 }
 
@@ -109,20 +108,20 @@ Filters3x3 reversed(const Filters3x3& filters) {
           -filters.stride_tap};
 }
 
-Tensor transform(const Conv3x3& op, const Filters3x3& filters, const Tensor& like) {
-  const Tensor transformed = at::empty({winograd_filters_size(op)}, like.options());
-  winograd_filters(op, filters, transformed.mutable_data_ptr<float>(), aten_parallel());
+Tensor transform(const Conv3x3Params& params, const Filters3x3& filters, const Tensor& like) {
+  const Tensor transformed = at::empty({winograd_filters_size(params)}, like.options());
+  winograd_filters(params, filters, transformed.mutable_data_ptr<float>(), aten_parallel());
   return transformed;
 }
 
 Tensor filters(const Tensor& weight, int64_t groups) {
   check(weight.new_empty({0, groups * weight.size(1), 4, 4}), weight, {}, 1, groups, false, {});
-  const Conv3x3 op{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
-  if (form_of(op, weight) != ConvForm::winograd) return at::empty({0}, weight.options());
+  const Conv3x3Params params{1, weight.size(1), weight.size(0) / groups, 4, 4, 1, groups};
+  if (form_of(params, weight) != ConvForm::winograd) return at::empty({0}, weight.options());
   const Tensor w = with_even_taps(weight);
-  // Vectors that no channel fills are left as they are.
-  const Tensor transformed = at::zeros({winograd_filters_size(op)}, weight.options());
-  winograd_filters(op, filters_of(op, w), transformed.mutable_data_ptr<float>(), aten_parallel());
+  // winograd_filters leaves vectors that no channel fills as they are.
+  const Tensor transformed = at::zeros({winograd_filters_size(params)}, weight.options());
+  winograd_filters(params, filters_of(params, w), transformed.mutable_data_ptr<float>(), aten_parallel());
   return transformed;
 }
 
@@ -130,8 +129,8 @@ Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& 
              const optional<Tensor>& bias, const optional<Tensor>& attention, int64_t padding, int64_t groups,
              bool relu, bool pool) {
   check(input, weight, bias, padding, groups, pool, attention);
-  const Conv3x3 op = describe(input, weight, padding, groups);
-  const ConvForm form = form_of(op, input);
+  const Conv3x3Params params = describe(input, weight, padding, groups);
+  const ConvForm form = form_of(params, input);
   if (form == ConvForm::torch) {
     Tensor output = at::conv2d(attention ? input * *attention : input, weight, bias, 1, padding, 1, groups);
     if (relu) output.relu_();
@@ -139,24 +138,24 @@ Tensor fused(const Tensor& input, const Tensor& weight, const optional<Tensor>& 
   }
   const int64_t step = pool && form == ConvForm::winograd ? 2 : 1;
   const Tensor x = channels_last(input), w = with_even_taps(weight), b = bias ? bias->contiguous() : Tensor();
-  const Tensor output =
-      with_channels_last({op.batch, groups * op.out_channels, op.out_height() / step, op.out_width() / step}, input);
-  const Fusion3x3 fusion{b.defined() ? b.const_data_ptr<float>() : nullptr, attention ? image(*attention) : Image{},
-                         relu, pool};
+  const Tensor output = with_channels_last(
+      {params.batch, groups * params.out_channels, params.out_height() / step, params.out_width() / step}, input);
+  const Fusion3x3 fusion{b.defined() ? b.const_data_ptr<float>() : nullptr,
+                         attention ? image_view(*attention) : ImageView{}, relu, pool};
   if (form == ConvForm::direct) {
-    direct_forward(op, image(x), filters_of(op, w), fusion, image(output), aten_parallel());
+    direct_forward(params, image_view(x), filters_of(params, w), fusion, image_view(output), aten_parallel());
     return (pool ? at::max_pool2d(output, 2) : output).contiguous(memory_format(input, weight));
   }
   const bool given = transformed && transformed->numel() > 0;
-  // Kernels read whole vectors of them.
+  // The kernels read whole vectors of the filters.
   const auto fits = [&](const Tensor& ready) {
-    return ready.numel() == winograd_filters_size(op) && ready.is_contiguous() &&
+    return ready.numel() == winograd_filters_size(params) && ready.is_contiguous() &&
            reinterpret_cast<uintptr_t>(ready.const_data_ptr()) % 64 == 0;
   };
   TORCH_CHECK_VALUE(!given || fits(*transformed), NAME,
                     ": filters must be those that conv3x3_filters gave for this weight");
-  const Tensor ready = given ? *transformed : transform(op, filters_of(op, w), w);
-  winograd_forward(op, image(x), ready.const_data_ptr<float>(), fusion, image(output), aten_parallel());
+  const Tensor ready = given ? *transformed : transform(params, filters_of(params, w), w);
+  winograd_forward(params, image_view(x), ready.const_data_ptr<float>(), fusion, image_view(output), aten_parallel());
   return output.contiguous(memory_format(input, weight));
 }
 
@@ -165,30 +164,32 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
   return fused(input, weight, {}, bias, {}, padding, groups, false, false);
 }
 
-Tensor backward_input(const Conv3x3& op, const Tensor& gradient, const Tensor& input, const Tensor& weight) {
-  const Conv3x3 reverse = reversed(op);
+Tensor backward_input(const Conv3x3Params& params, const Tensor& gradient, const Tensor& input,
+                      const Tensor& weight) {
+  const Conv3x3Params reverse = reversed(params);
   const Tensor grad_input = with_channels_last(input.sizes(), input), w = with_even_taps(weight);
-  const Filters3x3 filters = reversed(filters_of(op, w));
+  const Filters3x3 filters = reversed(filters_of(params, w));
   if (form_of(reverse, input) == ConvForm::direct) {
-    direct_forward(reverse, image(gradient), filters, {}, image(grad_input), aten_parallel());
+    direct_forward(reverse, image_view(gradient), filters, {}, image_view(grad_input), aten_parallel());
   } else {
     const Tensor transformed = transform(reverse, filters, w);
-    winograd_forward(reverse, image(gradient), transformed.const_data_ptr<float>(), {}, image(grad_input),
+    winograd_forward(reverse, image_view(gradient), transformed.const_data_ptr<float>(), {}, image_view(grad_input),
                      aten_parallel());
   }
   return grad_input.contiguous(memory_format(input, weight));
 }
 
-// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
+// Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                             int64_t padding, int64_t groups, std::array<bool, 3> output_mask) {
   check(input, weight, {}, padding, groups, false, {});
-  const Conv3x3 op = describe(input, weight, padding, groups);
-  const std::array<int64_t, 4> output_shape = {op.batch, groups * op.out_channels, op.out_height(), op.out_width()};
+  const Conv3x3Params params = describe(input, weight, padding, groups);
+  const std::array<int64_t, 4> output_shape = {params.batch, groups * params.out_channels, params.out_height(),
+                                               params.out_width()};
   check_grad_output(NAME, grad_output, output_shape, input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
-  const bool input_by_torch = form_of(reversed(op), input) == ConvForm::torch;
-  const bool weight_by_torch = weight_form_of(op, input) == ConvForm::torch;
+  const bool input_by_torch = form_of(reversed(params), input) == ConvForm::torch;
+  const bool weight_by_torch = weight_form_of(params, input) == ConvForm::torch;
   const Tensor gradient = channels_last(grad_output);
   const auto nothing = [&] { return at::empty({0}, input.options()); };  // outputs must not share memory
   Tensor grad_input = nothing(), grad_weight = nothing(), grad_bias = nothing();
@@ -199,52 +200,38 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
     if (by_torch[0]) grad_input = std::get<0>(grads).contiguous(memory_format(input, weight));
     if (by_torch[1]) grad_weight = std::get<1>(grads).contiguous(weight.suggest_memory_format());
   }
-  if (wants_input && !input_by_torch) grad_input = backward_input(op, gradient, input, weight);
+  if (wants_input && !input_by_torch) grad_input = backward_input(params, gradient, input, weight);
   if (wants_weight && !weight_by_torch) {
     grad_weight = at::empty_like(weight, weight.suggest_memory_format());
-    winograd_backward_weight(op, image(gradient), image(channels_last(input)), image(grad_weight), aten_parallel());
+    winograd_backward_weight(params, image_view(gradient), image_view(channels_last(input)), image_view(grad_weight),
+                             aten_parallel());
   }
   if (wants_bias) grad_bias = grad_output.sum({0, 2, 3});
   return {grad_input, grad_weight, grad_bias};
 }
 
-Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, int64_t padding,
-                    int64_t groups) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, padding, groups);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                                 int64_t padding, int64_t groups, std::array<bool, 3> output_mask) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::conv3x3_backward", "").typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, padding, groups, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::conv3x3"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::conv3x3_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const optional<Tensor>& bias, int64_t padding, int64_t groups) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["padding"] = padding;
     context->saved_data["groups"] = groups;
     context->saved_data["has_bias"] = bias.has_value();
-    return call_forward(input, weight, bias, padding, groups);
+    return call_forward.below_autograd(input, weight, bias, padding, groups);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
     const bool has_bias = context->saved_data["has_bias"].toBool();
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
-                                      has_bias && context->needs_input_grad(2)};
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(),
-                      context->saved_data["groups"].toInt(), mask);
-    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
-            Tensor(), Tensor()};
+    return input_weight_bias_gradients(*context, 5, true, has_bias, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], saved[1], context->saved_data["padding"].toInt(),
+                           context->saved_data["groups"].toInt(), mask);
+    });
   }
 };
 

@@ -1,5 +1,5 @@
-// The inner loops of a direct 3 x 3 convolution of few channels, in GCC vector types; included by
-// ../common/for_each_cpu_level.h. Lanes are output channels, or input channels where those are the more.
+// The inner loops of a direct 3 x 3 convolution of few channels, in GCC vector types. Included by
+// ../common/for_each_cpu_level.h. Lanes are output channels, or input channels where these are more.
 
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef float UnalignedVector __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(4)));
@@ -7,8 +7,8 @@ typedef float UnalignedVector __attribute__((vector_size(VECTOR_BYTES), may_alia
 constexpr int LANES = VECTOR_BYTES / sizeof(float);
 constexpr int MOST_PIXELS = VECTOR_REGISTERS >= 32 ? 14 : 6;
 
-// A row of PIXELS outputs for two vectors of output channels. rows: three input rows, (channel, column); filters:
-// (ky, input channel, kx, two vectors).
+// Computes PIXELS neighbouring outputs of two vectors of output channels. `rows` are three input rows, (channel,
+// column), `filters` (ky, input channel, kx, two vectors).
 template <int PIXELS>
 void convolve_pixels(const float* const* rows, int64_t row_length, int64_t in_channels, int64_t x,
                      const float* filters, const float* bias, bool relu, float* output, int64_t stride_x,
@@ -60,16 +60,16 @@ decltype(&convolve_pixels<1>) convolve_pixels_for(int64_t pixels) {
 void convolve_row(const float* const* rows, int64_t row_length, int64_t in_channels, int64_t columns,
                   const float* filters, const float* bias, bool relu, float* output, int64_t stride_x,
                   int64_t out_channels) {
-  const int64_t pieces = (columns + MOST_PIXELS - 1) / MOST_PIXELS;  // near-equal
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
+  const int64_t strips = (columns + MOST_PIXELS - 1) / MOST_PIXELS;  // near-equal
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t begin = strip * columns / strips, end = (strip + 1) * columns / strips;
     convolve_pixels_for<MOST_PIXELS>(end - begin)(rows, row_length, in_channels, begin, filters, bias, relu,
                                                   output + begin * stride_x, stride_x, out_channels);
   }
 }
 
-// PIXELS outputs of one channel. rows: (column, input channel), channels in whole vectors; filter: (ky, kx, input
-// channel).
+// Computes PIXELS neighbouring outputs of one channel. `rows` are three input rows, (column, input channel), with
+// whole vectors of channels, `filter` (ky, kx, input channel).
 template <int PIXELS>
 void dot_pixels(const float* const* rows, int64_t channels, int64_t x, const float* filter, float bias, bool relu,
                 float* output, int64_t stride_x) {

@@ -40,15 +40,15 @@ const char* name(ConvForm form) {
 
 ConvForm conv3x3_form(int64_t in_channels, int64_t out_channels) {
   if (forced()) return *forced();
-  if (in_channels == 1 && out_channels == 1) return ConvForm::torch;  // groups of one channel, most of all
+  if (in_channels == 1 && out_channels == 1) return ConvForm::torch;  // these are mostly groups of one channel
   if (in_channels == 1 || out_channels == 1) return ConvForm::direct;
-  // A tile's transforms cost as much as its products with a few channels.
+  // With a few channels the transforms of a tile cost as much as its products.
   return in_channels <= 4 ? ConvForm::torch : ConvForm::winograd;
 }
 
 ConvForm conv3x3_weight_form(int64_t in_channels, int64_t tiles) {
   if (forced()) return *forced() == ConvForm::winograd ? ConvForm::winograd : ConvForm::torch;
-  // Few tiles are not worth the sums of 36 positions in place of 9 taps.
+  // Few tiles do not repay that 36 positions are summed in place of 9 taps.
   return in_channels > 4 && tiles >= 16 ? ConvForm::winograd : ConvForm::torch;
 }
 

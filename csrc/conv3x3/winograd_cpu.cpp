@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../common/cache.h"
+#include "../common/cells.h"
 #include "../common/cpu_level.h"
 #include "../common/scratch.h"
 #include "conv3x3.h"
@@ -12,7 +13,7 @@ namespace {
 
 constexpr int64_t POSITIONS = 36, TILE = 4, PATCH = 6;
 
-// Where a tile's outputs go, and how many of them lie in the image.
+// Where to write a tile's outputs, and how many of them lie in the image.
 struct OutputTile {
   float* data;
   int64_t stride_y, stride_x, rows, columns, channels;
@@ -42,33 +43,25 @@ struct Kernels {
 
 Kernels kernels_for_processor() { JAA_EXT_AT_CPU_LEVEL(kernels()); }
 
-// Those whose vectors the channels fill.
-Kernels kernels_for(const Conv3x3& op) {
+// The kernels whose vectors the channels fill.
+Kernels kernels_for(const Conv3x3Params& params) {
 #ifdef JAA_EXT_CPU_LEVELS
-  if (cpu_level() > CpuLevel::avx2 && std::min(op.in_channels, op.out_channels) <= 8) return avx2::kernels();
+  if (cpu_level() > CpuLevel::avx2 && std::min(params.in_channels, params.out_channels) <= 8) return avx2::kernels();
 #endif
   return kernels_for_processor();
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Rect {
-  int64_t y0, y1, x0, x1;
-
-  bool has(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
-};
-
-float* pixel(const Image& image, int64_t n, int64_t y, int64_t x) {
+float* pixel(const ImageView& image, int64_t n, int64_t y, int64_t x) {
   return static_cast<float*>(image.data) + n * image.stride.n + y * image.stride.y + x * image.stride.x;
 }
 
-// A tile of a part of an image: its outputs begin at (y, x), its inputs at (y - padding, x - padding).
+// A tile: its outputs begin at (y, x) of image n, its inputs at (y - padding, x - padding).
 struct Tile {
   int64_t n, y, x;
 };
 
-// Where the pixels of a square lie whose sides may reach out of an image: there is zero. Channels that fill no whole
-// number of vectors are copied.
+// The addresses of the pixels of a square. Outside the clip they lead to zeros. Channels that do not fill whole
+// vectors are copied.
 class Pixels {
  public:
   Pixels(int64_t most_channels, int64_t lanes)
@@ -77,13 +70,13 @@ class Pixels {
     std::fill_n(copies_.get(), 36 * rounded_, 0.f);
   }
 
-  void find(const Image& image, int64_t n, int64_t y0, int64_t x0, int64_t side, const Rect& clip, int64_t first,
+  void find(const ImageView& image, int64_t n, int64_t y0, int64_t x0, int64_t side, const Rect& clip, int64_t first,
             int64_t channels) const {
     for (int64_t i = 0; i < side * side; ++i) {
       const int64_t y = y0 + i / side, x = x0 + i % side;
       const float*& to = pixels_[i];
       to = zeros_.get();
-      if (!clip.has(y, x)) continue;
+      if (!clip.contains(y, x)) continue;
       to = pixel(image, n, y, x) + first;
       if (channels % lanes_ == 0) continue;
       float* const copy = copies_.get() + i * rounded_;
@@ -101,34 +94,34 @@ class Pixels {
 
 class WinogradCpu {
  public:
-  WinogradCpu(const Conv3x3& op, const Parallel& parallel)
-      : op_(op), parallel_(parallel), kernels_(kernels_for(op)) {}
+  WinogradCpu(const Conv3x3Params& params, const Parallel& parallel)
+      : params_(params), parallel_(parallel), kernels_(kernels_for(params)) {}
 
-  int64_t filters_size() const { return op_.parts() * part_filters(); }
+  int64_t filters_size() const { return params_.parts() * part_filters(); }
 
   void transform(const Filters3x3& filters, float* transformed) const {
     const int64_t width = 2 * kernels_.lanes, blocks = out_blocks();
-    parallel_(op_.parts() * blocks, [&](int64_t begin, int64_t end) {
+    parallel_(params_.parts() * blocks, [&](int64_t begin, int64_t end) {
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t part = unit / blocks, first = unit % blocks * width;
-        const int64_t count = std::min(width, op_.out_channels - first);
+        const int64_t count = std::min(width, params_.out_channels - first);
         const float* from = filters.data + part * filters.stride_part + first * filters.stride_out;
-        float* to = transformed + unit * POSITIONS * op_.in_channels * width;
-        for (int64_t i = 0; i < op_.in_channels; ++i) {
+        float* to = transformed + unit * POSITIONS * params_.in_channels * width;
+        for (int64_t i = 0; i < params_.in_channels; ++i) {
           kernels_.transform_filter(from + i * filters.stride_in, filters.stride_out, filters.stride_tap, count,
-                                    to + i * width, op_.in_channels * width);
+                                    to + i * width, params_.in_channels * width);
         }
       }
     });
   }
 
-  void forward(Image input, const float* filters, const Fusion3x3& fusion, Image output) const {
+  void forward(ImageView input, const float* filters, const Fusion3x3& fusion, ImageView output) const {
     const int64_t lanes = kernels_.lanes, width = 2 * lanes, vectors = in_vectors();
-    // A unit is a block of tiles of a part and a vector of output channels, of which two go together where a thread
-    // has both. It gets units that follow each other, and transforms the inputs of a block of tiles once for them.
-    const int64_t most = most_tiles(), out_vectors = ceil_div(op_.out_channels, lanes);
-    std::vector<int64_t> first_unit(op_.parts() + 1, 0);
-    for (int64_t part = 0; part < op_.parts(); ++part) {
+    // A unit is a block of tiles of a part, for one vector of output channels. A thread gets units that follow each
+    // other: it transforms the inputs of a block of tiles once for them, and multiplies for two vectors together.
+    const int64_t most = most_tiles(), out_vectors = ceil_div(params_.out_channels, lanes);
+    std::vector<int64_t> first_unit(params_.parts() + 1, 0);
+    for (int64_t part = 0; part < params_.parts(); ++part) {
       first_unit[part + 1] = first_unit[part] + ceil_div(tiles_of(part), most) * out_vectors;
     }
     parallel_(first_unit.back(), [&](int64_t begin, int64_t end) {
@@ -136,13 +129,14 @@ class WinogradCpu {
       const int64_t products_stride = most * width + lanes;
       const Scratch<float> inputs(POSITIONS * position_stride), products(POSITIONS * products_stride);
       const Scratch<float> bias(width);
-      const Pixels pixels(op_.in_channels, lanes);
+      const Pixels pixels(params_.in_channels, lanes);
       int64_t part = std::upper_bound(first_unit.begin(), first_unit.end(), begin) - first_unit.begin() - 1;
       for (int64_t unit = begin, count; unit < end; unit += count) {
         while (unit >= first_unit[part + 1]) ++part;
         const int64_t tile_blocks = (first_unit[part + 1] - first_unit[part]) / out_vectors, all = tiles_of(part);
-        const int64_t place = unit - first_unit[part], tile_block = place / out_vectors, v0 = place % out_vectors;
-        const int64_t tile0 = tile_block * all / tile_blocks, tile1 = (tile_block + 1) * all / tile_blocks;
+        const int64_t index = unit - first_unit[part], tile_block = index / out_vectors, v0 = index % out_vectors;
+        const int64_t tile0 = part_begin(tile_block, all, tile_blocks),
+                      tile1 = part_begin(tile_block + 1, all, tile_blocks);
         count = v0 % 2 == 0 && v0 + 1 < out_vectors && unit + 1 < end ? 2 : 1;
         if (unit == begin || v0 == 0) {
           for (int64_t i = tile0; i < tile1; ++i) {
@@ -151,13 +145,13 @@ class WinogradCpu {
           }
         }
         kernels_.multiply(
-            inputs.get(), position_stride, vector_stride, op_.in_channels, tile1 - tile0, count,
-            filters + part * part_filters() + v0 / 2 * POSITIONS * op_.in_channels * width + v0 % 2 * lanes,
+            inputs.get(), position_stride, vector_stride, params_.in_channels, tile1 - tile0, count,
+            filters + part * part_filters() + v0 / 2 * POSITIONS * params_.in_channels * width + v0 % 2 * lanes,
             products.get(), products_stride);
-        const int64_t first = v0 * lanes, channels = std::min(count * lanes, op_.out_channels - first);
+        const int64_t first = v0 * lanes, channels = std::min(count * lanes, params_.out_channels - first);
         std::fill_n(bias.get(), width, 0.f);
         if (fusion.bias != nullptr) {
-          std::copy_n(fusion.bias + part * op_.out_channels + first, channels, bias.get());
+          std::copy_n(fusion.bias + part * params_.out_channels + first, channels, bias.get());
         }
         for (int64_t i = tile0; i < tile1; ++i) {
           for (int64_t v = 0; v < count; ++v) {
@@ -170,16 +164,16 @@ class WinogradCpu {
     });
   }
 
-  void backward_weight(Image grad_output, Image input, Image grad_weight) const {
-    // Several parts at a time, or several threads for each.
-    if (op_.parts() < MANY_PARTS) {
-      for (int64_t part = 0; part < op_.parts(); ++part) {
+  void backward_weight(ImageView grad_output, ImageView input, ImageView grad_weight) const {
+    // With few parts, all threads work on one part after the other; with many, each thread works on parts of its own.
+    if (params_.parts() < MANY_PARTS) {
+      for (int64_t part = 0; part < params_.parts(); ++part) {
         backward_weight(part, grad_output, input, grad_weight, parallel_);
       }
       return;
     }
     const Parallel alone = [](int64_t count, const Range& range) { range(0, count); };
-    parallel_(op_.parts(), [&](int64_t begin, int64_t end) {
+    parallel_(params_.parts(), [&](int64_t begin, int64_t end) {
       for (int64_t part = begin; part < end; ++part) backward_weight(part, grad_output, input, grad_weight, alone);
     });
   }
@@ -187,9 +181,9 @@ class WinogradCpu {
  private:
   static constexpr int64_t MANY_PARTS = 8;
 
-  void backward_weight(int64_t part, Image grad_output, Image input, Image grad_weight,
+  void backward_weight(int64_t part, ImageView grad_output, ImageView input, ImageView grad_weight,
                        const Parallel& parallel) const {
-    const int64_t lanes = kernels_.lanes, in = in_vectors(), out = ceil_div(op_.out_channels, lanes);
+    const int64_t lanes = kernels_.lanes, in = in_vectors(), out = ceil_div(params_.out_channels, lanes);
     const int64_t position_sums = in * lanes * out * lanes;
     const int64_t all = tiles_of(part), chunks = std::max<int64_t>(1, ceil_div(all, most_summed()));
     const int64_t vector_stride = ceil_div(all, chunks) * lanes;
@@ -197,18 +191,18 @@ class WinogradCpu {
     const Scratch<float> sums(POSITIONS * position_sums), inputs(POSITIONS * in_stride);
     const Scratch<float> gradients(POSITIONS * out_stride);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      const int64_t tile0 = chunk * all / chunks, tiles = (chunk + 1) * all / chunks - tile0;
+      const int64_t tile0 = part_begin(chunk, all, chunks), tiles = part_begin(chunk + 1, all, chunks) - tile0;
       parallel(tiles, [&](int64_t begin, int64_t end) {
-        const Pixels of_input(op_.in_channels, lanes), of_gradient(op_.out_channels, lanes);
+        const Pixels of_input(params_.in_channels, lanes), of_gradient(params_.out_channels, lanes);
         for (int64_t i = begin; i < end; ++i) {
           read_tile(part, tile0 + i, input, {}, of_input, inputs.get() + i * lanes, in_stride, vector_stride);
           const Tile tile = tile_of(part, tile0 + i);
           of_gradient.find(grad_output, tile.n, tile.y, tile.x, TILE, output_rect(part),
-                           group_of(part) * op_.out_channels, op_.out_channels);
+                           group_of(part) * params_.out_channels, params_.out_channels);
           kernels_.transform_gradient(of_gradient.get(), out, gradients.get() + i * lanes, out_stride, vector_stride);
         }
       });
-      // Each sum has one owner, who adds the tiles in their order.
+      // One thread adds all tiles of a sum, in their order.
       parallel(POSITIONS * in, [&](int64_t begin, int64_t end) {
         for (int64_t unit = begin; unit < end; ++unit) {
           const int64_t position = unit / in, v = unit % in;
@@ -218,15 +212,15 @@ class WinogradCpu {
         }
       });
     }
-    parallel(op_.in_channels, [&](int64_t begin, int64_t end) {
+    parallel(params_.in_channels, [&](int64_t begin, int64_t end) {
       const Scratch<float> taps(9 * lanes);
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t v = 0; v < out; ++v) {
           kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
-          for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, op_.out_channels); ++o) {
+          for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, params_.out_channels); ++o) {
             const ImageStrides& stride = grad_weight.stride;
             float* to =
-                static_cast<float*>(grad_weight.data) + (part * op_.out_channels + o) * stride.n + i * stride.c;
+                static_cast<float*>(grad_weight.data) + (part * params_.out_channels + o) * stride.n + i * stride.c;
             for (int64_t tap = 0; tap < 9; ++tap) {
               to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
             }
@@ -237,100 +231,98 @@ class WinogradCpu {
   }
 
   // Reads the 6 x 6 inputs of a tile and transforms them.
-  void read_tile(int64_t part, int64_t index, Image input, const Fusion3x3& fusion, const Pixels& pixels,
+  void read_tile(int64_t part, int64_t index, ImageView input, const Fusion3x3& fusion, const Pixels& pixels,
                  float* inputs, int64_t position_stride, int64_t vector_stride) const {
     const Tile tile = tile_of(part, index);
     const Rect clip = cell_rect(part);
-    const int64_t y = tile.y - op_.padding, x = tile.x - op_.padding, group = group_of(part);
-    const Image& attention = fusion.attention;
+    const int64_t y = tile.y - params_.padding, x = tile.x - params_.padding, group = group_of(part);
+    const ImageView& attention = fusion.attention;
     const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
-    if (inside && attention.data == nullptr && op_.in_channels % kernels_.lanes == 0) {
-      kernels_.transform_input(pixel(input, tile.n, y, x) + group * op_.in_channels, input.stride.y, input.stride.x,
-                               in_vectors(), inputs, position_stride, vector_stride);
+    if (inside && attention.data == nullptr && params_.in_channels % kernels_.lanes == 0) {
+      kernels_.transform_input(pixel(input, tile.n, y, x) + group * params_.in_channels, input.stride.y,
+                               input.stride.x, in_vectors(), inputs, position_stride, vector_stride);
       return;
     }
     float scales[PATCH * PATCH];
     if (attention.data != nullptr) {
       for (int64_t i = 0; i < PATCH * PATCH; ++i) {
         const int64_t row = y + i / PATCH, column = x + i % PATCH;
-        scales[i] = clip.has(row, column) ? *pixel(attention, tile.n, row, column) : 0;
+        scales[i] = clip.contains(row, column) ? *pixel(attention, tile.n, row, column) : 0;
       }
     }
-    pixels.find(input, tile.n, y, x, PATCH, clip, group * op_.in_channels, op_.in_channels);
+    pixels.find(input, tile.n, y, x, PATCH, clip, group * params_.in_channels, params_.in_channels);
     kernels_.transform_scattered_input(pixels.get(), attention.data != nullptr ? scales : nullptr, in_vectors(),
                                        inputs, position_stride, vector_stride);
   }
 
-  OutputTile output_tile(int64_t part, int64_t index, Image output, bool pool, int64_t channel,
+  OutputTile output_tile(int64_t part, int64_t index, ImageView output, bool pool, int64_t channel,
                          int64_t channels) const {
     const Tile tile = tile_of(part, index);
     const Rect area = output_rect(part);
     const int64_t step = pool ? 2 : 1;
-    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n + group_of(part) * op_.out_channels +
-                  channel + tile.y / step * output.stride.y + tile.x / step * output.stride.x;
+    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n +
+                  group_of(part) * params_.out_channels + channel + tile.y / step * output.stride.y +
+                  tile.x / step * output.stride.x;
     return {data, output.stride.y, output.stride.x, (area.y1 - tile.y) / step, (area.x1 - tile.x) / step, channels};
   }
 
-  int64_t in_vectors() const { return ceil_div(op_.in_channels, kernels_.lanes); }
-  int64_t out_blocks() const { return ceil_div(op_.out_channels, 2 * kernels_.lanes); }
-  int64_t part_filters() const { return out_blocks() * POSITIONS * op_.in_channels * 2 * kernels_.lanes; }
+  int64_t in_vectors() const { return ceil_div(params_.in_channels, kernels_.lanes); }
+  int64_t out_blocks() const { return ceil_div(params_.out_channels, 2 * kernels_.lanes); }
+  int64_t part_filters() const { return out_blocks() * POSITIONS * params_.in_channels * 2 * kernels_.lanes; }
 
-  // Tiles of a block, so that their inputs and products fill three quarters of the second-level cache.
+  // The number of tiles of a block, whose inputs and products fill three quarters of the second-level cache.
   int64_t most_tiles() const {
     const int64_t tile = POSITIONS * (in_vectors() + 2) * kernels_.lanes * sizeof(float);
     const int64_t rows = second_level_cache() * 3 / 4 / tile / kernels_.most_rows;
     return std::clamp<int64_t>(rows, 1, 8) * kernels_.most_rows;
   }
 
-  int64_t group_of(int64_t part) const { return part / (op_.grid_h * op_.grid_w); }
-  // Tiles whose products are summed before the sums of weights go back to memory: their inputs and gradients may fill
-  // twice the second-level cache.
+  int64_t group_of(int64_t part) const { return part / params_.cells(); }
+  // The number of tiles that are summed before the sums of weights go back to memory. Their inputs and gradients may
+  // fill twice the second-level cache.
   int64_t most_summed() const {
-    const int64_t tile = POSITIONS * (op_.in_channels + op_.out_channels) * sizeof(float);
+    const int64_t tile = POSITIONS * (params_.in_channels + params_.out_channels) * sizeof(float);
     return std::max<int64_t>(64, 2 * second_level_cache() / tile);
   }
 
-  Rect cell_rect(int64_t part) const {
-    const int64_t cell = part % (op_.grid_h * op_.grid_w), i = cell / op_.grid_w, j = cell % op_.grid_w;
-    return {i * op_.height / op_.grid_h, (i + 1) * op_.height / op_.grid_h, j * op_.width / op_.grid_w,
-            (j + 1) * op_.width / op_.grid_w};
-  }
+  Rect cell_rect(int64_t part) const { return jaa_ext::cell_rect(params_, part % params_.cells()); }
   Rect output_rect(int64_t part) const {
     const Rect rect = cell_rect(part);
-    const int64_t more = 2 * op_.padding - 2;  // 0 where there are several cells
+    const int64_t more = 2 * params_.padding - 2;  // than the input has; 0 where there are several cells
     return {rect.y0, rect.y1 + more, rect.x0, rect.x1 + more};
   }
   int64_t tiles_of(int64_t part) const {
     const Rect area = output_rect(part);
-    return op_.batch * ceil_div(area.y1 - area.y0, TILE) * ceil_div(area.x1 - area.x0, TILE);
+    return params_.batch * ceil_div(area.rows(), TILE) * ceil_div(area.columns(), TILE);
   }
   Tile tile_of(int64_t part, int64_t index) const {
     const Rect area = output_rect(part);
-    const int64_t rows = ceil_div(area.y1 - area.y0, TILE), columns = ceil_div(area.x1 - area.x0, TILE);
+    const int64_t rows = ceil_div(area.rows(), TILE), columns = ceil_div(area.columns(), TILE);
     return {index / (rows * columns), area.y0 + index / columns % rows * TILE, area.x0 + index % columns * TILE};
   }
 
-  const Conv3x3& op_;
+  const Conv3x3Params& params_;
   const Parallel& parallel_;
   const Kernels kernels_;
 };
 
 }  // namespace
 
-int64_t winograd_filters_size(const Conv3x3& op) { return WinogradCpu(op, {}).filters_size(); }
+int64_t winograd_filters_size(const Conv3x3Params& params) { return WinogradCpu(params, {}).filters_size(); }
 
-void winograd_filters(const Conv3x3& op, const Filters3x3& filters, float* transformed, const Parallel& parallel) {
-  WinogradCpu(op, parallel).transform(filters, transformed);
-}
-
-void winograd_forward(const Conv3x3& op, Image input, const float* transformed, const Fusion3x3& fusion, Image output,
+void winograd_filters(const Conv3x3Params& params, const Filters3x3& filters, float* transformed,
                       const Parallel& parallel) {
-  WinogradCpu(op, parallel).forward(input, transformed, fusion, output);
+  WinogradCpu(params, parallel).transform(filters, transformed);
 }
 
-void winograd_backward_weight(const Conv3x3& op, Image grad_output, Image input, Image grad_weight,
-                              const Parallel& parallel) {
-  WinogradCpu(op, parallel).backward_weight(grad_output, input, grad_weight);
+void winograd_forward(const Conv3x3Params& params, ImageView input, const float* transformed, const Fusion3x3& fusion,
+                      ImageView output, const Parallel& parallel) {
+  WinogradCpu(params, parallel).forward(input, transformed, fusion, output);
+}
+
+void winograd_backward_weight(const Conv3x3Params& params, ImageView grad_output, ImageView input,
+                              ImageView grad_weight, const Parallel& parallel) {
+  WinogradCpu(params, parallel).backward_weight(grad_output, input, grad_weight);
 }
 
 }  // namespace jaa_ext

@@ -1,21 +1,22 @@
-// The inner loops of Winograd's algorithm, in GCC vector types; included by ../common/for_each_cpu_level.h.
+// The inner loops of Winograd's algorithm, in GCC vector types. Included by ../common/for_each_cpu_level.h.
 //
 // Lanes are channels. A block of tiles goes through three steps, in memory that stays in the second-level cache:
 //
 //   inputs    (position, channel vector, tile, lane): B^T d B
-//   products  (position, tile, lane): inputs times filters, for the output channels that two vectors hold
+//   products  (position, tile, lane): inputs times filters, for two vectors of output channels
 //   outputs   A^T products A, with bias, ReLU and pooling, written to the image
 //
-// Filters lie as (block of output channels, position, input channel, lane). Between two positions there is room for
-// one vector more, so that the 36 positions of a tile fall into different sets of the first-level cache.
+// A position is one of the 36 elements of a transformed tile. Filters lie as (block of output channels, position,
+// input channel, lane). Positions of inputs and products are one vector further apart than they need be, so that the
+// 36 positions of a tile fall into different sets of the first-level cache.
 
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES), may_alias));
 typedef float UnalignedVector __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(4)));
 
 constexpr int LANES = VECTOR_BYTES / sizeof(float);
-// Tiles whose products are summed in registers at a time, beside two vectors of filters and one of inputs.
+// The number of tiles whose products are summed in registers, beside two vectors of filters and one of inputs.
 constexpr int MOST_ROWS = VECTOR_REGISTERS >= 32 ? 14 : 6;
-constexpr int64_t RUN_CHANNELS = 32, RUN_TILES = 16;  // whose products are summed before they join the others
+constexpr int64_t RUN_CHANNELS = 32, RUN_TILES = 16;  // that are summed before they are added to the others
 constexpr float ROOT_HALF = 0.70710678118654752f, ROOT_2 = 1.41421356237309505f;
 
 #include "../common/transpose_rows.h"
@@ -23,7 +24,7 @@ constexpr float ROOT_HALF = 0.70710678118654752f, ROOT_2 = 1.41421356237309505f;
 inline Vector load(const float* from) { return *(const UnalignedVector*)from; }
 inline void store(float* to, Vector value) { *(UnalignedVector*)to = value; }
 
-// B^T d: six values, `step` apart, to six, `to_step` apart.
+// B^T d: from six values to six, which are written `to_step` apart.
 inline void input_column(const Vector d0, const Vector d1, const Vector d2, const Vector d3, const Vector d4,
                          const Vector d5, Vector* to, int to_step) {
   const Vector even_a = d4 - 2.f * d2, odd_a = d3 - 2.f * d1, even_b = d4 - 0.5f * d2, odd_b = d3 - 0.5f * d1;
@@ -35,7 +36,7 @@ inline void input_column(const Vector d0, const Vector d1, const Vector d2, cons
   to[5 * to_step] = d1 + d5 - 2.5f * d3;
 }
 
-// B^T d B of 6 x 6 pixels, `pixel(y, x, v)` their vector v of channels.
+// B^T d B of 6 x 6 pixels; pixel(y, x, v) is vector v of the channels of one.
 template <typename Pixel>
 inline void transform_pixels(const Pixel& pixel, int64_t vectors, float* inputs, int64_t position_stride,
                              int64_t vector_stride) {
@@ -56,14 +57,14 @@ inline void transform_pixels(const Pixel& pixel, int64_t vectors, float* inputs,
   }
 }
 
-// Of pixels that lie in an image.
+// Transforms pixels that all lie in the image.
 void transform_input(const float* patch, int64_t stride_y, int64_t stride_x, int64_t vectors, float* inputs,
                      int64_t position_stride, int64_t vector_stride) {
   transform_pixels([&](int y, int x, int64_t v) { return load(patch + y * stride_y + x * stride_x + v * LANES); },
                    vectors, inputs, position_stride, vector_stride);
 }
 
-// Of pixels anywhere, each multiplied by a scale, if there are any.
+// Transforms pixels at any addresses, each multiplied by its scale where there are scales.
 void transform_scattered_input(const float* const* pixels, const float* scales, int64_t vectors, float* inputs,
                                int64_t position_stride, int64_t vector_stride) {
   if (scales == nullptr) {
@@ -75,8 +76,8 @@ void transform_scattered_input(const float* const* pixels, const float* scales, 
   }
 }
 
-// Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels: first those of a
-// run, then the runs, which halves the rounding errors.
+// Sums the products of ROWS tiles with VECTORS vectors of output channels over the input channels: first over those
+// of a run and then over the runs, which halves the rounding errors.
 template <int VECTORS, int ROWS>
 void multiply_rows(const float* inputs, int64_t vector_stride, int64_t channels, const float* filters,
                    float* products) {
@@ -133,14 +134,14 @@ void multiply_block(const float* inputs, int64_t position_stride, int64_t vector
   }
 }
 
-// The products of a block of tiles with one block of output channels, of which there are `vectors` vectors.
+// Computes the products of a block of tiles with one block of output channels, which has `vectors` vectors.
 void multiply(const float* inputs, int64_t position_stride, int64_t vector_stride, int64_t channels, int64_t tiles,
               int64_t vectors, const float* filters, float* products, int64_t products_stride) {
   (vectors == 2 ? multiply_block<2> : multiply_block<1>)(inputs, position_stride, vector_stride, channels, tiles,
                                                          filters, products, products_stride);
 }
 
-// A^T m: six values to four.
+// A^T m: from six values to four.
 inline void output_column(const Vector* m, int step, Vector* to, int to_step) {
   const Vector sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step];
   const Vector sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step];
@@ -155,7 +156,7 @@ inline Vector larger(Vector a, Vector b) {
   return a > b || a != a ? a : b;
 }
 
-// Writes the outputs of a tile: one vector of channels, of which `channels` are written.
+// Writes the outputs of a tile for one vector of channels, of which tile.channels are written.
 void transform_output(const float* products, int64_t products_stride, const float* bias, bool relu, bool pool,
                       const OutputTile& tile) {
   Vector m[36], columns[4][6], y[4][4];
@@ -193,7 +194,7 @@ void transform_output(const float* products, int64_t products_stride, const floa
   }
 }
 
-// G g: three values to six.
+// G g: from three values to six.
 inline void filter_column(const Vector* g, int step, Vector* to, int to_step) {
   const Vector even_a = (-2.f / 3) * (g[0] + 0.5f * g[2 * step]), odd_a = (-2.f / 3 * ROOT_HALF) * g[step];
   const Vector even_b = (1.f / 6) * (g[0] + 2.f * g[2 * step]), odd_b = (ROOT_2 / 6) * g[step];
@@ -205,7 +206,7 @@ inline void filter_column(const Vector* g, int step, Vector* to, int to_step) {
   to[5 * to_step] = g[2 * step];
 }
 
-// The filters of one input channel and of up to two vectors of output channels; 36 positions, zeros beyond `count`.
+// Transforms the filters of one input channel and `count` output channels, in up to two vectors; the rest is zeros.
 void transform_filter(const float* from, int64_t stride_out, int64_t stride_tap, int64_t count, float* filters,
                       int64_t position_stride) {
   alignas(VECTOR_BYTES) float taps[9 * 2 * LANES] = {};
@@ -231,7 +232,7 @@ void transform_filter(const float* from, int64_t stride_out, int64_t stride_tap,
   }
 }
 
-// The gradient of the weights: a tile of 4 x 4 gradients is the filter, and 3 x 3 taps are the outputs.
+// In the gradient of the weights, a tile of 4 x 4 gradients is the filter and the 3 x 3 taps are the outputs.
 inline void gradient_column(const Vector* g, int step, Vector* to, int to_step) {
   const Vector even_a = (-2.f / 3) * (g[0] + 0.5f * g[2 * step]);
   const Vector odd_a = (-2.f / 3 * ROOT_HALF) * (g[step] + 0.5f * g[3 * step]);
@@ -255,8 +256,8 @@ void transform_gradient(const float* const* pixels, int64_t vectors, float* grad
   }
 }
 
-// Sums products of inputs and gradients over the tiles, in runs: (input channel, vector of output channels, lane) of
-// one position, for a vector of input channels. Adds them to what is there, or not for the first tiles.
+// Sums the products of inputs and gradients over the tiles, in runs, for one position and one vector of input
+// channels: (input channel, vector of output channels, lane). `add` adds them to the sums of earlier tiles.
 template <int VECTORS>
 void accumulate_vectors(const float* inputs, const float* gradients, int64_t gradient_stride, int64_t tiles, bool add,
                         float* sums, int64_t sums_stride) {
@@ -314,7 +315,7 @@ inline void tap_column(const Vector* m, int step, Vector* to, int to_step) {
   to[2 * to_step] = m[5 * step] + 0.5f * sum_a + 2.f * sum_b;
 }
 
-// Sums of 36 positions to (tap, lane).
+// From the sums of 36 positions to the taps, (tap, lane).
 void transform_taps(const float* sums, int64_t position_stride, float* taps) {
   Vector m[36], columns[3][6], all[3][3];
   for (int i = 0; i < 36; ++i) m[i] = *(const Vector*)(sums + i * position_stride);

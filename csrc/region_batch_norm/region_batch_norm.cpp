@@ -1,15 +1,8 @@
 #include "region_batch_norm.h"
 
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -57,62 +50,56 @@ void check(const Tensor& input, const optional<Tensor>& weight, const optional<T
   per_channel("running_var", var);
 }
 
-RegionBatchNorm describe(const Tensor& input, at::IntArrayRef grid, bool training, double eps, bool relu) {
-  return {scalar_of(input), training,      relu,    input.size(0), input.size(1),
-          input.size(2),    input.size(3), grid[0], grid[1],       eps};
+RegionBatchNormParams describe(const Tensor& input, at::IntArrayRef grid, bool training, double eps, bool relu) {
+  return {scalar_type_of(input), training,      relu,    input.size(0), input.size(1),
+          input.size(2),         input.size(3), grid[0], grid[1],       eps};
 }
 
-// The kernels are made for channels or columns side by side.
+// The kernels want an image whose channels or columns lie side by side.
 Tensor side_by_side(const Tensor& input) {
   return input.stride(1) == 1 || input.stride(3) == 1 ? input : input.contiguous();
 }
-
-#ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionBatchNorm& op, const std::vector<Image>& images, const Tensor& input) {
-  return at::empty({region_batch_norm_workspace_cuda(op, images)}, input.options().dtype(at::kByte));
-}
-#endif
 
 Tensor computable(const optional<Tensor>& tensor, at::ScalarType type) {
   return tensor ? tensor->to(type).contiguous() : Tensor();
 }
 
-// The output; mean and unbiased variance of the batch in training (like running_mean where that is given, but in the
-// type computed in), else nothing.
+// Returns the output and, in training, the batch's mean and unbiased variance, in the shape of running_mean where
+// that is given, in the type that kernels compute in. Outside training these two are empty.
 std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const optional<Tensor>& weight,
                                            const optional<Tensor>& bias, const optional<Tensor>& running_mean,
                                            const optional<Tensor>& running_var, at::IntArrayRef grid, bool training,
                                            double eps, bool relu) {
   check(input, weight, bias, running_mean, running_var, grid, training);
-  const RegionBatchNorm op = describe(input, grid, training, eps, relu);
+  const RegionBatchNormParams params = describe(input, grid, training, eps, relu);
   const at::ScalarType type = compute_type(input);
   const Tensor source = side_by_side(input);
   const Tensor weights = computable(weight, type), biases = computable(bias, type);
   const auto statistics = [&](const optional<Tensor>& running) {
     if (!training) return computable(running, type);
-    const std::array<int64_t, 3> shape = {op.grid_h, op.grid_w, op.channels};
+    const std::array<int64_t, 3> shape = {params.grid_h, params.grid_w, params.channels};
     return at::empty(running ? running->sizes() : at::IntArrayRef(shape), input.options().dtype(type));
   };
   const Tensor mean = statistics(running_mean), var = statistics(running_var);
   const Tensor output = at::empty(input.sizes(), input.options(), input.suggest_memory_format());
-  const RegionBatchNormParameters parameters = {data_or_null(weights), data_or_null(biases), mean.data_ptr(),
-                                                var.data_ptr()};
+  const RegionBatchNormTensors tensors = {data_or_null(weights), data_or_null(biases), mean.data_ptr(),
+                                          var.data_ptr()};
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = training ? workspace_for(op, {image(output), image(source)}, input) : Tensor();
-    region_batch_norm_forward_cuda(op, parameters, image(source), image(output), data_or_null(workspace),
-                                   c10::cuda::getCurrentCUDAStream());
+    Tensor workspace;
+    region_batch_norm_forward_cuda(params, tensors, image_view(source), image_view(output),
+                                   allocate_in(workspace, input), c10::cuda::getCurrentCUDAStream());
   } else
 #endif
-    region_batch_norm_forward_cpu(op, parameters, image(source), image(output), aten_parallel(),
+    region_batch_norm_forward_cpu(params, tensors, image_view(source), image_view(output), aten_parallel(),
                                   at::get_num_threads());
   if (training) return {output, mean, var};
   return {output, at::empty({0}, mean.options()), at::empty({0}, mean.options())};
 }
 
-// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for. mean and var are
-// those that forward returned in training, else the running ones.
+// Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for. mean
+// and var are those that forward returned in training, or else the running ones.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
                                             const optional<Tensor>& weight, const optional<Tensor>& bias,
                                             const Tensor& mean, const Tensor& var, at::IntArrayRef grid,
@@ -120,7 +107,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
   check(input, weight, bias, mean, var, grid, training);
   check_grad_output(NAME, grad_output, input.sizes(), input);
 
-  const RegionBatchNorm op = describe(input, grid, training, eps, relu);
+  const RegionBatchNormParams params = describe(input, grid, training, eps, relu);
   const at::ScalarType type = compute_type(input);
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
   const Tensor source = side_by_side(input), grad = grad_output.contiguous(input.suggest_memory_format());
@@ -131,44 +118,29 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
       wants_input ? at::empty(input.sizes(), input.options(), input.suggest_memory_format()) : nothing;
   const Tensor grad_weight = at::empty(mean.sizes(), means.options());
   const Tensor grad_bias = at::empty(mean.sizes(), means.options());
-  const RegionBatchNormParameters parameters = {data_or_null(weights), data_or_null(biases), means.data_ptr(),
-                                                vars.data_ptr()};
-  const Image grad_image = wants_input ? image(grad_input) : Image{nullptr, image(grad).stride};
+  const RegionBatchNormTensors tensors = {data_or_null(weights), data_or_null(biases), means.data_ptr(),
+                                          vars.data_ptr()};
+  const ImageView grad_image = wants_input ? image_view(grad_input) : ImageView{nullptr, image_view(grad).stride};
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(op, {image(grad), image(source), grad_image}, input);
-    region_batch_norm_backward_cuda(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                    grad_bias.data_ptr(), workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
+    Tensor workspace;
+    region_batch_norm_backward_cuda(params, tensors, image_view(grad), image_view(source), grad_image,
+                                    grad_weight.data_ptr(), grad_bias.data_ptr(), allocate_in(workspace, input),
+                                    c10::cuda::getCurrentCUDAStream());
   } else
 #endif
-    region_batch_norm_backward_cpu(op, parameters, image(grad), image(source), grad_image, grad_weight.data_ptr(),
-                                   grad_bias.data_ptr(), aten_parallel(), at::get_num_threads());
+    region_batch_norm_backward_cpu(params, tensors, image_view(grad), image_view(source), grad_image,
+                                   grad_weight.data_ptr(), grad_bias.data_ptr(), aten_parallel(),
+                                   at::get_num_threads());
   const auto like = [&](const Tensor& gradient, bool wanted, const optional<Tensor>& parameter) {
     return wanted ? gradient.to(parameter->scalar_type()).view(parameter->sizes()) : nothing;
   };
   return {grad_input, like(grad_weight, wants_weight, weight), like(grad_bias, wants_bias, bias)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> call_forward(const Tensor& input, const optional<Tensor>& weight,
-                                                const optional<Tensor>& bias, const optional<Tensor>& running_mean,
-                                                const optional<Tensor>& running_var, at::IntArrayRef grid,
-                                                bool training, double eps, bool relu) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::region_batch_norm", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input,
-                                                 const optional<Tensor>& weight, const optional<Tensor>& bias,
-                                                 const Tensor& mean, const Tensor& var, at::IntArrayRef grid,
-                                                 bool training, double eps, bool relu,
-                                                 std::array<bool, 3> output_mask) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::region_batch_norm_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, bias, mean, var, grid, training, eps, relu, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::region_batch_norm"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::region_batch_norm_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
@@ -177,9 +149,8 @@ class Function : public torch::autograd::Function<Function> {
                                                 const optional<Tensor>& running_mean,
                                                 const optional<Tensor>& running_var, std::vector<int64_t> grid,
                                                 bool training, double eps, bool relu) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     auto [output, mean, var] =
-        call_forward(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
+        call_forward.below_autograd(input, weight, bias, running_mean, running_var, grid, training, eps, relu);
     const bool affine = weight.has_value();
     context->save_for_backward({input, affine ? *weight : Tensor(), affine ? *bias : Tensor(),
                                 training ? mean : *running_mean, training ? var : *running_var});
@@ -188,27 +159,22 @@ class Function : public torch::autograd::Function<Function> {
     context->saved_data["eps"] = eps;
     context->saved_data["relu"] = relu;
     context->mark_non_differentiable({mean, var});
-    context->set_materialize_grads(false);  // zeros for these two
+    context->set_materialize_grads(false);  // else autograd would make zeros for mean and var
     return {output, mean, var};
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
-    torch::autograd::variable_list result(9);
-    if (!grads[0].defined()) return result;
+    if (!grads[0].defined()) return torch::autograd::variable_list(9);
     const auto saved = context->get_saved_variables();
     const bool affine = saved[1].defined();
     const auto parameter = [&](int k) { return affine ? optional<Tensor>(saved[k]) : std::nullopt; };
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), affine && context->needs_input_grad(1),
-                                      affine && context->needs_input_grad(2)};
     auto& data = context->saved_data;
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], parameter(1), parameter(2), saved[3], saved[4], data["grid"].toIntVector(),
-                      data["training"].toBool(), data["eps"].toDouble(), data["relu"].toBool(), mask);
-    if (mask[0]) result[0] = grad_input;
-    if (mask[1]) result[1] = grad_weight;
-    if (mask[2]) result[2] = grad_bias;
-    return result;
+    return input_weight_bias_gradients(*context, 9, affine, affine, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], parameter(1), parameter(2), saved[3], saved[4],
+                           data["grid"].toIntVector(), data["training"].toBool(), data["eps"].toDouble(),
+                           data["relu"].toBool(), mask);
+    });
   }
 };
 
@@ -234,17 +200,10 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       "-> (Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("region_batch_norm", &forward);
   m.impl("region_batch_norm_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("region_batch_norm", &forward);
-  m.impl("region_batch_norm_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("region_batch_norm", &forward_autograd);

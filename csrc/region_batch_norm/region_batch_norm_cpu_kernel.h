@@ -1,6 +1,6 @@
-// The passes of the batch norm over runs of memory; included by ../common/for_each_cpu_level.h.
+// The passes of the batch norm over runs of memory. Included by ../common/for_each_cpu_level.h.
 
-// C itself for one lane, so that one expression serves vectors and single values.
+// A vector of C, or C itself for one lane, so that one expression serves vectors and single values.
 template <typename C, int LANES>
 struct VectorOf {
   typedef C type __attribute__((vector_size(LANES * sizeof(C))));
@@ -64,7 +64,7 @@ inline void store(float* to, V v) {
   __builtin_memcpy(to, &v, sizeof(v));
 }
 
-// narrow<BFloat16> on vectors; but the processor's own conversion takes denormal numbers for 0.
+// narrow<BFloat16> on vectors, except that the processor's own conversion takes denormal numbers for 0.
 template <typename V>
 inline void store(BFloat16* to, V v) {
   constexpr int LANES = sizeof(V) / sizeof(float);
@@ -103,8 +103,8 @@ inline void store(Half* to, V v) {
   }
 }
 
-// A pass has at<V>(i, j), which treats the elements from i on that one V holds; their channels stand in the tables
-// from j on.
+// A pass has a function at<V>(i, j), which works on one vector V of elements, from element i on; the tables have
+// their channels from entry j on.
 template <int LANES, typename Pass>
 inline void rest_of_run(const Pass& pass, int64_t i, int64_t j, int64_t length) {
   if (i + LANES <= length) {
@@ -154,14 +154,14 @@ struct NormalisePass {
     const V d = load<V>(x + i) - load<V>(tables.mean + j);
     const V y = d * load<V>(tables.scale + j) + load<V>(tables.bias + j);
     if constexpr (RELU) {
-      store(output + i, y < V{} ? V{} : y);  // this way round a NaN stays
+      store(output + i, y < V{} ? V{} : y);  // in this order, so that a NaN stays
     } else {
       store(output + i, y);
     }
   }
 };
 
-// The gradient before ReLU, whose argument is worked out again by the very operations of NormalisePass.
+// The gradient before ReLU. ReLU's argument is worked out by the same operations as in NormalisePass.
 template <typename V, bool RELU, typename T, typename C>
 inline V gradient_at(const T* grad, V d, const Tables<C>& tables, int64_t j) {
   const V g = load<V>(grad);
@@ -201,8 +201,8 @@ struct GradientPass {
     const V d = load<V>(x + i) - load<V>(tables.mean + j);
     const V g = gradient_at<V, RELU>(grad + i, d, tables, j);
     const V slope = load<V>(tables.slope + j);
-    const V lost = slope == 0 ? V{} : slope * d;  // running statistics: nothing, also where d is infinite
-    store(grad_x + i, load<V>(tables.scale + j) * g - (lost + load<V>(tables.offset + j)));
+    const V sloped = slope == 0 ? V{} : slope * d;  // 0 with running statistics, also where d is infinite
+    store(grad_x + i, load<V>(tables.scale + j) * g - (sloped + load<V>(tables.offset + j)));
   }
 };
 

@@ -1,18 +1,13 @@
 #include "region_conv2d.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 #include <torch/version.h>
 
 #ifdef JAA_EXT_CUDA
 #include <ATen/Context.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
 #endif
 
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -54,7 +49,7 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
   if (bias) like_input("bias", *bias);
 }
 
-// What torch.backends.cudnn says for convolutions.
+// Whether torch.backends.cudnn allows TensorFloat-32 in convolutions.
 bool allow_tf32() {
 #ifndef JAA_EXT_CUDA
   return false;
@@ -65,45 +60,39 @@ bool allow_tf32() {
 #endif
 }
 
-RegionConv2d describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
-  return {scalar_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
-          input.size(2),    input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
+RegionConv2dParams describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
+  return {scalar_type_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
+          input.size(2),         input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
 }
-
-#ifdef JAA_EXT_CUDA
-Tensor workspace_for(const RegionConv2d& op, RegionConv2dPass pass, const Tensor& input) {
-  return at::empty({region_conv2d_workspace_cuda(op, pass)}, input.options().dtype(at::kByte));
-}
-#endif
 
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 
 Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
   check(input, weight, bias, border);
-  const RegionConv2d op = describe(input, weight, border);
+  const RegionConv2dParams params = describe(input, weight, border);
   const Tensor weights = weight.contiguous(), biases = bias ? bias->contiguous() : Tensor();
-  const Tensor output =
-      at::empty({op.batch, op.out_channels, op.height, op.width}, input.options(), input.suggest_memory_format());
+  const Tensor output = at::empty({params.batch, params.out_channels, params.height, params.width}, input.options(),
+                                  input.suggest_memory_format());
 #ifdef JAA_EXT_CUDA
   if (input.is_cuda()) {
     const c10::cuda::CUDAGuard guard(input.device());
-    const Tensor workspace = workspace_for(op, RegionConv2dPass::forward, input);
-    region_conv2d_forward_cuda(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
-                               workspace.data_ptr(), c10::cuda::getCurrentCUDAStream());
+    Tensor workspace;
+    region_conv2d_forward_cuda(params, image_view(input), weights.data_ptr(), data_or_null(biases),
+                               image_view(output), allocate_in(workspace, input), c10::cuda::getCurrentCUDAStream());
     return output;
   }
 #endif
-  region_conv2d_forward_cpu(op, image(input), weights.data_ptr(), data_or_null(biases), image(output),
+  region_conv2d_forward_cpu(params, image_view(input), weights.data_ptr(), data_or_null(biases), image_view(output),
                             aten_parallel());
   return output;
 }
 
-// Gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
+// Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                             c10::string_view border, std::array<bool, 3> output_mask) {
   check(input, weight, {}, border);
-  const RegionConv2d op = describe(input, weight, border);
-  const std::array<int64_t, 4> output_shape = {op.batch, op.out_channels, op.height, op.width};
+  const RegionConv2dParams params = describe(input, weight, border);
+  const std::array<int64_t, 4> output_shape = {params.batch, params.out_channels, params.height, params.width};
   check_grad_output(NAME, grad_output, output_shape, input);
 
   const auto [wants_input, wants_weight, wants_bias] = output_mask;
@@ -118,66 +107,51 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Ten
     const c10::cuda::CUDAGuard guard(input.device());
     const CudaStream stream = c10::cuda::getCurrentCUDAStream();
     if (wants_input) {
-      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_input, input);
-      region_conv2d_backward_input_cuda(op, image(grad_output), weights.data_ptr(), image(grad_input),
-                                        workspace.data_ptr(), stream);
+      Tensor workspace;
+      region_conv2d_backward_input_cuda(params, image_view(grad_output), weights.data_ptr(), image_view(grad_input),
+                                        allocate_in(workspace, input), stream);
     }
     if (wants_weight || wants_bias) {
-      const Tensor workspace = workspace_for(op, RegionConv2dPass::backward_weight, input);
-      region_conv2d_backward_weight_cuda(op, image(grad_output), image(input),
-                                         mutable_or_null(grad_weight, wants_weight),
-                                         mutable_or_null(grad_bias, wants_bias), workspace.data_ptr(), stream);
+      Tensor workspace;
+      region_conv2d_backward_weight_cuda(
+          params, image_view(grad_output), image_view(input), mutable_or_null(grad_weight, wants_weight),
+          mutable_or_null(grad_bias, wants_bias), allocate_in(workspace, input), stream);
     }
     return {grad_input, grad_weight, grad_bias};
   }
 #endif
   if (wants_input) {
-    region_conv2d_backward_input_cpu(op, image(grad_output), weights.data_ptr(), image(grad_input), aten_parallel());
+    region_conv2d_backward_input_cpu(params, image_view(grad_output), weights.data_ptr(), image_view(grad_input),
+                                     aten_parallel());
   }
   if (wants_weight || wants_bias) {
-    region_conv2d_backward_weight_cpu(op, image(grad_output), image(input),
+    region_conv2d_backward_weight_cpu(params, image_view(grad_output), image_view(input),
                                       mutable_or_null(grad_weight, wants_weight),
                                       mutable_or_null(grad_bias, wants_bias), aten_parallel());
   }
   return {grad_input, grad_weight, grad_bias};
 }
 
-Tensor call_forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
-                    c10::string_view border) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::region_conv2d", "").typed<decltype(forward)>();
-  return op.call(input, weight, bias, border);
-}
-
-std::tuple<Tensor, Tensor, Tensor> call_backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
-                                                 c10::string_view border, std::array<bool, 3> output_mask) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::region_conv2d_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_output, input, weight, border, output_mask);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::region_conv2d"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::region_conv2d_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const optional<Tensor>& bias, std::string border) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({input, weight});
     context->saved_data["border"] = border;
     context->saved_data["has_bias"] = bias.has_value();
-    return call_forward(input, weight, bias, border);
+    return call_forward.below_autograd(input, weight, bias, border);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
     const bool has_bias = context->saved_data["has_bias"].toBool();
-    const std::array<bool, 3> mask = {context->needs_input_grad(0), context->needs_input_grad(1),
-                                      has_bias && context->needs_input_grad(2)};
-    auto [grad_input, grad_weight, grad_bias] =
-        call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
-    return {mask[0] ? grad_input : Tensor(), mask[1] ? grad_weight : Tensor(), mask[2] ? grad_bias : Tensor(),
-            Tensor()};
+    return input_weight_bias_gradients(*context, 4, true, has_bias, [&](std::array<bool, 3> mask) {
+      return call_backward(grads[0], saved[0], saved[1], context->saved_data["border"].toStringRef(), mask);
+    });
   }
 };
 
@@ -189,11 +163,8 @@ Tensor forward_autograd(const Tensor& input, const Tensor& weight, const optiona
 template <c10::DeviceType DEVICE>
 Tensor forward_autocast(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
                         c10::string_view border) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
-      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
-  const auto type = at::autocast::get_autocast_dtype(DEVICE);
-  const auto cast = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, DEVICE); };
-  return call_forward(cast(input), cast(weight), bias ? optional<Tensor>(cast(*bias)) : std::nullopt, border);
+  const BelowAutocast<DEVICE> below;
+  return call_forward(below.cast(input), below.cast(weight), below.cast(bias), border);
 }
 
 }  // namespace
@@ -205,24 +176,16 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " -> (Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("region_conv2d", &forward);
   m.impl("region_conv2d_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("region_conv2d", &forward);
-  m.impl("region_conv2d_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("region_conv2d", &forward_autograd);
   m.impl("region_conv2d_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("region_conv2d", &forward_autocast<at::kCPU>); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("region_conv2d", &forward_autocast<at::kCUDA>); }
+JAA_EXT_AUTOCAST(m) { m.impl("region_conv2d", &forward_autocast<DEVICE>); }
 
 }  // namespace jaa_ext

@@ -3,16 +3,17 @@
 
 #include <cstdint>
 
+#include "../common/allocate.h"
 #include "../common/cuda_stream.h"
-#include "../common/image.h"
+#include "../common/image_view.h"
 #include "../common/parallel.h"
 #include "../common/scalar.h"
 
 namespace jaa_ext {
 
-// Cell (i, j) spans rows floor(i * height / grid_h) .. floor((i + 1) * height / grid_h), columns likewise.
-struct RegionConv2d {
-  Scalar scalar;
+// The cells are those of ../common/cells.h.
+struct RegionConv2dParams {
+  ScalarType scalar_type;
   bool image_border;  // read across cell borders; else each cell is zero-padded by itself
   bool tf32;          // float32 factors may be rounded to TensorFloat-32 on a GPU
   int64_t batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w;
@@ -23,26 +24,22 @@ struct RegionConv2d {
 
 // weight (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w) and bias (grid_h, grid_w,
 // out_channels), or null, are contiguous.
-void region_conv2d_forward_cpu(const RegionConv2d& op, Image input, const void* weight, const void* bias,
-                               Image output, const Parallel& parallel);
-void region_conv2d_backward_input_cpu(const RegionConv2d& op, Image grad_output, const void* weight, Image grad_input,
-                                      const Parallel& parallel);
-// Either result may be null. The batch is summed in chunks, and the chunks in order, so that the bits do not
+void region_conv2d_forward_cpu(const RegionConv2dParams& params, ImageView input, const void* weight,
+                               const void* bias, ImageView output, const Parallel& parallel);
+void region_conv2d_backward_input_cpu(const RegionConv2dParams& params, ImageView grad_output, const void* weight,
+                                      ImageView grad_input, const Parallel& parallel);
+// Either result may be null. The sums over the batch go by chunks, which are added in order, so that the bits do not
 // depend on the number of threads.
-void region_conv2d_backward_weight_cpu(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
-                                       void* grad_bias, const Parallel& parallel);
+void region_conv2d_backward_weight_cpu(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
+                                       void* grad_weight, void* grad_bias, const Parallel& parallel);
 
-enum class RegionConv2dPass { forward, backward_input, backward_weight };
-
-// Bytes that the launcher of a pass needs as workspace on the current device.
-int64_t region_conv2d_workspace_cuda(const RegionConv2d& op, RegionConv2dPass pass);
-
-void region_conv2d_forward_cuda(const RegionConv2d& op, Image input, const void* weight, const void* bias,
-                                Image output, void* workspace, CudaStream stream);
-void region_conv2d_backward_input_cuda(const RegionConv2d& op, Image grad_output, const void* weight,
-                                       Image grad_input, void* workspace, CudaStream stream);
+void region_conv2d_forward_cuda(const RegionConv2dParams& params, ImageView input, const void* weight,
+                                const void* bias, ImageView output, const Allocate& allocate, CudaStream stream);
+void region_conv2d_backward_input_cuda(const RegionConv2dParams& params, ImageView grad_output, const void* weight,
+                                       ImageView grad_input, const Allocate& allocate, CudaStream stream);
 // Either result may be null.
-void region_conv2d_backward_weight_cuda(const RegionConv2d& op, Image grad_output, Image input, void* grad_weight,
-                                        void* grad_bias, void* workspace, CudaStream stream);
+void region_conv2d_backward_weight_cuda(const RegionConv2dParams& params, ImageView grad_output, ImageView input,
+                                        void* grad_weight, void* grad_bias, const Allocate& allocate,
+                                        CudaStream stream);
 
 }  // namespace jaa_ext

@@ -1,11 +1,12 @@
-// The inner loops of the region convolution, in GCC vector types; included by ../common/for_each_cpu_level.h.
+// The inner loops of the region convolution, in GCC vector types. Included by ../common/for_each_cpu_level.h.
 //
-// They multiply units as large as the compute type C: one value, or two bfloat16 whose products one instruction adds.
-// A unit holds two channels in a convolution and two images in a weight gradient. Where output channels fill no more
-// than half a vector, a group of two units lies in it side by side, and their products are added at the end.
+// They multiply units, which have the size of the compute type C. A unit is one value, or a pair of bfloat16 values
+// whose products one instruction adds: of two channels in a convolution, of two images in a weight gradient. Where
+// the output channels fill at most half a vector, the vector has two lanes for each, which make a group: they take
+// every other unit each, and are added at the end.
 //
-//   ring     (row, channel block, column, unit): the last few rows of an input, with padding; the units of a block of
-//            channels lie together so that pixels are a constant distance apart, a displacement in loads
+//   ring     (row, channel block, column, unit): the last few rows of an input, with padding. The units of a block of
+//            channels are neighbours, so that the distance of pixels is a constant, a displacement in loads
 //   packed   (ky, channel block, kx, unit / group, lane): one cell's weights
 //   staging  (row, column, lane): outputs; lane = output channel * group + unit % group, in whole vectors
 
@@ -15,7 +16,7 @@ struct VectorOf {
   static constexpr int lanes = VECTOR_BYTES / sizeof(C);
 };
 
-// How values of type T make units, PAIR of them in one, and how units are multiplied.
+// How PAIR values of type T make a unit, and how units are multiplied.
 template <typename T>
 struct Unit {
   using C = typename Compute<T>::type;
@@ -48,7 +49,7 @@ struct Unit<BFloat16> {
 };
 #endif
 
-// Adds products with a group of units that all lanes share.
+// Adds the products of b with a group of units, which is repeated over the lanes.
 template <typename T, int GROUP>
 inline typename Unit<T>::Vector multiply_add(typename Unit<T>::Vector sum, const typename Unit<T>::C* group,
                                              typename Unit<T>::Vector b) {
@@ -63,7 +64,7 @@ inline typename Unit<T>::Vector multiply_add(typename Unit<T>::Vector sum, const
 }
 
 template <typename T>
-inline T* pixel(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x) {
+inline T* pixel(const ImageView& image, int64_t n, int64_t c, int64_t y, int64_t x) {
   return static_cast<T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
          x * image.stride.x;
 }
@@ -75,7 +76,7 @@ inline void fill_zero(C* data, int64_t count) {
 
 #include "../common/transpose_rows.h"
 
-// Makes a row of units; from `second` their other half. A null pointer stands for zeros.
+// Makes a row of `count` units from `first` and, where they are pairs, `second`. A null pointer stands for zeros.
 template <typename T>
 inline void read_units(const T* first, const T* second, int64_t stride, int64_t count, typename Unit<T>::C* to) {
   if (first == nullptr) return fill_zero(to, count);
@@ -94,15 +95,15 @@ inline void read_units(const T* first, const T* second, int64_t stride, int64_t 
   }
 }
 
-// Asks for a row of an image, which is used soon. Inlined by force: GCC 12 takes a function that only prefetches for
-// one that does nothing, and drops its calls.
+// Prefetches a row of an image that is needed soon. It must be inlined by force: GCC 12 holds that a function which
+// only prefetches does nothing, and drops the calls of it.
 template <typename T, int FOR_WRITING>
-__attribute__((always_inline)) inline void prefetch_row(const Image& image, int64_t n, int64_t channels, int64_t y,
-                                                        int64_t x0, int64_t x1) {
+__attribute__((always_inline)) inline void prefetch_row(const ImageView& image, int64_t n, int64_t channels,
+                                                        int64_t y, int64_t x0, int64_t x1) {
   constexpr int64_t CACHE_LINE = 64;
   const bool together = image.stride.c == 1;
-  const int64_t values = together ? channels : 1;  // of a run that lie in a pixel
-  if (image.stride.x > 4 * channels) return;       // scattered pixels: a run holds little of use
+  const int64_t values = together ? channels : 1;  // of a pixel, side by side
+  if (image.stride.x > 4 * channels) return;       // pixels lie apart: cache lines would hold little of use
   const int64_t bytes = ((x1 - x0 - 1) * image.stride.x + values) * int64_t{sizeof(T)};
   for (int64_t c = 0; c < (together ? 1 : channels); ++c) {
     const char* start = (const char*)pixel<T>(image, n, c, y, x0);
@@ -110,13 +111,13 @@ __attribute__((always_inline)) inline void prefetch_row(const Image& image, int6
   }
 }
 
-// Reads columns x0 .. x1 - 1 of a row of the source; what lies outside its clip is zero. rows: room for four rows of
-// units.
+// Reads columns x0 .. x1 - 1 of a row of the source into a row of a ring, with zeros outside the clip. `rows` has
+// room for four rows of units.
 template <typename T>
 void load_row(const Source& source, int64_t y, int64_t x0, int64_t x1, typename Unit<T>::C* rows,
               typename Unit<T>::C* to) {
   using C = typename Unit<T>::C;
-  const Image& image = source.image;
+  const ImageView& image = source.image;
   const Rect& clip = source.clip;
   const bool pairs_images = source.images > 0;
   const int64_t channels_per_unit = pairs_images ? 1 : Unit<T>::PAIR, units = CHANNEL_BLOCK / channels_per_unit;
@@ -166,12 +167,12 @@ void load_row(const Source& source, int64_t y, int64_t x0, int64_t x1, typename 
   }
 }
 
-// Reads columns x0 .. x1 - 1 of a row into staging, each unit `group` times side by side; lanes past the channels are
-// zero. Units pair images.
+// Reads columns x0 .. x1 - 1 of a row into staging, each unit `group` times side by side, with zeros in the lanes
+// past the channels. Units pair images.
 template <typename T>
 void load_staging(const Source& source, Lanes lanes, int64_t y, int64_t x0, int64_t x1, typename Unit<T>::C* rows,
                   typename Unit<T>::C* staging) {
-  const Image& image = source.image;
+  const ImageView& image = source.image;
   const int64_t columns = x1 - x0, channels = source.channels;
   const T* from = pixel<T>(image, source.n, 0, y, x0);
   const T* next_image = source.images > 1 ? from + image.stride.n : nullptr;
@@ -204,10 +205,10 @@ void load_staging(const Source& source, Lanes lanes, int64_t y, int64_t x0, int6
   }
 }
 
-// Writes a row of staging to row y of image n, from column x0 on. rows: room for a row of all channels.
+// Writes a row of staging to row y of image n, from column x0 on. `rows` has room for a row of all channels.
 template <typename T>
-void store_row(typename Unit<T>::C* staging, Lanes lanes, const Image& image, int64_t n, int64_t channels, int64_t y,
-               int64_t x0, int64_t columns, typename Unit<T>::C* rows) {
+void store_row(typename Unit<T>::C* staging, Lanes lanes, const ImageView& image, int64_t n, int64_t channels,
+               int64_t y, int64_t x0, int64_t columns, typename Unit<T>::C* rows) {
   using C = typename Unit<T>::C;
   T* to = pixel<T>(image, n, 0, y, x0);
   const int64_t stride = lanes.count / lanes.group;
@@ -253,8 +254,8 @@ void store_row(typename Unit<T>::C* staging, Lanes lanes, const Image& image, in
   }
 }
 
-// Packs one cell's weights; `in` is what is summed over: for the input gradient the two channel kinds change
-// places and both kernel axes run backwards. rows: room for eight rows of them.
+// Packs one cell's weights. The convolution sums over view.in: for the input gradient the two kinds of channels are
+// exchanged, and both axes of the filters run backwards. `rows` has room for eight rows of weights.
 template <typename T>
 void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename Unit<T>::C* rows,
                  typename Unit<T>::C* packed) {
@@ -284,8 +285,8 @@ void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename 
       for (int64_t group = 0; group < groups; ++group) {
         for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
           for (int64_t kx = 0; kx < view.kernel_w; ++kx, from += 4) {
-            const int64_t place = ((ky * blocks + block) * view.kernel_w + kx) * groups + group;
-            __builtin_memcpy(packed + place * lanes.count + lane, from, 4 * sizeof(C));
+            const int64_t to = ((ky * blocks + block) * view.kernel_w + kx) * groups + group;
+            __builtin_memcpy(packed + to * lanes.count + lane, from, 4 * sizeof(C));
           }
         }
       }
@@ -293,7 +294,7 @@ void pack_weight(const T* weight, const WeightView& view, Lanes lanes, typename 
   }
 }
 
-// The reverse for the sums of weight gradients: one cell's gradient, (out, in, kernel_h, kernel_w).
+// Unpacks the sums of one cell's weight gradient to (out, in, kernel_h, kernel_w).
 template <typename T>
 void unpack_weight(const typename Unit<T>::C* sums, const WeightView& view, Lanes lanes, typename Unit<T>::C* rows,
                    T* grad_weight) {
@@ -308,13 +309,13 @@ void unpack_weight(const typename Unit<T>::C* sums, const WeightView& view, Lane
       for (int64_t ky = 0; ky < view.kernel_h; ++ky) {
         for (int64_t kx = 0; kx < view.kernel_w; ++kx, to += 4) {
           const int64_t tap = (ky * blocks + i / CHANNEL_BLOCK) * view.kernel_w + kx;
-          const int64_t place = (tap * CHANNEL_BLOCK + unit) / lanes.group * lanes.count + lane;
-          __builtin_memcpy(to, sums + place, 4 * sizeof(C));
+          const int64_t from = (tap * CHANNEL_BLOCK + unit) / lanes.group * lanes.count + lane;
+          __builtin_memcpy(to, sums + from, 4 * sizeof(C));
         }
       }
     }
     for (int64_t k = 0; k < columns; k += 4) transpose_rows<C>(transposed + 4 * k, 4, 4, rows + k, columns);
-    // Of the lanes of a group each has the channels of its own.
+    // Each lane of a group has every other channel.
     for (int64_t row = 0; row < 4; ++row) {
       const int64_t o = (lane + row) / lanes.group, first = (lane + row) % lanes.group;
       if (o >= view.out) continue;
@@ -327,7 +328,7 @@ void unpack_weight(const typename Unit<T>::C* sums, const WeightView& view, Lane
   }
 }
 
-// Adds to PIXELS neighbouring outputs of a row, VECTORS vectors of lanes each, held in registers.
+// Adds the convolution to PIXELS neighbouring outputs of a row, VECTORS vectors of lanes each, in registers.
 template <typename T, int GROUP, int VECTORS, int PIXELS>
 void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typename Unit<T>::C* packed,
                      int64_t lanes, typename Unit<T>::C* staging) {
@@ -344,8 +345,8 @@ void convolve_pixels(const Ring<typename Unit<T>::C>& ring, int64_t x, const typ
     for (int64_t block = 0; block < ring.blocks; ++block) {
       const C* in = ring.row(ky) + block * ring.block_size + x * UNITS;
       for (int64_t kx = 0; kx < ring.kernel_w; ++kx, in += UNITS) {
-        // Hides that the next tap reads these inputs again: GCC would carry them over in registers, of which there
-        // are none left, and spill a third of the loop to the stack.
+        // Hides from GCC that the next tap reads these inputs again. GCC would keep them in registers, of which none
+        // is left, and spill a third of the loop to the stack.
         asm("" : "+r"(in));
 #pragma GCC unroll 8
         for (int unit = 0; unit < UNITS; unit += GROUP, packed += lanes) {
@@ -381,11 +382,11 @@ decltype(&convolve_pixels<T, GROUP, VECTORS, 1>) convolve_pixels_for(int64_t pix
 template <typename T, int GROUP, int VECTORS>
 void convolve_lanes(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* packed, int64_t lanes,
                     int64_t columns, typename Unit<T>::C* staging) {
-  // As many sums as registers hold beside the weights; a row is cut into near-equal pieces.
+  // As many pixels as registers have room for beside the weights; a row is cut into near-equal strips.
   constexpr int MOST = VECTOR_REGISTERS >= 32 ? (VECTORS == 1 ? 22 : 14) : VECTOR_REGISTERS / VECTORS - 2;
-  const int64_t pieces = (columns + MOST - 1) / MOST;
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t begin = piece * columns / pieces, end = (piece + 1) * columns / pieces;
+  const int64_t strips = (columns + MOST - 1) / MOST;
+  for (int64_t strip = 0; strip < strips; ++strip) {
+    const int64_t begin = strip * columns / strips, end = (strip + 1) * columns / strips;
     convolve_pixels_for<T, GROUP, VECTORS, MOST>(end - begin)(ring, begin, packed, lanes, staging + begin * lanes);
   }
 }
@@ -422,8 +423,8 @@ void start_row(const T* bias, int64_t channels, Lanes lanes, int64_t columns, ty
   }
 }
 
-// Calls body(y, ring) for every row y of `area`, when the ring holds the rows that its outputs read and those of
-// `outputs` - 1 rows before.
+// Calls body(y, ring) for every row y of `area`. The ring then has the input rows of y and of the `outputs` - 1 rows
+// before it.
 template <typename T, typename Body>
 inline void for_each_row(const Source& source, const WeightView& view, Rect area, int64_t outputs,
                          const Scratches<T>& scratch, const Body& body) {
@@ -439,7 +440,7 @@ inline void for_each_row(const Source& source, const WeightView& view, Rect area
 // Writes the convolution of the source to `area` of an image.
 template <typename T>
 void convolve(const Source& source, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
-              const T* bias, const Image& image, Rect area, const Scratches<T>& scratch) {
+              const T* bias, const ImageView& image, Rect area, const Scratches<T>& scratch) {
   const int64_t columns = area.columns();
   auto* const staging = scratch.staging;
   for_each_row<T>(source, view, area, 1, scratch, [&](int64_t y, const auto& ring) {
@@ -450,7 +451,8 @@ void convolve(const Source& source, const WeightView& view, const typename Unit<
   });
 }
 
-// Adds the convolution of the source to `target` of a staging rectangle, `columns` wide, whose corner is (y0, x0).
+// Adds the convolution of the source to the part `target` of a staging rectangle that begins at (y0, x0) and is
+// `columns` wide.
 template <typename T>
 void convolve_add(const Source& source, const WeightView& view, const typename Unit<T>::C* packed, Lanes lanes,
                   Rect target, int64_t y0, int64_t x0, int64_t columns, const Scratches<T>& scratch) {
@@ -460,7 +462,7 @@ void convolve_add(const Source& source, const WeightView& view, const typename U
   });
 }
 
-// Adds the gradients of TAPS neighbouring kernel taps for a block of input channels and VECTORS vectors of lanes.
+// Adds to the gradients of TAPS neighbouring taps, for a block of input channels and VECTORS vectors of lanes.
 template <typename T, int GROUP, int VECTORS, int TAPS>
 void accumulate_taps(const Ring<typename Unit<T>::C>& ring, int64_t ky, int64_t block, int64_t kx,
                      const typename Unit<T>::C* grad, int64_t lanes, int64_t rows, int64_t columns,
@@ -497,8 +499,8 @@ void accumulate_taps(const Ring<typename Unit<T>::C>& ring, int64_t ky, int64_t 
   }
 }
 
-// Adds the shares of a few rows to the gradients of one cell's weights, laid out as packed ones of units without
-// pairs, and of its bias, (lanes).
+// Adds what a few rows contribute to the gradients of one cell: of its weights, which lie as packed weights of units
+// without pairs do, and of its bias, (lanes).
 template <typename T>
 void accumulate_rows(const Ring<typename Unit<T>::C>& ring, const typename Unit<T>::C* grad, Lanes lanes,
                      int64_t rows, int64_t columns, typename Unit<T>::C* weight_sums,
@@ -539,7 +541,7 @@ void accumulate_rows(const Ring<typename Unit<T>::C>& ring, const typename Unit<
   }
   const C one = Unit<T>::one();
   for (int64_t lane = 0; lane < lanes.count; lane += LANES) {
-    constexpr int SUMS = 8;  // independent ones, for an addition takes several cycles
+    constexpr int SUMS = 8;  // independent of each other, since an addition takes several cycles
     Vector sum[SUMS] = {};
     for (int64_t i = 0; i < rows * columns; ++i) {
       const Vector g = *(const Vector*)(grad + i * lanes.count + lane);
@@ -550,7 +552,7 @@ void accumulate_rows(const Ring<typename Unit<T>::C>& ring, const typename Unit<
   }
 }
 
-// Adds the share of `area` of an image, or of two, to the sums of one cell.
+// Adds what `area` of one image, or of a pair, contributes to the sums of one cell.
 template <typename T>
 void accumulate_weight(const Source& input, const Source& grad_output, const WeightView& view, Lanes lanes, Rect area,
                        const Scratches<T>& scratch, typename Unit<T>::C* weight_sums,

@@ -1,14 +1,13 @@
 // 3x3 region convolutions as products of matrices: positions x channels x filters, cell by cell.
 //
-// A block computes a tile of a cell: some rows and columns of some images, for up to 32 channels. It copies the
-// window of the input that the tile reads into shared memory, a chunk of channels at a time, with zeros where nothing
-// may be read. Each of its warps owns 16 positions along a row (running on into the next image where a cell is
-// narrow) in all rows of the tile. It goes down the rows and multiplies what it has loaded of a row by the three rows
-// of the filter at once, for the three output rows that it belongs to: an input leaves shared memory three times, not
-// nine.
+// A block computes a tile of a cell, for some groups of 8N output channels (N = 1 or 2). It copies the window of the
+// input that the tile reads into shared memory, a chunk of channels at a time, with zeros where nothing may be read.
+// A warp computes one group at 16 positions along a row (which go on in the next image where a cell is narrow) in all
+// rows of the tile. It goes down the rows, and multiplies what it has loaded of an input row by the three rows of the
+// filter, for the three output rows that read it. An input thus leaves shared memory three times, not nine.
 //
-// The arithmetic is a template argument: MatrixUnits (bfloat16, float16, TensorFloat-32) or Exact (float32).
-// g = lane / 4 and q = lane % 4, as in warp.cuh.
+// The arithmetic is a template argument: MatrixUnits (bfloat16, float16, TensorFloat-32) or Exact (float32). As in
+// warp.cuh, g = lane / 4 and q = lane % 4.
 #pragma once
 
 #include <type_traits>
@@ -20,20 +19,22 @@
 namespace jaa_ext {
 namespace {
 
-constexpr int WARPS_ABREAST = 12;  // on a multiprocessor, three on each of its quarters: 168 registers a thread
-constexpr int CHUNK_BYTES = 64;    // of a position that convolve_kernel keeps in shared memory
+constexpr int WARPS_ABREAST = 12;  // on a multiprocessor, three on each quarter of it: 168 registers a thread
+constexpr int CHUNK_BYTES = 64;    // of a pixel that convolve_kernel keeps in shared memory
 
-// Arithmetic: N blocks of 8 output channels for each of 16 positions, with sums as multiply_add keeps them. Output
-// channel `column` of block n is channel 2N (column / 2) + 2n + column % 2 of the warp's 8N, so that a lane's are
-// neighbours in memory.
+// An arithmetic computes N blocks of 8 output channels for each of 16 positions, with sums as multiply_add keeps
+// them. Output channel `column` of block n is channel 2N (column / 2) + 2n + column % 2 of the group's 8N, so that
+// the channels of a lane are neighbours in memory.
 template <typename T, int N>
 struct MatrixUnits {
   using Element = T;
   static constexpr int BLOCKS = N;
   static constexpr int STEP = 32 / sizeof(T);  // input channels of a product
-  static constexpr int MOST_WARPS = 6;         // of a block of convolve_kernel: few, so that several blocks fit
+  static constexpr int MOST_WARPS =
+      6;  // of a block of convolve_kernel: few, so that several blocks fit a multiprocessor
   static constexpr bool ROUND = std::is_same<T, float>::value;
-  static constexpr int WEIGHT_PADDING = ROUND ? 32 : 16;  // bytes behind a position that keep banks apart
+  static constexpr int WEIGHT_PADDING =
+      ROUND ? 32 : 16;  // bytes behind a pixel, which keep it in other banks than the next one
 
   struct Weights {
     uint32_t values[3][N][2];
@@ -51,11 +52,11 @@ struct MatrixUnits {
     }
   };
 
-  // Which channels of a step the packed weight `index` of a tap connects.
-  struct Place {
+  // The input and the output channel, within a step, of the packed weight `index` of a tap.
+  struct ChannelPair {
     int in, out;
 
-    __device__ explicit Place(int index) {
+    __device__ explicit ChannelPair(int index) {
       constexpr int PER_WORD = 4 / sizeof(T);
       const int half = index % PER_WORD, word = index / PER_WORD;
       const int which = word % 2, lane = word / 2 % WARP, n = word / (2 * WARP), g = lane / 4, q = lane % 4;
@@ -64,18 +65,18 @@ struct MatrixUnits {
     }
   };
 
-  // A step's channels of the 16 positions.
+  // The channels of a step at the 16 positions.
   struct Pixels {
     uint32_t values[4];
   };
 
-  // Where a lane reads its part of them.
+  // Reads a lane's part of them. at(k) is the offset of position k in the window.
   struct Reader {
     const unsigned char* from;
 
-    template <typename Position>
-    __device__ Reader(const unsigned char* window, int lane, const Position& at)
-        : from(window + at(lane % TILE) + lane / TILE * 16) {}
+    template <typename PositionOffset>
+    __device__ Reader(const unsigned char* window, int lane, const PositionOffset& at)
+        : from(window + at(lane % WARP_POSITIONS) + lane / WARP_POSITIONS * 16) {}
     __device__ void load(Pixels& pixels, int offset) const { load_matrices(pixels.values, from + offset); }
   };
 
@@ -108,10 +109,10 @@ struct Exact {
     }
   };
 
-  struct Place {
+  struct ChannelPair {
     int in, out;
 
-    __device__ explicit Place(int index) : in(index / (8 * N)), out(index % (8 * N)) {}
+    __device__ explicit ChannelPair(int index) : in(index / (8 * N)), out(index % (8 * N)) {}
   };
 
   struct Pixels {
@@ -121,8 +122,8 @@ struct Exact {
   struct Reader {
     const unsigned char* from[2];
 
-    template <typename Position>
-    __device__ Reader(const unsigned char* window, int lane, const Position& at)
+    template <typename PositionOffset>
+    __device__ Reader(const unsigned char* window, int lane, const PositionOffset& at)
         : from{window + at(lane / 4), window + at(lane / 4 + 8)} {}
     __device__ void load(Pixels& pixels, int offset) const {
       for (int k = 0; k < 2; ++k) {
@@ -142,29 +143,29 @@ struct Exact {
   }
 };
 
-// Weights in the order in which warps read them: [cell][8N output channels][step][column][row of the filter][weight].
-// op is that of the forward pass; `transposed`: for the gradient of the input, channels exchanged, filters turned
-// round. A thread takes the nine taps of two channels, which lie together.
+// Packs weights in the order in which warps read them: [cell][group][step][column][row of the filter][weight].
+// `params` are those of the forward pass. `transposed` packs for the gradient of the input: channels are exchanged,
+// and filters run backwards. A thread takes the nine taps of a pair of channels, which are neighbours in memory.
 template <typename Math>
-__global__ void pack_weights_kernel(RegionConv2d op, bool transposed, const typename Math::Element* weight,
+__global__ void pack_weights_kernel(RegionConv2dParams params, bool transposed, const typename Math::Element* weight,
                                     typename Math::Element* packed) {
   using T = typename Math::Element;
   constexpr int OUT = 8 * Math::BLOCKS, WEIGHTS = Math::STEP * OUT;
-  const int64_t ins = transposed ? op.out_channels : op.in_channels;
-  const int64_t outs = transposed ? op.in_channels : op.out_channels;
+  const int64_t ins = transposed ? params.out_channels : params.in_channels;
+  const int64_t outs = transposed ? params.in_channels : params.out_channels;
   const int64_t steps = (ins + Math::STEP - 1) / Math::STEP, groups = (outs + OUT - 1) / OUT;
-  const int64_t filters = op.cells() * groups * steps * WEIGHTS;
+  const int64_t filters = params.cells() * groups * steps * WEIGHTS;
   for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < filters;
        k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     const int index = static_cast<int>(k % WEIGHTS);
-    const typename Math::Place place(index);
+    const typename Math::ChannelPair channels(index);
     const int64_t step = k / WEIGHTS, cell = step / steps / groups;
-    const int64_t in = step % steps * Math::STEP + place.in, out = step / steps % groups * OUT + place.out;
-    const int64_t filter = transposed ? in * op.in_channels + out : out * op.in_channels + in;
+    const int64_t in = step % steps * Math::STEP + channels.in, out = step / steps % groups * OUT + channels.out;
+    const int64_t filter = transposed ? in * params.in_channels + out : out * params.in_channels + in;
     for (int tap = 0; tap < 9; ++tap) {
       T value{};
       if (in < ins && out < outs) {
-        value = weight[cell * op.cell_weights() + filter * 9 + (transposed ? 8 - tap : tap)];
+        value = weight[cell * params.cell_weights() + filter * 9 + (transposed ? 8 - tap : tap)];
         if constexpr (Math::ROUND) value = round_to_tf32(value);
       }
       packed[(step * 9 + tap % 3 * 3 + tap / 3) * WEIGHTS + index] = value;
@@ -172,41 +173,42 @@ __global__ void pack_weights_kernel(RegionConv2d op, bool transposed, const type
   }
 }
 
-// How convolve_kernel is launched.
-struct Convolution {
-  RegionConv2d op;  // in_channels of source, out_channels of target
+// The parameters of convolve_kernel.
+struct ConvolutionLaunch {
+  RegionConv2dParams params;  // in_channels of source, out_channels of target
   Tiling tiling;
-  // The gradient of the input with border="image": a target takes what its neighbours in other cells, too, read of
-  // it, with those cells' filters.
+  // For the gradient of the input with border="image", where outputs of neighbouring cells have read a target too:
+  // adds these, each with the filters of its own cell.
   bool gathers;
   bool vectors;        // the source can be read in vectors of 16 bytes
-  bool wide_stores;    // the target can be written in a lane's neighbouring channels at once
-  int groups;          // of 8N output channels in a block
-  int64_t group_sets;  // blocks that it takes for all of them
-  int stride;          // bytes of a position in shared memory
+  bool wide_stores;    // the channels of a lane can be written to the target at once
+  int groups;          // of 8N output channels, of a block
+  int64_t group_sets;  // blocks that all groups take
+  int stride;          // bytes of a pixel in shared memory
 };
 
 template <typename Math>
 __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::MOST_WARPS)
-    convolve_kernel(Convolution launch, Image source, const typename Math::Element* __restrict__ packed,
-                    const typename Math::Element* bias, Image target) {
+    convolve_kernel(ConvolutionLaunch launch, ImageView source, const typename Math::Element* __restrict__ packed,
+                    const typename Math::Element* bias, ImageView target) {
   using T = typename Math::Element;
   constexpr int N = Math::BLOCKS, OUT = 8 * N, CHUNK = CHUNK_BYTES / sizeof(T);
   JAA_EXT_SHARED_MEMORY(shared);
-  const RegionConv2d& op = launch.op;
+  const RegionConv2dParams& params = launch.params;
   const Tiling& tiling = launch.tiling;
-  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, first_position = warp % tiling.warps * TILE;
-  const int in_channels = static_cast<int>(op.in_channels), out_channels = static_cast<int>(op.out_channels);
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP,
+            first_position = warp % tiling.warps * WARP_POSITIONS;
+  const int in_channels = static_cast<int>(params.in_channels), out_channels = static_cast<int>(params.out_channels);
   const int steps = (in_channels + Math::STEP - 1) / Math::STEP, all_groups = (out_channels + OUT - 1) / OUT;
   const int positions = tiling.images * tiling.columns;
-  const int64_t blocks = op.cells() * launch.group_sets * tiling.tiles();
+  const int64_t blocks = params.cells() * launch.group_sets * tiling.tiles();
 
   for (int64_t block = blockIdx.x; block < blocks; block += gridDim.x) {
     const int64_t tile = block % tiling.tiles(), cell = block / tiling.tiles() / launch.group_sets;
     const int group =
         static_cast<int>(block / tiling.tiles() % launch.group_sets) * launch.groups + warp / tiling.warps;
-    const int cell_i = static_cast<int>(cell / op.grid_w), cell_j = static_cast<int>(cell % op.grid_w);
-    const Area area = tiling.area(cell_area(op, cell_i, cell_j), tile);
+    const int cell_i = static_cast<int>(cell / params.grid_w), cell_j = static_cast<int>(cell % params.grid_w);
+    const Area area = tiling.area(cell_area(params, cell_i, cell_j), tile);
     const int64_t n0 = tiling.first_image(tile);
     const Window window = input_window(tiling, area.rows(), launch.stride);
     const typename Math::Reader reader(shared, lane, [&](int k) {
@@ -218,33 +220,33 @@ __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::
 
     int i0 = cell_i, i1 = cell_i, j0 = cell_j, j1 = cell_j;  // the cells whose filters apply
     if (launch.gathers) {
-      i0 = area.y0 > 0 ? part_of(area.y0 - 1, op.height, op.grid_h) : cell_i;
-      i1 = area.y1 < op.height ? part_of(area.y1, op.height, op.grid_h) : cell_i;
-      j0 = area.x0 > 0 ? part_of(area.x0 - 1, op.width, op.grid_w) : cell_j;
-      j1 = area.x1 < op.width ? part_of(area.x1, op.width, op.grid_w) : cell_j;
+      i0 = area.y0 > 0 ? part_of<int64_t>(area.y0 - 1, params.height, params.grid_h) : cell_i;
+      i1 = area.y1 < params.height ? part_of<int64_t>(area.y1, params.height, params.grid_h) : cell_i;
+      j0 = area.x0 > 0 ? part_of<int64_t>(area.x0 - 1, params.width, params.grid_w) : cell_j;
+      j1 = area.x1 < params.width ? part_of<int64_t>(area.x1, params.width, params.grid_w) : cell_j;
     }
     float sums[MOST_ROWS][N][4] = {};
     for (int cells = 0; cells < (i1 - i0 + 1) * (j1 - j0 + 1); ++cells) {
       const int i = i0 + cells / (j1 - j0 + 1), j = j0 + cells % (j1 - j0 + 1);
-      Area readable = launch.gathers ? cell_area(op, i, j) : readable_area(op, i, j);
+      Area readable = launch.gathers ? cell_area(params, i, j) : readable_area(params, i, j);
       if (readable.x1 > area.x1 + 1) readable.x1 = area.x1 + 1;
       for (int channel = 0; channel < in_channels; channel += CHUNK) {
         const int chunk = in_channels - channel < CHUNK ? in_channels - channel : CHUNK;
         const int chunk_steps = (chunk + Math::STEP - 1) / Math::STEP;
         __syncthreads();  // the last chunk has been used
-        load_window<T, Math::ROUND>(window, shared, source, n0, op.batch, area.y0 - 1, area.x0 - 1, readable, channel,
-                                    chunk, chunk_steps * Math::STEP * sizeof(T), launch.vectors);
+        load_window<T, Math::ROUND>(window, shared, source, n0, params.batch, area.y0 - 1, area.x0 - 1, readable,
+                                    channel, chunk, chunk_steps * Math::STEP * sizeof(T), launch.vectors);
         __syncthreads();
         if (group >= all_groups) continue;
         const T* const filters =
             packed +
-            (((i * op.grid_w + j) * all_groups + group) * steps + channel / Math::STEP) * (9 * Math::STEP * OUT);
+            (((i * params.grid_w + j) * all_groups + group) * steps + channel / Math::STEP) * (9 * Math::STEP * OUT);
         for (int step = 0; step < chunk_steps; ++step) {
           for (int column = 0; column < 3; ++column) {
             typename Math::Weights weights;
             weights.load(filters + (step * 3 + column) * (3 * Math::STEP * OUT), lane);
             int offset = column * window.stride + step * Math::STEP * static_cast<int>(sizeof(T));
-            typename Math::Pixels pixels[2];  // a row is loaded while the one before is multiplied
+            typename Math::Pixels pixels[2];  // one row is loaded while the row before is multiplied
             reader.load(pixels[0], offset);
 #pragma unroll
             for (int row = 0; row < MOST_ROWS + 2; ++row) {
@@ -274,7 +276,7 @@ __global__ void __launch_bounds__(Math::MOST_WARPS* WARP, WARPS_ABREAST / Math::
     for (int half = 0; half < 2; ++half) {
       const int position = first_position + lane / 4 + 8 * half, x = position % tiling.columns;
       const int64_t n = n0 + position / tiling.columns;
-      if (position >= positions || x >= area.columns() || n >= op.batch) continue;
+      if (position >= positions || x >= area.columns() || n >= params.batch) continue;
       T* const to = static_cast<T*>(target.data) + n * target.stride.n + area.y0 * target.stride.y +
                     (area.x0 + x) * target.stride.x + out * target.stride.c;
 #pragma unroll

@@ -1,6 +1,7 @@
-// How cells are cut into tiles for thread blocks, and a tile's window of an image in shared memory.
+// How cells are cut into tiles, one for a block, and the window of an image that a tile has in shared memory.
 #pragma once
 
+#include "../common/cells.h"
 #include "../common/vector.h"
 #include "../common/warp.cuh"
 #include "region_conv2d.h"
@@ -8,10 +9,11 @@
 namespace jaa_ext {
 namespace {
 
-constexpr int TILE = 16;            // positions of a warp
-constexpr int MOST_ROWS = 11;       // of a tile: what the sums of a warp leave room for in registers
-constexpr int MOST_POSITIONS = 48;  // of a block
+constexpr int WARP_POSITIONS = 16;  // of a warp, along a row
+constexpr int MOST_ROWS = 11;       // of a tile: as many as a warp's registers have room for sums
+constexpr int MOST_POSITIONS = 48;  // of a tile, along a row
 
+// A Rect in 32 bits, which takes fewer registers.
 struct Area {
   int y0, y1, x0, x1;
 
@@ -20,66 +22,64 @@ struct Area {
   JAA_EXT_INLINE bool contains(int64_t y, int64_t x) const { return y >= y0 && y < y1 && x >= x0 && x < x1; }
 };
 
-JAA_EXT_INLINE int begin_of(int64_t part, int64_t size, int64_t parts) {
-  return static_cast<int>(part * size / parts);
+JAA_EXT_INLINE Area area_of(const Rect& rect) {
+  return {static_cast<int>(rect.y0), static_cast<int>(rect.y1), static_cast<int>(rect.x0), static_cast<int>(rect.x1)};
 }
-JAA_EXT_INLINE int part_of(int64_t place, int64_t size, int64_t parts) {  // the inverse
-  return static_cast<int>(((place + 1) * parts - 1) / size);
-}
-JAA_EXT_INLINE Area cell_area(const RegionConv2d& op, int i, int j) {
-  return {begin_of(i, op.height, op.grid_h), begin_of(i + 1, op.height, op.grid_h), begin_of(j, op.width, op.grid_w),
-          begin_of(j + 1, op.width, op.grid_w)};
-}
-JAA_EXT_INLINE Area image_area(const RegionConv2d& op) {
-  return {0, static_cast<int>(op.height), 0, static_cast<int>(op.width)};
+JAA_EXT_INLINE Area cell_area(const RegionConv2dParams& params, int i, int j) {
+  return area_of(cell_rect(params, i, j));
 }
 
-// What the outputs of a cell may read.
-JAA_EXT_INLINE Area readable_area(const RegionConv2d& op, int i, int j) {
-  return op.image_border ? image_area(op) : cell_area(op, i, j);
+// The part of the image that the outputs of a cell may read.
+JAA_EXT_INLINE Area readable_area(const RegionConv2dParams& params, int i, int j) {
+  return params.image_border ? area_of(image_rect(params)) : cell_area(params, i, j);
 }
 
-// How a cell is cut into tiles: the same for all cells, sized for the largest.
+// How each cell is cut into tiles: a band of its rows and a strip of its columns in some images. The tiling is the
+// same for all cells and made for the largest one. A position is a column of a tile in one image.
 struct Tiling {
   int images, rows, columns;  // of a tile, at most
-  int bands, strips;          // tiles of a cell down and across
-  int warps;                  // along the positions of a tile
-  int64_t batches;            // groups of images
+  int bands, strips;          // of a cell
+  int warps;                  // that the positions of a tile take
+  int64_t batches;            // tiles of a cell along the batch
 
   JAA_EXT_INLINE int64_t tiles() const { return bands * strips * batches; }  // of a cell
 
-  // Rows and columns of a tile. Images run fastest.
+  // The rows and columns of a tile. Tiles are counted with the images running fastest.
   JAA_EXT_INLINE Area area(const Area& cell, int64_t tile) const {
     const int64_t strip = tile / batches % strips, band = tile / batches / strips;
-    return {cell.y0 + begin_of(band, cell.rows(), bands), cell.y0 + begin_of(band + 1, cell.rows(), bands),
-            cell.x0 + begin_of(strip, cell.columns(), strips), cell.x0 + begin_of(strip + 1, cell.columns(), strips)};
+    const int64_t rows = cell.rows(), columns = cell.columns();
+    return area_of({cell.y0 + part_begin<int64_t>(band, rows, bands),
+                    cell.y0 + part_begin<int64_t>(band + 1, rows, bands),
+                    cell.x0 + part_begin<int64_t>(strip, columns, strips),
+                    cell.x0 + part_begin<int64_t>(strip + 1, columns, strips)});
   }
   JAA_EXT_INLINE int64_t first_image(int64_t tile) const { return tile % batches * images; }
 };
 
-// A part of an image in shared memory: `rows` rows of `pitch` positions of `stride` bytes. In a row `columns`
-// positions of each image follow each other; what is left of the pitch is zeros.
+// A part of some images in shared memory: `rows` rows of `pitch` pixels of `stride` bytes. A row has `columns` pixels
+// of the first image, then of the next one, and so on, and zeros in the rest of the pitch.
 struct Window {
   int rows, images, columns, pitch, stride;
 
   JAA_EXT_INLINE int bytes() const { return rows * pitch * stride; }
 };
 
-// The window that a tile's 3x3 filters read, with some zeros at the end of each row.
+// The window that a tile's 3x3 filters read. Positions past the tile's last one read the zeros at the end of a row.
 JAA_EXT_INLINE Window input_window(const Tiling& tiling, int rows, int stride) {
   return {rows + 2, tiling.images, tiling.columns + 2, tiling.images * (tiling.columns + 2) + 3, stride};
 }
 
-// Calls body(source, shared) for 16 bytes or an element of T at a time: where in the image they come from, null for a
-// zero, and where they go. Window position (0, 0) is (y0, x0) of image n0; only what lies in `readable` is read.
+// Calls body(from, to) for every Unit of a window, 16 bytes or an element of T: `from` is its address in the image,
+// or null for zeros, and `to` its address in shared memory. The window begins at (y0, x0) of image n0. Outside
+// `readable` there are zeros.
 template <typename Unit, typename T, typename Body>
-__device__ void for_each_unit(const Window& window, unsigned char* shared, const Image& image, int64_t n0,
+__device__ void for_each_unit(const Window& window, unsigned char* shared, const ImageView& image, int64_t n0,
                               int64_t batch, int y0, int x0, const Area& readable, int first_channel, int channels,
                               int units, const Body& body) {
   constexpr int PER_UNIT = sizeof(Unit) / sizeof(T);  // channels
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
   const bool channels_last = image.stride.c == 1;
-  const int there = channels / PER_UNIT;  // the units that the image has
+  const int there = channels / PER_UNIT;  // units that come from the image
   for (int run = warp; run < window.rows * (window.images + 1); run += warps) {
     const int row = run / (window.images + 1), k = run % (window.images + 1), y = y0 + row;
     const bool rest = k == window.images, inside = !rest && n0 + k < batch && y >= readable.y0 && y < readable.y1;
@@ -107,10 +107,10 @@ __device__ void for_each_unit(const Window& window, unsigned char* shared, const
 
 using Bytes16 = Vector<uint32_t, 4>;
 
-// Fills the window with `channels` channels, and zeros up to `bytes` a position. In vectors of 16 bytes where the
-// image allows. Ends with every thread's own part in place: a barrier must follow.
+// Fills a window with `channels` channels, and zeros up to `bytes` a pixel; with `vectors` 16 bytes at a time. Each
+// thread waits only for what it has copied itself: a barrier must follow.
 template <typename T, bool ROUND>
-__device__ void load_window(const Window& window, unsigned char* shared, const Image& image, int64_t n0,
+__device__ void load_window(const Window& window, unsigned char* shared, const ImageView& image, int64_t n0,
                             int64_t batch, int y0, int x0, const Area& readable, int first_channel, int channels,
                             int bytes, bool vectors) {
   if (!vectors) {

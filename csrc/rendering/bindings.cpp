@@ -43,7 +43,7 @@ std::vector<Triangle> corners(const py::dict& arrays, const char* name, size_t v
   return out;
 }
 
-// (names, ...) of values to one array of floats for each name.
+// Splits an array (names, ...) into an array of floats for each name.
 std::map<std::string, std::vector<float>> by_name(const py::dict& arrays, const char* values, const char* names) {
   const std::vector<float> all = floats(arrays, values);
   const auto keys = arrays[names].cast<std::vector<std::string>>();

@@ -9,7 +9,7 @@ namespace jaa_ext::rendering {
 
 namespace {
 
-// Blurs by a Gaussian of this standard deviation in pixels; what lies outside is as the edge.
+// Blurs by a Gaussian of standard deviation `sigma` in pixels. Outside the picture its edge goes on.
 void blur(Picture& picture, float sigma) {
   if (sigma < 0.2f) return;
   const int reach = std::min(static_cast<int>(3 * sigma + 1), 40);
@@ -42,7 +42,7 @@ constexpr std::array<int, 64> chrominance_steps = {17, 18, 24, 47, 99, 99, 99, 9
                                                    99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99};
 
 struct Cosines {
-  float at[8][8];  // [frequency][place]
+  float at[8][8];  // [frequency][sample]
   Cosines() {
     for (int k = 0; k < 8; k++) {
       for (int n = 0; n < 8; n++) {
@@ -52,7 +52,7 @@ struct Cosines {
   }
 };
 
-// What JPEG's quantization leaves of a plane of values around 0.
+// Replaces a plane of values around 0 by what JPEG's quantization leaves of it.
 void quantize(std::vector<float>& plane, int width, int height, const std::array<int, 64>& steps, int quality) {
   static const Cosines cosines;
   const int scale = quality < 50 ? 5000 / quality : 200 - 2 * quality;
@@ -96,7 +96,7 @@ void quantize(std::vector<float>& plane, int width, int height, const std::array
   }
 }
 
-// A round trip through JPEG at a quality of 1..100, colours at half the resolution; values 0..255.
+// Passes a picture of values 0..255 through JPEG, with a quality of 1..100 and colours at half the resolution.
 void through_jpeg(Picture& picture, int quality) {
   const int width = picture.width, height = picture.height, w = (width + 1) / 2, h = (height + 1) / 2;
   std::vector<float> light(static_cast<size_t>(width) * height), blue(static_cast<size_t>(w) * h), red(blue.size());
@@ -124,7 +124,7 @@ void through_jpeg(Picture& picture, int quality) {
   }
 }
 
-// Grey levels 0..255 of linear light: a shoulder keeps highlights from being cut off.
+// Turns linear light into grey levels 0..255, along a curve whose shoulder keeps highlights from being cut off.
 class Film {
  public:
   Film() {
@@ -134,13 +134,13 @@ class Film {
     }
   }
   float operator()(float light) const {
-    const float place = std::sqrt(clamp(light, 0, most * most)) * (steps / most);
-    const int i = std::min(static_cast<int>(place), steps - 1);
-    return mix(levels_[i], levels_[i + 1], place - i);
+    const float step = std::sqrt(clamp(light, 0, most * most)) * (steps / most);
+    const int i = std::min(static_cast<int>(step), steps - 1);
+    return mix(levels_[i], levels_[i + 1], step - i);
   }
 
  private:
-  static constexpr int steps = 1024;  // of the light's square root, near to how the levels grow
+  static constexpr int steps = 1024;  // of the light's square root, along which the levels grow nearly evenly
   static constexpr float most = 2;
   float levels_[steps + 1];
 };
@@ -148,7 +148,7 @@ class Film {
 }  // namespace
 
 Picture background(const Scene& scene) {
-  // What will be blurred is drawn at half the resolution.
+  // Drawn at half the resolution, since it is blurred anyway.
   const int size = (scene.size + 1) / 2;
   Picture picture(size, size);
   const Noise& noise = Noise::shared();
@@ -208,7 +208,7 @@ std::vector<uint8_t> photograph(const Scene& scene, Picture light, float exposur
   if (scene.noise > 0) {
     uint32_t k = 0;
     for (Vec3& p : light.pixels) {
-      // Sums of uniform numbers are near enough to normal ones.
+      // A sum of uniform numbers is near enough to a normal one.
       const auto normal = [&] {
         const float sum = random_of(scene.seed ^ 0x5eedu, k) + random_of(scene.seed ^ 0x5eedu, k + 1) +
                           random_of(scene.seed ^ 0x5eedu, k + 2);

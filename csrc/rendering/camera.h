@@ -1,4 +1,4 @@
-// What lies behind the head, and what a camera makes of the light.
+// The background of a picture, and the camera that turns light into pixels.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,10 @@ struct Picture {
   Picture(int width, int height) : width(width), height(height), pixels(static_cast<size_t>(width) * height) {}
 };
 
-// size x size pixels.
+// Draws what lies behind the head, scene.size x scene.size pixels.
 Picture background(const Scene& scene);
 
-// (size, size, 3) of grey levels: exposure, tone, blur, noise and JPEG.
+// Takes a photograph of the light, with exposure, tone, blur, noise and JPEG: grey levels (size, size, 3).
 std::vector<uint8_t> photograph(const Scene& scene, Picture light, float exposure);
 
 }  // namespace jaa_ext::rendering

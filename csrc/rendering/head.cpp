@@ -10,8 +10,8 @@ namespace {
 
 constexpr int sky_directions = 64;
 
-// How much of the sky each vertex sees: from many directions in turn the head is drawn from afar, and what is drawn
-// is lit.
+// Returns how much of the sky each vertex sees. Draws the head from afar, from many directions in turn: what is drawn
+// gets light from there.
 std::vector<float> sky_seen(const std::vector<Vec3>& vertices, const std::vector<Triangle>& triangles) {
   constexpr int side = 160;
   constexpr float scale = side / 420.0f;  // samples per millimetre

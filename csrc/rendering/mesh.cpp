@@ -18,7 +18,7 @@ void draw(const std::vector<Vec3>& screen, const std::vector<Triangle>& triangle
   const bool depth_alone = samples.triangle.empty();
   for (size_t i = 0; i < triangles.size(); i++) {
     const Vec3 a = screen[triangles[i].a], b = screen[triangles[i].b], c = screen[triangles[i].c];
-    // Above 0 where a, b and c are clockwise on the screen, as they are from behind.
+    // Twice the area, above 0 where a, b and c go clockwise on the screen, as they do seen from behind.
     const float area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
     if (std::fabs(area) < 1e-9f || (faces == Faces::front && area > 0)) continue;
     const float left = std::min({a.x, b.x, c.x}), right = std::max({a.x, b.x, c.x});
@@ -27,7 +27,7 @@ void draw(const std::vector<Vec3>& screen, const std::vector<Triangle>& triangle
     const int x0 = std::max(0, -floor_of(-left)), x1 = std::min(width - 1, static_cast<int>(right));
     const int y0 = std::max(0, -floor_of(-top)), y1 = std::min(height - 1, static_cast<int>(bottom));
     if (x0 > x1 || y0 > y1) continue;
-    // Weights of a and b grow by these from sample to sample.
+    // By how much the weights of a and b grow from sample to sample.
     const float scale = 1 / area;
     const float ux = (b.y - c.y) * scale, uy = (c.x - b.x) * scale;
     const float vx = (c.y - a.y) * scale, vy = (a.x - c.x) * scale;

@@ -18,7 +18,7 @@ enum class Material : uint8_t { skin, eye, teeth, tongue, lashes, cloth, hair, g
 struct Mesh {
   std::vector<Vec3> positions;
   std::vector<Vec3> normals;
-  // Where on the unmoved thing a vertex is, for textures.
+  // Where the vertices are on the thing before it is turned, for textures.
   std::vector<Vec3> coordinates;
   std::vector<Triangle> triangles;
   Material material = Material::glossy;
@@ -26,12 +26,12 @@ struct Mesh {
   float gloss = 0.2f;
 
   void compute_normals();
-  // Joins a grid of rows and columns of vertices, of which `start` is the first, to triangles; a closed one joins the
-  // last column to the first.
+  // Makes triangles of a grid of rows and columns of vertices, the first of which is `start`. A closed grid joins its
+  // last column to its first.
   void add_grid_triangles(int start, int rows, int columns, bool closed);
 };
 
-// What is nearest in each sample of a picture.
+// The nearest surface in each sample of a picture.
 struct Samples {
   int width = 0, height = 0;
   std::vector<float> depth;
@@ -41,13 +41,13 @@ struct Samples {
   Samples(int width, int height);
 };
 
-// Screen positions: x, y in samples, z the depth, smaller in front.
-// Triangle i is noted as first + i. Where `samples.triangle` is empty, depths alone are drawn.
-enum class Faces { both, front };  // front: triangles seen from behind are left out
+enum class Faces { both, front };  // front leaves out triangles that are seen from behind
+// Draws triangles. `screen` has x and y in samples, and the depth, which is smaller in front. Triangle i is noted as
+// first + i. Where `samples.triangle` is empty, only depths are drawn.
 void draw(const std::vector<Vec3>& screen, const std::vector<Triangle>& triangles, int32_t first, Faces faces,
           Samples& samples);
 
-// Normals of vertices, of unit length, as sums of the triangles' around them.
+// Computes the normals of vertices, of unit length, as sums of those of the triangles around them.
 void compute_normals(const std::vector<Vec3>& positions, const std::vector<Triangle>& triangles,
                      std::vector<Vec3>& normals);
 

@@ -1,4 +1,4 @@
-// Tiles of noise, made once, that textures are looked up in.
+// Tiles of noise, made once, from which textures are read.
 #pragma once
 
 #include <vector>
@@ -7,17 +7,17 @@
 
 namespace jaa_ext::rendering {
 
-// A square of values of mean 0 and variance 1 that repeats.
+// A square of values with mean 0 and variance 1, which repeats in both directions.
 class NoiseTile {
  public:
   static constexpr int side = 256;
 
-  // Sums octaves of smooth noise, each of half the wavelength and `persistence` times the height of the one before;
-  // `first` and `last` count the waves per side of the first and the last one. A stretch above 1 makes waves longer
-  // along y, as strands of hair are.
+  // Sums octaves of smooth noise. Each has half the wavelength of the one before and `persistence` times its height;
+  // `first` and `last` are the waves along a side in the first and the last octave. A stretch above 1 makes waves
+  // longer along y, as strands of hair are.
   NoiseTile(uint32_t seed, int first, int last, float persistence, int stretch = 1);
 
-  // Between the values, at x, y in values; any float.
+  // Interpolates at (x, y), in values from the first one; any float.
   float operator()(float x, float y) const {
     const int left = floor_of(x), top = floor_of(y);
     const float fx = x - left, fy = y - top;
@@ -32,7 +32,7 @@ class NoiseTile {
   std::vector<float> values_;
 };
 
-// The tiles that everything shares.
+// The tiles that all textures share.
 struct Noise {
   NoiseTile clouds{1, 4, 64, 0.55f};
   NoiseTile pores{2, 96, 128, 0.8f};

@@ -12,19 +12,19 @@ namespace jaa_ext::rendering {
 
 namespace {
 
-// What is drawn on the face, made once for each picture out of the head's maps.
+// Maps of the face for one picture, made out of the head's maps.
 struct FaceMaps {
   FrontMap creases, redness, beard;
 };
 
-// What a mesh's vertices look like on the picture, in samples.
+// Where the vertices of a mesh lie on the picture, in samples.
 struct Projection {
   float xx, xy, x0, yx, yy, y0;
 
   explicit Projection(const Scene& scene) {
     const float s = static_cast<float>(scene.samples);
     const std::array<float, 6>& m = scene.matrix;
-    // Pixel centres are whole numbers; so are samples'.
+    // The centres of pixels are whole numbers, and so are those of samples.
     xx = m[0] * s, xy = m[1] * s, x0 = (m[2] + 0.5f) * s - 0.5f;
     yx = m[3] * s, yy = m[4] * s, y0 = (m[5] + 0.5f) * s - 0.5f;
   }
@@ -38,7 +38,7 @@ struct Projection {
   }
 };
 
-// What the first light does not reach.
+// The shadow of the first light.
 class Shadow {
  public:
   Shadow(Vec3 light, float softness) : light_(light), softness_(softness * scale) {
@@ -51,10 +51,10 @@ class Shadow {
     for (size_t i = 0; i < positions.size(); i++) screen[i] = seen(positions[i]);
     draw(screen, triangles, 0, faces, map_);
   }
-  // 0 in the shadow .. 1 in the light, for a point of a surface and its normal.
+  // How much light a point of a surface gets: 0 in the shadow, 1 in the light.
   float operator()(Vec3 position, Vec3 normal, uint32_t sample) const {
     const Vec3 p = seen(position + normal * 1.5f);
-    // Five places around it, turned by chance from sample to sample, stand for the light's width.
+    // The point and four others around it, turned by chance from sample to sample, stand for the light's width.
     const float turn = 6.2831853f * random_of(77, sample), c = cos_of(turn), s = sin_of(turn);
     float lit = at(p.x, p.y, p.z);
     for (const auto& [x, y] : {std::pair{c, s}, {-s, c}, {-c, -s}, {s, -c}}) {
@@ -75,7 +75,7 @@ class Shadow {
     const int j = static_cast<int>(x), i = static_cast<int>(y);
     const float fx = x - j, fy = y - i;
     const float* p = &map_.depth[static_cast<size_t>(i) * side + j];
-    // A shadow begins over a millimetre, so that a surface does not shade itself in dots.
+    // A shadow begins gradually, over a millimetre, so that a surface does not shade itself in dots.
     const auto lit = [&](float nearest) { return clamp(nearest - depth + 2.5f, 0, 1); };
     return mix(mix(lit(p[0]), lit(p[1]), fx), mix(lit(p[side]), lit(p[side + 1]), fx), fy);
   }
@@ -85,12 +85,12 @@ class Shadow {
   Samples map_{side, side};
 };
 
-// A point of a triangle, by its corners' weights.
+// A point of a triangle, given by the weights of its corners.
 struct Spot {
   Triangle t;
   float u, v, w;
 
-  // What the values of vertices are there.
+  // Interpolates values of vertices.
   template <class T>
   T operator()(const std::vector<T>& values) const {
     return values[t.a] * u + values[t.b] * v + values[t.c] * w;
@@ -176,7 +176,7 @@ class Renderer {
     }
   }
 
-  // Every sample of a pixel knows what it shows; what several of them show is shaded once.
+  // Shades the samples of each pixel, those of the same surface once.
   void shade_solids(Picture& fine) {
     const Picture behind = background(scene_);
     const int samples = scene_.samples;
@@ -211,7 +211,7 @@ class Renderer {
     }
   }
 
-  // Whose a triangle is: -1 the head's, else the number of a thing; and which of its triangles.
+  // The owner of a triangle, -1 for the head or the number of a thing, and the triangle's number there.
   std::pair<int, int32_t> owner_of(int32_t triangle) const {
     int thing = -1;
     int32_t count = static_cast<int32_t>(head_.triangles.size());
@@ -245,10 +245,10 @@ class Renderer {
     }
   }
 
-  // Light from everywhere on a surface that sees `open` of the sky.
+  // Light from all sides on a surface that sees a share `open` of the sky.
   Vec3 ambient(Vec3 normal, float open, Vec3 albedo) const {
     const Vec3 light = mix(scene_.ground, scene_.sky, 0.5f + 0.5f * normal.y) + scene_.side * normal.x;
-    // Light that comes back from the surface itself brightens hollows of bright things.
+    // Light that the surface itself reflects brightens the hollows of bright things.
     const Vec3 seen{open / (1 - albedo.x * 0.8f * (1 - open)), open / (1 - albedo.y * 0.8f * (1 - open)),
                     open / (1 - albedo.z * 0.8f * (1 - open))};
     return Vec3{std::max(light.x, 0.02f), std::max(light.y, 0.02f), std::max(light.z, 0.02f)} * seen;
@@ -258,7 +258,7 @@ class Renderer {
     Vec3 diffuse, specular;
   };
 
-  // `wrap`: how far light creeps around, for each colour; `power` of the highlight.
+  // Light from the scene's lights. `wrap` is how far each colour creeps around the surface, `power` the highlight's.
   Lit lit(size_t at, Vec3 position, Vec3 normal, Vec3 smooth, Vec3 wrap, float power) const {
     Lit sum;
     const Vec3 view = normalized(Vec3{0, 0, posed_.distance} - position);
@@ -313,8 +313,8 @@ class Renderer {
     float hairy = 0;
     if (front > 0) {
       const float strand = noise_.strands(q.x * 5 + q.y * 2.5f + offset_[0], q.y * 7 - q.x * 3 + offset_[1]);
-      // The brow's map is moved and stretched about its own middle line, 17 mm above the eyes; its inner end is
-      // moved outwards, its outer end stays.
+      // The brow's map is moved and stretched about its own middle line, 17 mm above the eyes. Its inner end is moved
+      // outwards, its outer end stays.
       const float across = std::fabs(q.x), side = across - 30;
       const float middle = 17 + scene_.brow_shift + scene_.brow_arch * (1 - side * side / 500);
       const float brow_x = across < 56 ? 56 - (56 - across) * 50 / (50 - scene_.brow_gap) : across;
@@ -415,7 +415,7 @@ class Renderer {
     return albedo * (1 + 0.1f * weave) * (light.diffuse + ambient(normal, open * 0.9f, albedo));
   }
 
-  // Strands: `place` as in `curtain`.
+  // Shades strands of hair. `place` are the coordinates of `curtain`.
   Vec3 shade_strands(size_t at, Vec3 position, Vec3 normal, Vec3 place, Vec3 colour, float open) const {
     const float strand =
         noise_.strands(place.x * 1.7f + offset_[0] + scene_.curl * 6 * noise_.clouds(place.x, place.y * 0.8f),
@@ -508,7 +508,7 @@ class Renderer {
     });
   }
 
-  // Draws triangles before what is solid and calls paint(sample, spot) where they are nearest.
+  // Draws triangles and calls paint(sample, spot) where they lie in front of what is solid.
   template <class Paint>
   void layer(const std::vector<Vec3>& screen, const std::vector<Triangle>& triangles, const Paint& paint) {
     layer_.depth = samples_.depth;
@@ -521,7 +521,7 @@ class Renderer {
     }
   }
 
-  // A camera brings the face to a middling brightness, dark skin less than all the way.
+  // The exposure by which a camera brings the face towards a middling brightness, though dark skin not all the way.
   float exposure(const Picture& fine) const {
     double sum = 0;
     size_t count = 0;
@@ -542,7 +542,7 @@ class Renderer {
     for (int y = 0; y < side_; y++) {
       for (int x = 0; x < side_; x++) {
         const Vec3 p = fine.pixels[static_cast<size_t>(y) * side_ + x];
-        // A highlight on one sample must not outshine its pixel.
+        // A highlight in one sample must not outshine the whole pixel.
         picture.pixels[static_cast<size_t>(y / s) * size + x / s] +=
             Vec3{std::min(p.x, 4.0f), std::min(p.y, 4.0f), std::min(p.z, 4.0f)} * (1.0f / (s * s));
       }

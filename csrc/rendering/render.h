@@ -1,4 +1,4 @@
-// Draws a scene: the only way in.
+// The renderer's one function.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace jaa_ext::rendering {
 
-// (size, size, 3) of grey levels, RGB.
+// Draws a scene: (size, size, 3) grey levels, RGB.
 std::vector<uint8_t> render(const Head& head, const PosedHead& posed, const Scene& scene);
 
 }  // namespace jaa_ext::rendering

@@ -1,5 +1,5 @@
-// What a picture of a head shows besides the head's shape. Colours are linear, 0..1; lengths are millimetres of the
-// average head unless another unit is named; random textures follow from the seed.
+// What a picture of a head shows besides the head's shape. Colours are linear, 0..1. Lengths are millimetres of the
+// average head unless another unit is named. Random textures follow from the seed.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ namespace jaa_ext::rendering {
 
 constexpr int wrinkle_count = 8;  // forehead, glabella, nose, crow, nasolabial, bag, chin, dimple
 
-// A rod with round ends that turns with the head: fingers, microphones, cups.
+// A rod with round ends that turns with the head, for fingers, microphones and cups.
 struct Rod {
   Vec3 from, to;
   float from_radius = 8, to_radius = 8;
@@ -36,7 +36,7 @@ struct Scene {
   float redness = 0.5f, freckles = 0, blotches = 0.5f, pores = 0.5f, gloss = 0.3f, under_eye = 0.3f;
   std::array<float, 2 * wrinkle_count> wrinkles{};  // depth 0..1 on the person's right and left, wrinkle by wrinkle
   Vec3 lips{0.4f, 0.15f, 0.13f};
-  float lip_colour = 0.6f;  // share of it
+  float lip_colour = 0.6f;  // share of `lips` in the colour of the lips; lid_colour likewise
   Vec3 lids{0.3f, 0.2f, 0.17f};
   float lid_colour = 0.2f;
 
@@ -56,13 +56,13 @@ struct Scene {
   // Hair of the head
   Vec3 hair{0.05f, 0.03f, 0.02f};
   float hair_length = 8;                          // how far short hair stands out; 0: none
-  float hairline = 0;                             // millimetres that it lies back
+  float hairline = 0;                             // how far it lies back, millimetres
   float curl = 0.3f;                              // 0 straight .. 1 curly
-  bool long_hair = false;                         // a curtain around the head, besides
+  bool long_hair = false;                         // also a curtain of hair around the head
   float curtain_bottom = -120, curtain_top = 62;  // heights of its lower end and of its upper edge over the forehead
   std::array<float, 2> curtain_opening{1.05f, 1.05f};  // radians from the front at the temples, right and left
   float curtain_volume = 10, curtain_taper = 0.1f;
-  bool curtain_is_cloth = false;  // a scarf
+  bool curtain_is_cloth = false;  // the curtain is a scarf
 
   // Worn
   Vec3 cloth{0.2f, 0.2f, 0.3f};

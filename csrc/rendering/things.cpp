@@ -16,7 +16,7 @@ void turn_all(const PosedHead& head, Mesh& mesh) {
   mesh.compute_normals();
 }
 
-// A tube around a line of points, of `around` corners; `closed` joins its ends.
+// Adds a tube around a line of points, with `around` corners. `closed` joins its ends.
 void add_tube(Mesh& mesh, const std::vector<Vec3>& line, float radius, float flatness, bool closed) {
   constexpr int around = 6;
   const int points = static_cast<int>(line.size()), start = static_cast<int>(mesh.positions.size());
@@ -44,7 +44,7 @@ void add_tube(Mesh& mesh, const std::vector<Vec3>& line, float radius, float fla
 
 constexpr int rim_points = 28;
 
-// The middle line of the rim before the person's right (0) or left (1) eye, in the head's frame.
+// Returns the middle line of the rim in front of the person's right (0) or left (1) eye, in the head's frame.
 std::vector<Vec3> rim(const Head& head, const PosedHead& posed, const Scene& scene, int eye) {
   const auto point = [&](int k) { return head.landmark(posed.neutral, k); };
   const Vec3 outer = point(eye == 0 ? 19 : 28), inner = point(eye == 0 ? 22 : 25), nasion = point(10);
@@ -54,7 +54,7 @@ std::vector<Vec3> rim(const Head& head, const PosedHead& posed, const Scene& sce
   std::vector<Vec3> line;
   for (int i = 0; i < rim_points; i++) {
     const float angle = 2 * pi * i / rim_points, c = cos_of(angle), s = sin_of(angle);
-    // A superellipse: a power of 2 gives an ellipse, larger ones come near to a rectangle.
+    // A superellipse: a power of 2 gives an ellipse, and larger powers come near to a rectangle.
     const float r =
         pow_of(pow_of(std::fabs(c), scene.rim_power) + pow_of(std::fabs(s), scene.rim_power), -1 / scene.rim_power);
     const float x = centre.x + sign * 1.5f + scene.rim_width * r * c, y = centre.y - 2 + scene.rim_height * r * s;
@@ -66,7 +66,7 @@ std::vector<Vec3> rim(const Head& head, const PosedHead& posed, const Scene& sce
 }  // namespace
 
 Mesh curtain(const PosedHead& head, const Scene& scene, float inset) {
-  // How far from the axis the head reaches, by height and angle.
+  // How far the head reaches from the axis, by height and angle.
   constexpr int angles = 64;
   constexpr float step = 6;
   const float top = 150, bottom = scene.curtain_bottom;
@@ -97,7 +97,7 @@ Mesh curtain(const PosedHead& head, const Scene& scene, float inset) {
   for (int row = first; row < rows; row++) {
     const float y = top - row * step;
     for (int k = 0; k < angles; k++) {
-      // What hangs stays as far out as the head above it, less what it falls in.
+      // What hangs stays as far out as the head above it, less the taper.
       const float head_here = reach[row * angles + k];
       hull[k] = std::max(head_here > 0 ? head_here + volume : 0.0f, hull[k] - scene.curtain_taper * step);
     }
@@ -143,7 +143,7 @@ Mesh glasses(const Head& head, const PosedHead& posed, const Scene& scene) {
   add_tube(mesh, right, thin, 1.2f, true);
   add_tube(mesh, left, thin, 1.2f, true);
   const int quarter = rim_points / 4;
-  // From the right rim's inner side (angle 0) to the left one's (angle pi), over the nose.
+  // The bridge goes over the nose, from the inner side of the right rim (angle 0) to that of the left one (angle pi).
   const Vec3 a = right[2], b = left[2 * quarter - 2];
   add_tube(mesh, {a, (a + b) * 0.5f + Vec3{0, 2, 2.5f}, b}, thin, 1, false);
   const Vec3 outer_right = right[2 * quarter - 2], outer_left = left[2];
@@ -180,7 +180,7 @@ Mesh hat(const Head& head, const PosedHead& posed, const Scene& scene) {
   Mesh mesh;
   mesh.material = Material::cloth;
   mesh.colour = scene.hat_colour;
-  // The scalp above a tilted plane, blown up; below the line it is pulled to it, so that its edge is straight.
+  // The scalp above a tilted plane, moved outwards. Vertices below the plane are pulled up to it for a straight edge.
   std::vector<int32_t> index(posed.neutral.size(), -1);
   std::vector<Vec3> normals;
   compute_normals(posed.neutral, head.scalp_triangles, normals);

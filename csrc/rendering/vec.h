@@ -1,5 +1,5 @@
-// Small vectors, and arithmetic that gives the same bits on every machine: no function of the mathematics library
-// whose last digit differs from one library to another, and no fused multiply-adds.
+// Small vectors, and arithmetic that gives the same bits on every machine. It uses no function of the mathematics
+// library whose last digit differs from one library to another, and no fused multiply-adds.
 #pragma once
 
 #include <cmath>
@@ -32,7 +32,7 @@ inline Vec3 cross(Vec3 a, Vec3 b) { return {a.y * b.z - a.z * b.y, a.z * b.x - a
 inline float length(Vec3 a) { return std::sqrt(dot(a, a)); }
 inline Vec3 normalized(Vec3 a) { return a * (1 / (length(a) + 1e-12f)); }
 inline Vec3 mix(Vec3 a, Vec3 b, float t) { return a + (b - a) * t; }
-// floor of |x| < 2^31, without a call where the processor's baseline has no instruction for it.
+// floor of x for |x| < 2^31. Makes no call, also where the processor's baseline has no instruction for it.
 inline int floor_of(float x) {
   const int whole = static_cast<int>(x);
   return whole - (x < static_cast<float>(whole));
@@ -98,7 +98,7 @@ inline uint32_t hash(uint32_t x) {
   x *= 0x846ca68bu;
   return x ^ (x >> 16);
 }
-// 0..1, by what two numbers are.
+// A random number in 0..1 that follows from two numbers.
 inline float random_of(uint32_t seed, uint32_t index) {
   return static_cast<float>(hash(seed * 0x9e3779b9u + hash(index)) >> 8) * (1.0f / 16777216);
 }

@@ -1,16 +1,8 @@
 #include "softmax_dice_loss.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#ifdef JAA_EXT_CUDA
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#endif
-
+#include "../common/registration.h"
 #include "../common/tensors.h"
 
 namespace jaa_ext {
@@ -49,9 +41,9 @@ void check(const Tensor& logits, const Tensor& target, const optional<Tensor>& w
   if (weight) constant("weight", *weight);
 }
 
-// The op's description with the tensors that it points into.
+// The parameters of a kernel, and the tensors that they point into.
 struct Prepared {
-  SoftmaxDiceLoss op;
+  SoftmaxDiceLossParams params;
   Tensor target, weight;
 };
 
@@ -63,19 +55,19 @@ Prepared prepare(const Tensor& logits, const Tensor& target, const optional<Tens
   Prepared prepared;
   prepared.target = target.to(probability ? type : at::kLong).contiguous();
   if (weight) prepared.weight = weight->to(type).contiguous();
-  prepared.op = {scalar_of(logits),
-                 dice == "batch",
-                 logits.size(0),
-                 logits.size(2),
-                 smooth,
-                 logits.data_ptr(),
-                 logits.stride(0),
-                 logits.stride(1),
-                 logits.stride(2),
-                 prepared.target.data_ptr(),
-                 probability,
-                 ignore_index,
-                 weight ? prepared.weight.data_ptr() : nullptr};
+  prepared.params = {scalar_type_of(logits),
+                     dice == "batch",
+                     logits.size(0),
+                     logits.size(2),
+                     smooth,
+                     logits.data_ptr(),
+                     logits.stride(0),
+                     logits.stride(1),
+                     logits.stride(2),
+                     prepared.target.data_ptr(),
+                     probability,
+                     ignore_index,
+                     weight ? prepared.weight.data_ptr() : nullptr};
   return prepared;
 }
 
@@ -86,16 +78,16 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& target, c
 #ifdef JAA_EXT_CUDA
   if (logits.is_cuda()) {
     const c10::cuda::CUDAGuard guard(logits.device());
-    softmax_dice_loss_forward_cuda(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(),
+    softmax_dice_loss_forward_cuda(prepared.params, softmax_loss.data_ptr(), dice_loss.data_ptr(),
                                    c10::cuda::getCurrentCUDAStream());
     return {softmax_loss, dice_loss};
   }
 #endif
   const int64_t wrong =
-      softmax_dice_loss_forward_cpu(prepared.op, softmax_loss.data_ptr(), dice_loss.data_ptr(), aten_parallel());
+      softmax_dice_loss_forward_cpu(prepared.params, softmax_loss.data_ptr(), dice_loss.data_ptr(), aten_parallel());
   TORCH_CHECK_VALUE(wrong < 0, NAME, ": target must be 0..1 or ignore_index (", ignore_index, "), got ",
-                    prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.op.aus,
-                    ", AU at index ", wrong % prepared.op.aus);
+                    prepared.target.view(-1)[wrong].item<double>(), " for sample ", wrong / prepared.params.aus,
+                    ", AU at index ", wrong % prepared.params.aus);
   return {softmax_loss, dice_loss};
 }
 
@@ -107,42 +99,29 @@ Tensor backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tenso
 #ifdef JAA_EXT_CUDA
   if (logits.is_cuda()) {
     const c10::cuda::CUDAGuard guard(logits.device());
-    softmax_dice_loss_backward_cuda(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+    softmax_dice_loss_backward_cuda(prepared.params, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
                                     c10::cuda::getCurrentCUDAStream());
     return grad_logits;
   }
 #endif
-  softmax_dice_loss_backward_cpu(prepared.op, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
+  softmax_dice_loss_backward_cpu(prepared.params, softmax.data_ptr(), dice_.data_ptr(), grad_logits.data_ptr(),
                                  aten_parallel());
   return grad_logits;
 }
 
-std::tuple<Tensor, Tensor> call_forward(const Tensor& logits, const Tensor& target, const optional<Tensor>& weight,
-                                        double smooth, c10::string_view dice, int64_t ignore_index) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("jaa_ext::softmax_dice_loss", "").typed<decltype(forward)>();
-  return op.call(logits, target, weight, smooth, dice, ignore_index);
-}
-
-Tensor call_backward(const Tensor& grad_softmax, const Tensor& grad_dice, const Tensor& logits, const Tensor& target,
-                     const optional<Tensor>& weight, double smooth, c10::string_view dice, int64_t ignore_index) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("jaa_ext::softmax_dice_loss_backward", "")
-                             .typed<decltype(backward)>();
-  return op.call(grad_softmax, grad_dice, logits, target, weight, smooth, dice, ignore_index);
-}
+constexpr OpCall<&forward> call_forward{"jaa_ext::softmax_dice_loss"};
+constexpr OpCall<&backward> call_backward{"jaa_ext::softmax_dice_loss_backward"};
 
 class Function : public torch::autograd::Function<Function> {
  public:
   static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& logits,
                                                 const Tensor& target, const optional<Tensor>& weight, double smooth,
                                                 std::string dice, int64_t ignore_index) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
     context->save_for_backward({logits, target, weight ? *weight : Tensor()});
     context->saved_data["smooth"] = smooth;
     context->saved_data["dice"] = dice;
     context->saved_data["ignore_index"] = ignore_index;
-    auto [softmax_loss, dice_loss] = call_forward(logits, target, weight, smooth, dice, ignore_index);
+    auto [softmax_loss, dice_loss] = call_forward.below_autograd(logits, target, weight, smooth, dice, ignore_index);
     return {softmax_loss, dice_loss};
   }
 
@@ -164,15 +143,13 @@ std::tuple<Tensor, Tensor> forward_autograd(const Tensor& logits, const Tensor& 
   return {losses[0], losses[1]};
 }
 
-// Losses are not computed in half types.
+// The losses are computed in float32, not in autocast's half type.
 template <c10::DeviceType DEVICE>
 std::tuple<Tensor, Tensor> forward_autocast(const Tensor& logits, const Tensor& target,
                                             const optional<Tensor>& weight, double smooth, c10::string_view dice,
                                             int64_t ignore_index) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
-      at::autocast::get_autocast_dispatch_key_from_device_type(DEVICE));
-  return call_forward(at::autocast::cached_cast(at::kFloat, logits, DEVICE), target, weight, smooth, dice,
-                      ignore_index);
+  const BelowAutocast<DEVICE> below;
+  return call_forward(below.cast(logits, at::kFloat), target, weight, smooth, dice, ignore_index);
 }
 
 }  // namespace
@@ -186,24 +163,16 @@ TORCH_LIBRARY_FRAGMENT(jaa_ext, m) {
       " Tensor? weight, float smooth, str dice, int ignore_index) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, CPU, m) {
+JAA_EXT_KERNELS(m) {
   m.impl("softmax_dice_loss", &forward);
   m.impl("softmax_dice_loss_backward", &backward);
 }
-
-#ifdef JAA_EXT_CUDA
-TORCH_LIBRARY_IMPL(jaa_ext, CUDA, m) {
-  m.impl("softmax_dice_loss", &forward);
-  m.impl("softmax_dice_loss_backward", &backward);
-}
-#endif
 
 TORCH_LIBRARY_IMPL(jaa_ext, Autograd, m) {
   m.impl("softmax_dice_loss", &forward_autograd);
   m.impl("softmax_dice_loss_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCPU, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCPU>); }
-TORCH_LIBRARY_IMPL(jaa_ext, AutocastCUDA, m) { m.impl("softmax_dice_loss", &forward_autocast<at::kCUDA>); }
+JAA_EXT_AUTOCAST(m) { m.impl("softmax_dice_loss", &forward_autocast<DEVICE>); }
 
 }  // namespace jaa_ext

@@ -10,9 +10,9 @@
 
 namespace jaa_ext {
 
-struct SoftmaxDiceLoss {
-  Scalar scalar;
-  bool batch_dice;  // sum over the valid labels of an AU before the ratio is taken
+struct SoftmaxDiceLossParams {
+  ScalarType scalar_type;
+  bool batch_dice;  // one ratio for all valid labels of an AU, not one for each label
   int64_t samples, aus;
   double smooth;
 
@@ -25,9 +25,9 @@ struct SoftmaxDiceLoss {
   const void* weight;  // (aus) of the compute type, contiguous, or null for ones
 };
 
-// What is summed over the valid labels of one AU.
+// Sums over the valid labels of one AU.
 struct AuSums {
-  double softmax, dice;     // of Eq. 6 and Eq. 7
+  double softmax, dice;     // the terms of Eq. 6 and Eq. 7
   double overlap, squares;  // p p_hat and p^2 + p_hat^2, for batch_dice
   int64_t labels;
 
@@ -41,17 +41,19 @@ struct AuSums {
   }
 };
 
-// softmax and dice point to one element each. Returns the index n * aus + au of a label outside 0..1 that is not
-// ignore_index, or -1; then nothing is written.
-int64_t softmax_dice_loss_forward_cpu(const SoftmaxDiceLoss& op, void* softmax, void* dice, const Parallel& parallel);
-// grad_logits (samples, 2, aus), contiguous.
-void softmax_dice_loss_backward_cpu(const SoftmaxDiceLoss& op, const void* grad_softmax, const void* grad_dice,
-                                    void* grad_logits, const Parallel& parallel);
+// Writes one element each to softmax and dice, and returns -1. Where a label is neither in 0..1 nor ignore_index,
+// writes nothing and returns that label's index n * aus + au.
+int64_t softmax_dice_loss_forward_cpu(const SoftmaxDiceLossParams& params, void* softmax, void* dice,
+                                      const Parallel& parallel);
+// grad_logits is (samples, 2, aus), contiguous.
+void softmax_dice_loss_backward_cpu(const SoftmaxDiceLossParams& params, const void* grad_softmax,
+                                    const void* grad_dice, void* grad_logits, const Parallel& parallel);
 
-// As on the CPU, but a wrong label makes the losses NaN.
-void softmax_dice_loss_forward_cuda(const SoftmaxDiceLoss& op, void* softmax, void* dice, CudaStream stream);
-void softmax_dice_loss_backward_cuda(const SoftmaxDiceLoss& op, const void* grad_softmax, const void* grad_dice,
-                                     void* grad_logits, CudaStream stream);
+// The same, but a wrong label makes the losses NaN.
+void softmax_dice_loss_forward_cuda(const SoftmaxDiceLossParams& params, void* softmax, void* dice,
+                                    CudaStream stream);
+void softmax_dice_loss_backward_cuda(const SoftmaxDiceLossParams& params, const void* grad_softmax,
+                                     const void* grad_dice, void* grad_logits, CudaStream stream);
 
 template <typename C>
 JAA_EXT_INLINE C dice_ratio(C overlap, C squares, C smooth) {
@@ -59,18 +61,18 @@ JAA_EXT_INLINE C dice_ratio(C overlap, C squares, C smooth) {
 }
 
 template <typename C>
-JAA_EXT_INLINE double weight_of(const SoftmaxDiceLoss& op, int64_t au) {
-  return op.weight == nullptr ? 1.0 : static_cast<double>(static_cast<const C*>(op.weight)[au]);
+JAA_EXT_INLINE double weight_of(const SoftmaxDiceLossParams& params, int64_t au) {
+  return params.weight == nullptr ? 1.0 : static_cast<double>(static_cast<const C*>(params.weight)[au]);
 }
 
-// An AU's two terms of the sums over AUs.
+// Adds an AU's terms to the sums over AUs.
 template <typename C>
-JAA_EXT_INLINE void au_loss(const SoftmaxDiceLoss& op, int64_t au, const AuSums& sums, double& softmax,
+JAA_EXT_INLINE void au_loss(const SoftmaxDiceLossParams& params, int64_t au, const AuSums& sums, double& softmax,
                             double& dice) {
   if (sums.labels == 0) return;
-  const double weight = weight_of<C>(op, au), labels = static_cast<double>(sums.labels);
+  const double weight = weight_of<C>(params, au), labels = static_cast<double>(sums.labels);
   softmax += weight * sums.softmax / labels;
-  dice += weight * (op.batch_dice ? dice_ratio(sums.overlap, sums.squares, op.smooth) : sums.dice / labels);
+  dice += weight * (params.batch_dice ? dice_ratio(sums.overlap, sums.squares, params.smooth) : sums.dice / labels);
 }
 
 }  // namespace jaa_ext

@@ -1,4 +1,4 @@
-// Stands in for CUDA's header where kernels run on the CPU, by the rules of `host.cpp`.
+// Takes the place of CUDA's header where kernels run on the CPU, as `host.cpp` runs them.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +53,9 @@ unsigned char* shared_memory();
 
 void barrier(int line);
 
-// What the lanes of a warp give, as words in a row of slots. All lanes in the mask must come to this line; only they
-// are there, until the thread waits again. No words: a barrier of the warp.
+// Exchanges words among the lanes of a warp, and returns a slot for each lane. All lanes in the mask must come to
+// this line; the slots of the others are undefined. The slots are valid until the thread waits again. Without words
+// it is a barrier of the warp.
 constexpr size_t SLOT_WORDS = 8;
 const void* gather(unsigned mask, const uint64_t* mine, size_t words, int line);
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-// There if ThreadSanitizer is loaded.
+// Not null if ThreadSanitizer is loaded.
 extern "C" {
 __attribute__((weak)) void* __tsan_get_current_fiber();
 __attribute__((weak)) void* __tsan_create_fiber(unsigned flags);
@@ -19,8 +19,8 @@ constexpr unsigned WITHOUT_SYNCHRONISATION = 1;
 
 #ifdef __x86_64__
 
-// ucontext asks the kernel for the signal mask at every switch: four times slower.
-// Keeps the registers that a called function must keep, and on the stack also the place to return to.
+// Saves the registers that a called function must keep, and the return address, on the stack that it leaves. ucontext
+// is four times slower, since it asks the kernel for the signal mask at every switch.
 extern "C" void cuda_on_host_switch(void** left, void* taken);
 asm(R"(
 .text

@@ -1,5 +1,5 @@
-// A function on a stack of its own, which can be left and taken up again. ThreadSanitizer, where it is loaded, sees a
-// thread in every fiber.
+// A function on a stack of its own, which can be suspended and resumed. For ThreadSanitizer, where it is loaded,
+// every fiber is a thread.
 #pragma once
 
 #include <cstddef>
@@ -14,16 +14,16 @@ class Fiber {
  public:
   static Fiber current();
 
-  // The next switch calls the function, which must not return.
+  // Makes the next switch call the function, which must not return.
   void start(void (*function)(), unsigned char* stack, size_t bytes);
 
-  // Leaves this fiber, which runs, for the other.
+  // Suspends this fiber, which must be the one that runs, and resumes the other.
   void switch_to(Fiber& other);
 
   static bool sanitizes_threads();
 
-  // For ThreadSanitizer: whatever these fibers did until now comes before whatever they will do. `at` is an address
-  // that tells groups of fibers apart.
+  // Tells ThreadSanitizer that whatever these fibers did until now comes before whatever they will do. `at` is an
+  // address that tells groups of fibers apart.
   static void synchronise(const std::vector<Fiber*>& fibers, void* at);
 
  private:

@@ -1,6 +1,6 @@
-// Blocks run one after another. A fiber runs the threads of a block in turn; where a thread has to wait, its fiber
-// stays with it and another one goes on with the next threads. Once every thread has ended or waits, those whose
-// partners have come go on. This file is compiled without sanitizers: it is no part of the kernels.
+// Runs the blocks of a kernel one after another. A fiber runs the threads of a block in turn. Where a thread has to
+// wait, its fiber stays with it and another fiber goes on with the next threads. Once every thread has ended or
+// waits, those whose partners have come go on. This file is compiled without sanitizers, which are for the kernels.
 #include <link.h>
 #include <sys/mman.h>
 
@@ -44,7 +44,8 @@ unsigned char* shared;
 size_t shared_size;
 int threads, started;
 Thread thread[MOST_THREADS];
-volatile uint64_t gathered[MOST_THREADS][SLOT_WORDS];  // volatile: no call of memcpy, which ThreadSanitizer watches
+volatile uint64_t gathered[MOST_THREADS]
+                          [SLOT_WORDS];  // volatile: ThreadSanitizer watches memcpy, which is not called
 Fiber fibers[MOST_THREADS], scheduler;
 int current;     // the thread that runs
 Fiber* running;  // its fiber
@@ -95,7 +96,7 @@ void run(Fiber* fiber) {
 }
 
 Fiber* new_fiber(int index) {
-  const size_t colour = index * size_t{1088} % 16384;  // else all stacks would fall into the same sets of the cache
+  const size_t colour = index * size_t{1088} % 16384;  // or else all stacks would share the same sets of the cache
   fibers[index].start(&run_threads, stacks() + index * STACK_BYTES, STACK_BYTES - colour);
   return &fibers[index];
 }
@@ -107,7 +108,7 @@ void synchronise_everything() {
   Fiber::synchronise(all, &fibers);
 }
 
-// Of a warp, all lanes in the mask of one that waits must wait at the same instruction.
+// Lets the lanes of a warp meet: all lanes in the mask of one that waits must wait at the same instruction.
 void meet_in_warp(int first) {
   static std::vector<Fiber*> group;
   unsigned met = 0;
@@ -142,7 +143,7 @@ void meet_at_barrier(const Thread& first) {
   Fiber::synchronise(block, &threads);
 }
 
-// The state of the threads that go on; `ended` once all have.
+// Lets threads meet that wait for each other. Returns the state of those that go on, or `ended` once all have ended.
 State meet() {
   bool in_warps = false;
   const Thread* at_barrier = nullptr;
@@ -177,7 +178,7 @@ struct Memory {
   size_t bytes;
 };
 
-// Shared memory of a size known to the compiler is this library's thread_local memory.
+// Finds the shared memory whose size the compiler knows: it is this library's thread_local memory.
 Memory static_shared_memory() {
   static thread_local unsigned char inside;
   Memory memory = {&inside, 0};
@@ -230,7 +231,7 @@ void launch(int64_t blocks, int block_threads, int shared_bytes, cudaStream_t,
   threads = block_threads;
   failure.clear();
   scheduler = Fiber::current();
-  if (unfinished && __asan_unpoison_memory_region != nullptr) {  // for the functions that never returned
+  if (unfinished && __asan_unpoison_memory_region != nullptr) {  // its functions never returned
     __asan_unpoison_memory_region(stacks(), MOST_THREADS * STACK_BYTES);
   }
   unfinished = true;

@@ -1,5 +1,5 @@
-// Matrix products, written from the tables of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point
-// type", "Matrix Fragments for mma.m16n8k8"), whose names are used.
+// Matrix products, written after the tables of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point
+// type", "Matrix Fragments for mma.m16n8k8") and with their names.
 #include "instructions.h"
 
 #include <common/scalar.h>

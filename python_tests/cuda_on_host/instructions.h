@@ -1,4 +1,5 @@
-// What csrc/common/warp.cuh declares, on the CPU. Accesses to shared memory stand here, for sanitizers to see them.
+// Defines for the CPU what csrc/common/warp.cuh defines for GPUs. Accesses to shared memory are in this header, so
+// that sanitizers see them.
 #pragma once
 
 #include <cuda_runtime.h>

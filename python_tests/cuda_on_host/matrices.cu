@@ -1,4 +1,4 @@
-// A product of small matrices by one warp: what the matrix instructions are tested with, on the CPU or a GPU.
+// A product of small matrices by one warp, by which the matrix instructions are tested on the CPU or on a GPU.
 #include "common/launch.cuh"
 #include "common/warp.cuh"
 
@@ -8,8 +8,8 @@ namespace {
 
 constexpr int M = 16, N = 16, ROW_BYTES = 32;
 
-// d = a b + c: a is M x K and b its columns one after another, N x K; or, of 16-bit values and `b_by_rows`, K x N.
-// K = 16, or 8 of TensorFloat-32, so that a row has 32 bytes. `displacement` moves the addresses of the rows of a.
+// d = a b + c. a is (M, K). b is given by columns, (N, K), or, for 16-bit values with `b_by_rows`, as (K, N). K is
+// 16, or 8 for TensorFloat-32, so that a row has 32 bytes. `displacement` moves the addresses of the rows of a.
 template <typename T>
 __global__ void product_kernel(const unsigned char* a, const unsigned char* b, bool b_by_rows, const float* c,
                                float* d, int displacement) {
@@ -41,10 +41,10 @@ __global__ void product_kernel(const unsigned char* a, const unsigned char* b, b
 
 }  // namespace
 
-extern "C" void matrix_product_cuda(Scalar type, const unsigned char* a, const unsigned char* b, bool b_by_rows,
+extern "C" void matrix_product_cuda(ScalarType type, const unsigned char* a, const unsigned char* b, bool b_by_rows,
                                     const float* c, float* d, int threads, int displacement) {
-  const auto kernel = type == Scalar::f32   ? &product_kernel<float>
-                      : type == Scalar::f16 ? &product_kernel<Half>
-                                            : &product_kernel<BFloat16>;
+  const auto kernel = type == ScalarType::f32   ? &product_kernel<float>
+                      : type == ScalarType::f16 ? &product_kernel<Half>
+                                                : &product_kernel<BFloat16>;
   launch_shared(kernel, 1, threads, (M + N) * ROW_BYTES, nullptr, a, b, b_by_rows, c, d, displacement);
 }

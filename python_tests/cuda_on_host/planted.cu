@@ -1,4 +1,4 @@
-// A reversal of 64 values by one block, right or with one mistake that running on the CPU must find; and shuffles.
+// A kernel that reverses 64 values, right or with one mistake that running it on the CPU must find; and shuffles.
 #include "common/launch.cuh"
 #include "common/warp.cuh"
 
@@ -41,7 +41,7 @@ __global__ void reverse_kernel(int mistake, const int* input, int* output) {
   values[self] = copied[self];
   if (mistake == LATE_WAIT) copy_wait();
   if (mistake != NO_WARP_BARRIER) __syncwarp();
-  int partner = 0;  // the lane to read from; the shuffle lets the lanes meet, but orders no memory
+  int partner = 0;  // the lane to read from; the shuffle makes the lanes meet, but does not order memory
   if (mistake != MISSING_LANE || self != 5) partner = __shfl_xor_sync(0xffffffffu, lane, WARP - 1);
   if (mistake == BARRIER_AFTER_RETURN && self == 3) return;
   reversed[self ^ WARP] = values[self - lane + partner + (mistake == STATIC_OVERRUN) * COUNT];
@@ -54,7 +54,7 @@ __global__ void reverse_kernel(int mistake, const int* input, int* output) {
   output[self] = reversed[self + (mistake == DYNAMIC_OVERRUN)];
 }
 
-// Three outputs a lane of the first `lanes`, which shuffle among themselves.
+// Writes three outputs for each of the first `lanes` lanes, which shuffle among themselves.
 __global__ void shuffle_kernel(int lanes, const int* input, int* output) {
   const int self = threadIdx.x;
   if (self >= lanes) return;

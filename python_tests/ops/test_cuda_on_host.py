@@ -18,7 +18,7 @@ TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, tor
 
 # The structures of csrc, for struct.pack.
 IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i??9q", "i3q3dP3qP", "i?2qdP3qP?qP"
-REGION_BATCH_NORM, REGION_BATCH_NORM_PARAMETERS = "i??6qd", "4P"
+REGION_BATCH_NORM, REGION_BATCH_NORM_TENSORS = "i??6qd", "4P"
 
 
 def unwritten(*shape: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -40,9 +40,6 @@ def image(tensor: Tensor) -> bytes:
     return struct.pack(IMAGE, tensor.data_ptr(), *tensor.stride())
 
 
-FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = range(3)  # RegionConv2dPass
-
-
 def region_conv2d(
     library: ctypes.CDLL,
     input: Tensor,
@@ -56,21 +53,16 @@ def region_conv2d(
     batch, in_channels, height, width = input.shape
     grid_h, grid_w, out_channels, _, kernel_h, kernel_w = weight.shape
     sizes = batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w
-    op = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", tf32, *sizes)
-
-    def workspace(which: int) -> Tensor:
-        library.region_conv2d_workspace.restype = ctypes.c_int64
-        bytes = library.region_conv2d_workspace(op, ctypes.c_int64(which))
-        return torch.full((bytes,), 255, dtype=torch.uint8)  # not numbers, whatever type is read
+    params = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", tf32, *sizes)
 
     output, grad_input = grad.clone().fill_(torch.nan), input.clone().fill_(torch.nan)
     grad_weight = unwritten(*weight.shape, like=weight)
     grad_bias = None if bias is None else unwritten(*bias.shape, like=bias)
-    arguments = op, image(input), weight, bias, image(output), workspace(FORWARD)
+    arguments = params, image(input), weight, bias, image(output)
     call(library, "region_conv2d_forward", *arguments)
-    arguments = op, image(grad), weight, image(grad_input), workspace(BACKWARD_INPUT)
+    arguments = params, image(grad), weight, image(grad_input)
     call(library, "region_conv2d_backward_input", *arguments)
-    arguments = op, image(grad), image(input), grad_weight, grad_bias, workspace(BACKWARD_WEIGHT)
+    arguments = params, image(grad), image(input), grad_weight, grad_bias
     call(library, "region_conv2d_backward_weight", *arguments)
     return [output, grad_input, grad_weight] + ([] if grad_bias is None else [grad_bias])
 
@@ -225,12 +217,10 @@ def test_region_conv2d_strides(library: ctypes.CDLL) -> None:
 def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
     """The bias's gradient alone."""
     for dtype in (torch.float64, torch.float32):
-        op = struct.pack(REGION_CONV2D, DTYPES.index(dtype), False, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
+        params = struct.pack(REGION_CONV2D, DTYPES.index(dtype), False, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
         grad, input = torch.rand(1, 2, 4, 4, dtype=dtype), torch.rand(1, 1, 4, 4, dtype=dtype)
-        library.region_conv2d_workspace.restype = ctypes.c_int64
-        bytes = library.region_conv2d_workspace(op, ctypes.c_int64(BACKWARD_WEIGHT))
-        grad_bias, workspace = unwritten(2, 2, 2, like=grad), torch.empty(bytes, dtype=torch.uint8)
-        arguments = op, image(grad), image(input), None, grad_bias, workspace
+        grad_bias = unwritten(2, 2, 2, like=grad)
+        arguments = params, image(grad), image(input), None, grad_bias
         call(library, "region_conv2d_backward_weight", *arguments)
         expected = grad.view(2, 2, 2, 2, 2).sum((2, 4)).permute(1, 2, 0)  # channels, cell, row, cell, column
         torch.testing.assert_close(grad_bias, expected)
@@ -247,13 +237,13 @@ def region_batch_norm(
 ) -> list[Tensor]:
     """Output, the gradients of input, weight and bias and, in training, mean and variance."""
     sizes = *input.shape, *grid
-    op = struct.pack(REGION_BATCH_NORM, DTYPES.index(input.dtype), training, relu, *sizes, 1e-3)
+    params = struct.pack(REGION_BATCH_NORM, DTYPES.index(input.dtype), training, relu, *sizes, 1e-3)
     weight, bias, mean, var = parameters
     if training:
         shape = *grid, input.shape[1]
         mean, var = (unwritten(*shape, like=input, dtype=compute_type(input)) for _ in range(2))
     pointers = [0 if t is None else t.data_ptr() for t in (weight, bias, mean, var)]
-    arguments = op, struct.pack(REGION_BATCH_NORM_PARAMETERS, *pointers)
+    arguments = params, struct.pack(REGION_BATCH_NORM_TENSORS, *pointers)
     output, grad_input = (torch.full_like(input, torch.nan) for _ in range(2))
     grad_weight, grad_bias = torch.full_like(mean, torch.nan), torch.full_like(mean, torch.nan)
     call(library, "region_batch_norm_forward", *arguments, image(input), image(output))
@@ -390,7 +380,7 @@ def attention_maps(
 ) -> Tensor:
     maps = unwritten(len(landmarks), len(rules), map_size, map_size, like=landmarks)
     half_size, slope = float(round((map_size - 1) / 2 * 0.14)), 0.56 / (map_size * 0.14)
-    op = struct.pack(
+    params = struct.pack(
         ATTENTION_MAPS,
         DTYPES.index(landmarks.dtype),
         *(len(landmarks), len(rules), map_size),
@@ -400,7 +390,7 @@ def attention_maps(
     )
     points = torch.tensor([rule.points for rule in rules], dtype=torch.int64)
     dy = torch.tensor([rule.dy for rule in rules], dtype=torch.float64)
-    call(library, "attention_maps", op, points, dy)
+    call(library, "attention_maps", params, points, dy)
     return maps
 
 
@@ -437,7 +427,7 @@ def softmax_dice_loss(
     compute = compute_type(logits)
     target = target.to(compute if target.is_floating_point() else torch.int64).contiguous()
     weight = None if weight is None else weight.to(compute)
-    op = struct.pack(
+    params = struct.pack(
         SOFTMAX_DICE_LOSS,
         *(DTYPES.index(logits.dtype), dice == "batch", logits.shape[0], logits.shape[2], smooth),
         *(logits.data_ptr(), *logits.stride()),
@@ -447,8 +437,8 @@ def softmax_dice_loss(
     losses = [unwritten(1, like=logits), unwritten(1, like=logits)]
     grads = [torch.tensor([0.75], dtype=logits.dtype), torch.tensor([1.5], dtype=logits.dtype)]
     grad_logits = unwritten(*logits.shape, like=logits)
-    call(library, "softmax_dice_loss_forward", op, *losses)
-    call(library, "softmax_dice_loss_backward", op, *grads, grad_logits)
+    call(library, "softmax_dice_loss_forward", params, *losses)
+    call(library, "softmax_dice_loss_backward", params, *grads, grad_logits)
     return [*losses, grad_logits]
 
 

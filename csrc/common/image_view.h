@@ -1,4 +1,4 @@
-// A tensor (N, C, H, W) of any strides, in elements.
+// A view of a tensor (N, C, H, W) with any strides, which are counted in elements.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ struct ImageStrides {
   int64_t n, c, y, x;
 };
 
-struct Image {
+struct ImageView {
   void* data;
   ImageStrides stride;
 };
