@@ -104,7 +104,7 @@ def collect_predictions(
     device = resolve_device(device) if device is not None else next(model.parameters()).device
     fused = model.to(device).eval().fuse().float()
     processes = processes or Processes()
-    indices = range(len(dataset))
+    indices = list(range(len(dataset)))
     # Whole batches: a face's last bits depend on how many are computed together.
     batches = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
     loader: DataLoader[Any] = DataLoader(

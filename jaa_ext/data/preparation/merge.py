@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.plausible import OUTSIDE, QUESTIONS
-from jaa_ext.data.preparation.parts import PARTS, Part, part_file
-from jaa_ext.data.preparation.report import Report
-from jaa_ext.data.prepared import (
+from jaa_ext.data.preparation.folder import (
     IMAGES,
     LANDMARK_COLUMNS,
     SETTINGS,
@@ -29,6 +27,8 @@ from jaa_ext.data.prepared import (
     sort_folds,
     write_preparation,
 )
+from jaa_ext.data.preparation.parts import PARTS, Part, part_file
+from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 MIN_CHECKED_FACES = 5
