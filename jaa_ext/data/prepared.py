@@ -285,7 +285,7 @@ def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
 
 
 def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple[Path, Any]:
-    """The path of the index, and a pandas.DataFrame of some of its columns."""
+    """Read some columns of the index; return its path and a pandas.DataFrame."""
     table = known.settings.table
     require_table(table)
     import pandas as pd

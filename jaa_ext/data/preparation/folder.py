@@ -123,7 +123,7 @@ def write_preparation(folder: Path, preparation: Preparation) -> None:
 
 
 def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:
-    """Warn of faces that other versions of OpenCV aligned than this one; None if there is no reason to.
+    """Write a warning of faces that other versions of OpenCV aligned than this one; None if none did.
 
     Pixels differ by up to 3 grey levels between OpenCV 4, which rounds positions to 1/32 pixel, and OpenCV 5,
     which does not.
@@ -181,7 +181,7 @@ def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where
 
 
 def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
-    """The distinct folds that have a name, "2" before "10"."""
+    """Sort the distinct folds that have a name, "2" before "10"."""
 
     def key(fold: str) -> list[str | tuple[int, str]]:
         # Text and numbers take turns in the key, so text is compared with text and numbers with numbers. The

@@ -144,7 +144,7 @@ def _describe_skipped(skipped: list[tuple[str, int, str]], report: Report) -> st
 
 
 def _remarks(parts: list[Part]) -> tuple[str, ...]:
-    """Say what is odd about landmarks that could be those of faces, each for itself."""
+    """Say what is odd about all landmarks together, though each face's could be right."""
     reach = np.concatenate([part.reach for part in parts])
     distance = np.concatenate([part.distance for part in parts])
     right, bottom, width, height = reach[:, 2:].T
