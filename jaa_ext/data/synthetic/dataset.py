@@ -17,7 +17,7 @@ RATES: dict[int, float] = {
     1: 0.21, 2: 0.17, 4: 0.20, 6: 0.46, 7: 0.55, 9: 0.06, 10: 0.59, 12: 0.56, 14: 0.47, 15: 0.17, 17: 0.34,
     23: 0.17, 24: 0.15, 25: 0.35, 26: 0.25,
 }  # fmt: skip
-"""How often each AU is present: as in BP4D; plausible rates for AUs 9, 25 and 26, which it does not code."""
+"""How often each AU is present: as in BP4D, with plausible rates for AUs 9, 25 and 26."""
 
 LOADINGS: dict[str, dict[int, float]] = {
     "smile": {6: 0.75, 7: 0.45, 10: 0.55, 12: 0.8, 14: 0.25, 15: -0.3, 25: 0.45},
