@@ -214,7 +214,7 @@ def _decoded(data: bytes, form: str) -> NDArray[np.uint8]:
 
 
 def _is_for_opencv(data: bytes, form: str) -> bool:
-    """Choose the decoder of a file. OpenCV is faster than Pillow, and keeps 16 bits of a colour.
+    """Tell whether OpenCV decodes a file: it is faster than Pillow, and keeps 16 bits of a colour.
 
     But it loses the orientation of AVIF and of PNG with transparency and the range of PNM, and multiplies the
     colours of TIFF by their transparency. Pillow turns white into black in JPEG 2000 of more than 8 bits.

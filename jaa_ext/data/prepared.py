@@ -1,88 +1,38 @@
-"""Prepared data sets: the folders that `prepare` writes, read back for training.
-
-The names of their files and columns are defined here; `jaa_ext.data.preparation.prepare` explains them.
-"""
+"""Prepared data sets: the folders that `prepare` writes, read back for training."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jaa_ext import facs
-from jaa_ext.atomic import replacing
-from jaa_ext.data.errors import quoted, require_package, wrap_errors
+from jaa_ext.data.errors import quoted, wrap_errors
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.images import read_image
-from jaa_ext.data.preparation.report import Report
+from jaa_ext.data.preparation.folder import (
+    IMAGES,
+    LANDMARK_COLUMNS,
+    SETTINGS,
+    FolderError,
+    Preparation,
+    alignment_warning,
+    au_columns,
+    index_file,
+    intensity_columns,
+    read_settings,
+    require_exclusive_folds,
+    require_table,
+    sort_folds,
+)
 from jaa_ext.data.release import MISSING
-
-FORMAT = 1
-"""Version of the folder's layout."""
-SETTINGS = "prepare.json"
-IMAGES = "images"
-LANDMARK_COLUMNS = tuple(f"{axis}_{i}" for axis in "xy" for i in range(facs.NUM_LANDMARKS))
-
-
-class FolderError(ValueError):
-    """The folder of a prepared data set cannot be used as asked."""
-
-
-Side = Annotated[int, Field(ge=1, le=65_535)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class Settings(_Section):
-    """What `prepare` was asked to do."""
-
-    name: str
-    """Name of the data set."""
-    source: str = ""
-    """See `Release.source`; empty in folders of early versions."""
-    aus: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)]
-    size: Annotated[int, Field(ge=2)] | None
-    align: bool
-    detector: bool
-    table: Literal["parquet", "csv"]
-
-    @field_validator("aus")
-    @classmethod
-    def _distinct(cls, aus: list[int]) -> list[int]:
-        if len(set(aus)) < len(aus):
-            raise ValueError("an AU is listed twice")
-        return aus
-
-
-class Preparation(_Section):
-    """The content of prepare.json."""
-
-    format: int
-    settings: Settings
-    sequences: list[Annotated[list[str], Field(min_length=4, max_length=4)]]
-    """Name, subject, task and fold of each clip."""
-    opencv: list[str] = []
-    """The versions of OpenCV that aligned the faces; empty if they were kept as they are, and in folders of
-    early versions, which did not record it."""
-    image_size: Side | None
-    """Side of the images in pixels; None, like the report, until the preparation is finished."""
-    report: Report | None
-
-
-class _Version(BaseModel):
-    format: int
 
 
 class PreparedFaces:
@@ -255,121 +205,6 @@ def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
     return dict(sorted(dealt.items()))
 
 
-def read_settings(folder: str | os.PathLike[str]) -> Preparation:
-    """Read the prepare.json of a finished preparation.
-
-    Raises:
-        FolderError: it is missing, not finished, damaged, or of another version.
-    """
-    known = read_begun(folder)
-    if known is None:
-        raise FolderError(f"{folder}: wanted a prepared data set, got no {SETTINGS} in that folder")
-    if known.report is None:
-        raise FolderError(f"{folder}: its preparation is not finished; the command that began it goes on")
-    return known
-
-
-def read_begun(folder: str | os.PathLike[str]) -> Preparation | None:
-    """Read the prepare.json of a preparation that may not be finished; None if there is none.
-
-    Raises:
-        FolderError: it is damaged or of another version.
-    """
-    path = Path(folder) / SETTINGS
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        version = _Version.model_validate_json(content).format
-        if version == FORMAT:
-            return Preparation.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise FolderError(
-            f"{path}: is damaged: wanted the JSON that the preparation writes "
-            f"({where + ': ' if where else ''}{first['msg']})"
-        ) from None
-    raise FolderError(f"{path}: wanted format {FORMAT}, got {version}; prepare the data set anew")
-
-
-def write_preparation(folder: Path, preparation: Preparation) -> None:
-    """Write prepare.json, whole or not at all."""
-    with replacing(folder / SETTINGS) as temporary:
-        temporary.write_text(preparation.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def alignment_warning(folder: str | os.PathLike[str], opencv: Collection[str]) -> str | None:
-    """Warn of faces that other versions of OpenCV aligned than this one; None if there is no reason to.
-
-    Pixels differ by up to 3 grey levels between OpenCV 4, which rounds positions to 1/32 pixel, and OpenCV 5,
-    which does not.
-    """
-    majors = {version.partition(".")[0] for version in opencv}
-    differ = "the same face differs by up to 3 grey levels between major versions"
-    if len(majors) > 1:
-        return f"{folder}: its faces were aligned by OpenCV {' and '.join(opencv)}; {differ}"
-    if majors and majors != {cv2.__version__.partition(".")[0]}:
-        return (
-            f"{folder}: its faces were aligned by OpenCV {', '.join(opencv)}, and this is {cv2.__version__}, "
-            f"which will align those that a model is used on; {differ}"
-        )
-    return None
-
-
-def index_file(folder: Path, table: str) -> Path:
-    """The path of the index; `table` is "parquet" or "csv"."""
-    return folder / f"index.{table}"
-
-
-def au_columns(aus: Iterable[int]) -> list[str]:
-    """The names of the columns of labels: AU01 for AU 1."""
-    return [f"AU{au:02d}" for au in aus]
-
-
-def intensity_columns(aus: Iterable[int]) -> list[str]:
-    """The names of the columns of intensities: AU01_intensity for AU 1."""
-    return [f"{name}_intensity" for name in au_columns(aus)]
-
-
-def require_table(table: str) -> None:
-    """Check that the packages which read and write an index are installed.
-
-    Raises:
-        ImportError: one is not.
-    """
-    for package in ("pandas", "pyarrow") if table == "parquet" else ("pandas",):
-        require_package(package, f"prepared data sets with a {table} index")
-
-
-def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where: str) -> None:
-    """Check that no subject is in two folds.
-
-    Raises:
-        FolderError: one is.
-    """
-    fold_of: dict[str, str] = {}
-    for subject, fold in dict.fromkeys(subjects_and_folds):
-        if fold_of.setdefault(subject, fold) != fold:
-            raise FolderError(
-                f"{where}: subject {quoted(subject)} is in folds {quoted(fold_of[subject])} and "
-                f"{quoted(fold)}, wanted in one"
-            )
-
-
-def sort_folds(folds: Iterable[str]) -> tuple[str, ...]:
-    """The distinct folds that have a name, "2" before "10"."""
-
-    def key(fold: str) -> list[str | tuple[int, str]]:
-        # Text and numbers take turns in the key, so text is compared with text and numbers with numbers. The
-        # longer number is the larger one; int would refuse very long ones.
-        parts = re.split(r"0*([0-9]+)", fold)
-        return [(len(part), part) if i % 2 else part for i, part in enumerate(parts)]
-
-    return tuple(sorted(sorted(set(folds) - {""}), key=key))
-
-
 def _require_known(wanted: Collection[str], known: set[str], what: str, folder: Path) -> list[str]:
     unknown = [name for name in wanted if name not in known]
     if unknown:
@@ -450,7 +285,7 @@ def _texts(path: Path, index: Any, name: str) -> NDArray[Any]:
 
 
 def _read_columns(folder: Path, known: Preparation, columns: list[str]) -> tuple[Path, Any]:
-    """The path of the index, and a pandas.DataFrame of some of its columns."""
+    """Read some columns of the index; return its path and a pandas.DataFrame."""
     table = known.settings.table
     require_table(table)
     import pandas as pd

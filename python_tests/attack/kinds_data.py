@@ -19,7 +19,7 @@ from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, prepare
-from jaa_ext.data.prepared import LANDMARK_COLUMNS
+from jaa_ext.data.preparation.folder import LANDMARK_COLUMNS
 from jaa_ext.data.readers.affwild2 import read_affwild2
 from jaa_ext.data.readers.bp4d import read_bp4d
 from jaa_ext.data.readers.disfa import read_disfa

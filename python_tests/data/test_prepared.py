@@ -16,7 +16,8 @@ from rich.console import Console
 
 from jaa_ext.data import PreparedFaces, Release, prepare
 from jaa_ext.data.images import ImageError
-from jaa_ext.data.prepared import FolderError, read_folds, sort_folds, subject_folds
+from jaa_ext.data.preparation.folder import FolderError
+from jaa_ext.data.prepared import read_folds, subject_folds
 from jaa_ext.data.readers.image_files import ImageFiles
 
 AUS = (2, 5, 12)
@@ -367,10 +368,6 @@ def test_a_damaged_index(folder, tmp_path):
     index.unlink()
     with pytest.raises(FolderError, match=rf"index\.{folder.name}: wanted the index .*, got no such file"):
         PreparedFaces(copy)
-
-
-def test_numbers_in_names_of_folds_are_sorted_by_size():
-    assert sort_folds(["b", "10", "", "9", "a2", "a10", "9", "²"]) == ("9", "10", "a2", "a10", "b", "²")
 
 
 class TestSubjectFolds:

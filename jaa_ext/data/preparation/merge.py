@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.plausible import OUTSIDE, QUESTIONS
-from jaa_ext.data.preparation.parts import PARTS, Part, part_file
-from jaa_ext.data.preparation.report import Report
-from jaa_ext.data.prepared import (
+from jaa_ext.data.preparation.folder import (
     IMAGES,
     LANDMARK_COLUMNS,
     SETTINGS,
@@ -29,6 +27,8 @@ from jaa_ext.data.prepared import (
     sort_folds,
     write_preparation,
 )
+from jaa_ext.data.preparation.parts import PARTS, Part, part_file
+from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import MISSING, Release, ReleaseError
 
 MIN_CHECKED_FACES = 5
@@ -144,7 +144,7 @@ def _describe_skipped(skipped: list[tuple[str, int, str]], report: Report) -> st
 
 
 def _remarks(parts: list[Part]) -> tuple[str, ...]:
-    """Say what is odd about landmarks that could be those of faces, each for itself."""
+    """Say what is odd about all landmarks together, though each face's could be right."""
     reach = np.concatenate([part.reach for part in parts])
     distance = np.concatenate([part.distance for part in parts])
     right, bottom, width, height = reach[:, 2:].T

@@ -23,7 +23,7 @@ from jaa_ext.atomic import replacing, sync
 from jaa_ext.data.faces import align_face
 from jaa_ext.data.images import as_rgb, read_image
 from jaa_ext.data.plausible import fault
-from jaa_ext.data.prepared import IMAGES
+from jaa_ext.data.preparation.folder import IMAGES
 from jaa_ext.data.release import MISSING, Clip, Frame, ReleaseError, Skipped
 
 PARTS = "parts"

@@ -44,10 +44,7 @@ from rich.console import Console
 
 from jaa_ext.atomic import locked
 from jaa_ext.data.errors import quoted
-from jaa_ext.data.preparation.merge import merge
-from jaa_ext.data.preparation.parts import PARTS, Detector, Part, Preparer, part_file
-from jaa_ext.data.preparation.report import Report
-from jaa_ext.data.prepared import (
+from jaa_ext.data.preparation.folder import (
     FORMAT,
     FolderError,
     Preparation,
@@ -58,6 +55,9 @@ from jaa_ext.data.prepared import (
     require_table,
     write_preparation,
 )
+from jaa_ext.data.preparation.merge import merge
+from jaa_ext.data.preparation.parts import PARTS, Detector, Part, Preparer, part_file
+from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import Clip, Release, ReleaseError
 from jaa_ext.device import processors
 from jaa_ext.progress import progress, say

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.errors import quoted
-from jaa_ext.data.prepared import LANDMARK_COLUMNS
+from jaa_ext.data.preparation.folder import LANDMARK_COLUMNS
 from jaa_ext.data.readers.files import decimal_number, other_separator
 from jaa_ext.data.readers.image_files import ImageFiles, numbers_in_names
 from jaa_ext.data.release import MISSING, Release, ReleaseError

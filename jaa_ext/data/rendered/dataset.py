@@ -19,9 +19,9 @@ from jaa_ext.data.rendered.render import render_face
 class RenderedFaces(GeneratedFaces):
     """A data set of rendered faces (`FaceDataset`).
 
-    People vary, as do their AUs, how an AU looks on them, and the views of them. `labels` says how AUs are
-    drawn at random: one is labelled present from intensity 1.5 on, and its intensity is that of the stronger
-    side of the face.
+    People vary, as do their AUs, how an AU looks on them, and the views of them. The intensity of an AU is
+    that of the stronger side of the face; it is labelled present from 1.5 on. How AUs are drawn at random
+    stands in `jaa_ext.data.rendered.labels`.
 
     A sample depends on (seed, subject, number of the subject's face) and `mix` alone: not on the other
     subjects, ``samples_per_subject``, ``aus`` or the process.
@@ -131,7 +131,7 @@ class RenderedFaces(GeneratedFaces):
         return self._people[subject]
 
     def _intensities(self, subject: int) -> NDArray[np.float32]:
-        """(samples_per_subject, 17, 2)"""
+        """Draw the intensities, (samples_per_subject, 17, 2), of both sides of a subject's faces."""
         if subject not in self._sides:
             rng = np.random.default_rng((self.seed, subject, 1))
             self._sides[subject] = draw_intensities(rng, self.samples_per_subject, self.mix)

@@ -207,7 +207,7 @@ def _hat(rng: np.random.Generator) -> Fields:
 
 
 def _rods(rng: np.random.Generator, person: Person) -> list[Fields]:
-    """Fingers at the face, or a thing held before it."""
+    """Draw fingers at the face, or a thing held before it."""
     side = 1 if rng.random() < 0.5 else -1
     x, y = side * rng.uniform(15, 75), rng.uniform(-120, -45)
     if rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""Rendered faces as a release, so that `jaa prepare` can render them once for all trainings."""
+"""Rendered faces as a release, so that `jaa prepare` can render them once, before training."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ RATES: dict[int, float] = {
     1: 0.21, 2: 0.17, 4: 0.20, 6: 0.46, 7: 0.55, 9: 0.06, 10: 0.59, 12: 0.56, 14: 0.47, 15: 0.17, 17: 0.34,
     23: 0.17, 24: 0.15, 25: 0.35, 26: 0.25,
 }  # fmt: skip
-"""How often each AU is present: as in BP4D; plausible rates for AUs 9, 25 and 26, which it does not code."""
+"""How often each AU is present: as in BP4D, with plausible rates for AUs 9, 25 and 26."""
 
 LOADINGS: dict[str, dict[int, float]] = {
     "smile": {6: 0.75, 7: 0.45, 10: 0.55, 12: 0.8, 14: 0.25, 15: -0.3, 25: 0.45},
@@ -87,7 +87,7 @@ class SyntheticFaces(GeneratedFaces):
     def intensity_matrix(self) -> NDArray[np.float32]:
         """(len, A) of 0..5, without drawing."""
         faces = [(subject, face) for subject in self._ids for face in range(self.samples_per_subject)]
-        return np.stack([self._intensities(self._strengths(*face)[1]) for face in faces])
+        return np.stack([self._intensities(self._view_and_strengths(*face)[1]) for face in faces])
 
     def draw(
         self, subject: int, intensities: Mapping[int, float], rng: np.random.Generator | None = None
@@ -107,7 +107,7 @@ class SyntheticFaces(GeneratedFaces):
         return self._sample(subject, "drawn", strengths, strengths >= 0.5, view)
 
     def _make(self, subject: int, face: int) -> FaceSample:
-        view, strengths = self._strengths(subject, face)
+        view, strengths = self._view_and_strengths(subject, face)
         return self._sample(subject, f"{face:05d}", strengths, self._labels(subject)[face], view)
 
     def _sample(
@@ -123,8 +123,8 @@ class SyntheticFaces(GeneratedFaces):
             self._people[subject] = Person.random(np.random.default_rng((self.seed, subject, 0)))
         return self._people[subject]
 
-    def _strengths(self, subject: int, face: int) -> tuple[View, NDArray[np.float64]]:
-        """The view of a face, and (15,) how strong each AU is, 0..1."""
+    def _view_and_strengths(self, subject: int, face: int) -> tuple[View, NDArray[np.float64]]:
+        """Draw the view of a face, and the strength of each AU, (15,) of 0..1."""
         present = self._labels(subject)[face]
         rng = np.random.default_rng((self.seed, subject, 2, face))
         view = View.random(rng)
@@ -132,11 +132,11 @@ class SyntheticFaces(GeneratedFaces):
         return view, np.where(present, rng.uniform(0.5, 1, len(AUS)), faint)
 
     def _intensities(self, strengths: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(A,) of 0..5 for (15,) of 0..1."""
+        """Convert strengths, (15,) of 0..1, to intensities, (A,) of 0..5."""
         return (5 * strengths[self._columns]).astype(np.float32)
 
     def _labels(self, subject: int) -> NDArray[np.bool_]:
-        """(samples_per_subject, 15): which AUs are present."""
+        """Draw which AUs are present in a subject's faces, (samples_per_subject, 15)."""
         if subject not in self._present:
             normal = np.random.default_rng((self.seed, subject, 1)).standard_normal(
                 (self.samples_per_subject, len(LOADINGS) + len(AUS))

@@ -23,7 +23,7 @@ from skimage import data
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, Release, ReleaseError, align_face, prepare
 from jaa_ext.data.preparation import parts
-from jaa_ext.data.prepared import FolderError
+from jaa_ext.data.preparation.folder import FolderError
 from jaa_ext.data.readers.image_files import ImageFiles
 from jaa_ext.data.release import Frame, Skipped
 from jaa_ext.predict import DetectedFace, FaceDetector

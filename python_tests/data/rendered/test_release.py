@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaa_ext.data import PreparedFaces, RenderedFaces, prepare
-from jaa_ext.data.prepared import FolderError
+from jaa_ext.data.preparation.folder import FolderError
 from jaa_ext.data.rendered import AUS
 from jaa_ext.data.rendered.release import rendered_release
 
