@@ -5,7 +5,7 @@
 //   band   some rows of a cell, or of a row of cells
 //   strip  some columns of a cell
 //   tile   what a block of a GPU's threads, or an inner loop of the CPU, works on at a time
-//   unit   what a thread of the CPU gets from `Parallel`
+//   unit   of work, what a thread of the CPU gets from `Parallel`
 //   chunk  what is summed by itself, before the sums of all chunks are added in order
 #pragma once
 

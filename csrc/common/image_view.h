@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "scalar.h"
+
 namespace jaa_ext {
 
 struct ImageStrides {
@@ -12,6 +14,12 @@ struct ImageStrides {
 struct ImageView {
   void* data;
   ImageStrides stride;
+
+  // The address of an element.
+  template <typename T>
+  JAA_EXT_INLINE T* at(int64_t n, int64_t c, int64_t y, int64_t x) const {
+    return static_cast<T*>(data) + n * stride.n + c * stride.c + y * stride.y + x * stride.x;
+  }
 };
 
 }  // namespace jaa_ext

@@ -65,6 +65,12 @@ inline void check_device(const char* op, const char* name, const at::Tensor& ten
                     reference_name, ", ", reference.device(), ", got ", tensor.device());
 }
 
+inline void check_like_input(const char* op, const char* name, const at::Tensor& tensor, const at::Tensor& input) {
+  TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), op, ": ", name, " must have the dtype of input, ",
+                   dtype_name(input.scalar_type()), ", got ", dtype_name(tensor.scalar_type()));
+  check_device(op, name, tensor, "input", input);
+}
+
 // Checks the gradient of an output: its shape, and that it has the dtype and device of input.
 inline void check_grad_output(const char* op, const at::Tensor& grad_output, at::IntArrayRef shape,
                               const at::Tensor& input) {

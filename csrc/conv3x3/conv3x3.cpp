@@ -47,14 +47,9 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
                       ": attention must be (N, 1, H, W) = ", at::IntArrayRef(maps), ", got ", attention->sizes());
   }
   check_float(NAME, "input", input);
-  const auto like_input = [&](const char* name, const Tensor& tensor) {
-    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name, " must have the dtype of input, ",
-                     dtype_name(input.scalar_type()), ", got ", dtype_name(tensor.scalar_type()));
-    check_device(NAME, name, tensor, "input", input);
-  };
-  like_input("weight", weight);
-  if (bias) like_input("bias", *bias);
-  if (attention) like_input("attention", *attention);
+  check_like_input(NAME, "weight", weight, input);
+  if (bias) check_like_input(NAME, "bias", *bias, input);
+  if (attention) check_like_input(NAME, "attention", *attention, input);
 }
 
 Conv3x3Params describe(const Tensor& input, const Tensor& weight, int64_t padding, int64_t groups) {

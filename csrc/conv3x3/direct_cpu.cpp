@@ -96,21 +96,21 @@ class DirectCpu {
     std::memset(row, 0, row_size() * sizeof(float));
     if (y < 0 || y >= params_.height) return;
     const int64_t pixel = dots_ ? in_rounded_ : 1, channel = dots_ ? 1 : row_length();
-    const float* from = static_cast<const float*>(input.data) + n * input.stride.n + y * input.stride.y;
+    const float* from = input.at<float>(n, 0, y, 0);
     float* const to = row + params_.padding * pixel;
     for (int64_t x = 0; x < params_.width; ++x) {
       for (int64_t c = 0; c < params_.in_channels; ++c) to[x * pixel + c * channel] = from[x * input.stride.x + c];
     }
     const ImageView& attention = fusion_.attention;
     if (attention.data == nullptr) return;
-    const float* map = static_cast<const float*>(attention.data) + n * attention.stride.n + y * attention.stride.y;
+    const float* map = attention.at<float>(n, 0, y, 0);
     for (int64_t x = 0; x < params_.width; ++x) {
       for (int64_t c = 0; c < params_.in_channels; ++c) to[x * pixel + c * channel] *= map[x * attention.stride.x];
     }
   }
 
   void write_row(const float* const* rows, int64_t n, int64_t y, ImageView output) const {
-    float* to = static_cast<float*>(output.data) + n * output.stride.n + y * output.stride.y;
+    float* to = output.at<float>(n, 0, y, 0);
     if (dots_) {
       for (int64_t o = 0; o < params_.out_channels; ++o) {
         kernels_.dot_row(rows, in_rounded_, params_.out_width(), filters_.get() + o * 9 * in_rounded_, bias_.get()[o],

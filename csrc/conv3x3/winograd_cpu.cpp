@@ -51,10 +51,6 @@ Kernels kernels_for(const Conv3x3Params& params) {
   return kernels_for_processor();
 }
 
-float* pixel(const ImageView& image, int64_t n, int64_t y, int64_t x) {
-  return static_cast<float*>(image.data) + n * image.stride.n + y * image.stride.y + x * image.stride.x;
-}
-
 // A tile: its outputs begin at (y, x) of image n, its inputs at (y - padding, x - padding).
 struct Tile {
   int64_t n, y, x;
@@ -77,7 +73,7 @@ class Pixels {
       const float*& to = pixels_[i];
       to = zeros_.get();
       if (!clip.contains(y, x)) continue;
-      to = pixel(image, n, y, x) + first;
+      to = image.at<float>(n, 0, y, x) + first;
       if (channels % lanes_ == 0) continue;
       float* const copy = copies_.get() + i * rounded_;
       std::memcpy(copy, to, channels * sizeof(float));
@@ -219,8 +215,7 @@ class WinogradCpu {
           kernels_.transform_taps(sums.get() + (i * out + v) * lanes, position_sums, taps.get());
           for (int64_t o = v * lanes; o < std::min((v + 1) * lanes, params_.out_channels); ++o) {
             const ImageStrides& stride = grad_weight.stride;
-            float* to =
-                static_cast<float*>(grad_weight.data) + (part * params_.out_channels + o) * stride.n + i * stride.c;
+            float* to = grad_weight.at<float>(part * params_.out_channels + o, i, 0, 0);
             for (int64_t tap = 0; tap < 9; ++tap) {
               to[tap / 3 * stride.y + tap % 3 * stride.x] = taps.get()[tap * lanes + o - v * lanes];
             }
@@ -239,7 +234,7 @@ class WinogradCpu {
     const ImageView& attention = fusion.attention;
     const bool inside = y >= clip.y0 && y + PATCH <= clip.y1 && x >= clip.x0 && x + PATCH <= clip.x1;
     if (inside && attention.data == nullptr && params_.in_channels % kernels_.lanes == 0) {
-      kernels_.transform_input(pixel(input, tile.n, y, x) + group * params_.in_channels, input.stride.y,
+      kernels_.transform_input(input.at<float>(tile.n, 0, y, x) + group * params_.in_channels, input.stride.y,
                                input.stride.x, in_vectors(), inputs, position_stride, vector_stride);
       return;
     }
@@ -247,7 +242,7 @@ class WinogradCpu {
     if (attention.data != nullptr) {
       for (int64_t i = 0; i < PATCH * PATCH; ++i) {
         const int64_t row = y + i / PATCH, column = x + i % PATCH;
-        scales[i] = clip.contains(row, column) ? *pixel(attention, tile.n, row, column) : 0;
+        scales[i] = clip.contains(row, column) ? *attention.at<float>(tile.n, 0, row, column) : 0;
       }
     }
     pixels.find(input, tile.n, y, x, PATCH, clip, group * params_.in_channels, params_.in_channels);
@@ -260,9 +255,8 @@ class WinogradCpu {
     const Tile tile = tile_of(part, index);
     const Rect area = output_rect(part);
     const int64_t step = pool ? 2 : 1;
-    float* data = static_cast<float*>(output.data) + tile.n * output.stride.n +
-                  group_of(part) * params_.out_channels + channel + tile.y / step * output.stride.y +
-                  tile.x / step * output.stride.x;
+    float* data =
+        output.at<float>(tile.n, 0, tile.y / step, tile.x / step) + group_of(part) * params_.out_channels + channel;
     return {data, output.stride.y, output.stride.x, (area.y1 - tile.y) / step, (area.x1 - tile.x) / step, channels};
   }
 

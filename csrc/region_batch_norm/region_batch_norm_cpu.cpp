@@ -325,10 +325,7 @@ class RegionBatchNormCpu {
     for_each_chunk(item, unit, [&](const Extent& extent, Bands bands) { for_each_run(extent, bands, body); });
   }
 
-  static T* element(const ImageView& image, Position at) {
-    return static_cast<T*>(image.data) + at.n * image.stride.n + at.c * image.stride.c + at.y * image.stride.y +
-           at.x * image.stride.x;
-  }
+  static T* element(const ImageView& image, Position at) { return image.at<T>(at.n, at.c, at.y, at.x); }
 
   double inverse_deviation(int64_t item, int64_t j, int64_t k) const {
     return 1 / std::sqrt(params_.biased<double>(var_[k], values(item, j)) + params_.eps);

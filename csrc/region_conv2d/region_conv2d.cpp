@@ -40,13 +40,8 @@ void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bi
                       bias->sizes());
   }
   check_float(NAME, "input", input);
-  const auto like_input = [&](const char* name, const Tensor& tensor) {
-    TORCH_CHECK_TYPE(tensor.scalar_type() == input.scalar_type(), NAME, ": ", name, " must have the dtype of input, ",
-                     dtype_name(input.scalar_type()), ", got ", dtype_name(tensor.scalar_type()));
-    check_device(NAME, name, tensor, "input", input);
-  };
-  like_input("weight", weight);
-  if (bias) like_input("bias", *bias);
+  check_like_input(NAME, "weight", weight, input);
+  if (bias) check_like_input(NAME, "bias", *bias, input);
 }
 
 // Whether torch.backends.cudnn allows TensorFloat-32 in convolutions.

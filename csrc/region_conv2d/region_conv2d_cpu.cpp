@@ -309,8 +309,7 @@ void sum_cells(const RegionConv2dParams& params, ImageView grad_output, float* s
       for (int64_t n = 0; n < params.batch; ++n) {
         for (int64_t y = rect.y0; y < rect.y1; ++y) {
           for (int64_t x = rect.x0; x < rect.x1; ++x) {
-            const float* pixel = static_cast<const float*>(grad_output.data) + n * grad_output.stride.n +
-                                 y * grad_output.stride.y + x * grad_output.stride.x;
+            const float* pixel = grad_output.at<float>(n, 0, y, x);
             for (int64_t o = 0; o < params.out_channels; ++o) sum[o] += pixel[o];
           }
         }

@@ -34,12 +34,6 @@ __device__ Position position(int64_t element, int64_t channels, int64_t height, 
   return at;
 }
 
-template <typename T>
-__device__ T* at(const ImageView& image, int64_t n, int64_t c, int64_t y, int64_t x) {
-  return static_cast<T*>(image.data) + n * image.stride.n + c * image.stride.c + y * image.stride.y +
-         x * image.stride.x;
-}
-
 __device__ int64_t first_element() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ int64_t element_step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
@@ -60,10 +54,10 @@ __global__ void forward_kernel(RegionConv2dParams params, ImageView input, const
                     x = out.x + tap % params.kernel_w - params.kernel_w / 2;
       if (!clip.contains(y, x)) continue;
       const T* w = weight + filter * params.in_channels * taps + tap;
-      const T* in = at<T>(input, out.n, 0, y, x);
+      const T* in = input.at<T>(out.n, 0, y, x);
       for (int64_t c = 0; c < params.in_channels; ++c) sum += widen(in[c * input.stride.c]) * widen(w[c * taps]);
     }
-    *at<T>(output, out.n, out.c, out.y, out.x) = narrow<T>(sum);
+    *output.at<T>(out.n, out.c, out.y, out.x) = narrow<T>(sum);
   }
 }
 
@@ -84,12 +78,12 @@ __global__ void backward_input_kernel(RegionConv2dParams params, ImageView grad_
       const int i = part_of(y, params.height, params.grid_h), j = part_of(x, params.width, params.grid_w);
       if (!readable_area(params, i, j).contains(in.y, in.x)) continue;
       const T* w = weight + ((i * params.grid_w + j) * params.out_channels * params.in_channels + in.c) * taps + tap;
-      const T* grad = at<T>(grad_output, in.n, 0, y, x);
+      const T* grad = grad_output.at<T>(in.n, 0, y, x);
       for (int64_t o = 0; o < params.out_channels; ++o) {
         sum += widen(grad[o * grad_output.stride.c]) * widen(w[o * params.in_channels * taps]);
       }
     }
-    *at<T>(grad_input, in.n, in.c, in.y, in.x) = narrow<T>(sum);
+    *grad_input.at<T>(in.n, in.c, in.y, in.x) = narrow<T>(sum);
   }
 }
 
@@ -115,11 +109,11 @@ __global__ void backward_weight_kernel(RegionConv2dParams params, ImageView grad
     for (int64_t n = part_begin(chunk, params.batch, chunks); n < part_begin(chunk + 1, params.batch, chunks); ++n) {
       for (int64_t y = area.y0; y < area.y1; ++y) {
         for (int64_t x = area.x0; x < area.x1; ++x) {
-          const C grad = widen(*at<T>(grad_output, n, o, y, x));
+          const C grad = widen(*grad_output.at<T>(n, o, y, x));
           if (is_bias) {
             sum += grad;
           } else if (clip.contains(y + shift_y, x + shift_x)) {
-            sum += grad * widen(*at<T>(input, n, c, y + shift_y, x + shift_x));
+            sum += grad * widen(*input.at<T>(n, c, y + shift_y, x + shift_x));
           }
         }
       }

@@ -30,11 +30,9 @@ struct MatrixUnits {
   using Element = T;
   static constexpr int BLOCKS = N;
   static constexpr int STEP = 32 / sizeof(T);  // input channels of a product
-  static constexpr int MOST_WARPS =
-      6;  // of a block of convolve_kernel: few, so that several blocks fit a multiprocessor
+  static constexpr int MOST_WARPS = 6;         // of a block of convolve_kernel: few, so that several blocks fit
   static constexpr bool ROUND = std::is_same<T, float>::value;
-  static constexpr int WEIGHT_PADDING =
-      ROUND ? 32 : 16;  // bytes behind a pixel, which keep it in other banks than the next one
+  static constexpr int WEIGHT_PADDING = ROUND ? 32 : 16;  // bytes behind a pixel that keep banks apart
 
   struct Weights {
     uint32_t values[3][N][2];

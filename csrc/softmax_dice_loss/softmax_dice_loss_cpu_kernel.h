@@ -125,8 +125,8 @@ void sum_over_samples(const SoftmaxDiceLossParams& params, int64_t begin, int64_
     for (int64_t n = begin; n < end; ++n) {
       const auto [valid, p, margin] = load_labels<T>(params, n, au, count);
       const V small = small_of(margin), p_hat = p_hat_of(margin, small);
-      const V wrong =
-          margin < 0 ? -p : 1 - p;  // times margin: of the less likely class; 0 also where that is infinite
+      const V wrong = margin < 0 ? -p : 1 - p;  // the less likely class's label, with the margin's sign
+      // A class whose label is 0 adds nothing, also where the margin is infinite.
       const V cross_entropy = log1p_up_to_one(small) + (wrong == 0 ? V{} : wrong * margin);
       const V square = p * p + p_hat * p_hat;
       softmax += valid * cross_entropy;
