@@ -1,4 +1,4 @@
-"""The commands that train: demo, train, crossval, ablate."""
+"""The commands that train: train, crossval, ablate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jaa_ext.cli.options import (
-    LARGEST_SEED,
     Data,
     Fold,
     Folds,
@@ -19,27 +18,10 @@ from jaa_ext.cli.options import (
     Seed,
     Shrunk,
 )
-from jaa_ext.cli.output import Device, console, say_where
+from jaa_ext.cli.output import Device, console, say_where, show_scores, show_table
 
 if TYPE_CHECKING:
     from jaa_ext.recipes import Recipe
-
-
-def demo(
-    out: Out = Path("jaa-demo"),
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of the weights and the order of the training faces."),
-    ] = 0,
-    device: Device = "auto",
-) -> None:
-    """Train a small JAA-Net on drawn faces, test it on unseen subjects and draw what it learnt.
-
-    Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
-    """
-    from jaa_ext.experiments.demo import run_demo
-
-    run_demo(out, seed=seed, device=device, console=console)
 
 
 def train(
@@ -58,7 +40,7 @@ def train(
 
     chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
     scores = run(chosen, out, resume=resume, device=device, console=console)
-    scores.show(console)
+    show_scores(scores)
     say_where(
         {
             out / "model.safetensors": "the trained model",
@@ -99,7 +81,7 @@ def crossval(
     )
     tables = result.tables()
     for table in tables.values():
-        table.show(console)
+        show_table(table)
     say_where(
         {
             **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
@@ -136,7 +118,7 @@ def ablate(
     )
     tables = comparison.tables()
     for table in tables.values():
-        table.show(console)
+        show_table(table)
     say_where(
         {
             **{out / f"{name}.md": f"{table.title} ({name}.csv likewise)" for name, table in tables.items()},

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
-from jaa_ext.evaluation.metrics import Scores, mean
+from jaa_ext.evaluation.metrics import mean
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.experiments.published import BY_AUS
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.json_files import read_json, write_json

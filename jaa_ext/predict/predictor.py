@@ -30,9 +30,9 @@ from jaa_ext.device import (
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
-from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction, accord
+from jaa_ext.predict.prefetch import lower_priority, parallel_map, prefetch
 from jaa_ext.predict.sources import Source, find_sources
 from jaa_ext.predict.stages import Stages
 from jaa_ext.predict.tables import data_frame
@@ -263,8 +263,8 @@ class Predictor:
 
         frames = video.frames(every=every, start=start, end=end, after=after)
         with (
-            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
-            closing(ahead(searched(frames), FRAMES_AHEAD)) as coming,
+            ThreadPoolExecutor(processors(), initializer=lower_priority) as searchers,
+            closing(prefetch(searched(frames), FRAMES_AHEAD)) as coming,
         ):
             for frame, search in coming:
                 image = frame.image
@@ -324,8 +324,10 @@ class Predictor:
 
         held: list[Searched] = []
         with (
-            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
-            closing(mapped(search, images, searchers, PHOTOGRAPHS_AHEAD, weigh, PIXELS_AHEAD)) as photographs,
+            ThreadPoolExecutor(processors(), initializer=lower_priority) as searchers,
+            closing(
+                parallel_map(search, images, searchers, PHOTOGRAPHS_AHEAD, weigh, PIXELS_AHEAD)
+            ) as photographs,
         ):
             for photograph in photographs:
                 if isinstance(photograph, _Unreadable):

@@ -347,9 +347,9 @@ class TestIntensities:
         return Predictor(stub, detector=Finding(detected(upright_face())), device="cpu")
 
     @pytest.mark.parametrize("thresholds", [(0.5, 0.5), (0.1, 0.9)])
-    @pytest.mark.parametrize("said", [(0.0, 0.0), (5.0, 5.0), (0.999, 0.996), (1.0, 1.0), (3.2, 0.4)])
-    def test_no_row_contradicts_itself(self, said, thresholds):
-        predict = self.predictor(*said, thresholds=thresholds)
+    @pytest.mark.parametrize("predicted", [(0.0, 0.0), (5.0, 5.0), (0.999, 0.996), (1.0, 1.0), (3.2, 0.4)])
+    def test_no_row_contradicts_itself(self, predicted, thresholds):
+        predict = self.predictor(*predicted, thresholds=thresholds)
         (face,) = predict.faces(self.NOWHERE)
         table = predict(self.NOWHERE)
         assert list(table.columns[-2:]) == ["AU01_r", "AU02_r"] and predict.intensity
@@ -357,9 +357,9 @@ class TestIntensities:
             present, degree = table[f"{name}_c"][0] == 1, table[f"{name}_r"][0]
             assert present == face.present[place] == (degree >= 1) == (face.intensities[place] >= 1)
             assert degree == pytest.approx(face.intensities[place], abs=0.005)
-            if present == (said[place] >= 1):
+            if present == (predicted[place] >= 1):
                 assert face.intensities[place] == pytest.approx(
-                    min(said[place], 0.99) if not present else said[place]
+                    min(predicted[place], 0.99) if not present else predicted[place]
                 )
 
     def test_an_au_whose_intensity_was_not_learnt_has_an_empty_cell(self):
