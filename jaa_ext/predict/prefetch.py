@@ -103,5 +103,7 @@ def lower_priority() -> None:
     """
     if sys.platform != "linux":
         return  # elsewhere the number of a thread may be that of another process
+    thread = threading.get_native_id()
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # Root could raise the priority of a process that was started with a low one.
+        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -170,7 +170,10 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
     if predictions is None:
         why = "the folder has no predictions.csv"
     elif source is None:
-        why = f"the folder does not say what was tested (it has no {EVALUATION_FILE}, which jaa evaluate writes)"
+        why = (
+            f"the folder does not say what was tested (it has no {EVALUATION_FILE}, which jaa evaluate "
+            "writes)"
+        )
     else:
         source = source.moved_to(data)
         try:

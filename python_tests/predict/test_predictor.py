@@ -30,7 +30,7 @@ from jaa_ext.predict import (
     write_table,
 )
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
-from jaa_ext.predict.prediction import accord
+from jaa_ext.predict.prediction import consistent_intensities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -383,7 +383,7 @@ class TestIntensities:
         crop = torch.from_numpy(face.crop).permute(2, 0, 1)[None]
         with torch.no_grad():
             want = network.eval()(normalize(crop)).intensities[0].numpy()
-        np.testing.assert_allclose(face.intensities, accord(want, face.present), atol=1e-3)
+        np.testing.assert_allclose(face.intensities, consistent_intensities(want, face.present), atol=1e-3)
 
 
 class TestPredictor:
