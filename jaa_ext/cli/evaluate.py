@@ -1,4 +1,4 @@
-"""The commands that look at what a model can: evaluate, calibrate, report."""
+"""The commands that test models: evaluate, calibrate, report."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def say_where(files: dict[Path, str]) -> None:
 
 
 def chosen_weights(weights: Path | None) -> Path:
-    """The file of the weights; if none is named, those that come with jaa_ext, and says so."""
+    """Give the file of the weights; if none is named, print and give the one that comes with jaa_ext."""
     if weights is not None:
         return weights
     from jaa_ext.weights import default_weights, digest

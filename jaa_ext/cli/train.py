@@ -73,7 +73,7 @@ def crossval(
     result = cross_validate(
         chosen,
         out,
-        folds=_listed(folds),
+        folds=_split(folds),
         init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
         resume=resume,
         device=device,
@@ -111,7 +111,7 @@ def ablate(
         study,
         out,
         lambda name: _recipe(name, data, budget, seed),
-        folds=_listed(folds),
+        folds=_split(folds),
         resume=resume,
         device=device,
         console=console,
@@ -137,7 +137,7 @@ def _recipe(
     fold: str | None = None,
     init: Path | None = None,
 ) -> Recipe:
-    """A recipe with what the command's options put in place of its values."""
+    """Load a recipe and replace the values that the options of the command set."""
     from jaa_ext.recipes.budget import shrink
     from jaa_ext.recipes.datasets import choose_data
     from jaa_ext.recipes.schema import load_recipe
@@ -154,5 +154,5 @@ def _recipe(
     return recipe if budget is None else shrink(recipe, budget)
 
 
-def _listed(text: str | None) -> list[str] | None:
+def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]

@@ -27,7 +27,7 @@ OVERVIEW = (("f1", "F1", BLUE, "o"), ("accuracy", "accuracy", ORANGE, "s"), ("au
 BINS = 20
 """Number of bars in the histogram of probabilities."""
 UNBALANCED = 10
-"""The histogram counts on a log scale if one label has more frames than this for each of the other's."""
+"""Ratio of the numbers of both labels beyond which the histogram has a log scale."""
 
 
 def write_figures(
@@ -201,8 +201,7 @@ def _draw_precision_recall(
     if predicted.any():
         point = _operating_point(threshold)
         axes.plot(100 * predicted[present].mean(), 100 * present[predicted].mean(), "o", **point)
-    # Where there is most room: a rare AU's curve is low on the right, a frequent one's high.
-    # On the line of chance, or below it where it is high: the curve of a good model runs along the top.
+    # The legend lies on the line of chance, or below a high one: good models' curves run along the top.
     bottom = chance / 100 + 0.04 if chance < 50 else 0.02
     axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
 
