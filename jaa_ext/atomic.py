@@ -1,4 +1,4 @@
-"""Files that are whole or absent, folders that are one process'."""
+"""Files that are written whole or not at all, and folders locked by one process."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY = ".jaa_tmp."
-"""How the names of the folders of unfinished files begin."""
+"""Prefix of the folders that hold unfinished files."""
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of a write that the disk ends, or a quota; the system names no file with them."""
+"""Errors of a write that come from the disk or a quota; the system names no file with them."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file all or not at all: ``with replacing(path) as temporary: ...`` write the temporary file.
+    """Write a file whole or not at all.
 
-    It lies in a hidden folder of its own beside `path`, reaches the disk, and takes the place of `path` when
-    the block ends; after an exception it is removed and `path` stays as it was. Other files that are put
-    beside it go with it. Missing folders are made. What killed processes left in the folder of `path` is
-    removed.
+    The block writes a temporary file, which lies in a hidden folder of its own beside `path`. When the block
+    ends, that file is synced to the disk and replaces `path`; after an exception `path` stays as it was. In
+    both cases the hidden folder is removed, with anything else in it. Missing folders are made, and hidden
+    folders that killed processes left beside `path` are removed.
 
     Raises:
-        OSError: naming `path`, if the disk is full or broken, in whatever words the block was told so.
+        OSError: the disk is full or broken; names `path`, whatever exception the block raised.
+
+    Example:
+        >>> with replacing("out/scores.txt") as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("0.62")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,28 +51,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path, otherwise: Exception) -> Iterator[None]:
-    """Keep a folder to this process. The lock goes with the process, however that ends.
+    """Lock a folder for this process; the lock ends with the block, or with the process however that ends.
 
     Args:
-        folder: is there already.
-        otherwise: is raised if another process has it.
+        folder: an existing folder.
+        otherwise: the exception to raise if another process holds the lock.
     """
     opened = os.open(folder, os.O_RDONLY)
     _held.add(opened)
     try:
-        # One that another process has just removed was that one's until now.
+        # A folder that another process has just removed was locked by that process until now.
         if _lock(opened) is False or not _is_at(opened, folder):
             raise otherwise
         yield
     finally:
-        if opened in _held:  # not in a child
+        if opened in _held:  # a forked child has closed it
             _held.remove(opened)
             os.close(opened)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have the errors of a full or broken disk name a file that the block writes."""
+    """Add a file's name to the errors of a full or broken disk that the block raises."""
     try:
         yield
     except OSError as error:
@@ -78,20 +82,20 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside a file, locked while this process lives."""
+    """Make a folder beside a file, locked as long as this process lives."""
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
         except OSError as error:
-            raise _named(path, error.errno or 0) from error  # it names the folder, which nobody asked for
-        # Another process may take it for a leftover, and remove it, until it is locked.
+            raise _named(path, error.errno or 0) from error  # in place of the folder's name
+        # Until it is locked, another process may remove it as a leftover.
         try:
             opened = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
@@ -109,7 +113,7 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary folders whose processes are no more, on whatever machine they were."""
+    """Remove the temporary folders whose processes have ended, on any machine."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):
             opened = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -121,7 +125,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _lock(opened: int) -> bool | None:
-    """Whether this process has the lock of an open folder; None where the file system has no locks."""
+    """Try to lock an open folder; returns whether it worked, None on a file system without locks."""
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -132,7 +136,7 @@ def _lock(opened: int) -> bool | None:
 
 
 def _is_at(opened: int, path: Path) -> bool:
-    """Whether an open folder is still the one of its name."""
+    """Tell whether an open folder is still at its path."""
     try:
         return os.path.samestat(os.fstat(opened), os.stat(path))
     except FileNotFoundError:
@@ -140,7 +144,8 @@ def _is_at(opened: int, path: Path) -> bool:
 
 
 def _disk_error(error: Exception, folder: Path) -> int | None:
-    """The number of the system's error if the disk is the cause; libraries tell it in words of their own."""
+    """Give the system's error number if the disk is the cause, which some libraries do not report; else
+    None."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return error.errno
     try:
@@ -152,20 +157,20 @@ def _disk_error(error: Exception, folder: Path) -> int | None:
 
 
 def _named(path: Path, number: int) -> OSError:
-    """An error of the system with the file's name."""
+    """Make an error of the system that names the file."""
     error = OSError(f"{path}: {os.strerror(number)}")
     error.errno = number
     return error
 
 
 _held: set[int] = set()
-"""The open folders of `locked`."""
+"""File descriptors of the folders that `locked` holds."""
 
 
-def _let_go() -> None:
-    # A child that outlives its killed parent, as workers do for seconds, must not keep the lock.
+def _release_in_child() -> None:
+    # A child may outlive its killed parent, as workers do for seconds, and must not keep the lock.
     while _held:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)

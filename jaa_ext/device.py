@@ -1,4 +1,4 @@
-"""What there is to compute with: devices, what they are fast in, processors and processes."""
+"""Devices and processors at hand, and the precisions in which they are fast."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from jaa_ext import _library
 
 
 def processors() -> int:
-    """Number of processors that this process may use, on a cluster often fewer than there are."""
+    """Count the processors that this process may use, on a cluster often fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Give the device of "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or of itself.
+    """Turn "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1" into a device.
 
     Raises:
         ValueError: another word, or a GPU that is not there.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
     """
     if isinstance(device, torch.device):
         return device
@@ -37,12 +41,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively: an NVIDIA GPU from Ampere on, or a processor with
-    AVX512-BF16 (those with AMX have it too) whose levels are not forced below it by JAA_EXT_CPU or
-    ONEDNN_MAX_CPU_ISA, and a build of jaa_ext that uses it.
+    """Tell whether a device multiplies bfloat16 natively.
 
-    AVX-512 alone is not enough, though torch then computes bfloat16 by oneDNN as well: JAA-Net takes 2.7
-    times as long as in float32 (Zen 4 with oneDNN held to AVX512_CORE_VNNI), by AVX2 5 (Zen 4) to 28 times
+    NVIDIA GPUs do from Ampere on. Processors do with AVX512-BF16 (which those with AMX have too), if the
+    build of jaa_ext uses it and neither JAA_EXT_CPU nor ONEDNN_MAX_CPU_ISA forces a lower level.
+
+    AVX-512 alone is not enough, although oneDNN then computes bfloat16 as well: JAA-Net takes 2.7 times as
+    long as in float32 (Zen 4 with ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI), and with AVX2 5 (Zen 4) to 28 times
     (Zen 3).
     """
     if device.type == "cuda":
@@ -51,8 +56,8 @@ def has_bfloat16(device: torch.device) -> bool:
         return False
     from jaa_ext import _C
 
-    # torch's word heeds ONEDNN_MAX_CPU_ISA (of old, DNNL_MAX_CPU_ISA), but takes AVX-512 for enough.
-    one_dnn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # which torch may lack
+    # torch's own test respects ONEDNN_MAX_CPU_ISA (formerly DNNL_MAX_CPU_ISA), but is content with AVX-512.
+    one_dnn = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # private: torch may drop it
     forced = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
     return (
         _C.build_info()["cpu_level"] == "avx512_bf16"
@@ -63,24 +68,26 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def is_fastest_in_bfloat16(device: torch.device) -> bool:
-    """Whether prediction is faster in bfloat16 than in float32: on a GPU that multiplies it natively, on a
-    processor if that has AMX.
+    """Tell whether prediction is faster in bfloat16: on a GPU that multiplies it natively, or with AMX.
 
-    With AVX512-BF16 alone float32 is faster, whose convolutions take a quarter of the multiplications
-    (`jaa_ext.ops.conv3x3`): 83 ms a face against 103 (one core of Zen 4, papers' network).
+    With AVX512-BF16 alone float32 is faster, since its convolutions take a quarter of the multiplications
+    (`jaa_ext.ops.conv3x3`): 83 ms a face against 103 (one core of Zen 4, the papers' network).
     """
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # which torch may lack
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private: torch may drop it
     return has_bfloat16(device) and (device.type == "cuda" or (amx is not None and bool(amx())))
 
 
 def float32_instead(device: torch.device) -> bool:
-    """Whether float32 takes the place of bfloat16 where that is asked for: on a device that does not multiply
-    it natively, unless the environment variable JAA_SLOW_BFLOAT16 is 1."""
+    """Tell whether float32 is used where bfloat16 is asked for.
+
+    It is on a device that does not multiply bfloat16 natively, unless the environment variable
+    JAA_SLOW_BFLOAT16 is 1.
+    """
     return not has_bfloat16(device) and os.environ.get("JAA_SLOW_BFLOAT16") != "1"
 
 
 def warn_of_float32_instead(device: torch.device) -> None:
-    """Say why, in the first process of `torchrun` alone."""
+    """Warn that float32 is used in place of bfloat16, in the first process of `torchrun` alone."""
     several, _ = started_by_torchrun()
     if several > 1 and os.environ["RANK"] != "0":
         return
@@ -99,16 +106,18 @@ def warn_of_float32_instead(device: torch.device) -> None:
 
 
 def warn_of_one_thread(device: torch.device) -> None:
-    """Say once if torch has one thread on a processor of several cores though the user did not ask for it:
-    some packages set that for the whole process when they are imported."""
+    """Warn once if torch has one thread though there are several processors and the user did not ask for it.
+
+    Some packages set this for the whole process when they are imported.
+    """
     several = processors()
-    if device.type != "cpu" or torch.get_num_threads() > 1 or several == 1 or "one thread" in _said:
+    if device.type != "cpu" or torch.get_num_threads() > 1 or several == 1 or "one thread" in _warned:
         return
     start = _environment_at_start()
     asked_for = (start.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     if any(threads.split(",")[0].strip() == "1" for threads in asked_for):
         return
-    _said.add("one thread")
+    _warned.add("one thread")
     warnings.warn(
         f"torch has 1 thread though this process may use {several} processors, which is slow; a package set "
         f"it so (py-feat does when imported): torch.set_num_threads({several}) gives it all of them",
@@ -117,7 +126,8 @@ def warn_of_one_thread(device: torch.device) -> None:
 
 
 def _environment_at_start() -> dict[str, str]:
-    """As the user gave it. `os.environ` also has what packages put there: py-feat sets OMP_NUM_THREADS."""
+    """Give the environment as the user set it; packages change `os.environ`, as py-feat does
+    OMP_NUM_THREADS."""
     try:
         lines = os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0")
     except OSError:
@@ -126,10 +136,10 @@ def _environment_at_start() -> dict[str, str]:
 
 
 def started_by_torchrun() -> tuple[int, int]:
-    """Processes of the run on all machines, and on this one; (1, 1) without torchrun."""
+    """Count the processes of the run, on all machines and on this one; (1, 1) without torchrun."""
     if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return 1, 1
     return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-_said: set[str] = set()
+_warned: set[str] = set()

@@ -1,4 +1,4 @@
-"""What commands show: sentences as they stand, and how far they have come."""
+"""Sentences and progress bars on the console."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def say(console: Console, sentence: str, *, style: str | None = None) -> None:
-    """Print a sentence as it is: brackets in file names are no markup, and a terminal wraps it itself."""
+    """Print a sentence without markup, since file names may have brackets; the terminal wraps it."""
     console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def progress(console: Console, *, shown: bool = True) -> Progress:
-    """A bar with the time left and the field ``text`` of its task; nothing where there is no terminal."""
+    """Make a bar with the time left and the field ``text`` of its task; hidden if there is no terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),  # file names may have brackets
         BarColumn(20),

@@ -50,7 +50,7 @@ def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_thread_of_several_processors_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_said", set())
+    monkeypatch.setattr(device, "_warned", set())
     monkeypatch.setattr(device, "processors", lambda: 8)
     monkeypatch.setattr(device, "_environment_at_start", lambda: {"OMP_NUM_THREADS": "4"})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
@@ -76,7 +76,7 @@ def test_one_thread_of_several_processors_is_told_once(monkeypatch: pytest.Monke
 def test_one_thread_that_is_right_or_asked_for_is_not_told(
     threads: int, several: int, start: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "_said", set())
+    monkeypatch.setattr(device, "_warned", set())
     monkeypatch.setattr(device, "processors", lambda: several)
     monkeypatch.setattr(device, "_environment_at_start", lambda: start)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jaa_ext.cli.output import show_table
 from jaa_ext.evaluation import Scores
 from jaa_ext.evaluation.metrics import mean
 from jaa_ext.experiments.tables import ResultTable, percent_of_one
@@ -90,7 +91,7 @@ def main(faces: Path, out: Path, weights: Path | None = None) -> None:
         rows.append((SYSTEMS[name], *map(percent_of_one, (*f1, mean(f1), auc))))
     header = ("", *(f"F1, seed {seed}" for seed in SEEDS), "F1, mean", "AUC, mean")
     table = ResultTable("Rendered faces, in percent", header, tuple(rows))
-    table.show(console)
+    show_table(table, console)
     table.write(out, "ablation")
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from jaa_ext.cli.output import show_table
 from jaa_ext.data import Crops, normalize
 from jaa_ext.evaluation import Metrics, Scores
 from jaa_ext.evaluation.metrics import mean
@@ -261,7 +262,7 @@ def main(faces: str, out: Path) -> None:
     if faces == "drawn":
         tables = {"runs": table("Recipes, in percent", runs), **tables}
     for name, made in tables.items():
-        made.show(console)
+        show_table(made, console)
         made.write(out, name)
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at what a model can: evaluate, calibrate, report."""
+"""The commands that test models: evaluate, calibrate, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from jaa_ext.cli.options import LARGEST_SEED, MOST_RESAMPLES, Data, Model, Out, TestFold, TestRecipe
-from jaa_ext.cli.output import Device, chosen_weights, console, say_where
+from jaa_ext.cli.output import Device, chosen_weights, console, say_where, show_scores
 from jaa_ext.progress import say
 
 
@@ -35,7 +35,7 @@ def evaluate(
     """
     from jaa_ext.distributed import require_one_process
     from jaa_ext.evaluation import evaluate as run
-    from jaa_ext.evaluation.results import Origin
+    from jaa_ext.evaluation.results import EvaluationSource
     from jaa_ext.memory import keep_freed_memory
     from jaa_ext.models import load_model
     from jaa_ext.recipes.schema import load_recipe
@@ -46,10 +46,10 @@ def evaluate(
     model = chosen_weights(model)
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)
-    origin = Origin(
+    source = EvaluationSource(
         network.config, None if chosen is None else chosen.data, data, fold, model=str(model), recipe=recipe
     )
-    faces = origin.faces()
+    faces = source.faces()
     with hold_folder(out):
         scores = run(
             network,
@@ -64,8 +64,8 @@ def evaluate(
         )
         scores.to_json(out / "metrics.json")
         scores.to_csv(out / "metrics.csv")
-        origin.write(out)
-    scores.show(console)
+        source.write(out)
+    show_scores(scores)
     console.print(f"Tested on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     say_where(
         {
@@ -114,7 +114,7 @@ def calibrate(
     from jaa_ext.evaluation.calibrate import calibrate_thresholds
     from jaa_ext.evaluation.evaluate import collect_predictions
     from jaa_ext.evaluation.metrics import score
-    from jaa_ext.evaluation.results import Origin
+    from jaa_ext.evaluation.results import EvaluationSource
     from jaa_ext.models import load_model, save_model
     from jaa_ext.recipes.schema import load_recipe
 
@@ -123,17 +123,17 @@ def calibrate(
     if mirror is not None:
         network.config = replace(network.config, mirror=mirror)
     chosen = None if recipe is None else load_recipe(recipe)
-    faces = Origin(network.config, None if chosen is None else chosen.data, data, fold).faces()
-    before = collect_predictions(network, faces, device=device)
-    if before.probabilities is None:
+    faces = EvaluationSource(network.config, None if chosen is None else chosen.data, data, fold).faces()
+    predictions = collect_predictions(network, faces, device=device)
+    if predictions.probabilities is None:
         raise ValueError(
             "calibrate: got a model without AU detection (au_detection=False), wanted one with it"
         )
     network.thresholds = calibrate_thresholds(
-        before.probabilities, before.labels, before.subjects, aim=aim, seed=seed
+        predictions.probabilities, predictions.labels, predictions.subjects, aim=aim, seed=seed
     )
     save_model(network.cpu(), out, half=half)
-    score(replace(before, thresholds=network.thresholds)).show(console)
+    show_scores(score(replace(predictions, thresholds=network.thresholds)))
     console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
     say_where({out: "the model, with its thresholds"})

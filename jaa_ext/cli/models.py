@@ -1,4 +1,4 @@
-"""The commands for model files, and what there is to run them: export, import-weights, info."""
+"""The commands for model files and the installation: export, import-weights, info."""
 
 from __future__ import annotations
 

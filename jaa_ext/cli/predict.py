@@ -100,7 +100,7 @@ def predict(
         console=console,
     )
     if not summary.tables:
-        return  # another process tells
+        return  # another process prints the summary
     summary.remarks = left_out + summary.remarks
     _show(summary, predictor)
     _say_note(predictor.note)
@@ -163,7 +163,12 @@ def draw(
 
 
 def seconds(text: str, option: str) -> float:
-    """A time as ``90``, ``1:30`` or ``1:02:03.5``."""
+    """Parse a time such as ``90``, ``1:30`` or ``1:02:03.5``.
+
+    Example:
+        >>> seconds("1:30", "--start")
+        90.0
+    """
     try:
         parts = [float(part) for part in text.split(":")]
         if len(parts) > 3 or not all(0 <= part < float("inf") for part in parts):
@@ -185,7 +190,7 @@ def _predictor(
     from jaa_ext.models import load_model
     from jaa_ext.predict import Predictor
 
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its remarks on damaged videos; ours suffice
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silences its remarks on damaged videos
     keep_freed_memory()
     return Predictor(
         load_model(weights),
@@ -197,7 +202,7 @@ def _predictor(
 
 
 def _show(summary: Summary, predictor: Predictor) -> None:
-    """What was done, how fast, and what bound it."""
+    """Print what was done, how fast, and which stage limits the speed."""
     from jaa_ext.device import processors
     from jaa_ext.predict.job import counted
 
@@ -212,8 +217,8 @@ def _show(summary: Summary, predictor: Predictor) -> None:
         ]
     if summary.done_now:
         busy = sorted(summary.busy.items(), key=lambda item: -item[1])
-        # As many threads as there are processors search for faces.
-        binding, _ = max(busy, key=lambda item: item[1] / (processors() if item[0] == "finding faces" else 1))
+        # Faces are searched by as many threads as there are processors.
+        slowest, _ = max(busy, key=lambda item: item[1] / (processors() if item[0] == "finding faces" else 1))
         shares = ", ".join(
             f"{stage} {share:.0f} %"
             for stage, spent in busy
@@ -221,7 +226,7 @@ def _show(summary: Summary, predictor: Predictor) -> None:
         )
         lines += [
             f"{summary.done_now / summary.seconds:.1f} frames/s ({predictor.precision} on "
-            f"{predictor.device}). Busy: {shares} of the time; what binds is {binding}."
+            f"{predictor.device}). Busy: {shares} of the time; what binds is {slowest}."
         ]
     for line in lines:
         say(console, line)

@@ -1,4 +1,4 @@
-"""The command `jaa prepare`: released data sets made ready for training."""
+"""The command `jaa prepare`, which makes released data sets ready for training."""
 
 from __future__ import annotations
 

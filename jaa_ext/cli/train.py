@@ -1,4 +1,4 @@
-"""The commands that train: demo, train, crossval, ablate."""
+"""The commands that train: train, crossval, ablate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jaa_ext.cli.options import (
-    LARGEST_SEED,
     Data,
     Fold,
     Folds,
@@ -19,27 +18,10 @@ from jaa_ext.cli.options import (
     Seed,
     Shrunk,
 )
-from jaa_ext.cli.output import Device, console, say_where
+from jaa_ext.cli.output import Device, console, say_where, show_scores, show_table
 
 if TYPE_CHECKING:
     from jaa_ext.recipes import Recipe
-
-
-def demo(
-    out: Out = Path("jaa-demo"),
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of the weights and the order of the training faces."),
-    ] = 0,
-    device: Device = "auto",
-) -> None:
-    """Train a small JAA-Net on drawn faces, test it on unseen subjects and draw what it learnt.
-
-    Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
-    """
-    from jaa_ext.experiments.demo import run_demo
-
-    run_demo(out, seed=seed, device=device, console=console)
 
 
 def train(
@@ -58,7 +40,7 @@ def train(
 
     chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
     scores = run(chosen, out, resume=resume, device=device, console=console)
-    scores.show(console)
+    show_scores(scores)
     say_where(
         {
             out / "model.safetensors": "the trained model",
@@ -91,7 +73,7 @@ def crossval(
     result = cross_validate(
         chosen,
         out,
-        folds=_listed(folds),
+        folds=_split(folds),
         init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
         resume=resume,
         device=device,
@@ -99,7 +81,7 @@ def crossval(
     )
     tables = result.tables()
     for table in tables.values():
-        table.show(console)
+        show_table(table)
     say_where(
         {
             **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
@@ -129,14 +111,14 @@ def ablate(
         study,
         out,
         lambda name: _recipe(name, data, budget, seed),
-        folds=_listed(folds),
+        folds=_split(folds),
         resume=resume,
         device=device,
         console=console,
     )
     tables = comparison.tables()
     for table in tables.values():
-        table.show(console)
+        show_table(table)
     say_where(
         {
             **{out / f"{name}.md": f"{table.title} ({name}.csv likewise)" for name, table in tables.items()},
@@ -155,7 +137,7 @@ def _recipe(
     fold: str | None = None,
     init: Path | None = None,
 ) -> Recipe:
-    """A recipe with what the command's options put in place of its values."""
+    """Load a recipe and replace the values that the options of the command set."""
     from jaa_ext.recipes.budget import shrink
     from jaa_ext.recipes.datasets import choose_data
     from jaa_ext.recipes.schema import load_recipe
@@ -172,5 +154,5 @@ def _recipe(
     return recipe if budget is None else shrink(recipe, budget)
 
 
-def _listed(text: str | None) -> list[str] | None:
+def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]

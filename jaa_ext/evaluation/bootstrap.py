@@ -1,4 +1,4 @@
-"""Intervals of scores: how far they would move with other people in the test set."""
+"""Intervals of scores by resampling the subjects of the test set."""
 
 from __future__ import annotations
 
@@ -8,28 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaa_ext.evaluation.metrics import (
-    FAILURE,
-    NO_VARIANCE,
-    OF_EACH_AU,
-    OF_EACH_INTENSITY,
-    Interval,
-    Intervals,
-    Predictions,
-    known_intensities,
-)
+from jaa_ext.evaluation.metrics import FAILURE, NO_VARIANCE, known_intensities
+from jaa_ext.evaluation.predictions import Predictions
+from jaa_ext.evaluation.scores import AU_SCORES, INTENSITY_SCORES, Interval, Intervals
 
 Array = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)
-ELEMENTS = 2**20
-"""Elements of the largest array at a time; 8 MB."""
+MAX_ELEMENTS = 2**20
+"""Elements of the largest array held at a time, 8 MB."""
 
 
 def bootstrap_intervals(
     predictions: Predictions, resamples: int = 1000, *, seed: int = 0
 ) -> Intervals | None:
-    """95 % percentile intervals of the scores by resampling the subjects of the test set.
+    """Give 95 % percentile intervals of the scores by resampling the subjects of the test set.
 
     The frames of a subject resemble each other, so whole subjects are drawn: as many as there are, with
     replacement, each bringing all its frames. A resample is scored as if it were a test set (see `Scores`),
@@ -38,15 +31,21 @@ def bootstrap_intervals(
     same predictions, number and seed give the same intervals.
 
     Args:
-        predictions: with ids.
-        resamples: how many; at least 1.
-        seed: of the draws.
+        predictions: those of a test set, with ids.
+        resamples: number of resamples, at least 1.
+        seed: seed of the draws.
 
     Returns:
         None if there are fewer than two subjects.
 
     Raises:
         ValueError: no ids, or too few resamples.
+
+    Example:
+        >>> labels, probabilities = np.array([[1], [0], [1]]), np.array([[0.8], [0.3], [0.4]], np.float32)
+        >>> ids = ("S1/1", "S2/1", "S3/1")
+        >>> bootstrap_intervals(Predictions((12,), labels, probabilities, None, None, ids), 100).accuracy
+        ((0.0, 1.0),)
     """
     if predictions.subjects is None:
         raise ValueError("bootstrap_intervals: the predictions have no ids, which tell the subjects apart")
@@ -59,14 +58,14 @@ def bootstrap_intervals(
     parts = [sample.scores(weights) for weights in draw_subjects(len(names), resamples, seed, len(subject))]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     intervals: dict[str, Any] = {name: _interval(v) for name, v in values.items() if v.ndim == 1}
-    for name in (*OF_EACH_AU, *OF_EACH_INTENSITY):
+    for name in (*AU_SCORES, *INTENSITY_SCORES):
         intervals[name] = tuple(_interval(v) for v in values[name].T) if name in values else None
     absent = {name: None for name in Intervals.__dataclass_fields__ if name not in intervals}
     return Intervals(**{**absent, **intervals, "resamples": resamples, "seed": seed})
 
 
 class _SubjectSums:
-    """What each of S subjects adds to the scores, so that a resample costs no pass over the frames."""
+    """Sums over the frames of each of S subjects, so that a resample needs no pass over the frames."""
 
     def __init__(
         self, predictions: Predictions, subject: NDArray[np.int64], subjects: int, resamples: int
@@ -77,11 +76,11 @@ class _SubjectSums:
         """(S, 3): faces, sum of their errors, failures."""
         self.ranks: list[_Ranks] = []
         self.moments: Array | None = None
-        """(S, A, 7): of the true intensities x and the predicted y the number of faces, and the sums of x, y,
-        their squares, their product and their distance."""
-        probabilities, said = predictions.known_probabilities, predictions.said
-        if probabilities is not None and said is not None:
-            self.counts = _outcomes(said, predictions.labels, subject, subjects)
+        """(S, A, 7): number of faces, and sums of the true intensities x, the predicted ones y, x^2, y^2, x y
+        and abs(x - y)."""
+        probabilities, predicted = predictions.known_probabilities, predictions.predicted_present
+        if probabilities is not None and predicted is not None:
+            self.counts = _outcomes(predicted, predictions.labels, subject, subjects)
             for p, y in zip(probabilities.T, predictions.labels.T, strict=True):
                 known = y >= 0
                 self.ranks.append(_Ranks(p[known], y[known], subject[known], subjects, resamples))
@@ -100,9 +99,13 @@ class _SubjectSums:
             self.errors = np.stack([np.bincount(subject, part, subjects) for part in parts], axis=1)
 
     def scores(self, weights: Array) -> dict[str, Array]:
-        """Scores of R resamples, (R,) or (R, A), by (R, S) times that each subject was drawn.
+        """Score R resamples.
 
-        NaN stands for a score that does not exist.
+        Args:
+            weights: (R, S) times that each subject was drawn.
+
+        Returns:
+            (R,) or (R, A) each; NaN for a score that does not exist.
         """
         scores: dict[str, Array] = {}
         if self.counts is not None:
@@ -118,7 +121,7 @@ class _SubjectSums:
                 "recall": any_ * _ratio(tp, tp + fn, 0.0),
                 "auc": _ratio(won, (tp + fn) * (tn + fp), np.nan),
             }
-            for name in OF_EACH_AU:
+            for name in AU_SCORES:
                 known = ~np.isnan(scores[name])
                 scores[f"{name}_mean"] = _ratio(np.nansum(scores[name], 1), known.sum(1), np.nan)
             scores["accuracy_total"] = _ratio(right.sum(1), valid.sum(1), np.nan)
@@ -137,7 +140,7 @@ class _SubjectSums:
 
 
 class _Ranks:
-    """The frames of an AU by rank: how many pairs of a positive and a negative frame a resample has right."""
+    """Counts the pairs of a positive and a negative frame of an AU that a resample ranks right."""
 
     def __init__(
         self,
@@ -155,24 +158,24 @@ class _Ranks:
         by_subject = np.argsort(subject[positive], kind="stable")
         risen = probabilities[positive][by_subject]
         self.first, self.last = (np.searchsorted(below, risen, side) for side in ("left", "right"))
-        """For each positive, sorted by subject: the negatives below it, and those not above it."""
+        """For each positive, sorted by subject: number of negatives below it, and of those not above it."""
         self.positives, self.starts = np.unique(subject[positive][by_subject], return_index=True)
-        """The subjects with positives, and where theirs begin."""
-        # (S, S), pairs won by the negatives' subject and the positives'. With it a resample is a quadratic
-        # form, but making it costs as much as one resample for each subject.
+        """The subjects with positives, and the index of the first positive of each."""
+        # (S, S): pairs won, by the subject of the negative and that of the positive. With it a resample is a
+        # quadratic form, but to make it costs as much as one resample for each subject.
         self.pairs = self._won_by(np.eye(subjects)) if subjects < resamples else None
 
     def won(self, weights: Array) -> Array:
-        """Pairs in which the positive has the higher probability, ties counting half: (R, S) to (R,)."""
+        """Count pairs in which the positive has the higher probability, ties half: (R, S) weights to (R,)."""
         won = self._won_by(weights) if self.pairs is None else weights @ self.pairs
         return np.asarray((won * weights).sum(1))
 
     def _won_by(self, weights: Array) -> Array:
-        """Pairs won by the positives of each subject over all negatives, these weighted: (R, S) to (R, S)."""
+        """Count those won by the positives of each subject over the weighted negatives: (R, S) to (R, S)."""
         won = np.zeros_like(weights)
         if len(self.positives) == 0:
             return won
-        rows = max(1, ELEMENTS // (len(self.negatives) + len(self.first) + 1))
+        rows = max(1, MAX_ELEMENTS // (len(self.negatives) + len(self.first) + 1))
         for start in range(0, len(weights), rows):
             part = weights[start : start + rows]
             below = np.zeros((len(part), len(self.negatives) + 1))
@@ -183,9 +186,9 @@ class _Ranks:
 
 
 def draw_subjects(subjects: int, resamples: int, seed: int, frames: int) -> Iterator[Array]:
-    """Times that each subject is drawn, (R, S), the resamples in parts."""
+    """Yield how often each subject is drawn, (R, S), some resamples at a time."""
     random = np.random.default_rng(seed)
-    rows = max(1, ELEMENTS // frames)
+    rows = max(1, MAX_ELEMENTS // frames)
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
         drawn = random.integers(0, subjects, (count, subjects)) + subjects * np.arange(count)[:, None]
@@ -193,21 +196,21 @@ def draw_subjects(subjects: int, resamples: int, seed: int, frames: int) -> Iter
 
 
 def _outcomes(
-    said: NDArray[np.bool_], labels: NDArray[np.int64], subject: NDArray[np.int64], subjects: int
+    predicted: NDArray[np.bool_], labels: NDArray[np.int64], subject: NDArray[np.int64], subjects: int
 ) -> Array:
-    """Labels of each subject and AU that are TN, FP, FN, TP: (S, A, 4)."""
+    """Count the labels of each subject and AU that are TN, FP, FN, TP: (S, A, 4)."""
     aus, missing = labels.shape[1], 4
-    outcome = np.where(labels < 0, missing, 2 * labels + said)
-    place = (subject[:, None] * aus + np.arange(aus)) * 5 + outcome
-    counts = np.bincount(place.ravel(), minlength=subjects * aus * 5).reshape(subjects, aus, 5)
+    outcome = np.where(labels < 0, missing, 2 * labels + predicted)
+    cell = (subject[:, None] * aus + np.arange(aus)) * 5 + outcome
+    counts = np.bincount(cell.ravel(), minlength=subjects * aus * 5).reshape(subjects, aus, 5)
     return counts[..., :missing].astype(np.float64)
 
 
 def _agreement(moments: Array) -> dict[str, Array]:
-    """The scores of intensities, (R, A) each, by `_SubjectSums.moments` of R resamples, (R, A, 7)."""
+    """Score the intensities, (R, A) each, by `_SubjectSums.moments` of R resamples, (R, A, 7)."""
     faces = moments[..., 0]
     x, y, xx, yy, xy, distance = np.moveaxis(_ratio(moments[..., 1:], faces[..., None], np.nan), -1, 0)
-    # Where there are no faces all are NaN, and so are the scores.
+    # Without faces all are NaN, and so are the scores.
     var_x, var_y = (np.where(v > NO_VARIANCE, v, 0) for v in (xx - x * x, yy - y * y))
     covariance = np.where((var_x > 0) & (var_y > 0), xy - x * y, 0)
     return {
@@ -218,7 +221,7 @@ def _agreement(moments: Array) -> dict[str, Array]:
 
 
 def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
-    """The quotient, or a value where the denominator is 0."""
+    """Divide; `otherwise` where the denominator is 0."""
     quotient = np.full_like(numerator, otherwise)
     return np.divide(
         numerator, denominator, out=quotient, where=np.broadcast_to(denominator > 0, quotient.shape)

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from jaa_ext.evaluation.bootstrap import draw_subjects
 from jaa_ext.models.thresholds import THRESHOLD
 
-GRID = np.arange(1, 100, dtype=np.float32) / np.float32(100)
-"""The thresholds that are tried: more digits would tell of these faces alone."""
-LEAST = 20
-"""Faces with an AU, and as many without it, below which its threshold stays 0.5."""
+CANDIDATES = np.arange(1, 100, dtype=np.float32) / np.float32(100)
+"""Thresholds that are tried; more digits would fit these faces alone."""
+MIN_FACES = 20
+"""With fewer faces with an AU, or without it, its threshold stays 0.5."""
 RESAMPLES = 200
 
 Aim = Literal["balanced-accuracy", "f1"]
-"""What a threshold makes as high as possible: the mean of recall and specificity, which does not depend on
-how often an AU occurs, or F1, which does."""
+"""Score that a threshold maximizes: the mean of recall and specificity, which does not depend on how often
+an AU occurs, or F1, which does."""
 
 
 def calibrate_thresholds(
@@ -30,20 +30,20 @@ def calibrate_thresholds(
     aim: Aim = "balanced-accuracy",
     seed: int = 0,
 ) -> tuple[float, ...]:
-    """The threshold of each AU that tells its faces apart best, to two digits.
+    """Choose the threshold of each AU that separates its faces best, to two digits.
 
-    The best threshold of one small sample is a matter of a few faces. So the subjects are resampled, as for
-    the intervals of scores (`bootstrap_intervals`), and of the thresholds that are best in the resamples the
-    median is taken; where several are equally good in one, their middle. An AU that fewer than `LEAST` faces
+    The best threshold of one small sample hangs on a few faces. So the subjects are resampled, as for the
+    intervals of scores (`bootstrap_intervals`), and the median of the resamples' best thresholds is taken;
+    where several are equally good in a resample, their median counts. An AU that fewer than `MIN_FACES` faces
     have or lack, or that has these faces from one subject alone, keeps 0.5. The same arguments give the same
     thresholds.
 
     Args:
         probabilities: (N, A) of faces that the model was not trained on.
         labels: (N, A) of 1, 0 and -1 for missing.
-        subjects: of the N faces; None takes each for somebody else.
-        aim: what is to be as high as possible, see `Aim`.
-        seed: of the resamples; at least 0.
+        subjects: the subject of each face; None if no two faces share one.
+        aim: the score to maximize, see `Aim`.
+        seed: seed of the resamples, at least 0.
 
     Raises:
         ValueError: shapes that do not fit, other labels, an unknown aim, or a seed below 0.
@@ -83,19 +83,19 @@ def _calibrate(
     aim: Aim,
     seed: int,
 ) -> float:
-    """The threshold of one AU, whose labels are 1 and 0."""
+    """Choose the threshold of one AU, whose labels are 1 and 0."""
     present = labels == 1
     names, subject = np.unique(subjects, return_inverse=True)
-    few = any(which.sum() < LEAST or len(np.unique(subject[which])) < 2 for which in (present, ~present))
+    few = any(which.sum() < MIN_FACES or len(np.unique(subject[which])) < 2 for which in (present, ~present))
     if few:
         return THRESHOLD
-    # (S, T) faces of each subject above each threshold, with the AU and without.
-    above = np.searchsorted(GRID, np.nan_to_num(probabilities, nan=0.0), side="left")
-    said = [_above(above[which], subject[which], len(names)) for which in (present, ~present)]
+    # (S, T): faces of each subject above each threshold, first those with the AU, then those without.
+    above = np.searchsorted(CANDIDATES, np.nan_to_num(probabilities, nan=0.0), side="left")
+    predicted = [_above(above[which], subject[which], len(names)) for which in (present, ~present)]
     faces = [np.bincount(subject[which], minlength=len(names)) for which in (present, ~present)]
     best: list[float] = []
     for weights in draw_subjects(len(names), RESAMPLES, seed, len(labels)):
-        true, false = (weights @ counts for counts in said)
+        true, false = (weights @ counts for counts in predicted)
         positives, negatives = ((weights @ counts)[:, None] for counts in faces)
         drawn = ((positives > 0) & (negatives > 0))[:, 0]
         if aim == "f1":
@@ -108,8 +108,13 @@ def _calibrate(
 
 
 def _above(above: NDArray[np.int64], subject: NDArray[np.int64], subjects: int) -> NDArray[np.int64]:
-    """(S, T): how many faces of each subject lie above each threshold, by how many thresholds each lies
-    above."""
-    places = len(GRID) + 1
-    counts = np.bincount(subject * places + above, minlength=subjects * places).reshape(subjects, places)
+    """Count the faces of each subject above each threshold, (S, T).
+
+    Args:
+        above: (N,) number of thresholds that each face lies above.
+        subject: (N,) index of its subject.
+        subjects: S.
+    """
+    levels = len(CANDIDATES) + 1
+    counts = np.bincount(subject * levels + above, minlength=subjects * levels).reshape(subjects, levels)
     return counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]

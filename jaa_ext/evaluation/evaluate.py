@@ -15,13 +15,15 @@ from jaa_ext.data.workers import ignore_interrupts, reading_workers
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import Processes, shares
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
-from jaa_ext.evaluation.metrics import Metrics, Predictions, Scores, score
+from jaa_ext.evaluation.metrics import Metrics, score
+from jaa_ext.evaluation.predictions import Predictions
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.facs import au_numbers, eye_distance
 from jaa_ext.models import JAANet
 
 
 class NonFiniteOutput(RuntimeError):
-    """A model's output is infinite or not a number: the message names it and the face."""
+    """An output of the model is infinite or not a number; the message names the output and the face."""
 
 
 def evaluate(
@@ -40,45 +42,54 @@ def evaluate(
     """Score a model on the central crops of a data set, in float32.
 
     Args:
-        model: a fused copy of it computes (`JAANet.fuse`), and its thresholds decide which AUs are said to be
-            present: 0.5 as published, unless they are calibrated.
-        dataset: with the model's AUs in its order, images of side ``round(image_size * 200 / 176)``.
-        batch_size: faces at a time.
+        model: the model, of which a fused copy computes (`JAANet.fuse`). Its thresholds decide which AUs are
+            predicted present: 0.5 as published, unless they are calibrated.
+        dataset: faces with the model's AUs in its order and images of side ``round(image_size * 200 / 176)``.
+        batch_size: number of faces at a time.
         device: see `jaa_ext.device.resolve_device`; None for where the model is.
-        workers: processes that read images; 0 reads in this one. None: see `Recipe.workers`.
+        workers: number of processes that read images; 0 reads in this one. None: see `Recipe.workers`.
         predictions: a CSV file to write, one row a face in the order of the data set: id, subject (the id
             up to the first slash), each AU's label (-1 missing) and probability, each AU's true intensity
             and the predicted one, the predicted landmarks in pixels of the crop, and the model's note.
-        bootstrap: resamples of the subjects that give the scores' 95 % intervals, see `bootstrap_intervals`;
-            0 leaves them out.
-        seed: of the resamples.
+        bootstrap: number of resamples of the subjects for the scores' 95 % intervals, see
+            `bootstrap_intervals`; 0 leaves the intervals out.
+        seed: seed of the resamples.
         figures: a folder to write figures into, see `jaa_ext.plots.scores.write_figures`.
-        processes: those of a training run, which all call this with the same model and divide the batches;
-            all get the same scores, with the bits of one process, and the first one writes the files.
+        processes: the processes of a training run. All of them call this function with the same model and
+            divide the batches; all get the scores that one process would get, to the bit, and the main
+            process writes the files.
 
     Raises:
         ValueError: no face, the data set has other AUs than the model, a device that is not there, a negative
             number of resamples or seed, or true landmarks that are not finite or have both eyes in one place.
-        NonFiniteOutput: the model gives no numbers for a face.
+        NonFiniteOutput: an output of the model is not finite.
+
+    Example:
+        >>> from jaa_ext.data.synthetic import SyntheticFaces
+        >>> from jaa_ext.models import JAANet, JAANetConfig
+        >>> model = JAANet(JAANetConfig((1, 12), image_size=64, width=1))
+        >>> faces = SyntheticFaces(subjects=range(1), samples_per_subject=2, size=73, aus=(1, 12))
+        >>> evaluate(model, faces, workers=0).valid
+        (2, 2)
     """
     if bootstrap < 0:
         raise ValueError(f"evaluate: bootstrap must be a number of resamples, or 0 for none, got {bootstrap}")
     if seed < 0:
         raise ValueError(f"evaluate: seed must be at least 0, got {seed}")
     processes = processes or Processes()
-    said = collect_predictions(
+    collected = collect_predictions(
         model, dataset, batch_size=batch_size, device=device, workers=workers, processes=processes
     )
-    scores = score(said)
+    scores = score(collected)
     if bootstrap:
-        scores = replace(scores, intervals=bootstrap_intervals(said, bootstrap, seed=seed))
+        scores = replace(scores, intervals=bootstrap_intervals(collected, bootstrap, seed=seed))
     with processes.fail_together():
         if predictions is not None and processes.is_main_process:
-            said.to_csv(predictions)
+            collected.to_csv(predictions)
         if figures is not None and processes.is_main_process:
             from jaa_ext.plots.scores import write_figures
 
-            write_figures(figures, said, scores)
+            write_figures(figures, collected, scores)
     return scores
 
 
@@ -91,7 +102,7 @@ def collect_predictions(
     workers: int | None = None,
     processes: Processes | None = None,
 ) -> Predictions:
-    """What a model says of the central crops of a data set, in float32: see `evaluate`.
+    """Predict the central crops of a data set in float32, see `evaluate`.
 
     Raises:
         ValueError, NonFiniteOutput: see `evaluate`.
@@ -113,7 +124,7 @@ def collect_predictions(
         num_workers=reading_workers(workers, device),
         worker_init_fn=ignore_interrupts,
     )
-    said_here = []
+    outputs = []
     with processes.fail_together(), torch.inference_mode():
         for batch in loader:
             image = normalize(batch["image"].to(device)).contiguous(memory_format=torch.channels_last)
@@ -122,12 +133,16 @@ def collect_predictions(
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
             intensities = None if output.intensities is None else output.intensities.cpu()
             _require_finite({"probabilities": probabilities, "landmarks": landmarks}, batch)
-            said = (probabilities, batch["labels"], landmarks, batch["landmarks"], batch["id"])
-            said_here.append((*said, intensities, batch["intensities"]))
+            outputs.append(
+                (
+                    *(probabilities, batch["labels"], landmarks, batch["landmarks"]),
+                    *(batch["id"], intensities, batch["intensities"]),
+                )
+            )
     thresholds = getattr(model, "thresholds", None)
     metrics = Metrics(aus, note=getattr(model, "note", ""), thresholds=thresholds)
-    for said_by_one in processes.gather_object(said_here):
-        for of_batch in said_by_one:
+    for of_process in processes.gather_object(outputs):
+        for of_batch in of_process:
             metrics.update(*of_batch)
     return metrics.predictions()
 

@@ -1,4 +1,4 @@
-"""The files of a run or an evaluation, read back, and what an evaluation was of."""
+"""Readers of the files that a run or an evaluation wrote, and the record of what was tested."""
 
 from __future__ import annotations
 
@@ -12,44 +12,47 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from jaa_ext.data import FaceDataset
-from jaa_ext.evaluation.metrics import Predictions, Scores
+from jaa_ext.evaluation.predictions import Predictions
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.facs import NUM_LANDMARKS, au_column
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.models import JAANetConfig
 from jaa_ext.models.serialization import MODELS
 from jaa_ext.recipes.datasets import STAND_IN, BuiltIn, Data, Prepared, choose_data, faces_to_test
 
-ABOUT = "evaluation.json"
+EVALUATION_FILE = "evaluation.json"
 
-LARGEST = 1e30
-"""Coordinates beyond it are no landmarks: their distances would not be finite in float32."""
+MAX_COORDINATE = 1e30
+"""Beyond it, distances of landmarks would not be finite in float32."""
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Which faces a model was tested on, so that they can be found again."""
+class EvaluationSource:
+    """The model and the faces of an evaluation, as evaluation.json records them."""
 
     config: JAANetConfig
-    """The model's."""
+    """The config of the model."""
     recipe_data: BuiltIn | Prepared | None
-    """The data section of the recipe, if there was one."""
+    """The data section of the recipe; None without a recipe."""
     data: str | None = None
-    """What `faces_to_test` took in its place, and the fold."""
+    """The folder, or "synthetic", that took its place, see `faces_to_test`."""
     fold: str | None = None
+    """The fold tested; "all" for every face."""
     model: str | None = None
-    """The model's file; None: a run's own."""
+    """File of the model; None for that of a run itself."""
     recipe: str | None = None
-    """Name or file of the recipe, if there was one."""
+    """Name or file of the recipe; None without one."""
 
     def faces(self) -> FaceDataset:
-        """See `faces_to_test`."""
+        """Read the faces, see `faces_to_test`."""
         return faces_to_test(self.recipe_data, self.data, self.fold, self.config)
 
-    def on(self, data: str | None) -> Origin:
-        """The same faces where they lie now: `data` is a folder, or "synthetic"; None leaves them."""
+    def moved_to(self, data: str | None) -> EvaluationSource:
+        """Take the faces from elsewhere: `data` is a folder, or "synthetic"; None changes nothing."""
         return self if data is None else replace(self, data=data)
 
     def data_in_words(self) -> str:
+        """Say which data and fold were tested."""
         every = self.fold == "all"
         section = choose_data(self.recipe_data or STAND_IN, self.data, None if every else self.fold)
         text = section.title
@@ -61,7 +64,7 @@ class Origin:
         return text if section.test_fold is None else f"{text}, tested on fold {section.test_fold}"
 
     def write(self, folder: Path) -> None:
-        """As evaluation.json."""
+        """Write evaluation.json."""
         values = {
             "model": self.model,
             "class": next(name for name, (_, kind) in MODELS.items() if kind is type(self.config)),
@@ -71,34 +74,34 @@ class Origin:
             "data": self.data,
             "fold": self.fold,
         }
-        write_json(folder / ABOUT, values)
+        write_json(folder / EVALUATION_FILE, values)
 
     @classmethod
-    def read(cls, folder: Path) -> Origin | None:
-        """What `write` wrote; None where it did not.
+    def read(cls, folder: Path) -> EvaluationSource | None:
+        """Read evaluation.json; None if there is none.
 
         Raises:
             ValueError: the file is damaged.
         """
-        path = folder / ABOUT
+        path = folder / EVALUATION_FILE
         if not path.exists():
             return None
-        about = read_json(path, _About, "what jaa evaluate writes")
-        if about.kind not in MODELS:
+        record = read_json(path, _EvaluationFile, "what jaa evaluate writes")
+        if record.kind not in MODELS:
             raise ValueError(
-                f"{path}: is damaged: wanted the class {' or '.join(MODELS)}, got {about.kind[:60]!r}"
+                f"{path}: is damaged: wanted the class {' or '.join(MODELS)}, got {record.kind[:60]!r}"
             )
         try:
-            config = MODELS[about.kind][1].from_dict(about.config)
-            origin = cls(config, about.recipe_data, about.data, about.fold, about.model, about.recipe)
-            origin.data_in_words()  # there may be no such fold
+            config = MODELS[record.kind][1].from_dict(record.config)
+            source = cls(config, record.recipe_data, record.data, record.fold, record.model, record.recipe)
+            source.data_in_words()  # raises if there is no such fold
         except ValueError as error:
             raise ValueError(f"{path}: is damaged: {error}") from None
-        return origin
+        return source
 
 
-class _About(BaseModel):
-    """evaluation.json."""
+class _EvaluationFile(BaseModel):
+    """The content of evaluation.json."""
 
     kind: str = Field(alias="class")
     config: dict[str, Any]
@@ -120,7 +123,7 @@ class Epoch(BaseModel):
 
 
 def read_scores(path: Path) -> Scores:
-    """metrics.json.
+    """Read metrics.json.
 
     Raises:
         ValueError: it is damaged.
@@ -130,7 +133,7 @@ def read_scores(path: Path) -> Scores:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """history.json; empty where there is none.
+    """Read history.json; empty if there is none.
 
     Raises:
         ValueError: it is damaged.
@@ -145,11 +148,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def read_predictions(path: Path, scores: Scores) -> Predictions:
-    """predictions.csv, see `Predictions.to_csv`; without errors, for which it has not the true landmarks.
+    """Read predictions.csv, see `Predictions.to_csv`; without errors, since it lacks the true landmarks.
 
     Args:
         path: the file.
-        scores: those of the predictions.
+        scores: the scores of these predictions.
 
     Raises:
         ValueError: it is damaged, or lacks an AU of the scores.
@@ -164,7 +167,7 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
         rows = csv.reader(file)
         try:
             names = next(rows, [])
-            header = {name: place for place, name in enumerate(names)}
+            header = {name: i for i, name in enumerate(names)}
             if len(header) < len(names):
                 raise ValueError(f"{path}: is damaged: wanted different columns, got one of them twice")
             missing = [name for name in ("id", *columns) if name not in header]
@@ -207,7 +210,10 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
 
 
 def _numbers(cells: list[str], labels: int) -> list[float] | None:
-    """Labels, as many probabilities, and landmarks; empty cells are NaN. None if they are something else."""
+    """Parse the cells of labels, as many probabilities, and landmarks; an empty one is NaN.
+
+    None if one of them cannot be such a number.
+    """
     try:
         numbers = [float(cell) if cell else math.nan for cell in cells]
     except ValueError:
@@ -216,6 +222,6 @@ def _numbers(cells: list[str], labels: int) -> list[float] | None:
     fits = (
         all(label in (-1, 0, 1) for label in numbers[:labels])
         and all(math.isnan(p) or 0 <= p <= 1 for p in probabilities)
-        and all(math.isnan(x) or abs(x) < LARGEST for x in rest)
+        and all(math.isnan(x) or abs(x) < MAX_COORDINATE for x in rest)
     )
     return numbers if fits else None

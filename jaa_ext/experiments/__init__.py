@@ -1,4 +1,4 @@
-"""What papers do with many runs: cross validation and ablation, beside their figures; and the demo."""
+"""Cross validation and ablation, their tables beside the papers' figures."""
 
 from jaa_ext.experiments.ablate import Comparison, ablate
 from jaa_ext.experiments.crossval import CrossValidation, cross_validate

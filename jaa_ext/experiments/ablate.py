@@ -1,4 +1,4 @@
-"""The papers' comparisons of systems: every row trained by its own recipe."""
+"""Ablation studies of the papers: each system is trained by its own recipe."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Study = Literal["eccv", "abaw"]
 """Tables 3 and 4 of ECCV 2018, or Table 1 of ABAW 2021."""
 
 STARTS_FROM = {"abaw-2": "abaw-1", "abaw-2-no-graph": "abaw-1"}
-"""Recipes that go on from the model of another one's, fold by fold."""
+"""For each recipe that starts from the models of another one, fold by fold, that other one."""
 
 PARTS = ("R", "HMR", "S", "D", "W", "FA", "GF", "LF", "AR", "BE", "GA", "UA")
-"""The columns of Table 3."""
+"""Parts of a system, the columns of Table 3."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Comparison:
 
     study: Study
     recipes: dict[str, Recipe]
-    """By their names."""
+    """Recipes by their names."""
     results: dict[str, CrossValidation]
-    """Likewise."""
+    """Results by the names of the recipes."""
 
     def tables(self) -> dict[str, ResultTable]:
-        """By the names of their files."""
-        return self._of_abaw() if self.study == "abaw" else self._of_eccv()
+        """Give the tables by the names of their files."""
+        return self._abaw_table() if self.study == "abaw" else self._eccv_tables()
 
-    def _of_eccv(self) -> dict[str, ResultTable]:
+    def _eccv_tables(self) -> dict[str, ResultTable]:
         f1, landmarks = [], []
         for row in ABLATION:
             result, parts = self.results[row.recipe], parts_of(self.recipes[row.recipe])
@@ -73,7 +73,7 @@ class Comparison:
             ),
         }
 
-    def _of_abaw(self) -> dict[str, ResultTable]:
+    def _abaw_table(self) -> dict[str, ResultTable]:
         rows = []
         for row in ABAW:
             result = None if row.recipe is None else self.results[row.recipe]
@@ -118,9 +118,9 @@ def ablate(
     Writes into `out` a folder for each recipe, see `cross_validate`, and the study's tables as .md and .csv.
 
     Args:
-        study: which one.
+        study: the study.
         out: folder, made if need be.
-        prepare: gives the recipe of a name, with the data it is to run on.
+        prepare: gives the recipe of a name, with the data on which it is to run.
         folds, resume, device, console: see `cross_validate`.
 
     Raises:
@@ -132,8 +132,8 @@ def ablate(
     recipes = {row.recipe: prepare(row.recipe) for row in rows if row.recipe is not None}
     results: dict[str, CrossValidation] = {}
     with hold_folder(out):
-        for place, (name, recipe) in enumerate(recipes.items(), 1):
-            console.rule(f"{name}: {place} of {len(recipes)}", align="left")
+        for i, (name, recipe) in enumerate(recipes.items(), 1):
+            console.rule(f"{name}: {i} of {len(recipes)}", align="left")
             results[name] = cross_validate(
                 recipe,
                 out / name,
@@ -151,7 +151,7 @@ def ablate(
 
 
 def parts_of(recipe: Recipe) -> set[str]:
-    """The parts of Table 3 that a recipe's model and loss have."""
+    """List the parts of Table 3 that a recipe's model and loss have."""
     config, loss = recipe.model.config(), recipe.loss
     present = {
         "R": config.region == "R",
@@ -173,12 +173,12 @@ def parts_of(recipe: Recipe) -> set[str]:
 def _start(name: str, out: Path) -> Callable[[str], Path] | None:
     if name not in STARTS_FROM:
         return None
-    # Absolute, for a run that is resumed from another working directory: its recipe must be the same.
+    # Absolute, since a run resumed from another working directory must have the same recipe.
     first = (out / STARTS_FROM[name]).resolve()
 
     def start(fold: str) -> Path:
         run = out / name / f"fold-{fold}"
-        # The study may have been moved since; the weights of a begun run are in its checkpoint.
+        # A begun run keeps its path though the study was moved: the weights are in its checkpoint.
         former = load_recipe(run / "recipe.yaml").init if has_begun(run) else None
         return Path(former) if former else first / f"fold-{fold}" / "model.safetensors"
 

@@ -1,4 +1,4 @@
-"""Cross validation: one run for each fold, and the tables of the papers."""
+"""Cross validation: a run for each fold, and the tables of the papers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rich.console import Console
 
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
-from jaa_ext.evaluation.metrics import Scores, mean
+from jaa_ext.evaluation.metrics import mean
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.experiments.published import BY_AUS
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.json_files import read_json, write_json
@@ -28,7 +29,7 @@ from jaa_ext.training.trainer import train
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What the run of a fold gave."""
+    """Scores of the run of a fold."""
 
     fold: str
     last: Scores
@@ -36,18 +37,18 @@ class FoldResult:
     best: Scores
     """After the epoch of the highest mean F1 on this very fold (without AUs: of the lowest mean error)."""
     best_epoch: int
-    """From 1."""
+    """Number of that epoch, from 1."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The folds of a recipe."""
+    """Scores of all folds of a recipe."""
 
     recipe: str
     data: str
-    """What it ran on, in words."""
+    """Description of the data."""
     folds: tuple[FoldResult, ...]
-    """At least one, all of the same AUs."""
+    """At least one fold, all of the same AUs."""
 
     def __post_init__(self) -> None:
         if not self.folds:
@@ -69,11 +70,11 @@ class CrossValidation:
         return self.folds[0].last.note
 
     def mean(self, score: str, *, best: bool = False) -> float | None:
-        """The mean over the folds of one of `Scores`' figures, such as "f1_mean"."""
+        """Give the mean over the folds of a field of `Scores`, such as "f1_mean"."""
         return mean([getattr(fold.best if best else fold.last, score) for fold in self.folds])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and text."""
+        """Give plain numbers, lists and text."""
         folds = [
             {
                 "fold": fold.fold,
@@ -86,18 +87,18 @@ class CrossValidation:
         return {"recipe": self.recipe, "data": self.data, "folds": folds}
 
     def tables(self) -> dict[str, ResultTable]:
-        """F1, accuracy and landmarks in percent, by the names of their files.
+        """Give the tables of F1, accuracy and landmarks in percent, by the names of their files.
 
-        The first two in the layout of the papers' Tables 1 and 2, a row for each AU and one for their mean.
-        The columns: the published figure, each fold and their mean after the last epoch, and the mean of each
-        fold's best epoch.
+        F1 and accuracy have the layout of the papers' Tables 1 and 2: a row for each AU and one for their
+        mean. The columns are the published figure, each fold and their mean after the last epoch, and the
+        mean over the folds' best epochs.
         """
         tables = {}
         for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
             if self.folds[0].last.f1 is None:
                 continue
             rows = [
-                self._row(str(au), partial(_of_au, score=score, place=i), 100, 1)
+                self._row(str(au), partial(_score_of_au, score=score, index=i), 100, 1)
                 for i, au in enumerate(self.aus)
             ]
             rows.append(self._row("Avg", attrgetter(f"{score}_mean"), 100, 1))
@@ -113,10 +114,10 @@ class CrossValidation:
     def _row(
         self, name: str, score: Callable[[Any], float | None], factor: float, digits: int
     ) -> tuple[str, ...]:
-        """A score of the published table, which is in percent, and of the folds, times a factor."""
+        """Give a row: the published score, which is in percent, and those of the folds times a factor."""
         published = BY_AUS.get(self.aus)
         paper = None if published is None else score(published)
-        last, best = ([score(getattr(fold, runs)) for fold in self.folds] for runs in ("last", "best"))
+        last, best = ([score(getattr(fold, which)) for fold in self.folds] for which in ("last", "best"))
         figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
         return (name, *(percent(value, digits) for value in (paper, *figures)))
 
@@ -163,7 +164,7 @@ def cross_validate(
     folder for each fold, see `train`, crossval.json, and f1, accuracy and landmarks as .md and .csv.
 
     Args:
-        recipe: its data's `test_fold` is not looked at.
+        recipe: the recipe; the `test_fold` of its data is ignored.
         out: folder, made if need be.
         folds: the folds to test, None for all.
         init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
@@ -189,11 +190,11 @@ def cross_validate(
             for folder in runs.values():
                 require_no_run(folder)
         results = []
-        for place, (fold, folder) in enumerate(runs.items(), 1):
+        for i, (fold, folder) in enumerate(runs.items(), 1):
             update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
             if init is not None:
                 update["init"] = str(init(fold))
-            say(console, f"{recipe.name}: fold {fold} ({place} of {len(runs)})")
+            say(console, f"{recipe.name}: fold {fold} ({i} of {len(runs)})")
             results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
         result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
         write_json(out / "crossval.json", result.to_dict())
@@ -203,7 +204,7 @@ def cross_validate(
 
 
 def read_crossval(path: Path) -> CrossValidation:
-    """crossval.json.
+    """Read crossval.json.
 
     Raises:
         ValueError: it is damaged.
@@ -214,8 +215,8 @@ def read_crossval(path: Path) -> CrossValidation:
 
 def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Console) -> FoldResult:
     begun = has_begun(folder)
-    if begun and (folder / "metrics.csv").exists():  # which `train` writes last
-        open_run(recipe, folder, resume=True)  # sees that it is by the same recipe
+    if begun and (folder / "metrics.csv").exists():  # `train` writes it last
+        open_run(recipe, folder, resume=True)  # raises if the run is of another recipe
     else:
         train(recipe, folder, resume=begun, device=device, console=console)
     path = folder / "history.json"
@@ -234,12 +235,12 @@ class _Tested(BaseModel):
 
 
 def _quality(scores: Scores) -> float:
-    """The higher the better."""
+    """Give a number that is higher for better scores."""
     if scores.f1_mean is not None:
         return scores.f1_mean
     return -math.inf if scores.mean_error is None else -scores.mean_error
 
 
-def _of_au(scores: Any, score: str, place: int) -> float | None:
-    value: float | None = getattr(scores, score)[place]
+def _score_of_au(scores: Any, score: str, index: int) -> float | None:
+    value: float | None = getattr(scores, score)[index]
     return value

@@ -1,4 +1,4 @@
-"""What the papers report, to be printed beside what is measured here. All figures in percent."""
+"""Results that the papers report, in percent, to be printed beside those measured here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaa_ext import facs
 
 
 class PublishedTable(NamedTuple):
-    """JAA-Net on one data set, ECCV 2018, and what it is compared with."""
+    """Results of JAA-Net on one data set, ECCV 2018, and of the methods it is compared with."""
 
     title: str
     f1: tuple[float, ...]
@@ -20,9 +20,9 @@ class PublishedTable(NamedTuple):
     """Means over the AUs; the journal version of JAA-Net, IJCV 2021, among them."""
     others_accuracy: dict[str, float]
     mean_error: float | None = None
-    """Table 4."""
+    """Landmark error, Table 4."""
     failure_rate: float | None = None
-    """Likewise."""
+    """Failure rate, Table 4."""
 
 
 BY_AUS: dict[tuple[int, ...], PublishedTable] = {
@@ -50,7 +50,7 @@ BY_AUS: dict[tuple[int, ...], PublishedTable] = {
         {"LSVM": 27.5, "APL": 46.0, "DRML": 52.3, "EAC-Net": 80.6},
     ),
 }  # fmt: skip
-"""By the AUs of a model."""
+"""Published results by the AUs of a model."""
 
 
 class PublishedVariant(NamedTuple):
@@ -82,7 +82,7 @@ class PublishedABAW(NamedTuple):
 
     name: str
     recipe: str | None
-    """None: not a system of that paper."""
+    """None for a system that is not of that paper."""
     f1: float | None
     accuracy_total: float | None
     score: float | None
@@ -94,4 +94,4 @@ ABAW = (
     PublishedABAW("JAA-Net, second stage", "abaw-2-no-graph", None, None, None),
     PublishedABAW("JAA-Net with the graph", "abaw-2", 46.7, 88.0, 67.4),
 )
-"""The third row is our control: trained as the fourth, without the graph."""
+"""The third row is our own control, trained as the fourth but without the graph."""

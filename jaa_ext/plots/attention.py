@@ -28,7 +28,7 @@ def attention_figure(
 ) -> None:
     """Save initial and refined attention maps over faces as a PNG, after Fig. 4 of ECCV 2018.
 
-    A column an AU, two rows a face: its initial maps and, below, its refined ones.
+    An AU has a column, a face two rows: its initial maps and, below, its refined ones.
 
     Args:
         images: (N, l, l, 3) uint8 RGB aligned faces.
@@ -80,7 +80,8 @@ def attention_figure(
 
 
 def _overlay(grey: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights (...) as colours over a grey picture (..., 1) of 0..1, the opaquer the higher; RGB (..., 3)."""
+    """Give RGB (..., 3) of weights (...) over a grey picture (..., 1) of 0..1; higher weights are more
+    opaque."""
     opacity: NDArray[np.float64] = 0.75 * np.sqrt(np.clip(weights, 0, 1))[..., None]
     colours: NDArray[np.float64] = np.asarray(matplotlib.colormaps["inferno"](weights))[..., :3]
     return grey * (1 - opacity) + colours * opacity

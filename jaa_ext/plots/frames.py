@@ -1,4 +1,4 @@
-"""Videos with what was predicted drawn on them: frames one by one, and the file that they are written to."""
+"""Predictions drawn over the frames of a video, and the file to which these are written."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ if TYPE_CHECKING:
 
 
 MAX_FACES = 3
-"""Faces whose AUs are shown; of more, the number."""
+"""Most faces whose AUs are shown; the others are counted."""
 SHORTER_SIDE, LONGER_SIDE = 480, 1920
-"""A frame is enlarged until its shorter side has so many pixels, but no further than its longer side has."""
+"""Pixels to which the shorter side of a frame is enlarged, unless the longer side then has too many."""
 LABELS, CELLS = 10.2, 16.0
 """Widths of the names of the AUs and of the bars of all faces, in line heights."""
 OTHER_LINES = 7.3
 """Height of the panel without the rows of AUs, in line heights."""
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
-"""The encoder of each ending: those that the OpenCV of the package registry has."""
+"""Encoder for each ending; OpenCV from the package registry has them."""
 REPEATS, REPEATS_A_PICTURE = 3000, 10
-"""Places that a video has more than pictures, and for each picture: of a damaged clock are hours."""
+"""Most repetitions of pictures in a video, and more of them for each picture: a damaged clock would ask for
+hours."""
 FINE_BITS = 4
 FINE = 1 << FINE_BITS
-"""Steps of a pixel in which dots are placed."""
+"""Steps to a pixel in which dots are placed."""
 CIRCLE = np.stack([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False)])
 
 
@@ -51,13 +52,13 @@ class FrameDrawer:
     """Draws the frames of one video: boxes and landmarks over the frame, the AUs of its faces beside it.
 
     The first frame fixes the size of all pictures. A face keeps its column of bars as long as it is there.
-    About 1 ms a frame of 1280x720, 9 ms of 3840x2160, on one core.
+    Drawing takes about 1 ms for a frame of 1280x720 and 9 ms for one of 3840x2160, on one core.
 
     Args:
         aus: the AUs of the probabilities, ``model.config.aus``.
         note: printed in every picture, ``model.note``.
         attention: the number of an AU; its attention map, refined if there is one, is painted over the faces.
-        thresholds: of the AUs, ``model.thresholds``, marked on their bars; None for 0.5 of each.
+        thresholds: one for each AU, ``model.thresholds``, marked on the bars; None for 0.5.
 
     Returns (from ``drawer(frame)``):
         (H', W', 3) uint8 RGB with even sides, the frame at the top left; a small frame is enlarged.
@@ -122,7 +123,7 @@ class FrameDrawer:
         return canvas
 
     def _draw_background(self, layout: _Layout) -> NDArray[np.uint8]:
-        """What all pictures share: names of the AUs, legend and note."""
+        """Draw what all pictures share: names of the AUs, legend and note."""
         canvas = np.full((*layout.size, 3), 255, np.uint8)
         letters, line, left = layout.letters, layout.line, layout.left
         for i, au in enumerate(self.aus):
@@ -179,7 +180,7 @@ class FrameDrawer:
         width: float,
         layout: _Layout,
     ) -> None:
-        """One face's column of bars; empty ones if it is not there."""
+        """Draw the column of bars of one face; empty bars if it is not there."""
         letters, line = layout.letters, layout.line
         bar, end = left + 1.2 * line, left + width - 2.4 * line
         middle = round((bar + end) / 2)
@@ -212,7 +213,7 @@ class FrameDrawer:
                     _paint(close_up, cv2.resize(_levels(face, self._map), (side, side)))
 
     def _assign_columns(self, ids: Sequence[int]) -> None:
-        """Faces that are gone free their columns; a column once opened stays, so that nothing jumps."""
+        """Free the columns of faces that are gone; a column once opened stays, so that nothing jumps."""
         self._columns = [face_id if face_id in ids else None for face_id in self._columns]
         for face_id in ids:
             if face_id not in self._columns:
@@ -223,26 +224,26 @@ class FrameDrawer:
 
 
 class VideoWriter:
-    """The frames of a video file; made by `write_video`."""
+    """Writes the pictures of a video file; made by `write_video`."""
 
     def __init__(self, name: str, file: Path, codec: str, fps: float) -> None:
         self._name, self._file, self._codec, self._fps = name, file, codec, fps
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
-        self._last: NDArray[np.uint8] | None = None  # not written yet, as it may be shown for long
-        self._place = 0  # of the last one in the file, from 0
+        self._last: NDArray[np.uint8] | None = None  # not yet written, since it may be repeated
+        self._index = 0  # of the frame that the last picture begins
         self._began: float | None = None
         self._repeats_left = REPEATS
         self.shortened = 0.0
-        """Seconds by which the file is shorter than the timestamps: see `write_video`."""
+        """Seconds by which the file is shorter than its timestamps, see `write_video`."""
 
     def write(self, picture: NDArray[np.uint8], timestamp: float | None = None) -> None:
         """Append a picture, (H, W, 3) uint8 RGB.
 
         Args:
-            picture: of the size of the first one.
-            timestamp: seconds; shown from there on, counted from the first picture's, to half a picture. None
-                for the next place. Of several at one place the last one is shown.
+            picture: a picture of the size of the first one.
+            timestamp: seconds at which it appears, relative to the first picture's and rounded to a frame of
+                the file; None for the next frame. Of several pictures for one frame the last one is shown.
 
         Raises:
             ValueError: odd sides, another size than the first picture's, or an OpenCV without this encoder.
@@ -253,7 +254,7 @@ class VideoWriter:
                     f"{self._name}: got a picture of shape {picture.shape}, wanted (H, W, 3), H and W even"
                 )
             self._shape = picture.shape
-            self._file.touch()  # a folder that cannot be written is told as such
+            self._file.touch()  # raises an OSError if the folder cannot be written
             fourcc = cv2.VideoWriter.fourcc(*self._codec)
             with _silent_stderr():
                 self._writer = cv2.VideoWriter(
@@ -270,38 +271,38 @@ class VideoWriter:
             )
         self._repeats_left += REPEATS_A_PICTURE
         if self._last is not None:
-            self._show_until(self._place + 1 if timestamp is None else self._place_of(timestamp))
+            self._show_until(self._index + 1 if timestamp is None else self._index_of(timestamp))
         if self._began is None:
             self._began = timestamp
         self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
 
     def hold(self, timestamp: float) -> None:
-        """Show the last picture until then, and at least in one place."""
-        self._show_until(max(self._place + 1, self._place_of(timestamp)))
+        """Show the last picture until this time, in seconds, and at least for one frame."""
+        self._show_until(max(self._index + 1, self._index_of(timestamp)))
         self._last = None
 
     def release(self) -> None:
         if self._writer is not None:
             if self._last is not None:
-                self._show_until(self._place + 1)
+                self._show_until(self._index + 1)
                 self._last = None
             self._writer.release()
 
-    def _place_of(self, timestamp: float) -> int:
+    def _index_of(self, timestamp: float) -> int:
         began = timestamp if self._began is None else self._began
         return round((timestamp - began - self.shortened) * self._fps)
 
-    def _show_until(self, place: int) -> None:
-        """Write the last picture into all places from its own on."""
+    def _show_until(self, index: int) -> None:
+        """Write the last picture into all frames from its own up to this one."""
         if self._last is None or self._writer is None:
             return
-        times = place - self._place
+        times = index - self._index
         if times - 1 > self._repeats_left:
             self.shortened += (times - 1 - self._repeats_left) / self._fps
             times = 1 + self._repeats_left
         for _ in range(times):
             self._writer.write(self._last)
-        self._place += max(0, times)
+        self._index += max(0, times)
         self._repeats_left -= max(0, times - 1)
 
 
@@ -309,12 +310,12 @@ class VideoWriter:
 def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWriter]:
     """Write a video: ``with write_video(path, fps) as video: video.write(picture, timestamp)``.
 
-    The rate is constant, as OpenCV's writers have no other: a picture that is shown for longer is repeated,
-    so a timestamp is met to half of ``1 / fps``. Of pauses there are at most some thousand repetitions and
-    ten more for each picture; what is above is left out, see `VideoWriter.shortened`.
+    The rate is constant, since OpenCV writes no other. A picture that is shown for longer is repeated, which
+    meets its timestamp to half of ``1 / fps``. Pauses are shortened beyond `REPEATS` repetitions in all and
+    `REPEATS_A_PICTURE` more for each picture, see `VideoWriter.shortened`.
 
     The file appears whole when the block ends, or not at all, and replaces an older one. It has no sound.
-    Browsers play .webm (VP8); .mp4 (MPEG-4 part 2) and .avi (Motion JPEG) want a player such as VLC.
+    Browsers play .webm (VP8); .mp4 (MPEG-4 part 2) and .avi (Motion JPEG) need a player such as VLC.
 
     Args:
         path: the file; its ending chooses the encoder of `CODECS`.
@@ -351,7 +352,7 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things are in the pictures of a video, in their pixels."""
+    """Positions and sizes in the pictures of a video, in pixels."""
 
     frame_size: tuple[int, int]
     drawn_size: tuple[int, int]
@@ -418,7 +419,7 @@ class _Layout:
 
     @property
     def close_up(self) -> int:
-        """Side of the pictures of aligned faces below the bars; 0 where there is no room."""
+        """Side of the pictures of aligned faces below the bars; 0 if there is no room."""
         room = min(self.body_height - 0.5 * self.line - self.close_up_top, CELLS * self.line)
         return round(room) if room > 3 * self.line else 0
 
@@ -453,7 +454,8 @@ class _Letters:
         bold: bool = False,
         align: float = 0,
     ) -> float:
-        """Paste text with its middle at height y, from x on (align 0) or up to x (1); its right edge."""
+        """Paste text with its middle at height y, from x on (align 0) or up to x (1); returns its right
+        edge."""
         picture: NDArray[np.uint8] = self._draw(text, ink, paper, bold)
         left, top = round(x - align * picture.shape[1]), round(y - picture.shape[0] / 2)
         right, bottom = left + picture.shape[1], top + picture.shape[0]
@@ -472,7 +474,7 @@ class _Letters:
 
 def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) -> None:
     size, stroke = np.array(photo.shape[1::-1]), layout.stroke
-    # What lies far outside, or is not a number, has no place in OpenCV's integers.
+    # Coordinates far outside, or not a number, do not fit into OpenCV's integers.
     box = np.clip(_drawn(np.reshape(face.box, (2, 2)), layout.scale), -9 * stroke, size + 9 * stroke)
     (left, top), (right, bottom) = box.round().astype(int).tolist()
     for colour, width in (("#FFFFFF", 2 * stroke + 1), (BLUE, stroke)):
@@ -481,7 +483,7 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
     points = _drawn(face.landmarks, layout.scale)
     points = points[((points > -radius) & (points < size + radius)).all(1)]
     for colour, reach in (("#000000", 1.3 * radius), (ORANGE, radius)):
-        # OpenCV's own small circles are diamonds.
+        # OpenCV draws small circles as diamonds.
         dots = ((points[:, None] + reach * CIRCLE) * FINE).round().astype(np.int32)
         for dot in dots:
             cv2.fillConvexPoly(photo, dot, _rgb(colour), cv2.LINE_AA, FINE_BITS)
@@ -492,7 +494,7 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
 
 
 def _paint_attention(photo: NDArray[np.uint8], face: FacePrediction, place: int, scale: float) -> None:
-    """Paint one attention map over the face from whose crop it comes."""
+    """Paint an attention map over its face."""
     levels, side = _levels(face, place), face.crop.shape[0]
     aligned = aligned_size(side)
     margin = (aligned - side) // 2
@@ -519,7 +521,7 @@ def _paint_attention(photo: NDArray[np.uint8], face: FacePrediction, place: int,
 
 
 def _levels(face: FacePrediction, place: int) -> NDArray[np.uint8]:
-    """An attention map, (m, m) of 0..255."""
+    """Give an attention map as (m, m) of 0..255."""
     maps = face.initial_maps if face.refined_maps is None else face.refined_maps
     if maps is None:
         raise ValueError("FrameDrawer: got a face without attention maps, wanted them to be painted")
@@ -528,7 +530,7 @@ def _levels(face: FacePrediction, place: int) -> NDArray[np.uint8]:
 
 
 def _paint(photo: NDArray[np.uint8], levels: NDArray[Any]) -> None:
-    """Paint weights, 0..255, in place: the higher, the opaquer."""
+    """Paint weights of 0..255 into a picture; higher ones are more opaque."""
     colours, transparency = _attention_colours()
     pixels = cv2.merge((levels, levels, levels))
     dimmed = cv2.multiply(photo, cv2.LUT(pixels, transparency), scale=1 / 255)
@@ -537,7 +539,7 @@ def _paint(photo: NDArray[np.uint8], levels: NDArray[Any]) -> None:
 
 @lru_cache(maxsize=1)
 def _attention_colours() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """By weight 0..255: colour times opacity, and transparency; (1, 256, 3) of 0..255 each."""
+    """Give colour times opacity, and transparency, for each weight: (1, 256, 3) of 0..255 each."""
     weights = np.linspace(0, 1, 256)
     opacity = 0.8 * weights[:, None]
     colours = np.asarray(matplotlib.colormaps["inferno"](weights))[:, :3]
@@ -549,12 +551,12 @@ def _attention_colours() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _affine(scale: float, shift: float) -> NDArray[np.float64]:
-    """The (3, 3) matrix of ``scale * x + shift``, for y too."""
+    """Give the (3, 3) matrix of ``scale * x + shift`` in x and y."""
     return np.array([(scale, 0, shift), (0, scale, shift), (0, 0, 1)])
 
 
 def _drawn(places: NDArray[Any], scale: float) -> NDArray[Any]:
-    """Places in a frame, in pixels of the enlarged one; pixel centres are whole numbers in both."""
+    """Map points of a frame to the enlarged frame; pixel centres are whole numbers in both."""
     return (places + 0.5) * scale - 0.5
 
 
@@ -571,7 +573,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _clock(seconds: float) -> str:
-    """1:02:03.456, without hours below one."""
+    """Write a time as 1:02:03.456, without the hours if there are none."""
     minutes, milliseconds = divmod(round(1000 * seconds), 60000)
     hours, minutes = divmod(minutes, 60)
     rest = f"{milliseconds / 1000:06.3f}"
@@ -584,7 +586,7 @@ def _even(size: float) -> int:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """FFmpeg's remarks on codecs go past Python, straight to the terminal."""
+    """Silence the remarks on codecs that FFmpeg writes straight to the terminal."""
     try:
         kept = os.dup(2)
     except OSError:  # there is no standard error

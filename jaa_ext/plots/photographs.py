@@ -1,4 +1,4 @@
-"""A photograph with what is predicted of its faces."""
+"""Predictions drawn over a photograph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 DRAWN_SIDES = (900, 2400)
-"""Photographs are drawn with a longer side in this range of pixels, enlarged or reduced where needed."""
+"""Range in pixels of the longer side, to which photographs are enlarged or reduced."""
 BLOCK_WIDTH, CLOSE_UP = 21.5, 10.0
 """Width of the block of one face and side of its close-up, in line heights."""
 
@@ -61,7 +61,7 @@ def draw_faces(
     line = max(height, width) / 32
     block_width, block_height = BLOCK_WIDTH * line, (len(aus) + 3.0 + CLOSE_UP) * line
 
-    # As many columns of faces as make the picture smallest, measured by its outline.
+    # The number of columns of faces that gives the picture the shortest outline.
     count = max(1, len(predictions))
     columns = min(
         range(1, count + 1), key=lambda c: c * block_width + max(height, -(-count // c) * block_height)
@@ -118,7 +118,7 @@ def _draw_box(
 def _draw_close_up(
     axes: Axes, image: NDArray[np.uint8], face: FacePrediction, left: float, top: float, side: float
 ) -> None:
-    """The photograph around a face's box, in a square of the canvas."""
+    """Draw the photograph around a face's box into a square of the canvas."""
     x, y = (face.box[0] + face.box[2] + 1) / 2, (face.box[1] + face.box[3] + 1) / 2
     half = 0.7 * max(face.box[2] - face.box[0], face.box[3] - face.box[1])
     scale = side / (2 * half)
@@ -152,7 +152,7 @@ def _draw_bars(
     top: float,
     line: float,
 ) -> None:
-    """The block of one face: a line an AU with mark, number, name, bar and probability."""
+    """Draw the block of one face: a line for each AU with mark, number, name, bar and probability."""
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
     bar_width = 7 * line
     size = 0.62 * line
@@ -185,7 +185,7 @@ def _draw_bars(
             Rectangle((bar, y - 0.33 * line), probability * bar_width, 0.66 * line, color=colour, lw=0)
         )
         axes.text(value, y, f"{probability:.2f}", **text)
-    # One line from top to bottom where the thresholds are all alike.
+    # One line from top to bottom if all thresholds are equal.
     steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
     ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line
     axes.plot(steps, ends, color=INK, lw=0.05 * line)

@@ -19,14 +19,15 @@ from jaa_ext.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION,
 from jaa_ext.score_text import score_text
 
 if TYPE_CHECKING:
-    from jaa_ext.evaluation.metrics import Predictions, Scores
+    from jaa_ext.evaluation.predictions import Predictions
+    from jaa_ext.evaluation.scores import Scores
 
 
 OVERVIEW = (("f1", "F1", BLUE, "o"), ("accuracy", "accuracy", ORANGE, "s"), ("auc", "AUC", GREEN, "^"))
 BINS = 20
 """Number of bars in the histogram of probabilities."""
 UNBALANCED = 10
-"""The histogram counts on a log scale if one label has more frames than this for each of the other's."""
+"""Ratio of the numbers of both labels beyond which the histogram has a log scale."""
 
 
 def write_figures(
@@ -36,8 +37,8 @@ def write_figures(
 
     Args:
         folder: made if need be.
-        predictions: a model's.
-        scores: theirs, with intervals or without.
+        predictions: the predictions of a model.
+        scores: their scores, with intervals or without.
 
     Returns:
         The files; none for a model that detects no AUs.
@@ -115,14 +116,18 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
 
     Args:
         predictions: of a model that detects AUs.
-        au: its number.
-        scores: those of the predictions.
+        au: number of the AU.
+        scores: the scores of the predictions.
         path: the PNG file.
 
     Raises:
         ValueError: predictions without AUs, without this AU or without a valid label of it.
     """
-    if predictions.known_probabilities is None or predictions.said is None or au not in predictions.aus:
+    if (
+        predictions.known_probabilities is None
+        or predictions.predicted_present is None
+        or au not in predictions.aus
+    ):
         raise ValueError(
             f"au_figure: AU {au} must be one of those predicted, got {list(predictions.aus)} "
             f"{'without' if predictions.probabilities is None else 'with'} probabilities"
@@ -132,17 +137,17 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     if not (labels >= 0).any():
         raise ValueError(f"au_figure: AU {au} has no valid label")
     probabilities = predictions.known_probabilities[labels >= 0, place]
-    said, threshold = predictions.said[labels >= 0, place], predictions.threshold(place)
+    predicted, threshold = predictions.predicted_present[labels >= 0, place], predictions.threshold(place)
     present = labels[labels >= 0] == 1
 
     figure = Figure(figsize=(13, 5.0), dpi=110)
     roc, pr, histogram = figure.subplots(1, 3)
     if present.any() and not present.all():
-        _draw_roc(roc, probabilities, present, said, threshold, *scores.of("auc", place))
+        _draw_roc(roc, probabilities, present, predicted, threshold, *scores.of("auc", place))
     else:
         _say(roc, f"every label is {'present' if present.any() else 'absent'}:\nthere is no ROC curve")
     if present.any():
-        _draw_precision_recall(pr, probabilities, present, said, threshold)
+        _draw_precision_recall(pr, probabilities, present, predicted, threshold)
     else:
         _say(pr, "no label is present:\nthere is no recall")
     _draw_histogram(histogram, probabilities, present, threshold)
@@ -164,7 +169,7 @@ def _draw_roc(
     axes: Axes,
     probabilities: NDArray[np.float32],
     present: NDArray[np.bool_],
-    said: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     threshold: float,
     area: float | None,
     interval: tuple[float, float] | None,
@@ -173,7 +178,9 @@ def _draw_roc(
     label = "model" if area is None else f"model: AUC {score_text(area, interval, unit=' %')}"
     axes.plot(100 * false.numpy(), 100 * true.numpy(), color=BLUE, linewidth=2, label=label)
     axes.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1.2, label="chance: AUC 50.0 %")
-    axes.plot(100 * said[~present].mean(), 100 * said[present].mean(), "o", **_operating_point(threshold))
+    axes.plot(
+        100 * predicted[~present].mean(), 100 * predicted[present].mean(), "o", **_operating_point(threshold)
+    )
     axes.legend(loc="lower right", fontsize=9, framealpha=0.9)
 
 
@@ -181,7 +188,7 @@ def _draw_precision_recall(
     axes: Axes,
     probabilities: NDArray[np.float32],
     present: NDArray[np.bool_],
-    said: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     threshold: float,
 ) -> None:
     precision, recall, _ = binary_precision_recall_curve(
@@ -191,11 +198,10 @@ def _draw_precision_recall(
     axes.plot(100 * recall[:-1].numpy(), 100 * precision[:-1].numpy(), color=BLUE, linewidth=2, label="model")
     chance = 100 * present.mean()
     axes.axhline(chance, color=GREY, linewidth=1.2, linestyle="--", label=f"chance: {chance:.1f} %")
-    if said.any():
+    if predicted.any():
         point = _operating_point(threshold)
-        axes.plot(100 * said[present].mean(), 100 * present[said].mean(), "o", **point)
-    # Where there is most room: a rare AU's curve is low on the right, a frequent one's high.
-    # On the line of chance, or below it where it is high: the curve of a good model runs along the top.
+        axes.plot(100 * predicted[present].mean(), 100 * present[predicted].mean(), "o", **point)
+    # The legend lies on the line of chance, or below a high one: good models' curves run along the top.
     bottom = chance / 100 + 0.04 if chance < 50 else 0.02
     axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
 

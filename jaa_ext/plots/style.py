@@ -1,6 +1,6 @@
-"""What all figures share: colours, and how they are written.
+"""Colours and the saving of all figures.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; nothing is said by colour alone.
+The colours are Okabe and Ito's, which colour-blind readers tell apart; no figure relies on colour alone.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 
-def au_label(au: int | facs.AURule, place: int) -> str:
-    """Name an AU in a figure; a rule without a number by its place."""
+def au_label(au: int | facs.AURule, index: int) -> str:
+    """Name an AU in a figure; a rule without a number by its index."""
     number = facs.au_number(au)
-    return f"rule {place}" if number is None else f"AU {number}"
+    return f"rule {index}" if number is None else f"AU {number}"
 
 
 def note_height(figure: Figure, note: str) -> float:
-    """Share of the figure's height that a note at its foot takes; 0 for none."""
+    """Give the share of the figure's height that a note at its foot takes; 0 for none."""
     lines = len(_wrapped(figure, note))
     return (0.22 * lines + 0.12) / figure.get_figheight() if lines else 0.0
 
@@ -38,5 +38,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], note: str) -> None
 
 
 def _wrapped(figure: Figure, note: str) -> list[str]:
-    # About 13 characters to the inch.
+    # An inch holds about 13 characters.
     return textwrap.wrap(note, int(13 * figure.get_figwidth()))

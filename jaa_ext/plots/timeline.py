@@ -1,4 +1,4 @@
-"""A figure of the AUs of one video over time, from its table of predictions."""
+"""Time line: a figure of the AUs of one video over time, from its table of predictions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     import pandas
 
 MAX_FACES = 4
-"""Faces that have a panel: those seen longest."""
+"""Most faces that have a panel; those seen longest."""
 COLUMNS = 1200
-"""Pixels of the time axis."""
+"""Width of the time axis in pixels."""
 STRIP, MARK, SPACE = 16, 5, 5
 """Pixels of an AU's row: its probability, below it whether it is present, and what keeps rows apart."""
 ROW = STRIP + MARK + SPACE
 MINUTES_FROM = 120
-"""Seconds from which on the axis counts minutes."""
+"""Seconds from which on the axis shows minutes."""
 DPI = 120
 COLOURS = "GnBu"
-"""Colour map of probabilities, from pale to dark in print and to colour-blind eyes alike."""
+"""Colour map of probabilities, which runs from pale to dark in print and for colour-blind readers too."""
 
 
 def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, note: str = "") -> None:
@@ -94,14 +94,14 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
 
 
 class _Time(NamedTuple):
-    """The frames of a video and the pixel columns that show them."""
+    """Frames of a video, and the pixel columns that show them."""
 
     frames: NDArray[np.int64]
     """(N,) numbers of the frames in the table, rising."""
     first: NDArray[np.int64]
-    """(COLUMNS,) place of the first frame that a column shows."""
+    """(COLUMNS,) index of the first frame that a column shows."""
     stop: NDArray[np.int64]
-    """(COLUMNS,) place after the last one; equal to first between frames that lie apart."""
+    """(COLUMNS,) index after its last frame; equal to `first` in a gap between frames."""
     start: float
     end: float
     """Seconds."""
@@ -117,14 +117,14 @@ class _Time(NamedTuple):
                 f"timeline_figure: time must rise with the frames, got {starts[i]:g} s for frame "
                 f"{frames[i]} and {starts[i + 1]:g} s for frame {frames[i + 1]}"
             )
-        # A frame lasts until the next one, but no longer than usual: frames may lie apart.
+        # A frame lasts until the next one, but no longer than usual, since frames may be missing.
         usual = (float(np.median(steps)) if len(steps) else 0.0) or 1.0
         ends = np.append(np.minimum(starts[1:], starts[:-1] + 1.5 * usual), starts[-1] + usual)
         width = (ends[-1] - starts[0]) / COLUMNS
-        # Times that fall on a column's edge but for rounding belong to the column that begins there.
+        # A time at the edge of a column, but for rounding, belongs to the column that begins there.
         begins = np.floor((starts - starts[0]) / width + 1e-6).astype(np.int64)
         columns = np.arange(COLUMNS)
-        # The frames that begin in a column, or else the one that is on in its middle.
+        # The frames that begin in a column, or else the frame shown in its middle.
         first = np.searchsorted(begins, columns, side="left")
         stop = np.searchsorted(begins, columns, side="right")
         on = first - 1
@@ -133,12 +133,12 @@ class _Time(NamedTuple):
         return cls(frames, first, stop, float(starts[0]), float(ends[-1]))
 
     def total(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) values of the frames summed for each column."""
+        """Sum values of the frames, (N,), over each column."""
         sums = np.concatenate(((0,), np.cumsum(values)))
         return sums[self.stop] - sums[self.first]
 
     def maximum(self, places: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The highest of the values at these places for each column; 0 where there is none."""
+        """Give the highest value of each column at these indices; 0 if it has none."""
         frames = np.zeros(len(self.frames) + 1)
         frames[places] = values
         slices = np.stack((self.first, self.stop), 1).ravel()
@@ -146,7 +146,7 @@ class _Time(NamedTuple):
 
 
 def _au_names(table: pandas.DataFrame) -> list[str]:
-    """``AU01`` for each AU of the table, in its order; looks for all columns that are needed."""
+    """List the AUs of the table as ``AU01``, in its order; raises if a column is missing."""
     names = [str(column)[:-2] for column in table.columns if re.fullmatch(r"AU\w+_p", str(column))]
     wanted = ["frame", "face_id", "timestamp", "success", *(f"{name}_c" for name in names)]
     missing = [column for column in wanted if column not in table] + ([] if names else ["AU.._p"])
@@ -169,7 +169,7 @@ def _source(table: pandas.DataFrame) -> str:
 
 
 def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time) -> None:
-    """The strips of one face's AUs."""
+    """Draw the strips of the AUs of one face."""
     places = np.searchsorted(time.frames, face["frame"].to_numpy(np.int64))
     known = np.zeros(len(time.frames), np.int64)
     known[places] = 1
@@ -213,7 +213,7 @@ def _set_time_axis(axes: Axes, time: _Time) -> None:
 
 
 def _draw_legend(figure: Figure, right: float, width: float, height: float) -> None:
-    """Above the panels, up to the pixel column `right`: colours, mark and hatching."""
+    """Draw the legend of colours, mark and hatching above the panels, up to the pixel column `right`."""
     bar = figure.add_axes(((right - 200) / width, (height - 26) / height, 200 / width, 12 / height))
     figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=bar, orientation="horizontal")
     bar.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -234,7 +234,7 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float) -> N
 
 
 def _caption(time: _Time, left_out: list[int]) -> list[str]:
-    """What is to be said of columns of several frames, and of faces left out, seen in so many frames."""
+    """Say what columns of several frames show, and how many faces are left out."""
     sentences = []
     if len(time.frames) > COLUMNS:
         sentences.append(
@@ -248,7 +248,7 @@ def _caption(time: _Time, left_out: list[int]) -> list[str]:
 
 
 def _label(name: str) -> str:
-    """``AU 12  lip corner puller`` for AU12; a name that has no number stays."""
+    """Write ``AU 12  lip corner puller`` for AU12; a name without a number stays."""
     digits = name.removeprefix("AU")
     return f"{AU_NAMES.get(int(digits), '')}  AU {int(digits)}" if digits.isdigit() else name
 

@@ -1,4 +1,4 @@
-"""The course of a training as a picture."""
+"""Figure of the course of a training."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def training_figure(
             )
         if axes.get_legend_handles_labels()[0]:
             columns = 3 if axes is loss_axes else 1
-            # Below the panel, where it hides no curve.
+            # The legend lies below the panel, where it hides no curve.
             axes.legend(
                 fontsize=8, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.16)
             )

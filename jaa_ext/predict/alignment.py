@@ -1,8 +1,8 @@
-"""The landmarks by which a face is aligned, found by the network that is to see it.
+"""Landmarks by which a face is aligned, predicted by the network itself.
 
-A network sees aligned faces, and to align a face takes its landmarks. So a mean face is laid into the
-detector's box, the face is aligned by it, the network says where the landmarks are, the face is aligned by
-these, and so on, until it moves no more.
+The network takes aligned faces, and to align a face takes its landmarks. So the face is first aligned by a
+mean face placed in the detector's box. The network predicts landmarks, by which the face is aligned again,
+and so on until it no longer moves.
 """
 
 from __future__ import annotations
@@ -34,20 +34,19 @@ MEAN_FACE = np.array(
         *((-0.048, 0.244), (0.0, 0.249), (0.048, 0.244), (0.048, 0.263), (0.0, 0.267), (-0.048, 0.263)),
     ]
 )
-"""(49, 2) x, y in widths of dlib's box, from its middle.
+"""(49, 2) x, y from the middle of dlib's box, in widths of the box.
 
-The mean of 258 rendered faces, left and right made alike, as they lie in the boxes that dlib found: the
-aligned picture is 1.32 boxes wide (with a standard deviation of 0.13), and its middle lies 0.02 of a box
-below the box's (0.05; 0.03 to the side). Their roll lies 8 degrees beside what the detector tells.
+The mean of 258 rendered faces in the boxes that dlib found, made symmetric. The aligned picture is 1.32 boxes
+wide (standard deviation 0.13), and its middle lies 0.02 box widths below the middle of the box (0.05; to the
+side 0.03). The roll of these faces differs by 8 degrees from the one that the detector tells.
 """
 MOVED = 0.05
-"""Eye distances by which a face may lie beside the place by which it was aligned; if it is more, the network
-sees it again, aligned anew."""
+"""Displacement in eye distances (see `displacement`) beyond which a face is aligned anew, and the network
+predicts it again."""
 ROUNDS = 6
-"""In which the network may see a face until its landmarks have settled."""
-EYES = (0.2, 0.8)
-"""Distances of the eyes, in widths of the detector's box, between which landmarks can be those of the face in
-it; 0.40 in the mean face."""
+"""Most predictions of a face until its landmarks have settled."""
+EYE_DISTANCES = (0.2, 0.8)
+"""Least and largest eye distance of a face, in widths of the detector's box; 0.40 in the mean face."""
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -55,7 +54,7 @@ Points = NDArray[np.float32]
 
 
 def place_mean_face(box: Box, roll: float = 0.0) -> Points:
-    """The mean face in a box of dlib's frontal detector, (49, 2) float32, turned by degrees clockwise."""
+    """Place the mean face in a box of dlib's detector, turned clockwise by degrees: (49, 2) float32."""
     left, top, right, bottom = box
     angle = math.radians(roll)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -67,18 +66,19 @@ def place_mean_face(box: Box, roll: float = 0.0) -> Points:
 
 def settle(
     faces: Sequence[tuple[Image, DetectedFace]],
-    see: Callable[[list[tuple[Image, Points]]], Sequence[Points]],
+    predict: Callable[[list[tuple[Image, Points]]], Sequence[Points]],
 ) -> list[DetectedFace]:
-    """Give faces the landmarks by which they are to be aligned, in several pictures at once.
+    """Find the landmarks by which faces are to be aligned, for faces of several pictures at once.
 
     Args:
         faces: pictures, and a face of each that a detector found.
-        see: gives the network's landmarks of faces that are aligned by other ones.
+        predict: takes pictures and the landmarks that align a face of each; returns the landmarks that the
+            network predicts for these faces.
 
     Returns:
-        The faces with landmarks. Where the network's still move by more than `MOVED` in the last of the
-        `ROUNDS`, or cannot be those of a face in that box, they are the mean face, and the face is not
-        `settled`.
+        The faces with landmarks. Where the network's landmarks still move by more than `MOVED` in the last of
+        `ROUNDS`, or cannot be those of a face in that box, the mean face stands in their place, and the face
+        is not `settled`.
     """
     starts = [place_mean_face(face.box, face.roll) for _, face in faces]
     points, settled = list(starts), [False] * len(faces)
@@ -87,8 +87,8 @@ def settle(
         if not waiting:
             break
         moving = []
-        seen = see([(faces[i][0], points[i]) for i in waiting])
-        for i, now in zip(waiting, seen, strict=True):
+        predicted = predict([(faces[i][0], points[i]) for i in waiting])
+        for i, now in zip(waiting, predicted, strict=True):
             image, face = faces[i]
             if not _is_face(now, face.box, image):
                 continue
@@ -104,19 +104,19 @@ def settle(
 
 
 def displacement(before: Points, after: Points) -> float:
-    """How far landmarks lie beside the place by which a face was aligned, in eye distances.
+    """Measure how far a face moves in the aligned picture if other landmarks align it, in eye distances.
 
     Args:
-        before: those by which it was aligned.
-        after: those by which it would be now, finite and with the eyes apart.
+        before: (49, 2) landmarks by which it was aligned.
+        after: (49, 2) those that would align it now, finite and with the eyes apart.
     """
     old, new = (alignment_matrix(points, size=200) for points in (before, after))
-    way = np.hypot(*(transform(after, new) - transform(after, old)).T).mean()
-    return float(way / (eye_distance(after) * np.hypot(*new[0, :2])))
+    distance = np.hypot(*(transform(after, new) - transform(after, old)).T).mean()
+    return float(distance / (eye_distance(after) * np.hypot(*new[0, :2])))
 
 
 def eye_distance(points: Points) -> float:
-    """NaN if any landmark is not finite: the face cannot be aligned by them."""
+    """Give the distance of the eyes in pixels; NaN if any landmark is not finite."""
     if not np.isfinite(points).all():
         return math.nan
     left, right = (points[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
@@ -124,9 +124,9 @@ def eye_distance(points: Points) -> float:
 
 
 def _is_face(points: Points, box: Box, image: Image) -> bool:
-    """Whether landmarks can be those of a face in a box."""
+    """Tell whether landmarks can be those of a face in a box."""
     width = box[2] - box[0]
-    low, high = EYES
+    low, high = EYE_DISTANCES
     if not low * width <= eye_distance(points) <= high * width:
         return False
     x, y = points.mean(0)

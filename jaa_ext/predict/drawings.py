@@ -1,4 +1,4 @@
-"""Photographs, videos and tables of predictions as pictures."""
+"""Pictures and videos of predictions, and time lines of tables."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def draw_sources(
     """Draw photographs and videos with boxes, landmarks, AUs and, if asked for, an attention map.
 
     Args:
-        predictor: of any model.
+        predictor: predictor with any model.
         sources: see `find_sources`.
         out: a folder for a ``*_faces.png`` of each photograph and a ``*_faces.mp4`` of each video. For a
-            single source also the picture (.png, .jpg) or video (see `write_video`) itself: what has an
-            ending and is no folder yet.
+            single source it can also be the picture (.png, .jpg) or the video (see `write_video`) itself,
+            which is assumed if the name has an ending and no folder has it.
         every, start, end: of videos, see `Video.frames`; each frame is shown at its time.
-        attention: the number of an AU whose attention map is painted over the faces.
-        console: where progress goes.
+        attention: number of an AU whose attention map is painted over the faces.
+        console: prints progress.
 
     Returns:
-        Each file, and what it is in words.
+        Each file, and a description of it.
 
     Raises:
-        ImageError, VideoError: none of the sources can be read; of several, those that can are drawn.
+        ImageError, VideoError: none of the sources can be read; if some can, these are drawn.
         ValueError: a file in place of a folder or the other way round, endings that do not fit, an AU that
-            the model has not; see also `FrameDrawer`.
+            the model lacks; see also `FrameDrawer`.
     """
-    FrameDrawer(predictor.aus, attention=attention)  # a wrong AU is told before anything is read
+    FrameDrawer(predictor.aus, attention=attention)  # raises for a wrong AU before anything is read
     check_times(every, start, end)
     one_file = bool(out.suffix) and not out.is_dir()
     if one_file and len(sources) > 1:
@@ -93,18 +93,18 @@ def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     """Draw the AUs of each video of tables over time, see `timeline_figure`.
 
     Args:
-        tables: CSV or Parquet, of `jaa predict`.
+        tables: CSV or Parquet files of `jaa predict`.
         out: a folder for a ``*_timeline.png`` of each video, or, if there is one video, the .png itself.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_table`; several videos and a single file.
+        FileNotFoundError, ValueError: see `read_table`; or several videos for a single file.
         MissingDependency: see `read_table`.
     """
     videos = [
         (path, str(source), rows)
         for path in tables
         for source, rows in read_table(path).groupby("source", sort=False)
-        if rows["frame"].nunique() > 1  # photographs have none
+        if rows["frame"].nunique() > 1  # photographs have no time line
     ]
     one_file = bool(out.suffix) and not out.is_dir()
     if one_file and out.suffix.lower() != ".png":
@@ -135,7 +135,7 @@ def _frame_drawer(predictor: Predictor, attention: int | None) -> FrameDrawer:
 
 
 def _draw_photograph(predictor: Predictor, source: Source, path: Path, attention: int | None) -> str:
-    """Gives what the picture shows, in words."""
+    """Draw a photograph; returns a description of the picture."""
     (frame,) = predictor.photographs([source.name])
     if attention is None:
         thresholds = predictor.thresholds
@@ -154,7 +154,7 @@ def _draw_video(
     times: dict[str, Any],
     bar: Progress,
 ) -> str:
-    """Gives what the video is, in words."""
+    """Draw a video; returns a description of it."""
     video = source.open()
     draw = _frame_drawer(predictor, attention)
     task = bar.add_task(video.name, total=video.expected(**times), text="")
@@ -168,7 +168,7 @@ def _draw_video(
                     speed = done / (time.perf_counter() - began)
                     bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
             except KeyboardInterrupt:
-                if source.kind != "camera":  # which has no other end
+                if source.kind != "camera":  # Ctrl-C ends the video of a camera
                     raise
             if done == 0:
                 raise VideoError(f"{video.name}: has no frame between --start and --end")

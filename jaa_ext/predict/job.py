@@ -29,37 +29,37 @@ from jaa_ext.progress import progress, say
 
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
-"""Seconds; what a killed run of a video loses at most."""
-RUN = "run.json"
-"""The file that says what an unfinished run is of."""
-PASSED_OVER = "; passed over"
+"""Seconds of work on a video that a killed run loses at most."""
+RUN_FILE = "run.json"
+"""The file that records the settings of an unfinished run."""
+SKIPPED = "; passed over"
 
 
 @dataclass
 class Summary:
-    """What a run did, over all its processes."""
+    """Counts of a run over all its processes."""
 
     tables: list[Path] = field(default_factory=list)
     frames: int = 0
-    """Photographs and frames."""
+    """Number of photographs and frames."""
     without_face: int = 0
     faces: int = 0
-    """Rows with a face."""
+    """Number of rows with a face."""
     unsettled: int = 0
-    """Rows with a face that is not `FacePrediction.settled`."""
+    """Number of rows with a face that is not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
     """A sentence for each file that could not be read, or not to its end."""
     seconds: float = 0.0
     """Seconds of this run, without those before it was interrupted."""
     done_now: int = 0
-    """Frames of this run."""
+    """Number of frames in this run, without those before it was interrupted."""
     busy: dict[str, float] = field(default_factory=dict)
-    """Seconds of each stage in this run, see `Stages`; of several processes, of the first."""
+    """Seconds of each stage in this run, see `Stages`; those of the first process."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Photographs, or a video: what one process does at a time."""
+    """Photographs or a video that one process does at a time."""
 
     table: Path
     sources: list[Source]
@@ -78,23 +78,24 @@ def predict_tables(
 ) -> Summary:
     """Write tables of photographs, videos and cameras.
 
-    What is done so far lies in a hidden folder beside the tables; run again with the same arguments on the
-    same files, an interrupted run goes on there, with the rows of one that was not. What cannot be read is
-    passed over. Several processes (`torchrun`) share photographs and videos among them and write the same
-    tables.
+    Finished rows are kept in a hidden folder beside the tables. An interrupted run that is started again,
+    with the same arguments on the same files, goes on from there and writes the rows that an uninterrupted
+    run would write. Files that cannot be read are skipped. Several processes (`torchrun`) share the
+    photographs and videos and write the tables that one process would write.
 
     Args:
-        predictor: of any model.
+        predictor: predictor with any model.
         sources: see `find_sources`.
-        out: a file ending in .csv or .parquet, one table for everything; else a folder, with a CSV table for
-            each video, named after it, one for all photographs and one for a camera.
+        out: a file ending in .csv or .parquet for one table of everything; else a folder for a CSV table of
+            each video, named after it, one of all photographs and one of a camera.
         every, start, end: of videos, see `Video.frames`.
-        weights: says which weights these are, such as a digest of their file: a run goes on by the same only.
-        console: where progress goes; a line a source if that is no terminal.
+        weights: identifies the weights, for example by a digest of their file; a run goes on with the same
+            weights only.
+        console: prints progress; if it is no terminal, a line for each source.
 
     Raises:
-        ValueError: none of the sources can be read, numbers that make no sense, a file in the way that is no
-            such table, or an unfinished run of other settings or by another process.
+        ValueError: none of the sources can be read, impossible numbers, a file of that name that is no such
+            table, or an unfinished run with other settings or by another process.
         MissingDependency: Parquet without pyarrow.
         KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
     """
@@ -137,7 +138,7 @@ def predict_tables(
         summary = run.summary
         summary.seconds = time.perf_counter() - began
         summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
-        summary = _together([Summary(**each) for each in processes.gather_object(asdict(summary))])
+        summary = _merge([Summary(**each) for each in processes.gather_object(asdict(summary))])
         nothing = summary.frames == 0 and len(summary.remarks) == len(sources)
         if processes.is_main_process and not nothing:
             for table in dict.fromkeys(part.table for part in parts):
@@ -145,15 +146,15 @@ def predict_tables(
                 join_tables(table, files, predictor.aus, intensity=predictor.intensity)
                 summary.tables.append(table)
         if processes.is_main_process:
-            (folder / RUN).unlink()  # first: without it the rest is of no run
+            (folder / RUN_FILE).unlink()  # first, since without it the rest counts as rubbish
             shutil.rmtree(folder)
             if nothing:
-                raise ValueError(summary.remarks[0].removesuffix(PASSED_OVER))
+                raise ValueError(summary.remarks[0].removesuffix(SKIPPED))
     return summary
 
 
 class _Run:
-    """The parts of a run, done or to be done by this process."""
+    """The parts of a run that this process does or has done."""
 
     def __init__(
         self, predictor: Predictor, folder: Path, parts: list[_Part], chosen: dict[str, Any]
@@ -164,11 +165,12 @@ class _Run:
         self.bar: Progress
 
     def file(self, number: int, kind: str) -> Path:
-        """A file of a part: its "rows" once it is done, "begun" before, its "state" and "counts"."""
+        """Name a file of a part: "rows" of a finished part, "begun" of an unfinished one, "state" or
+        "counts"."""
         return self.folder / f"{number:06d}.{kind}"
 
     def do(self, number: int) -> None:
-        """A part, or what is left of it."""
+        """Do a part, or the rest of it."""
         rows_file, counts_file = self.file(number, "rows"), self.file(number, "counts")
         counts = _read_state(counts_file)
         if counts is None or not rows_file.exists() or rows_file.stat().st_size != counts["bytes"]:
@@ -191,12 +193,12 @@ class _Run:
         self.summary.remarks += counts["remarks"]
 
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
-        """Begins anew each time, so that its batches are always the same."""
-        counts = _no_counts()
+        """Predict photographs, always from the first one, so that the batches are the same in every run."""
+        counts = _zero_counts()
         task = self._task(counted(len(sources), "photograph"), len(sources))
 
         def unreadable(name: str, error: ImageError) -> None:
-            counts["remarks"].append(f"{error}{PASSED_OVER}")
+            counts["remarks"].append(f"{error}{SKIPPED}")
             self.bar.update(task, advance=1)
 
         frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
@@ -209,15 +211,15 @@ class _Run:
         return counts
 
     def _video(self, path: Path, state_file: Path, source: Source) -> dict[str, Any]:
-        counts, after, length, tracker = _no_counts(), 0, 0, self.predictor.tracker()
-        missing: list[tuple[int, int]] = []  # up to the frame `after`, see `Video.missing`
+        counts, after, length, tracker = _zero_counts(), 0, 0, self.predictor.tracker()
+        missing: list[tuple[int, int]] = []  # before the frame `after`, see `Video.missing`
         state = _read_state(state_file)
         path.touch()
         if state is not None and path.stat().st_size >= state["length"] and source.kind == "video":
             counts, after, length = state["counts"], state["after"], state["length"]
             missing = [(first, many) for first, many in state["missing"]]
             tracker.load_state(state["tracker"])
-        broken: list[Exception] = []
+        errors: list[Exception] = []
         try:
             video = source.open()
             task = self._task(video.name, video.expected(**self.chosen), counts["frames"])
@@ -227,7 +229,7 @@ class _Run:
                 saved, safe = time.monotonic(), after
                 frames = self.predictor.video(video, after=after, tracker=tracker, **self.chosen)
                 try:
-                    for frame in _until_it_fails(frames, broken):
+                    for frame in _until_error(frames, errors):
                         length += self._write(file, frame, counts, task)
                         after = frame.frame
                         if time.monotonic() - saved > SAVED_EVERY:
@@ -241,12 +243,12 @@ class _Run:
                     if source.kind == "video":
                         self._say(f"{video.name}: stopped; the same command goes on after frame {safe}")
                         raise
-                    file.truncate(length)  # a camera has no other end
+                    file.truncate(length)  # Ctrl-C ends the table of a camera
                 finally:
                     frames.close()
                     self.bar.remove_task(task)
             self._end(video.name, "frame", counts)
-            why = in_words(broken[0]).removeprefix(f"{video.name}: ") if broken else ""
+            why = in_words(errors[0]).removeprefix(f"{video.name}: ") if errors else ""
             if why and not counts["frames"]:
                 raise VideoError(f"{video.name}: {why}")
             if why:
@@ -256,11 +258,11 @@ class _Run:
             else:
                 counts["remarks"] += video.damage(missing + video.missing)
         except VideoError as error:
-            counts["remarks"].append(f"{error}{PASSED_OVER}")
+            counts["remarks"].append(f"{error}{SKIPPED}")
         return counts
 
     def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
-        """Gives the number of bytes."""
+        """Write the rows of a frame; returns the number of bytes."""
         with self.predictor.stages.busy("writing"):
             rows = csv_rows(
                 frame, self.predictor.aus, self.predictor.note, intensity=self.predictor.intensity
@@ -287,12 +289,17 @@ class _Run:
 
 
 def counted(number: int, what: str) -> str:
-    """``1 frame``, ``2 frames``."""
+    """Write a number with its noun.
+
+    Example:
+        >>> counted(1, "frame"), counted(2, "frame")
+        ('1 frame', '2 frames')
+    """
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
-    """What processes do at a time, in the order of the sources."""
+    """Divide sources into parts, in their order."""
     parts: list[_Part] = []
     names: set[str] = set()
 
@@ -318,7 +325,7 @@ def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
 
 
 def _require_free(table: Path) -> None:
-    """A table of ours is written anew; anything else that is there is somebody's."""
+    """Raise if the file exists and is no table of ours, which alone may be replaced."""
     if table.exists():
         start = b"PAR1" if table.suffix.lower() == ".parquet" else b"frame,face_id,timestamp,"
         with table.open("rb") as file:
@@ -329,10 +336,10 @@ def _require_free(table: Path) -> None:
 
 
 def _open(folder: Path, settings: dict[str, Any]) -> None:
-    """See that what is done so far is of a run with the same settings, if it is of any."""
-    file = folder / RUN
+    """Check that an unfinished run has the same settings; without one, empty the folder and record them."""
+    file = folder / RUN_FILE
     found = _read_state(file)
-    if found is None:  # nothing tells what the rest is of
+    if found is None:  # files without a record are of no use
         for rest in folder.iterdir():
             if rest.is_dir() and not rest.is_symlink():
                 shutil.rmtree(rest)
@@ -347,14 +354,14 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
-    """As JSON behind a line with its digest."""
+    """Write JSON behind a line with its digest."""
     text = json.dumps(state)
     with replacing(path) as temporary:
         temporary.write_text(f"{_digest(text)}\n{text}\n", encoding="utf-8")
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
-    """What was written; None where there is nothing, or it is damaged."""
+    """Read what `_write_state` wrote; None if there is no file, or a damaged one."""
     try:
         digest, text, end = path.read_text(encoding="utf-8").split("\n")
     except (FileNotFoundError, ValueError):
@@ -369,33 +376,33 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _until_it_fails(
-    frames: Iterator[FramePrediction], broken: list[Exception]
+def _until_error(
+    frames: Iterator[FramePrediction], errors: list[Exception]
 ) -> Generator[FramePrediction, None, None]:
-    """The frames; the error is added to `broken` where what comes next cannot be read or searched."""
+    """Yield the frames up to one that cannot be read or searched, and append its error to `errors`."""
     try:
         yield from frames
     except (ValueError, cv2.error, MemoryError, OSError) as error:
-        broken.append(error)
+        errors.append(error)
 
 
 def _fingerprint(source: Source) -> tuple[int, int]:
-    """Tells whether a file is still the same."""
+    """Give the size and time of a file, by which to tell whether it is still the same."""
     if source.kind == "camera":
         return 0, 0
     try:
         about = source.path.stat()
-    except OSError:  # it is passed over when it is read
+    except OSError:  # skipped when it is read
         return -1, -1
     return about.st_size, about.st_mtime_ns
 
 
-def _no_counts() -> dict[str, Any]:
+def _zero_counts() -> dict[str, Any]:
     return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "remarks": []}
 
 
-def _together(summaries: list[Summary]) -> Summary:
-    """The summary of all processes; how long stages took is the first one's."""
+def _merge(summaries: list[Summary]) -> Summary:
+    """Merge the summaries of all processes; the times of stages are those of the first."""
     first = summaries[0]
     for other in summaries[1:]:
         first.frames += other.frames

@@ -1,6 +1,6 @@
-"""What a face looks like, coarsely: enough to tell whether the face of the next frame can be the same one.
+"""Coarse look of a face, by which to tell whether the face of the next frame can be the same one.
 
-No recognition: two people may look alike to it, and one person looks different on another day.
+This is no face recognition: two people may look alike to it, and one person looks different on another day.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAME_LOOK = 0.68
-"""Likeness from which a face at the same place is the same one.
+"""Least likeness of the same face at the same place.
 
-Of 40 drawn people whose AUs all changed from one frame to the next, each at one place, it was 0.94 in the
-median and 0.76 at least (160 pairs); of two people at one place in one light 0.35 in the median, and 14 % of
-these 1,560 pairs reach 0.68.
+Measured on drawn people. One person whose AUs all change from a frame to the next: 0.94 in the median, at
+least 0.76 (40 people, 160 pairs). Two people at one place in one light: 0.35 in the median, and 14 % of 1,560
+pairs reach 0.68.
 """
 ALIKE = 0.85
-"""Likeness from which a face is the same one though it is elsewhere: 2 % of those pairs of two people."""
+"""Least likeness of the same face at another place; 2 % of those pairs of two people reach it."""
 
 _SIDE, _SLACK = 16, 3
-"""Pixels of a picture of colours, and by how many two of them may be shifted, 0.6 eye distances: faces are
-not aligned alike in every frame."""
+"""Side in pixels of a picture of colours, and the largest shift between two of them, 0.6 eye distances, since
+faces are not aligned alike in every frame."""
 _CHEEKS = slice(6, 12), slice(4, 12)
 _CERTAIN = 0.95
-"""A correlation that shifting need not improve."""
+"""Correlation above which no shifts are tried."""
 _COLOURS, _MOST_OF_COLOURS = 2.0, 0.4
 _OUTLINES = 0.975
-"""Correlation of the outlines from which only the light has changed: 0.98 and more under lamps of another
-colour, from the side or an eighth as bright; two people reach it in 1 % of the pictures."""
+"""Least correlation of the outlines if only the light has changed: 0.98 and more under lamps of another
+colour, from the side or an eighth as bright. Two people reach it in 1 % of the pictures."""
 _WASHED_OUT = 0.04
-"""Share of overexposed pixels from which a picture says nothing; in even light there are next to none."""
+"""Share of overexposed pixels beyond which a picture tells nothing; in even light there are next to none."""
 _LOGARITHM = np.log(np.arange(256) + 8.0).astype(np.float32)
 
 
 def look(aligned: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(32, 32, 3) uint8 of a face's aligned picture (S, S, 3) uint8 RGB."""
+    """Reduce the aligned picture of a face, (S, S, 3) uint8 RGB, to (32, 32, 3) uint8."""
     side = 2 * _SIDE
     return cv2.resize(aligned, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def likeness(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[float, float]:
-    """How alike two looks are, at most 1, and how far one is shifted, as a share of its side.
+    """Give the likeness of two looks, at most 1, and the shift between them as a share of their side.
 
-    The correlation of the middles of their logarithms, on which brightness has no influence, with the best of
-    some shifts, less a share of the difference of the cheeks' colours. At least `SAME_LOOK` where only the
-    light has changed, or one of them is washed out.
+    The likeness is the correlation of the middles of their logarithms, which brightness does not influence,
+    at the best of some shifts, less a share of the difference of the cheeks' colours. It is at least
+    `SAME_LOOK` if only the light has changed, or if one of the looks is washed out.
     """
     first, second = _colours(a), _colours(b)
     alike, shift = float(_correlations(_middle(first, _SLACK), _middle(second, _SLACK))[0, 0]), 0.0
@@ -70,13 +70,13 @@ def _colours(look: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def _outlines(look: NDArray[np.uint8]) -> NDArray[Any]:
-    """What is left of the logarithm of a grey picture without its slow changes, which light makes."""
+    """Give the logarithm of the grey picture without its slow changes, which come from the light."""
     grey = cv2.LUT(cv2.cvtColor(look, cv2.COLOR_RGB2GRAY), _LOGARITHM)
     return cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 4.0)
 
 
 def _shifted(a: NDArray[Any], b: NDArray[Any], slack: int) -> tuple[float, float]:
-    """The best correlation of the middle of one picture with a part of the other, and how far off that is."""
+    """Give the best correlation of the middle of one picture in the other, and the shift where it is."""
     best, off = -1.0, 0.0
     for whole, part in ((b, _middle(a, slack)), (a, _middle(b, slack))):
         _, value, _, (x, y) = cv2.minMaxLoc(_correlations(whole, part))

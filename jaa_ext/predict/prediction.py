@@ -1,4 +1,4 @@
-"""What is predicted: faces, and the photograph or frame of a video that they are in."""
+"""Predictions of faces, and of the photograph or video frame that holds them."""
 
 from __future__ import annotations
 
@@ -8,59 +8,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRACE = 1.0
-"""The intensity from which on an AU is there, in FACS: A, a trace."""
+"""Least intensity of an AU that is present; A in FACS, a trace."""
 
 
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
-    """What the network says about one face, in pixels of its photograph or frame unless said otherwise."""
+    """Prediction of one face; points and boxes in pixels of its photograph or frame."""
 
     face_id: int
-    """From 0: in a photograph its place from left to right; in a video the same face has the same id."""
+    """From 0: in a photograph from left to right; in a video the same face keeps its id."""
     box: tuple[float, float, float, float]
-    """left, top, right, bottom: the detector's, or where tracking expects it."""
+    """left, top, right, bottom, from the detector or as tracking expects it."""
     landmarks: NDArray[np.float32]
-    """(49, 2) float32 x, y as the network predicts them; dlib's if the model has no alignment."""
+    """(49, 2) float32 x, y that the network predicts; dlib's if the model has no alignment."""
     detected_landmarks: NDArray[np.float32]
-    """(49, 2) float32 x, y by which the face was aligned: the network's own of the rounds before (see
-    `jaa_ext.predict.alignment`) or of the frame before, or dlib's if they are asked for."""
+    """(49, 2) float32 x, y by which the face was aligned: the network's from the rounds before (see
+    `jaa_ext.predict.alignment`) or from the frame before, or dlib's if they were asked for."""
     probabilities: NDArray[np.float32]
     """(A,) float32 probability of each AU."""
     present: NDArray[np.bool_]
     """(A,) bool: the probability is above the AU's threshold (`JAANet.thresholds`; 0.5 unless calibrated)."""
     crop: NDArray[np.uint8]
-    """(l, l, 3) uint8 RGB: the aligned face as the network saw it."""
+    """(l, l, 3) uint8 RGB: the aligned face, which is the input of the network."""
     initial_maps: NDArray[np.float32] | None
     """(A, l/4 + 8, l/4 + 8) float32 initial attention maps; None if the model has none."""
     refined_maps: NDArray[np.float32] | None
     """(A, l/4, l/4) float32 refined attention maps; None if the model has none."""
     confidence: float = 1.0
-    """0..1: how surely this is a face."""
+    """0..1, higher for clearer faces, see `jaa_ext.predict.tracking.confidence`."""
     settled: bool = True
-    """Whether the landmarks that align came to rest in the face's box. If not, a mean face in the box aligned
-    it, and what is said of it is not to be relied upon."""
+    """Whether the landmarks that align came to rest in the face's box. If not, the face was aligned by a mean
+    face in the box, and its prediction is unreliable."""
     intensities: NDArray[np.float32] | None = None
-    """(A,) float32 intensity of each AU, 0..5, in accord with `present` (see `accord`); NaN for an AU of
-    which the model learnt none. None if the model predicts no intensities."""
+    """(A,) float32 intensity of each AU, 0..5, consistent with `present` (see `consistent_intensities`); NaN
+    for an AU whose intensity the model did not learn. None if the model predicts no intensities."""
 
 
-def accord(intensities: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Intensities that do not contradict what is said of presence.
+def consistent_intensities(
+    intensities: NDArray[np.float32], present: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Clamp intensities so that they do not contradict presence.
 
-    Presence and intensity are two outputs of the network and can disagree, where presence decides: an AU that
-    is said to be present has at least the intensity 1 (in FACS a trace, the least that is scored), and one
-    that is said to be absent at most 0.99. What agrees already stays as it is, so that a higher intensity of
-    the network never becomes a lower one among the faces in which the AU is present, nor among the others.
+    Presence and intensity are two outputs of the network and can disagree. Presence decides: an AU predicted
+    present has at least the intensity 1 (in FACS a trace, the least that is scored), an absent one at most
+    0.99. Clamping keeps the order of intensities among the faces in which the AU is present, and among the
+    others.
 
     Args:
         intensities: (A,) 0..5; NaN stays NaN.
-        present: (A,).
+        present: (A,) bool.
 
     Example:
-        >>> accord(np.float32([3.2, 0.4, 0.2, 1.7]), np.array([True, True, False, False]))
+        >>> consistent_intensities(np.float32([3.2, 0.4, 0.2, 1.7]), np.array([True, True, False, False]))
         array([3.2 , 1.  , 0.2 , 0.99], dtype=float32)
     """
-    below = np.float32(0.99)  # two digits, as tables have them
+    below = np.float32(0.99)  # tables have two digits
     return np.where(present, np.maximum(intensities, np.float32(TRACE)), np.minimum(intensities, below))
 
 
@@ -77,4 +79,4 @@ class FramePrediction:
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     faces: list[FacePrediction]
-    """By id; empty where no face was found."""
+    """Sorted by id; empty if no face was found."""

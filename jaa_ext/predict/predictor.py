@@ -1,4 +1,4 @@
-"""From photographs and videos to AUs and landmarks: find or follow faces, align, predict, map back."""
+"""Prediction of AUs and landmarks: find or follow faces, align them, predict, map landmarks back."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from jaa_ext.device import (
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
-from jaa_ext.predict.ahead import ahead, mapped, step_back
 from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
-from jaa_ext.predict.prediction import FacePrediction, FramePrediction, accord
+from jaa_ext.predict.prediction import FacePrediction, FramePrediction, consistent_intensities
+from jaa_ext.predict.prefetch import lower_priority, parallel_map, prefetch
 from jaa_ext.predict.sources import Source, find_sources
 from jaa_ext.predict.stages import Stages
 from jaa_ext.predict.tables import data_frame
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     import pandas
 
 BATCH_SIZE = 32
-"""Faces that go through the network at a time."""
+"""Most faces of a batch."""
 PHOTOGRAPHS_AHEAD = 8
-"""Photographs that are read and searched ahead, and as many that are put together to a batch."""
+"""Most photographs that are read and searched ahead; as many are put together to a batch."""
 PIXELS_AHEAD = 120_000_000
-"""What these photographs have at most together, unless one has more."""
+"""Most pixels of these photographs together, unless one alone has more."""
 FRAMES_AHEAD = 4
-"""Frames of a video decoded, and searched where a search is due, before the network needs them."""
+"""Frames of a video that are decoded, and searched where a search is due, ahead of the network."""
 NO_LANDMARKS = (
     "the model predicts no landmarks (alignment=False) by which its faces could be aligned; take dlib's "
     '(landmarks="dlib", on the command line --landmarks dlib)'
@@ -56,29 +56,29 @@ NO_LANDMARKS = (
 
 
 class Predictor:
-    """Detects the AUs and landmarks of every face of photographs and videos.
+    """Detects the AUs and landmarks of every face in photographs and videos.
 
     Args:
-        model: a JAANet; None for the weights that come with jaa_ext, of which `note` tells. A fused
-            copy of it predicts (`JAANet.fuse`): the model stays as it is, and later changes of it have no
-            effect.
-        detector: of faces; None for `FaceDetector`. It is called by several threads.
-        landmarks: those by which the detector's faces are aligned: "network" for the model's own, see
+        model: a JAANet; None for the weights that come with jaa_ext, whose `note` says what they are worth. A
+            fused copy predicts (`JAANet.fuse`), so the model stays as it is and later changes have no effect.
+        detector: detector of faces; None for `FaceDetector`. Several threads call it.
+        landmarks: which landmarks align the detected faces: "network" for the model's own, see
             `jaa_ext.predict.alignment`, or "dlib" for those of dlib's 68-point model, which is for
-            non-commercial use (the extra ``dlib-landmarks``). A detector that is given brings its own, or
-            gets the model's.
+            non-commercial use (the extra ``dlib-landmarks``). With `detector` given, the landmarks that it
+            finds align, or else the model's.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
-        precision: of the network: "float32", "bfloat16", or "auto" for the faster one: bfloat16 on a GPU that
-            multiplies it natively and on a processor with AMX, else float32. Where nothing multiplies it
-            natively, "bfloat16" is float32 too, with a warning, see `float32_instead`.
+        precision: of the network: "float32", "bfloat16", or "auto" for the faster one, which is bfloat16 on a
+            GPU that multiplies it natively and on a processor with AMX, else float32. On a device that does
+            not multiply it natively, "bfloat16" is float32 too, with a warning, see `float32_instead`.
         search_every: in videos, seconds from one search of the whole frame to the next while every face can
             be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
 
     Raises:
-        ValueError: a model without AU detection, or without landmarks where they are to align faces (with a
-            detector of one's own, when it has found one); a detector and "dlib" at once; a device that is not
-            there; another precision or other landmarks; seconds that are negative or not finite.
-        MissingDependency: no detector is given and dlib or, for its landmarks, their model is not installed.
+        ValueError: a model without AU detection, or one without alignment whose landmarks are to align faces
+            (with `detector` given, raised when it finds a face without landmarks); `detector` together with
+            "dlib"; a device that is not there; an unknown precision or `landmarks`; negative or infinite
+            seconds.
+        MissingDependency: no detector is given, and dlib or the model of its landmarks is not installed.
         FileNotFoundError: no model is given and this build comes without weights.
 
     Example:
@@ -119,19 +119,19 @@ class Predictor:
             warn_of_float32_instead(self.device)
             precision = "float32"
         self.precision = precision
-        """The one used."""
+        """The precision in use, "float32" or "bfloat16"."""
         self.aus, self.note, self.thresholds = model.config.aus, model.note, model.thresholds
         self.intensity = model.config.intensity
         """Whether intensities are predicted."""
         self.landmarks = landmarks
         self.stages = Stages()
-        """How long each stage was busy so far."""
+        """How long each stage of the work was busy so far."""
         self.model = model.fuse().to(self.device).float()
         if precision == "bfloat16":
             for layer in self.model.half_precision_layers().values():
-                layer.to(torch.bfloat16)  # once; autocast would do it for every frame
+                layer.to(torch.bfloat16)  # once: autocast would convert the weights for every frame
         detector = detector or FaceDetector(landmarks="dlib" if landmarks == "dlib" else None)
-        self.detector: Detector = _Timed(detector, self.stages)
+        self.detector: Detector = _TimedDetector(detector, self.stages)
         self.search_every = float(search_every) if model.config.alignment else 0.0
 
     def __call__(
@@ -142,10 +142,10 @@ class Predictor:
         start: float = 0.0,
         end: float | None = None,
     ) -> pandas.DataFrame:
-        """The table of a photograph, a video, a folder or a camera.
+        """Predict a photograph, a video, a folder or a camera as a table.
 
-        What `jaa predict` writes: the columns of `jaa_ext.predict.columns`, a row for each face of each frame
-        and one for each frame without a face.
+        The table is the one that `jaa predict` writes: the columns of `jaa_ext.predict.columns`, a row for
+        each face of each frame and one for each frame without a face.
 
         Args:
             source: an array, see `as_rgb`; a file, a folder of photographs and videos, or a pattern such as
@@ -157,6 +157,9 @@ class Predictor:
             ValueError, TypeError: a file that is missing, a folder or pattern without any, an array of
                 another shape or dtype, or numbers that make no sense.
             MissingDependency: pandas is not installed.
+
+        Example:
+            >>> Predictor()("talk.mp4", every=5)[["timestamp", "AU12_p"]]  # doctest: +SKIP
         """
         if end is None and not isinstance(source, np.ndarray):
             for camera in (one for one in find_sources([source]) if one.kind == "camera"):
@@ -165,7 +168,7 @@ class Predictor:
         return data_frame(frames, self.aus, self.note, intensity=self.intensity)
 
     def faces(self, image: NDArray[Any] | str | os.PathLike[str]) -> list[FacePrediction]:
-        """Every face of one photograph, from left to right, with crops and attention maps.
+        """Predict every face of one photograph, from left to right, with crops and attention maps.
 
         Args:
             image: a file, see `read_image`, or an array, see `as_rgb`.
@@ -173,6 +176,9 @@ class Predictor:
         Raises:
             ImageError: a file that is missing or not a whole image.
             ValueError, TypeError: an array of another shape or dtype.
+
+        Example:
+            >>> [face.present for face in Predictor().faces("photo.jpg")]  # doctest: +SKIP
         """
         (frame,) = self._photographs([("", image)], None)
         return frame.faces
@@ -185,9 +191,9 @@ class Predictor:
         start: float = 0.0,
         end: float | None = None,
     ) -> Generator[FramePrediction, None, None]:
-        """Predictions one frame (or photograph) after the other, in constant memory. As for calling.
+        """Predict one frame or photograph after the other, in constant memory; arguments as of `__call__`.
 
-        What is found in a folder or by a pattern and cannot be read is passed over with a warning.
+        Files that are found in a folder or by a pattern and cannot be read are skipped with a warning.
         """
         if isinstance(source, np.ndarray):
             yield from self._photographs([("", source)], None)
@@ -197,9 +203,9 @@ class Predictor:
             if one is not None and one.kind == "photograph":
                 photographs.append(one)
                 continue
-            # Only one that is named by itself must be readable.
-            pass_over = None if all(photograph.named for photograph in photographs) else _warn
-            yield from self.photographs([photograph.name for photograph in photographs], unreadable=pass_over)
+            # Files that were found in a folder may be unreadable, but not one that is named by itself.
+            skip = None if all(photograph.named for photograph in photographs) else _warn
+            yield from self.photographs([photograph.name for photograph in photographs], unreadable=skip)
             photographs = []
             if one is not None:
                 try:
@@ -218,12 +224,12 @@ class Predictor:
         *,
         unreadable: Callable[[str, ImageError], None] | None = None,
     ) -> Generator[FramePrediction, None, None]:
-        """Predictions of image files, in batches.
+        """Predict image files, in batches.
 
         Args:
             paths: the files.
-            unreadable: is told the path and the error of a file that cannot be read, which is then passed
-                over; None raises.
+            unreadable: called with the path and the error of a file that cannot be read, which is then
+                skipped; None raises the error.
 
         Raises:
             ImageError: a file that is missing or not a whole image.
@@ -240,31 +246,31 @@ class Predictor:
         after: int = 0,
         tracker: Tracker | None = None,
     ) -> Generator[FramePrediction, None, None]:
-        """Predictions of a video's frames, one after the other; frames without a face have none.
+        """Predict the frames of a video, one after the other.
 
         Args:
             video: a file or a camera.
             every, start, end, after: see `Video.frames`.
-            tracker: of an earlier part of the video, up to the frame `after`; None for a new one.
+            tracker: the tracker of the video up to the frame `after`; None for a new one.
 
         Raises:
             VideoError, ValueError: see `Video.frames`.
         """
         tracker = self.tracker() if tracker is None else tracker
-        schedule = copy.copy(tracker.schedule)  # goes ahead of the tracker's, by the same timestamps
+        schedule = copy.copy(tracker.schedule)  # takes the same timestamps, some frames earlier
 
         def searched(
             frames: Generator[VideoFrame, None, None],
         ) -> Iterator[tuple[VideoFrame, Future[list[DetectedFace]] | None]]:
-            """The frames, with the search of those that are surely, or likely, to be searched."""
+            """Yield the frames, each with its search if one is due or likely."""
             for frame in self._timed(frames):
                 due = schedule.due(frame.timestamp) or not tracker.sees_faces
                 yield frame, searchers.submit(self.detector, frame.image) if due else None
 
         frames = video.frames(every=every, start=start, end=end, after=after)
         with (
-            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
-            closing(ahead(searched(frames), FRAMES_AHEAD)) as coming,
+            ThreadPoolExecutor(processors(), initializer=lower_priority) as searchers,
+            closing(prefetch(searched(frames), FRAMES_AHEAD)) as coming,
         ):
             for frame, search in coming:
                 image = frame.image
@@ -285,7 +291,7 @@ class Predictor:
 
     def tracker(self) -> Tracker:
         """A new tracker for a video."""
-        return Tracker(_WithLandmarks(self), self.search_every)
+        return Tracker(_LandmarkDetector(self), self.search_every)
 
     def _photographs(
         self,
@@ -301,16 +307,16 @@ class Predictor:
                     pixels = as_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
                 return name, pixels, self.detector(pixels)
             except ImageError as error:
-                told = error
+                reason = error
             except (cv2.error, MemoryError) as error:
                 if isinstance(image, np.ndarray):
                     raise
-                told = ImageError(f"{os.fspath(image)}: cannot be searched for faces ({in_words(error)})")
+                reason = ImageError(f"{os.fspath(image)}: cannot be searched for faces ({in_words(error)})")
             if unreadable is None:
-                raise told
-            return _Unreadable(name, told)
+                raise reason
+            return _Unreadable(name, reason)
 
-        def weigh(named: tuple[str, Any]) -> int:
+        def pixels_of(named: tuple[str, Any]) -> int:
             _, image = named
             return 0 if isinstance(image, np.ndarray) else count_pixels(image)
 
@@ -324,8 +330,10 @@ class Predictor:
 
         held: list[Searched] = []
         with (
-            ThreadPoolExecutor(processors(), initializer=step_back) as searchers,
-            closing(mapped(search, images, searchers, PHOTOGRAPHS_AHEAD, weigh, PIXELS_AHEAD)) as photographs,
+            ThreadPoolExecutor(processors(), initializer=lower_priority) as searchers,
+            closing(
+                parallel_map(search, images, searchers, PHOTOGRAPHS_AHEAD, pixels_of, PIXELS_AHEAD)
+            ) as photographs,
         ):
             for photograph in photographs:
                 if isinstance(photograph, _Unreadable):
@@ -340,28 +348,32 @@ class Predictor:
             yield from predicted(held)
 
     def _with_landmarks(self, faces: list[tuple[NDArray[np.uint8], DetectedFace]]) -> list[DetectedFace]:
-        """The faces with landmarks by which they can be aligned: the detector's if it has some."""
+        """Give the faces landmarks by which they can be aligned, unless the detector did."""
         without = [i for i, (_, face) in enumerate(faces) if face.landmarks is None]
         if without and not self.model.config.alignment:
             raise ValueError(f"Predictor: {NO_LANDMARKS}")
         found = [face for _, face in faces]
-        for i, face in zip(without, alignment.settle([faces[i] for i in without], self._see), strict=True):
+        for i, face in zip(
+            without, alignment.settle([faces[i] for i in without], self._predict_landmarks), strict=True
+        ):
             found[i] = face
         return found
 
     @torch.inference_mode()
-    def _see(self, faces: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
-        """The network's landmarks of faces that are aligned by other ones."""
-        seen: list[NDArray[np.float32]] = []
+    def _predict_landmarks(
+        self, faces: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
+    ) -> list[NDArray[np.float32]]:
+        """Predict the landmarks of faces, each aligned by the landmarks beside its image."""
+        predicted: list[NDArray[np.float32]] = []
         for start in range(0, len(faces), BATCH_SIZE):
             aligned = self._align(faces[start : start + BATCH_SIZE])
             with self.stages.busy("network"), self._autocast():
                 landmarks = self.model.find_landmarks(self._input(aligned.crops)).float().cpu().numpy()
-            seen += aligned.in_images(landmarks)
-        return seen
+            predicted += aligned.in_images(landmarks)
+        return predicted
 
     def _predict(self, faces: list[tuple[NDArray[np.uint8], TrackedFace]]) -> list[FacePrediction]:
-        """Faces of one image or several, in order."""
+        """Predict faces of one image or several, in their order."""
         predictions: list[FacePrediction] = []
         for start in range(0, len(faces), BATCH_SIZE):
             predictions += self._predict_batch(faces[start : start + BATCH_SIZE])
@@ -379,29 +391,31 @@ class Predictor:
                 [None] * len(faces) if tensor is None else tensor.float().cpu().numpy()
                 for tensor in (output.initial_maps, output.refined_maps, output.intensities)
             )
-        present = [is_present(probability, self.thresholds) for probability in probabilities]
-        points = [face.landmarks for _, face in faces] if landmarks is None else aligned.in_images(landmarks)
+        presence = [is_present(probability, self.thresholds) for probability in probabilities]
+        predicted = (
+            [face.landmarks for _, face in faces] if landmarks is None else aligned.in_images(landmarks)
+        )
         return [
             FacePrediction(
                 face_id=face.face_id,
                 box=face.box,
-                landmarks=seen,
+                landmarks=points,
                 detected_landmarks=face.landmarks,
                 probabilities=probability,
-                present=said,
+                present=present,
                 crop=crop,
                 initial_maps=initial,
                 refined_maps=refined,
                 confidence=confidence(face.score),
                 settled=face.settled,
-                intensities=None if degrees is None else accord(degrees, said),
+                intensities=None if intensity is None else consistent_intensities(intensity, present),
             )
-            for (_, face), crop, seen, probability, said, initial, refined, degrees in zip(
+            for (_, face), crop, points, probability, present, initial, refined, intensity in zip(
                 faces,
                 aligned.crops,
-                points,
+                predicted,
                 probabilities,
-                present,
+                presence,
                 initial_maps,
                 refined_maps,
                 intensities,
@@ -410,7 +424,7 @@ class Predictor:
         ]
 
     def _align(self, faces: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> _Aligned:
-        """Pictures, and landmarks by which a face of each is aligned."""
+        """Align faces, each given by its image and the landmarks that align it."""
         side = self.model.config.image_size
         aligned_side = aligned_size(side)
         margin = (aligned_side - side) // 2
@@ -421,7 +435,7 @@ class Predictor:
         return _Aligned(crops, [matrix for _, _, matrix in aligned], margin)
 
     def _input(self, crops: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, l, l, 3) pictures as the network takes them."""
+        """Turn crops (N, l, l, 3) into the input of the network."""
         return normalize(torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.device))
 
     def _autocast(self) -> torch.autocast:
@@ -438,7 +452,7 @@ class Predictor:
 
 
 def in_words(error: Exception) -> str:
-    """Why a file cannot be read or searched, without its name, which is told before."""
+    """Say why a file cannot be read or searched, without its name."""
     if isinstance(error, cv2.error):
         return f"OpenCV: {getattr(error, 'err', None) or str(error).strip()}"
     if isinstance(error, MemoryError):
@@ -451,7 +465,7 @@ def _warn(name: str, error: ImageError | VideoError) -> None:
 
 
 class _Aligned(NamedTuple):
-    """Faces as the network sees them."""
+    """Aligned faces, the input of the network."""
 
     crops: NDArray[np.uint8]
     """(N, l, l, 3) RGB."""
@@ -461,7 +475,7 @@ class _Aligned(NamedTuple):
     """Pixels of the aligned picture to the left of its crop and above."""
 
     def in_images(self, landmarks: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Points (N, 49, 2) in pixels of the crops, in those of the images."""
+        """Map points (N, 49, 2) from pixels of the crops to pixels of the images."""
         return [
             transform(points + self.margin, cv2.invertAffineTransform(matrix).astype(np.float64)).astype(
                 np.float32
@@ -475,7 +489,7 @@ class _Unreadable(NamedTuple):
     error: ImageError
 
 
-class _Timed:
+class _TimedDetector:
     """A detector whose time is counted."""
 
     def __init__(self, detector: Detector, stages: Stages) -> None:
@@ -493,8 +507,8 @@ class _Timed:
             return locate(self.detector, aligned)
 
 
-class _WithLandmarks:
-    """A predictor's detector, whose faces have landmarks."""
+class _LandmarkDetector:
+    """The detector of a predictor, with landmarks for every face."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor

@@ -1,4 +1,4 @@
-"""What a user names, as photographs, videos and cameras."""
+"""Photographs, videos and cameras that a user names."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Source:
     """A photograph, a video or a camera."""
 
     name: str
-    """The file as the user named it, or as it was found in the folder named; the number of a camera."""
+    """Path of the file, as the user named it or as it was found in a folder; the number of a camera."""
     kind: Literal["photograph", "video", "camera"]
     named: bool
-    """Named by itself, not found in a folder or by a pattern."""
+    """Whether the user named it by itself; False if it was found in a folder or by a pattern."""
 
     @property
     def path(self) -> Path:
@@ -45,11 +45,11 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """How the names of the files that are made of it begin."""
+        """Beginning of the names of the files that are made of it."""
         return f"camera_{self.name}" if self.kind == "camera" else self.path.stem
 
     def open(self) -> Video:
-        """A video or a camera.
+        """Open a video or a camera.
 
         Raises:
             VideoError: see `Video`.
@@ -58,23 +58,26 @@ class Source:
 
 
 def find_sources(
-    names: Iterable[str | os.PathLike[str] | int], tell: Callable[[str], None] | None = None
+    names: Iterable[str | os.PathLike[str] | int], report: Callable[[str], None] | None = None
 ) -> list[Source]:
     """Expand files, folders, patterns and camera numbers, in the order in which they are given.
 
-    A folder gives the photographs and videos in it and in its folders, by their endings, sorted by name, 2
-    before 10, without hidden ones; so does a pattern (``*``, ``?``, ``[..]``, ``**`` for folders in folders)
-    that is no file. A number that is no file is a camera. Any other file is a photograph or a video by its
-    ending, else a photograph if it begins like one, else a video.
+    A folder stands for the photographs and videos in it and in its subfolders, known by their endings,
+    without hidden ones, and sorted by name, 2 before 10; so does a pattern (``*``, ``?``, ``[..]``, ``**``
+    for any subfolders) that is no file. A number that is no file is a camera. Any other file is a photograph
+    or a video by its ending, or else a photograph if its content begins like one, or else a video.
 
     Args:
         names: what the user named.
-        tell: is given a sentence for each folder or pattern about the files in it that are neither by their
-            endings; None tells nobody.
+        report: called with a sentence about the files of a folder or pattern that were left out because of
+            their endings; None reports nothing.
 
     Raises:
-        ValueError: a file that is not there, a folder without any photograph or video, or a pattern that fits
-            none.
+        ValueError: a file that does not exist, or a folder or pattern without any photograph or video.
+
+    Example:
+        >>> find_sources([0])
+        [Source(name='0', kind='camera', named=True)]
     """
     sources: list[Source] = []
     for name in names:
@@ -83,11 +86,11 @@ def find_sources(
             sources.append(Source(text, "camera", True))
         elif os.path.isdir(text):
             sources += _by_ending(
-                _files_in(text, tell), text, "the folder holds no photograph and no video", tell
+                _files_in(text, report), text, "the folder holds no photograph and no video", report
             )
         elif not os.path.exists(text) and glob.has_magic(text):
-            fitting = (file for file in glob.iglob(text, recursive=True) if os.path.isfile(file))
-            sources += _by_ending(fitting, text, "no photograph and no video fits this pattern", tell)
+            matches = (file for file in glob.iglob(text, recursive=True) if os.path.isfile(file))
+            sources += _by_ending(matches, text, "no photograph and no video fits this pattern", report)
         elif not os.path.exists(text):
             raise ValueError(f"{text}: there is no such file")
         else:
@@ -95,23 +98,28 @@ def find_sources(
     return sources
 
 
-def _files_in(folder: str, tell: Callable[[str], None] | None) -> Iterator[str]:
+def _files_in(folder: str, report: Callable[[str], None] | None) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
-        if tell is not None:
-            tell(f"{error.filename}: the folder cannot be read ({error.strerror})")
+        if report is not None:
+            report(f"{error.filename}: the folder cannot be read ({error.strerror})")
 
     for inner, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (os.path.join(inner, file) for file in files if not file.startswith(".")):
-            if os.path.isfile(path) or not os.path.exists(path):  # no pipe, which may never end
+            if os.path.isfile(path) or not os.path.exists(path):  # a pipe may never end
                 yield path
 
 
 def new_name(stem: str, names: set[str]) -> str:
-    """The stem, with ``_2``, ``_3`` … if it is among the names already, to which it is added.
+    """Give a stem, with ``_2``, ``_3``, ... if it is taken, and add it to the names that are.
 
-    Two videos of one name, in two folders, must not overwrite each other's results, nor "A" those of
-    "a" where a disk takes them for the same.
+    Two videos of one name, in two folders, must not overwrite each other's results; nor must "A" and "a" on a
+    disk that takes them for the same.
+
+    Example:
+        >>> names = set()
+        >>> new_name("talk", names), new_name("Talk", names)
+        ('talk', 'Talk_2')
     """
     name = next(name for i in count(1) if (name := f"{stem}_{i}" if i > 1 else stem).casefold() not in names)
     names.add(name.casefold())
@@ -119,11 +127,11 @@ def new_name(stem: str, names: set[str]) -> str:
 
 
 def _by_ending(
-    files: Iterable[str], named: str, otherwise: str, tell: Callable[[str], None] | None
+    files: Iterable[str], named: str, otherwise: str, report: Callable[[str], None] | None
 ) -> list[Source]:
     sources: list[Source] = []
     left_out: Counter[str] = Counter()
-    for file in sorted(set(files), key=_natural):
+    for file in sorted(set(files), key=_natural_order):
         kind = _kind_of_ending(file)
         if kind is None:
             left_out[os.path.splitext(file)[1].lower() or "no ending"] += 1
@@ -132,16 +140,16 @@ def _by_ending(
     endings = ", ".join(f"{ending} ({number})" for ending, number in left_out.most_common())
     if not sources:
         raise ValueError(f"{named}: {otherwise}" + (f", only {endings}" if endings else ""))
-    if endings and tell is not None:
+    if endings and report is not None:
         number = left_out.total()
         files_are = "file is" if number == 1 else "files are"
-        tell(f"{named}: {number} {files_are} left out, neither photograph nor video by ending: {endings}")
+        report(f"{named}: {number} {files_are} left out, neither photograph nor video by ending: {endings}")
     return sources
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """A key by which 2 comes before 10."""
-    # Texts and numbers take turns, so that only like is compared with like.
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+    """Give a key that sorts 2 before 10."""
+    # Texts and numbers alternate, so that texts are compared with texts and numbers with numbers.
     return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))], name
 
 
@@ -153,11 +161,11 @@ def _kind_of_ending(name: str) -> Literal["photograph", "video"] | None:
 
 
 def _kind_of_content(name: str) -> Literal["photograph", "video"]:
-    """By how the file begins: OpenCV takes for videos many a thing, tiles of HEIC photographs among them."""
-    if not os.path.isfile(name):  # a pipe can be read once only, and videos want to go back
+    """Tell by the first bytes; OpenCV would open some photographs as videos, such as the tiles of HEIC."""
+    if not os.path.isfile(name):  # a pipe cannot be rewound, as reading a video needs
         return "photograph"
     try:
         with open(name, "rb") as file:
             return "photograph" if image_format(file.read(4096)) else "video"
-    except OSError:  # told when it is opened
+    except OSError:  # reported when it is opened
         return "video"

@@ -1,4 +1,4 @@
-"""How long each stage of the prediction was busy."""
+"""Time that each stage of the prediction was busy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STAGES = ("reading", "finding faces", "aligning", "network", "drawing", "writing")
-"""In the order of the work. Several run at once: their times add up to more than the time that passed."""
+"""In the order of the work. Several run at once, so their times add up to more than the time that passed."""
 
 
 class Stages:
-    """Seconds of each stage, added up over all threads."""
+    """Counts the seconds of each stage, summed over all threads.
+
+    Example:
+        >>> stages = Stages()
+        >>> with stages.busy("reading"):
+        ...     pass
+        >>> stages.seconds["reading"] > 0
+        True
+    """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)

@@ -1,4 +1,4 @@
-"""Tables of predictions: one row a face, and one for each frame without a face."""
+"""Tables of predictions: a row for each face, and one for each frame without a face."""
 
 from __future__ import annotations
 
@@ -22,28 +22,34 @@ if TYPE_CHECKING:
     import pandas
 
 NO_FACE = -1
-"""The face id of a frame without a face."""
+"""Face id in the row of a frame without a face."""
 
 TABLE_ENDINGS = (".csv", ".parquet")
 
 AU_COLUMN = re.compile(r"AU\w+_[cpr]")
 OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom")
-"""Columns of numbers besides those of AUs and the first five."""
+"""Columns of numbers besides the AUs and the first five columns."""
 
 
 def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[str]:
-    """The columns of a table of predictions.
+    """List the columns of a table of predictions.
 
-    First those of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a photograph),
-    ``face_id`` (from 0; -1 in a frame without a face), ``timestamp`` (seconds), ``confidence`` (0..1),
-    ``success`` (1 with a face, 0 without), the landmarks ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (pixels
-    of the frame) and the presence ``AU01_c`` of each AU (1 or 0). Then ours: the probability ``AU01_p`` of
+    First come columns of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a
+    photograph), ``face_id`` (from 0; -1 in a frame without a face), ``timestamp`` (seconds), ``confidence``
+    (0..1), ``success`` (1 or 0), the landmarks ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (pixels of the
+    frame) and the presence ``AU01_c`` of each AU (1 or 0). Then come our own: the probability ``AU01_p`` of
     each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
-    ``weights`` (what is to be said of the model's weights). With `intensity` there follow, as in OpenFace 2,
-    the intensities ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for an AU of
-    which the model learnt none). Without a face, confidence is 0 and what comes
-    from the face is empty. So is what is not finite of a face, whose success then is 0, as is that of a face
-    that is not `FacePrediction.settled`.
+    ``weights`` (the note of the model's weights). With `intensity` there follows, as in OpenFace 2, the
+    intensity ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for an AU whose
+    intensity the model did not learn).
+
+    In a frame without a face, confidence and success are 0 and the columns of the face are empty. Success is
+    also 0 for a face that is not `FacePrediction.settled`, and for one with a value that is not finite, whose
+    cell is empty.
+
+    Example:
+        >>> [name for name in columns((1, 12)) if name.startswith("AU")]
+        ['AU01_c', 'AU12_c', 'AU01_p', 'AU12_p']
     """
     names = au_columns(aus)
     return [
@@ -58,7 +64,7 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
 
 
 def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
-    """``AU01`` for AU 1; a rule of one's own without a number is ``AUrule3`` at place 3, from 0."""
+    """Name each AU: ``AU01`` for AU 1, ``AUrule3`` for a rule without a number at index 3."""
     numbers = map(facs.au_number, aus)
     return [f"AUrule{i}" if number is None else facs.au_column(number) for i, number in enumerate(numbers)]
 
@@ -70,7 +76,7 @@ def csv_rows(
     *,
     intensity: bool = False,
 ) -> str:
-    """The rows of a frame under `columns`, as CSV without a header.
+    """Write the rows of a frame under `columns`, as CSV without a header.
 
     Raises:
         ValueError: a face with another number of probabilities, or of intensities, than there are AUs.
@@ -94,14 +100,17 @@ def write_table(
 
     Args:
         path: the file.
-        frames: predictions of photographs and frames; may be a generator, which is written as it goes.
+        frames: predictions of photographs and frames; those of a generator are written one by one.
         aus: the AUs of the probabilities, ``model.config.aus``.
-        weights: what to say of the weights, ``model.note``; stands in every row.
+        weights: the note of the weights, ``model.note``, repeated in every row.
         intensity: whether to write the faces' intensities, ``model.config.intensity``.
 
     Raises:
         ValueError: another ending, or see `csv_rows`.
         MissingDependency: Parquet without pyarrow.
+
+    Example:
+        >>> write_table("talk.csv", predictor.frames("talk.mp4"), predictor.aus)  # doctest: +SKIP
     """
     require_table(path)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -118,7 +127,7 @@ def join_tables(
     *,
     intensity: bool = False,
 ) -> None:
-    """Make one table of files that hold `csv_rows`; for the rest as `write_table`."""
+    """Join files that hold `csv_rows` to one table, as `write_table` would write it."""
     require_table(path)
     with replacing(path) as temporary:
         with temporary.open("wb") as table:
@@ -130,7 +139,7 @@ def join_tables(
 
 
 def require_table(path: str | os.PathLike[str]) -> None:
-    """See that a table can be written under this name.
+    """Check that a table can be written under this name.
 
     Raises:
         ValueError: it ends neither in .csv nor in .parquet.
@@ -150,7 +159,7 @@ def data_frame(
     *,
     intensity: bool = False,
 ) -> pandas.DataFrame:
-    """The table of `write_table` in memory: what pandas reads from the CSV, value for value.
+    """Give the table of `write_table` as pandas reads it from the CSV, value for value.
 
     Raises:
         MissingDependency: pandas is not installed.
@@ -169,6 +178,9 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
     Raises:
         FileNotFoundError, ValueError: no such file, or no such table.
         MissingDependency: pandas, or pyarrow for Parquet, is not installed.
+
+    Example:
+        >>> read_table("talk.csv").groupby("face_id")["AU12_p"].max()  # doctest: +SKIP
     """
     try:
         import pandas
@@ -190,7 +202,7 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
             if table.empty:  # in a table without rows pandas sees no types
                 numbers = [name for name in table.columns if name not in texts]
                 table = table.astype({name: "int64" if _is_whole(name) else "float64" for name in numbers})
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
+    except (ValueError, OSError) as error:  # the errors of pandas and pyarrow derive from these
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: is damaged, or no table ({why})") from None
     missing = {"frame", "face_id", "timestamp", "success", "source"}.difference(table.columns)
@@ -209,7 +221,7 @@ def _rows(
     frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str, intensity: bool
 ) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
-    # Linux allows any bytes in a name; those that are no UTF-8 could not be written.
+    # A file name of Linux may hold bytes that are no UTF-8, which could not be written.
     source = frame.source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     for face in frame.faces:
         if len(face.probabilities) != len(aus):
@@ -227,18 +239,18 @@ def _rows(
             *(_number(edge, 2) for edge in face.box),
         ]
         success = "1" if all(cells) and face.settled else "0"
-        degrees: list[str] = []
+        intensities: list[str] = []
         if intensity:
             got = 0 if face.intensities is None else len(face.intensities)
             if face.intensities is None or got != len(aus):
                 raise ValueError(f"{frame.source}: got a face with {got} intensities, wanted {len(aus)}")
-            degrees = [
-                _number(degree, 2) if math.isfinite(p) else ""
-                for degree, p in zip(face.intensities.tolist(), face.probabilities.tolist(), strict=True)
+            intensities = [
+                _number(value, 2) if math.isfinite(p) else ""
+                for value, p in zip(face.intensities.tolist(), face.probabilities.tolist(), strict=True)
             ]
         yield [
             *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
-            *(*cells, source, weights, *degrees),
+            *(*cells, source, weights, *intensities),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
@@ -247,12 +259,12 @@ def _rows(
 
 
 def _number(value: float, digits: int) -> str:
-    """Empty if it is not finite."""
+    """Write a number; empty if it is not finite."""
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
 def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pandas.Series) -> None:
-    """Raise a ValueError that names the first row in which one of our columns holds what it cannot hold."""
+    """Raise a ValueError that names the first row in which one of our columns has an impossible value."""
     import pandas
 
     low, high = -math.inf, math.inf
@@ -264,7 +276,7 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
         return
     try:
         numbers = pandas.to_numeric(column, errors="coerce").to_numpy("float64", na_value=math.nan)
-    except TypeError:  # lists
+    except TypeError:  # a column of lists
         raise ValueError(f"{path}: is damaged: column {name} holds no numbers") from None
     fits = (numbers >= low) & (numbers <= high) & (abs(numbers) < math.inf)
     if _is_whole(name):
@@ -279,12 +291,12 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
 
 
 def _is_whole(column: str) -> bool:
-    """Whether a column holds whole numbers."""
+    """Tell whether a column holds whole numbers."""
     return column in ("frame", "face_id", "success") or column.endswith("_c")
 
 
 def _convert(table: Path, aus: Sequence[int | facs.AURule], intensity: bool) -> None:
-    """Make Parquet of a CSV table, piece by piece, in its place, if its name says so."""
+    """Convert a CSV table in place to Parquet, part by part, if its name says so."""
     if table.suffix.lower() != ".parquet":
         return
     import pyarrow
@@ -303,9 +315,9 @@ def _convert(table: Path, aus: Sequence[int | facs.AURule], intensity: bool) -> 
     options = pyarrow.csv.ConvertOptions(column_types=types)
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with (
-        pyarrow.csv.open_csv(table, parse_options=parsing, convert_options=options) as pieces,
-        pyarrow.parquet.ParquetWriter(converted, pieces.schema) as writer,
+        pyarrow.csv.open_csv(table, parse_options=parsing, convert_options=options) as batches,
+        pyarrow.parquet.ParquetWriter(converted, batches.schema) as writer,
     ):
-        for piece in pieces:
-            writer.write_batch(piece)
+        for batch in batches:
+            writer.write_batch(batch)
     os.replace(converted, table)

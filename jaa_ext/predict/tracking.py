@@ -1,4 +1,4 @@
-"""Faces from frame to frame: the network's landmarks align the next frame, a detector finds and confirms."""
+"""Tracking of faces: the landmarks of a frame align the next one, a detector finds and confirms faces."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
 from jaa_ext.predict.look import ALIKE, SAME_LOOK, likeness, look
 
 SEARCH_EVERY = 1.0
-"""Seconds of a video from one search of the whole frame to the next, while every face is seen."""
+"""Seconds from one search of the whole frame to the next, while every face is seen."""
 REMEMBERED = 2.5
-"""Seconds for which a face out of sight keeps its id."""
+"""Seconds that a face out of sight keeps its id."""
 CONFIRMED_SIDE = 160
-"""Side of the aligned picture in which a followed face is confirmed; it has about 100 pixels there, dlib's
-window 80."""
+"""Side of the aligned picture in which a followed face is confirmed: the face has about 100 pixels there, the
+window of dlib's detector 80."""
 CONFIRMED_SCORE = -0.2
-"""A face that is followed may look less like one than a face that is found (`detector.MIN_SCORE`)."""
+"""Least detection score of a followed face; one that is found needs more (`detector.MIN_SCORE`)."""
 NEW_SCORE = MIN_SCORE
-"""A face that is new must look like one in the aligned picture, too: a badge that was taken for a face in one
-frame would be followed through many."""
+"""Least detection score of a new face in its aligned picture: without it, a badge that passed for a face in
+one frame would be followed through many."""
 IN_PLACE = 0.5
-"""Overlap (intersection over union) with the detector's box from which a followed face is in its place:
-dlib's boxes are coarse, by a tenth of their side in place and a fifth in size."""
-SHIFTED = 0.1
-"""Share of the aligned picture's side, a third of the eye distance, up to which a followed face may be off:
-from further away a network does not surely find back to it."""
+"""Least overlap (intersection over union) of a followed face with the detector's box. dlib's boxes are
+coarse: a tenth of their side in position, a fifth in size."""
+MAX_SHIFT = 0.1
+"""Largest shift of a followed face, as a share of the aligned picture's side; a third of the eye distance.
+From further away the network may not find back to the face."""
 SAME_FACE = 0.3
-"""Overlap from which a face found is at the place of one already known."""
+"""Least overlap of a found face with the known face that it can be."""
 ALIGNMENTS = 3
-"""Times that a face is aligned in one frame at most, before the whole frame is searched for it."""
+"""Most alignments of a face in one frame before the whole frame is searched for it."""
 USUAL_STEP = 0.04
 """Seconds from frame to frame where timestamps stand still or jump back."""
 
 
 class Detector(Protocol):
-    """Finds faces, and says whether an aligned picture shows one; `FaceDetector` is one.
+    """Finds faces, and scores whether an aligned picture shows one; `FaceDetector` is an implementation.
 
-    Faces that it finds without landmarks get the network's in a `Predictor`, see `jaa_ext.predict.alignment`.
-    If it has a method `locate` as well, see there, a followed face is only confirmed where it is expected.
+    A `Predictor` gives faces without landmarks those of the network, see `jaa_ext.predict.alignment`. With a
+    method `locate` like that of `FaceDetector`, a followed face is confirmed only where it is expected.
     """
 
     def __call__(self, image: NDArray[np.uint8], /) -> list[DetectedFace]: ...
@@ -54,7 +54,7 @@ class Detector(Protocol):
 
 
 def locate(detector: Detector, aligned: NDArray[np.uint8]) -> tuple[float, Box | None]:
-    """Score and box, as of `FaceDetector.locate`; the box is None if the detector gives none."""
+    """Give score and box as `FaceDetector.locate` does; no box if the detector lacks this method."""
     if hasattr(detector, "locate"):
         located: tuple[float, Box | None] = detector.locate(aligned)
         return located
@@ -62,60 +62,60 @@ def locate(detector: Detector, aligned: NDArray[np.uint8]) -> tuple[float, Box |
 
 
 class Landmarks(Protocol):
-    """What the network says of a face, as far as tracking goes."""
+    """The part of a face's prediction that tracking needs."""
 
     @property
     def landmarks(self) -> NDArray[np.float32]:
         """(49, 2) pixels."""
 
 
-Seen = TypeVar("Seen", bound=Landmarks)
+Prediction = TypeVar("Prediction", bound=Landmarks)
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
-    """A face of a frame, before the network has seen it."""
+    """A face of a frame before its prediction."""
 
     face_id: int
     box: Box
     landmarks: NDArray[np.float32]
     """(49, 2) pixels, by which the face is aligned."""
     score: float
-    """The detector's, of the whole frame or of the aligned picture."""
+    """Detection score in the whole frame or in the aligned picture."""
     missed: float = 0.0
     """Seconds since it was last seen."""
     shift: NDArray[np.float64] | None = None
-    """(49, 2) from the network's landmarks to those by which the face was aligned when it was last found, in
-    pixels of the aligned picture; None until the network has seen it."""
+    """(49, 2) from the network's landmarks to those that aligned the face when it was last found, in pixels
+    of the aligned picture; None before the first prediction."""
     look: NDArray[np.uint8] | None = None
-    """When it was last seen, see `jaa_ext.predict.look`; None of photographs."""
+    """Look of the face when it was last seen, see `jaa_ext.predict.look`; None in photographs."""
     settled: bool = True
-    """When it was last found, see `DetectedFace.settled`."""
+    """`DetectedFace.settled` when it was last found."""
 
     @classmethod
     def of(cls, face_id: int, face: DetectedFace) -> TrackedFace:
-        """A face that was found, with its landmarks."""
+        """Make one of a detected face with landmarks."""
         assert face.landmarks is not None
         return cls(face_id, face.box, face.landmarks, face.score, settled=face.settled)
 
 
 @dataclass
 class Schedule:
-    """Which frames are searched whatever they show: so many seconds apart, by their timestamps alone."""
+    """Decides by timestamps alone which frames are searched whatever they show."""
 
     every: float
-    """Seconds; 0 for each frame."""
+    """Seconds from one search to the next; 0 searches each frame."""
     time: float = 0.0
-    """Seconds passed up to the last frame; unlike timestamps, it always goes on."""
+    """Seconds up to the last frame; unlike timestamps, they never stand still or jump back."""
     step: float = 0.0
-    """Seconds from the frame before to the last one."""
+    """Seconds between the last two frames."""
     timestamp: float | None = None
     """Timestamp of the last frame."""
     searched: float | None = None
-    """The time of the last frame that was due."""
+    """`time` of the last search that was due."""
 
     def due(self, timestamp: float) -> bool:
-        """Whether the next frame is to be searched: the one nearest to the time at which a search is due."""
+        """Take the next frame and tell whether it is due: the frame nearest to the time of a search is."""
         if self.timestamp is not None:
             self.step = timestamp - self.timestamp
             if not 0 < self.step < math.inf:
@@ -129,82 +129,84 @@ class Schedule:
 
 
 class Tracker:
-    """The faces of one video, each with the same id as long as it is seen.
+    """Follows the faces of one video, each under the same id as long as it is seen.
 
     Args:
         detector: searches frames and confirms faces.
-        search_every: seconds of the video from one search of the whole frame to the next while every face is
-            seen; 0 searches each frame, as it must be without landmarks from the network.
+        search_every: seconds from one search of the whole frame to the next while every face is seen; 0
+            searches each frame, as is needed without landmarks from the network.
     """
 
     def __init__(self, detector: Detector, search_every: float = SEARCH_EVERY) -> None:
         self.detector = detector
         self.schedule = Schedule(search_every)
         self.known: list[TrackedFace] = []
-        """Seen in the last frame, or out of sight for at most `REMEMBERED` seconds."""
+        """Faces of the last frame, or out of sight for at most `REMEMBERED` seconds."""
         self.next_id = 0
 
     @property
     def sees_faces(self) -> bool:
-        """Whether the last frame had a face; if not, the next one is searched."""
+        """Whether the last frame had a face; if not, the next frame is searched."""
         return any(face.missed == 0 for face in self.known)
 
     def track(
         self,
         image: NDArray[np.uint8],
         timestamp: float,
-        network: Callable[[list[TrackedFace]], Sequence[Seen]],
+        network: Callable[[list[TrackedFace]], Sequence[Prediction]],
         find: Callable[[], list[DetectedFace]] | None = None,
-    ) -> list[Seen]:
-        """What the network sees in the faces of the next frame, by id.
+    ) -> list[Prediction]:
+        """Predict the faces of the next frame, sorted by id.
 
-        A face is aligned by where it was in the frame before. If the network sees that it has moved from
-        there, it is aligned anew and seen again. The frame is searched if that comes to no end, or if the
-        detector does not confirm the face, or if it looks like another.
+        A face is aligned by its landmarks in the frame before. If it has moved from there by the network's
+        landmarks, it is aligned and predicted again. The frame is searched if a face does not come to rest,
+        if the detector does not confirm it, or if it looks like another one.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             timestamp: seconds.
-            network: gives what it sees in faces of this frame, in their order.
-            find: gives the detector's faces of the whole frame, if it searches it already.
+            network: predicts faces of this frame, in their order.
+            find: gives the detector's faces of the whole frame if its search was begun before.
         """
         due = self.schedule.due(timestamp)
         find = find or (lambda: self.detector(image))
-        before = [face for face in self.known if face.missed == 0]
-        sure, unsure = self._confirm(image, before)
-        searched = due or not before or len(sure) < len(before)
-        found, followed = self._search(image, find, sure, unsure) if searched else ([], _apart(sure, []))
+        previous = [face for face in self.known if face.missed == 0]
+        sure, unsure = self._confirm(image, previous)
+        searched = due or not previous or len(sure) < len(previous)
+        found, followed = (
+            self._search(image, find, sure, unsure) if searched else ([], _without_overlaps(sure, []))
+        )
         faces = {face.face_id: face for face in (*found, *followed)}
-        ahead = dict(faces)  # as they will align the next frame
-        seen: dict[int, Seen] = {}
+        following = dict(faces)  # as they will align the next frame
+        predictions: dict[int, Prediction] = {}
         waiting, alignments = list(faces.values()), 0
         while waiting:
             waiting.sort(key=lambda face: face.face_id)
             alignments += 1
             moved = []
-            for face, one in zip(waiting, network(waiting), strict=True):
-                seen[face.face_id] = one
-                ahead[face.face_id], way = _follow(face, one.landmarks)
-                if way > MOVED:
-                    moved.append(ahead[face.face_id])
+            for face, prediction in zip(waiting, network(waiting), strict=True):
+                predictions[face.face_id] = prediction
+                following[face.face_id], distance = _follow(face, prediction.landmarks)
+                if distance > MOVED:
+                    moved.append(following[face.face_id])
             waiting = self._confirm(image, moved)[0] if alignments < ALIGNMENTS else []
             lost = _without(moved, waiting)
-            ahead |= {face.face_id: faces[face.face_id] for face in lost}
+            following |= {face.face_id: faces[face.face_id] for face in lost}
             if lost and not searched:
                 searched = True
-                sure = _without([*waiting, *_without(list(ahead.values()), waiting)], lost)
+                sure = _without([*waiting, *_without(list(following.values()), waiting)], lost)
                 unsure = [faces[face.face_id] for face in lost]
                 found, followed = self._search(image, find, sure, unsure)
                 waiting = [*found, *(face for face in waiting if face in followed)]
                 faces = {face.face_id: faces[face.face_id] for face in followed}
             faces |= {face.face_id: face for face in waiting}
-        now = [ahead[face_id] for face_id in sorted(faces)]
+        now = [following[face_id] for face_id in sorted(faces)]
         gone = (replace(face, missed=face.missed + self.schedule.step) for face in _without(self.known, now))
         self.known = [*now, *(face for face in gone if face.missed <= REMEMBERED)]
-        return [seen[face.face_id] for face in now]
+        return [predictions[face.face_id] for face in now]
 
     def state(self) -> dict[str, Any]:
-        """For JSON, exact."""
+        """Give the state for JSON, exactly."""
         return {
             "next_id": self.next_id,
             "schedule": asdict(self.schedule),
@@ -238,15 +240,15 @@ class Tracker:
         sure: list[TrackedFace],
         unsure: list[TrackedFace],
     ) -> tuple[list[TrackedFace], list[TrackedFace]]:
-        """The faces of a search, and those of the faces followed that it did not find.
+        """Search the frame; returns the faces found, and those followed that were not found.
 
         Args:
             image, find: see `track`.
-            sure, unsure: faces followed; of the unsure ones the place or the look may be another's.
+            sure, unsure: faces followed; an unsure one may be at the place of another, or look like it.
         """
         found = self._match(image, find(), sure, unsure)
         unsure = [replace(face, look=look(self._aligned(image, face)[0])) for face in unsure]
-        return found, _apart(_without([*sure, *unsure], found), found)
+        return found, _without_overlaps(_without([*sure, *unsure], found), found)
 
     def _match(
         self,
@@ -255,10 +257,10 @@ class Tracker:
         sure: list[TrackedFace],
         unsure: list[TrackedFace],
     ) -> list[TrackedFace]:
-        """Faces of a search, under the id of a known face or a new one.
+        """Give found faces the ids of known ones, or new ids.
 
-        A known face is found again at its place if it still looks the same, and elsewhere if it looks very
-        much the same.
+        A known face is found again at its place if it looks the same, elsewhere only if it looks very much
+        the same.
         """
         known = [*sure, *unsure, *_without(self.known, [*sure, *unsure])]
         faces = [TrackedFace.of(-1, face) for face in found]
@@ -277,7 +279,7 @@ class Tracker:
         for i, face in enumerate(faces):
             if i not in ids and locate(self.detector, self._aligned(image, face)[0])[0] >= NEW_SCORE:
                 ids[i], self.next_id = self.next_id, self.next_id + 1
-        # A mean face in the box is worse than landmarks that were followed until here.
+        # Landmarks that were followed until here are better than a mean face in the box.
         followed = {face.face_id: face for face in sure}
         return [
             replace(followed[ids[i]], score=faces[i].score)
@@ -289,18 +291,18 @@ class Tracker:
     def _confirm(
         self, image: NDArray[np.uint8], faces: list[TrackedFace]
     ) -> tuple[list[TrackedFace], list[TrackedFace]]:
-        """Split the faces that the detector sees into those surely the same, and those off or others."""
+        """Split the faces that the detector confirms into surely the same ones and doubtful ones."""
         sure, unsure = [], []
         for face in faces:
             aligned, matrix = self._aligned(image, face)
             score, box = locate(self.detector, aligned)
             if score < CONFIRMED_SCORE:
                 continue
-            if box is not None and _overlap(box, _mapped(face.box, matrix)) < IN_PLACE:
+            if box is not None and _overlap(box, _transform_box(face.box, matrix)) < IN_PLACE:
                 continue
             now = replace(face, score=score, look=look(aligned))
             alike, shift = _likeness(face, now)
-            if alike >= SAME_LOOK and shift <= SHIFTED:
+            if alike >= SAME_LOOK and shift <= MAX_SHIFT:
                 sure.append(now)
             else:
                 unsure.append(replace(face, score=score))
@@ -314,10 +316,10 @@ class Tracker:
 
 
 def _follow(face: TrackedFace, points: NDArray[np.float32]) -> tuple[TrackedFace, float]:
-    """The face as the network's landmarks (49, 2) will align it, and how many eye distances that is off.
+    """Give the face as the network's landmarks (49, 2) will align it, and its displacement in eye distances.
 
-    The landmarks are shifted as they were to those that aligned the face when it was last found: otherwise
-    what they are off by would add up from frame to frame.
+    The landmarks are corrected by `TrackedFace.shift`; otherwise their error would add up from frame to
+    frame.
     """
     matrix = alignment_matrix(face.landmarks, size=CONFIRMED_SIDE)
     turn = matrix[:, :2]
@@ -326,15 +328,20 @@ def _follow(face: TrackedFace, points: NDArray[np.float32]) -> tuple[TrackedFace
     eyes = eye_distance(points)
     if not eyes > 1:
         return face, 0.0
-    after = replace(face, box=_moved(face.box, face.landmarks, points), landmarks=points, shift=shift)
-    # Landmarks that hardly move cannot turn, shift and stretch the picture by five times as much.
+    after = replace(face, box=_move_box(face.box, face.landmarks, points), landmarks=points, shift=shift)
+    # Landmarks that hardly move cannot move the aligned picture by five times as much.
     if face.shift is None or np.abs(points - face.landmarks).max() < 0.2 * MOVED * eyes:
         return after, 0.0
     return after, displacement(face.landmarks, points)
 
 
 def confidence(score: float) -> float:
-    """A detector's score as 0..1: the logistic function of four times it, no calibrated probability."""
+    """Map a detection score to 0..1 by the logistic function of four times it; no calibrated probability.
+
+    Example:
+        >>> confidence(0.0)
+        0.5
+    """
     return float(1 / (1 + np.exp(-4 * score)))
 
 
@@ -343,10 +350,10 @@ def _without(faces: list[TrackedFace], others: list[TrackedFace]) -> list[Tracke
     return [face for face in faces if face.face_id not in ids]
 
 
-def _apart(followed: list[TrackedFace], found: list[TrackedFace]) -> list[TrackedFace]:
-    """Keep the faces followed that lie on no face found, nor on one followed for longer.
+def _without_overlaps(followed: list[TrackedFace], found: list[TrackedFace]) -> list[TrackedFace]:
+    """Keep the followed faces that overlap neither a found face nor one followed for longer.
 
-    Landmarks of a face that went behind another come to lie on that one.
+    The landmarks of a face that goes behind another one jump to that one.
     """
     kept: list[TrackedFace] = []
     for face in sorted(followed, key=lambda face: face.face_id):
@@ -359,16 +366,16 @@ def _likeness(a: TrackedFace, b: TrackedFace) -> tuple[float, float]:
     return (SAME_LOOK, 0.0) if a.look is None or b.look is None else likeness(a.look, b.look)
 
 
-def _moved(box: Box, before: NDArray[np.float32], after: NDArray[np.float32]) -> Box:
-    """A box that goes with its landmarks, and grows and shrinks as they do."""
+def _move_box(box: Box, before: NDArray[np.float32], after: NDArray[np.float32]) -> Box:
+    """Move and scale a box as its landmarks moved."""
     growth = float(after.std(0).mean() / before.std(0).mean())
     corners = (np.array(box).reshape(2, 2) - before.mean(0)) * growth + after.mean(0)
     left, top, right, bottom = corners.ravel().tolist()
     return left, top, right, bottom
 
 
-def _mapped(box: Box, matrix: NDArray[np.float64]) -> Box:
-    """A box's place and size after a similarity transform; it stays upright."""
+def _transform_box(box: Box, matrix: NDArray[np.float64]) -> Box:
+    """Apply a similarity transform to position and size of a box, which stays upright."""
     corners = np.array(box).reshape(2, 2)
     x, y = transform(corners.mean(0), matrix).tolist()
     half_width, half_height = (np.hypot(*matrix[0, :2]) * (corners[1] - corners[0]) / 2).tolist()
@@ -376,7 +383,7 @@ def _mapped(box: Box, matrix: NDArray[np.float64]) -> Box:
 
 
 def _nearness(a: Box, b: Box) -> float:
-    """Their overlap, less the share of the box around both that is in neither: from -1, far away, to 1."""
+    """Give the generalized intersection over union of two boxes: from -1, far away, to 1."""
     around = (max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1]))
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
     overlap = _overlap(a, b)
@@ -384,7 +391,7 @@ def _nearness(a: Box, b: Box) -> float:
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
+    """Give the intersection over union of two boxes."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     common = max(0.0, width) * max(0.0, height)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))

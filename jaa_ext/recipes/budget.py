@@ -1,4 +1,4 @@
-"""Recipes made small, to see them run from end to end."""
+"""Smaller variants of recipes, which run from end to end in short time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ BudgetName = Literal["tiny", "small"]
 
 @dataclass(frozen=True)
 class Budget:
-    """What a shrunken schedule puts in place of a recipe's."""
+    """Sizes of a shrunken recipe."""
 
     image_size: int
     width: int
     subjects: tuple[int, int]
-    """People of built-in faces that train and that test."""
+    """Numbers of subjects of built-in faces for training and for testing."""
     samples_per_subject: int
     batch_size: int
     epochs: float
-    """Share of each stage's epochs; at least one is left."""
+    """Share of each stage's epochs that is kept; at least one epoch."""
     decay_every: int
     """Factor of the epochs between two decays of the rate."""
     warmup: int
-    """Iterations over which a stage's rate rises."""
+    """Iterations over which the learning rate of a stage rises."""
 
 
 BUDGETS: dict[BudgetName, Budget] = {
@@ -39,12 +39,12 @@ BUDGETS: dict[BudgetName, Budget] = {
         epochs=1, decay_every=2, warmup=200,
     ),
 }  # fmt: skip
-"""tiny: seconds, for tests. small: minutes a run on two cores; it has a hundred iterations an epoch where the
-papers have ten thousand, so its rate rises gently and decays late."""
+"""tiny takes seconds, for tests. small takes minutes a run on two cores; with a hundred iterations an epoch,
+where the papers have ten thousand, its learning rate must rise gently and decay late."""
 
 
 def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
-    """A recipe of the same experiment, on a smaller network, fewer faces and epochs.
+    """Make a recipe of the same experiment with a smaller network, fewer faces and fewer epochs.
 
     Prepared data must have been prepared at a size that suits the smaller network; built-in faces are.
     """

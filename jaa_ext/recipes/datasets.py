@@ -1,4 +1,4 @@
-"""The data section of a recipe: which faces train a model and which test it."""
+"""The data section of a recipe: the faces that train a model and those that test it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from jaa_ext.data.rendered.release import RENDERED
 from jaa_ext.models import JAANetConfig
 
 DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
-"""The note of weights that were trained on `SyntheticFaces`."""
+"""Note of weights that were trained on `SyntheticFaces`."""
 
 OF_RENDERED_FACES = "Trained on rendered faces: AUs are actions of a face rig, not coded by people."
-"""The note of weights that were trained on `RenderedFaces`, or on a folder of them."""
+"""Note of weights that were trained on `RenderedFaces`, or on a folder of them."""
 
 TEST_FOLDS = ("validation", "test")
-"""Folds of these names are for testing only; where there is none, each fold is tested, the rest train."""
+"""Names of folds that are for testing only. Without such a fold, each fold is tested and the others train."""
 
 DEALT_FOLDS = ("1", "2", "3")
-"""The folds into which the subjects of built-in faces, or of a folder without folds, are dealt: as many as
-the papers have."""
+"""Folds into which the subjects of built-in faces, or of a folder without folds, are divided: as many as in
+the papers."""
 
 LARGEST_SEED = 2**63 - 1
-"""What every generator takes."""
+"""Largest seed that every random generator takes."""
 
 MOST_FACES = 10_000_000
-"""Faces of a built-in data set, and what else counts in a recipe: more is a slip, and would fill the
-memory."""
+"""Largest number of faces of a built-in data set, and of other things that a recipe counts: more is a mistake
+and would fill the memory."""
 
 Count = Annotated[int, Field(ge=1, le=MOST_FACES, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, le=MOST_FACES, description="a whole number of at least 0")]
@@ -41,22 +41,22 @@ Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, description="a whole number o
 
 
 class Section(BaseModel):
-    """Keys and values of a recipe; unknown keys are mistakes."""
+    """A section of a recipe; unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class BuiltIn(Section):
-    """Faces that the package makes itself; test subjects are none of the training subjects."""
+    """Faces that the package makes itself; no test subject is a training subject."""
 
     name: str
     train_subjects: Count
     test_subjects: Count
     samples_per_subject: Count
     seed: Seed = 0
-    """Seed of the faces; the recipe's own seed leaves them as they are."""
+    """Seed of the faces, on which the recipe's own seed has no influence."""
     test_fold: Literal["1", "2", "3"] | None = None
-    """The third of all subjects that is tested; None: the last `test_subjects`."""
+    """The third of all subjects that is tested; None for the last `test_subjects`."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -67,19 +67,19 @@ class BuiltIn(Section):
 
     @property
     def title(self) -> str:
-        """In words, for headings."""
+        """Description for headings."""
         raise NotImplementedError
 
     def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
-        """Make the faces of some subjects, for a model."""
+        """Make the faces of some subjects for a model."""
         raise NotImplementedError
 
     def folds(self) -> tuple[str, ...]:
-        """What `test_fold` can be."""
+        """List the values that `test_fold` can have."""
         return DEALT_FOLDS
 
     def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
-        """The training and the test set for a model."""
+        """Make the training and the test set for a model."""
         subjects = range(self.train_subjects + self.test_subjects)
         first, last = self.train_subjects, len(subjects)
         if self.test_fold is not None:
@@ -142,27 +142,27 @@ class Rendered(BuiltIn):
 
 
 class Prepared(Section):
-    """A data set that `jaa prepare` made ready.
+    """A data set that `jaa prepare` made.
 
     Where it has no folds of its own, its subjects are dealt into three of about as many frames each.
     """
 
     name: Literal["prepared"]
     folder: str | None = None
-    """The folder that `jaa prepare` wrote; None: `--data` names it."""
+    """The folder that `jaa prepare` wrote; None if `--data` names it."""
     test_fold: str | None = None
-    """The fold that is tested; its subjects are none of those trained on. None: the only one there is."""
+    """The fold that is tested, whose subjects are not trained on; None for the only one there is."""
 
     @property
     def title(self) -> str:
         return str(self._folder())
 
     def folds(self) -> tuple[str, ...]:
-        """What `test_fold` can be."""
+        """List the values that `test_fold` can have."""
         return _to_test(read_folds(self._folder()))
 
     def build(self, config: JAANetConfig) -> tuple[FaceDataset, FaceDataset]:
-        """The training and the test set for a model.
+        """Make the training and the test set for a model.
 
         Raises:
             ValueError: no folder or fold is chosen, or the folder has no such fold or not these AUs.
@@ -195,12 +195,12 @@ class Prepared(Section):
 
 
 def _to_test(folds: tuple[str, ...]) -> tuple[str, ...]:
-    """The folds of a folder that can be tested."""
+    """List the folds of a folder that can be tested."""
     return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
 
 
 def _name(data: Any) -> str:
-    """The name of the section that is meant."""
+    """Give the name of the section that is meant."""
     name = data.get("name", "synthetic") if isinstance(data, dict) else getattr(data, "name", "synthetic")
     return str(name)
 
@@ -220,11 +220,11 @@ DATA_SECTIONS: dict[str, type[Section]] = {
 }
 
 STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
-"""Drawn faces in place of a data set: as many subjects as BP4D."""
+"""Drawn faces in place of a data set, of as many subjects as BP4D has."""
 
 
 def note_of(faces: FaceDataset) -> str:
-    """What weights trained on a data set are worth; empty if there is nothing to say."""
+    """Give the note of weights that were trained on a data set; empty if they need none."""
     if isinstance(faces, SyntheticFaces):
         return DEMONSTRATION
     prepared = isinstance(faces, PreparedFaces) and faces.name == RENDERED
@@ -232,8 +232,12 @@ def note_of(faces: FaceDataset) -> str:
 
 
 def choose_data(default: BuiltIn | Prepared, data: str | None, fold: str | None) -> BuiltIn | Prepared:
-    """What a command's `--data` (a folder, or "synthetic" for drawn faces) and `--fold` make of a recipe's
-    data.
+    """Replace a recipe's data by what a command's `--data` and `--fold` name.
+
+    Args:
+        default: the data section of the recipe.
+        data: a folder, or "synthetic" for drawn faces; None keeps the recipe's.
+        fold: the fold that is tested; None keeps the recipe's.
 
     Raises:
         ValueError: a fold of built-in faces that is not 1, 2 or 3.
@@ -256,7 +260,7 @@ def choose_data(default: BuiltIn | Prepared, data: str | None, fold: str | None)
 def faces_to_test(
     default: BuiltIn | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
 ) -> FaceDataset:
-    """The faces that a model is scored on: see `choose_data`; fold "all" is every face of a prepared folder.
+    """Read the faces on which a model is tested, see `choose_data`; fold "all" is every face of a folder.
 
     Raises:
         ValueError: neither a recipe's data nor a folder, or see `choose_data` and `Prepared.build`.

@@ -34,17 +34,17 @@ Module = Literal["region_learning", "alignment", "global_features", "attention",
 
 
 MOST_BYTES = 2**16
-"""Size of a recipe's file at most, for reading YAML takes long; the built-in ones have two thousand bytes."""
+"""Largest size of a recipe's file, since YAML is slow to read; the built-in ones have two thousand bytes."""
 DEEPEST = 20
-"""Levels of sections and lists within one another at most."""
+"""Most levels of sections and lists within one another."""
 MOST_BASES = 20
-"""Length of a chain of recipes that are based on one another at most."""
+"""Longest chain of recipes that are based on one another."""
 SHOWN = 5
-"""Number of a recipe's problems that are told; the others are counted."""
+"""Most problems of a recipe that are listed; the others are counted."""
 
 
 class RecipeError(ValueError):
-    """One sentence for each problem of a recipe, up to a few, naming file and key."""
+    """Problems of a recipe: a sentence for each of the first few, which names file and key."""
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
@@ -68,7 +68,7 @@ def load_recipe(recipe: str | Path) -> Recipe:
 
 
 def builtin_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """List the names of the recipes that come with the package."""
     files = (resources.files("jaa_ext") / "recipes").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
@@ -94,7 +94,7 @@ class ModelSection(Section):
     """A preset of `JAANetConfig` and the fields that differ from it, by their names there."""
 
     preset: Literal["released", "paper", "journal", "graph"] = "released"
-    """"graph" is that of `JAAGraphNetConfig`."""
+    """"graph" stands for `JAAGraphNetConfig`."""
     aus: Annotated[
         tuple[Annotated[Any, PlainValidator(_au)], ...],
         Field(strict=False, min_length=1, description="a list of AU numbers"),
@@ -103,7 +103,7 @@ class ModelSection(Section):
     ``{number: 16, points: [39, 41], dy: 0.1}``, see `facs.AURule`."""
 
     def config(self) -> JAANetConfig:
-        """The configuration that the section stands for."""
+        """Give the configuration that the section stands for."""
         kind = JAAGraphNetConfig if self.preset == "graph" else JAANetConfig
         fields = self.model_dump(include=self.model_fields_set - {"preset", "aus"})
         for name in fields:
@@ -146,10 +146,10 @@ class Loss(Section):
     attention: NotNegative = 0.0
     """lambda2 of Eq. 1."""
     attention_reduction: Literal["sum", "mean"] = "sum"
-    """Over the points of a map; Eq. 4 sums."""
+    """How the points of a map are reduced; Eq. 4 has the sum."""
     dice: NotNegative = 1.0
     dice_over: Literal["sample", "batch"] = "sample"
-    """The Dice ratio of each sample (Eq. 7) or of the batch (V-Net)."""
+    """Whether the Dice ratio is of each sample (Eq. 7) or of the batch (V-Net)."""
     smooth: Positive = 1.0
     """epsilon of Eq. 7."""
     local: NotNegative = 1.0
@@ -158,7 +158,7 @@ class Loss(Section):
     """Factor of the intensities' squared error, for models that predict them (``intensity: true``). Too large
     a factor keeps the network from learning anything: 1 did, at the rates of the recipes."""
     weighted: bool = True
-    """AUs weigh by their rarity in the training set, w_i of Eq. 6; otherwise all alike."""
+    """Whether AUs are weighted by their rarity in the training set, w_i of Eq. 6."""
 
 
 class Optimizer(Section):
@@ -176,7 +176,7 @@ class Optimizer(Section):
 
 
 class Stage(Section):
-    """A stretch of training with its own learning rate and modules; momentum starts anew with each stage."""
+    """A part of training with its own learning rate and modules; momentum starts anew with each stage."""
 
     name: str
     epochs: Count
@@ -186,14 +186,15 @@ class Stage(Section):
     lr_decay: Decay = 0.3
     lr_decay_every: Count = 2
     warmup: Whole = 0
-    """Iterations over which the rate rises to the schedule's."""
+    """Iterations over which the learning rate rises to that of the schedule."""
     train: Annotated[
         tuple[Module, ...] | None,
         Field(
             strict=False, min_length=1, description="a list of modules out of " + ", ".join(get_args(Module))
         ),
     ] = None
-    """What is trained; the rest is fixed, batch norm statistics too. None trains everything."""
+    """Modules that are trained; the others are fixed, their batch norm statistics too. None trains
+    everything."""
     align: NotNegative | None = Field(None, description="a number of at least 0")
     """lambda1 in this stage, in place of `loss.align`."""
 
@@ -202,14 +203,14 @@ class TrainerSection(Section):
     """How the iterations are run."""
 
     cuda_graph: bool = False
-    """Whether a GPU replays the training step as one CUDA graph: faster where launching its kernels takes
-    longer than running them (small batches, fast GPUs). The first iterations of each stage of the recipe, and
-    batches that are not full, run kernel by kernel. The results are the same. For one process only."""
+    """Whether a GPU replays the training step as one CUDA graph. This is faster if launching kernels takes
+    longer than running them (small batches, fast GPUs), and gives the same results. The first iterations of
+    each stage and batches that are not full still run kernel by kernel. For one process only."""
     sync_batch_norm: bool = True
     """Whether several processes normalise by the images of all of them (`nn.synchronize_batch_norm`), so that
-    a recipe gives the same model whatever their number. Without, each normalises by its own share of the
-    batch, which saves two small exchanges a layer, but makes the statistics of the papers' small batches
-    coarse; the running statistics are then the first process'. Does nothing in one process."""
+    the number of processes does not change the model. Otherwise each normalises by its own share of the
+    batch, which saves two small exchanges a layer but makes the statistics of the papers' small batches
+    coarse; the running statistics are then those of the main process. Without effect in one process."""
 
 
 class Recipe(Section):
@@ -222,14 +223,15 @@ class Recipe(Section):
     """A model file whose weights training starts from, see `models.transfer_weights`."""
     data: Data
     augment: Augmentation | None = Field(None, description="keys and values; {} for the usual ones")
-    """What varies training faces besides crop and flip."""
+    """How training faces vary besides crop and flip."""
     batch_size: Annotated[Count, Field(le=2**16)]
-    """Faces of an iteration, of all processes together."""
+    """Number of faces of an iteration, over all processes."""
     workers: Annotated[int, Field(ge=0, le=2**10)] | None = Field(
         None, description="a whole number of at least 0"
     )
-    """Processes that read the training images, for each process that trains; 0 reads in that one. None: with
-    a GPU one for each processor (divided among those that train on the machine), up to 16; else 0."""
+    """Number of processes that read training images for each process that trains; 0 reads in the latter. None
+    is, with a GPU, one for each processor (divided among the processes that train on the machine), up to 16,
+    else 0."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     trainer: TrainerSection = TrainerSection()
     loss: Loss = Loss()
@@ -250,18 +252,23 @@ class Recipe(Section):
 
     @property
     def epochs(self) -> int:
-        """Number of epochs of all stages together."""
+        """Number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
     def to_yaml(self) -> str:
-        """What `load_recipe` reads back as an equal recipe."""
+        """Give YAML that `load_recipe` reads back as an equal recipe."""
         values = self.model_dump(mode="json", exclude_unset=True)
         text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
         return text
 
 
 def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, dict[Hashable, Any]]:
-    """A recipe's name for messages and its values, laid over those of its base; `above` are based on it."""
+    """Read the name of a recipe for messages and its values over those of its base.
+
+    Args:
+        recipe: name or file.
+        above: the recipes that are based on it.
+    """
     path = Path(recipe)
     name, builtin = path.name, builtin_recipes()
     if str(recipe) in builtin:
@@ -291,7 +298,7 @@ def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, 
     base = values.pop("base", None)
     if base is None:
         return name, values
-    # A built-in one comes first, as in `load_recipe`; a file is looked for where the file that names it lies.
+    # A built-in one comes first, as in `load_recipe`; a file is searched beside the file that names it.
     where = base if base in builtin else path.parent / str(base)
     if isinstance(where, Path) and _is_file(where):
         where = where.resolve()
@@ -305,12 +312,12 @@ def _read(recipe: str | Path, above: tuple[str | Path, ...] = ()) -> tuple[str, 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that is too long or no name at all
+    except (OSError, ValueError):  # the name is too long, or no valid name
         return False
 
 
 def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashable, Any]:
-    """`values` laid over those of a base, section by section."""
+    """Lay `values` over those of a base, section by section."""
     merged = {**base, **values}
     for key, value in values.items():
         former = base.get(key)
@@ -323,14 +330,14 @@ def _over(base: dict[Hashable, Any], values: dict[Hashable, Any]) -> dict[Hashab
 
 
 def difference(former: Recipe, recipe: Recipe) -> str:
-    """The keys at which two recipes differ, with both values."""
+    """List the keys at which two recipes differ, with both values."""
     was, now = _leaves(former.model_dump()), _leaves(recipe.model_dump())
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return "; ".join(f"{key} was {was.get(key)}, is {now.get(key)}" for key in changed)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Every single value by its path of keys and list positions."""
+    """Give every single value by its path of keys and list positions."""
     if isinstance(value, dict):
         parts = value.items()
     elif isinstance(value, tuple):
@@ -383,7 +390,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> int:
-        # Python itself refuses to read the longest.
+        # Python itself refuses to read the longest numbers.
         number = self.construct_yaml_int(node) if len(node.value) < 100 else 2**64
         if abs(number) >= 2**63:
             raise yaml.constructor.ConstructorError(
@@ -393,7 +400,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that `_Loader` reads."""
+    """Writes YAML that `_Loader` reads."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -423,13 +430,13 @@ _WANTED = {
 
 
 def _innermost(problems: Sequence[Any]) -> list[Any]:
-    """Without those of a list that an element's problem has made too short."""
+    """Leave out the problems of a list that is too short because of a problem of an element."""
     outer = {problem["loc"][:length] for problem in problems for length in range(len(problem["loc"]))}
     return [problem for problem in problems if problem["loc"] not in outer]
 
 
 def _sentence(problem: Any) -> str:
-    """A problem that pydantic found, as `key.path: what was wanted, what was got`."""
+    """Describe a problem that pydantic found as `key.path: what was wanted, what was got`."""
     *parents, key = problem["loc"]
     kind, context = problem["type"], problem.get("ctx", {})
     path = ".".join(_short(str(part)) for part in problem["loc"] if problem["loc"][:2] != ("data", part))
@@ -450,7 +457,7 @@ def _sentence(problem: Any) -> str:
 
 
 def _section(path: list[int | str]) -> type[BaseModel]:
-    """The section that a path of keys and list positions leads to."""
+    """Find the section to which a path of keys and list positions leads."""
     section: type[BaseModel] = Recipe
     for part in path:
         if path[0] == "data" and part in DATA_SECTIONS:
@@ -471,6 +478,6 @@ def _shown(value: Any) -> str:
 
 
 def _short(text: str, length: int = 60) -> str:
-    """For a sentence of one line."""
+    """Write a value for a sentence of one line."""
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= length else text[: length - 3] + "..."

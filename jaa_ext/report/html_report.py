@@ -20,21 +20,16 @@ from rich.console import Console
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops
-from jaa_ext.evaluation.metrics import (
-    FAILURE,
-    OF_EACH_AU,
-    Interval,
-    Predictions,
-    Scores,
-    normalized_error,
-)
+from jaa_ext.evaluation.metrics import FAILURE, normalized_error
+from jaa_ext.evaluation.predictions import Predictions
 from jaa_ext.evaluation.results import (
-    ABOUT,
-    Origin,
+    EVALUATION_FILE,
+    EvaluationSource,
     read_history,
     read_predictions,
     read_scores,
 )
+from jaa_ext.evaluation.scores import AU_SCORES, Interval, Scores
 from jaa_ext.experiments.crossval import read_crossval
 from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS
 from jaa_ext.models.thresholds import THRESHOLD
@@ -43,8 +38,8 @@ from jaa_ext.recipes.schema import Recipe, load_recipe
 from jaa_ext.score_text import interval_text, score_text
 
 TEMPLATE = "html_report.html.jinja"
-SHOWN = 4
-"""Faces in each group, each of another subject: neighbouring frames of a video would show one face only."""
+FACES_SHOWN = 4
+"""Faces in each group, each of another subject, since neighbouring frames of a video show one face."""
 JPEG_QUALITY = 92
 
 
@@ -55,19 +50,19 @@ def write_report(
     data: str | None = None,
     console: Console | None = None,
 ) -> str:
-    """Write the report of a folder of `jaa train`, `jaa evaluate` or `jaa crossval`.
+    """Write the report of a folder that `jaa train`, `jaa evaluate` or `jaa crossval` wrote.
 
     It has the scores, figures made anew from predictions.csv, and the test faces that are predicted best and
     worst, which are read from the data again. The same files give the same report.
 
     Args:
-        folder: of the results.
+        folder: folder of the results.
         path: the HTML file; folders are made if need be.
-        data: where the test faces lie now, or "synthetic", see `choose_data`; None: where they lay.
+        data: where the test faces lie now, or "synthetic", see `choose_data`; None if they did not move.
         console: shows the progress of reading the faces.
 
     Returns:
-        why the report shows no faces; empty if it does.
+        Why the report shows no faces; empty if it does.
 
     Raises:
         OSError: no such folder, or a folder in place of the HTML file.
@@ -101,7 +96,7 @@ class _Figure(NamedTuple):
     alt: str
     heading: str = ""
     open: bool = False
-    """Whether it is unfolded from the beginning."""
+    """Whether it is unfolded when the page opens."""
 
 
 class _Cell(NamedTuple):
@@ -113,15 +108,15 @@ class _Cell(NamedTuple):
     """0..100, for a bar."""
 
 
-class _Said(NamedTuple):
-    """What was said of one AU of a face."""
+class _AURow(NamedTuple):
+    """The label and the prediction of one AU of a face."""
 
     au: int
     name: str
     label: str
     percent: float
     present: bool
-    """Said to be."""
+    """Predicted present."""
     threshold: float
     """0..100."""
     wrong: bool
@@ -138,11 +133,11 @@ class _Face(NamedTuple):
     off: str
     """An SVG path from each true to each predicted landmark."""
     lines: list[str]
-    said: list[_Said]
+    aus: list[_AURow]
 
 
 class _Group(NamedTuple):
-    """Faces that have something in common."""
+    """Faces under one heading."""
 
     heading: str
     faces: list[_Face]
@@ -158,38 +153,45 @@ class _Table(NamedTuple):
 
 
 def _scores_page(folder: Path, data: str | None, console: Console | None) -> tuple[dict[str, Any], str]:
-    """What the template is filled with for a run or an evaluation, and why there are no faces."""
+    """Give the values of the template for a run or an evaluation, and why there are no faces (or "")."""
     scores = read_scores(folder / "metrics.json")
     is_run = (folder / "recipe.yaml").exists()
     recipe = load_recipe(folder / "recipe.yaml") if is_run else None
-    origin = Origin.read(folder) if recipe is None else Origin(recipe.model.config(), recipe.data)
+    source = (
+        EvaluationSource.read(folder)
+        if recipe is None
+        else EvaluationSource(recipe.model.config(), recipe.data)
+    )
     table = folder / "predictions.csv"
-    said = read_predictions(table, scores) if table.exists() else None
+    predictions = read_predictions(table, scores) if table.exists() else None
 
     groups: list[_Group] = []
     why = ""
-    if said is None:
+    if predictions is None:
         why = "the folder has no predictions.csv"
-    elif origin is None:
-        why = f"the folder does not say what was tested (it has no {ABOUT}, which jaa evaluate writes)"
+    elif source is None:
+        why = (
+            f"the folder does not say what was tested (it has no {EVALUATION_FILE}, which jaa evaluate "
+            "writes)"
+        )
     else:
-        origin = origin.on(data)
+        source = source.moved_to(data)
         try:
-            crops = Crops(origin.faces(), origin.config.image_size, train=False)
-            said = _with_errors(said, _true_landmarks(crops, said, console))
-            groups = _groups(crops, said)
+            crops = Crops(source.faces(), source.config.image_size, train=False)
+            predictions = _with_errors(predictions, _true_landmarks(crops, predictions, console))
+            groups = _groups(crops, predictions)
         except (ValueError, OSError, ImportError) as error:
             if data is not None:
                 raise
             why = f"the data are not at hand ({error}); --data tells where they lie now"
     history = read_history(folder / "history.json") if is_run else []
-    overview, of_aus = (None, []) if said is None else _score_figures(said, scores)
+    overview, of_aus = (None, []) if predictions is None else _score_figures(predictions, scores)
     page = {
         "what": "Training run" if is_run else "Evaluation",
-        "name": _name(folder, recipe, origin),
+        "name": _name(folder, recipe, source),
         "note": scores.note,
-        "facts": _facts(folder, recipe, origin, said),
-        "cards": _cards(scores, _failures(scores, said)),
+        "facts": _facts(folder, recipe, source, predictions),
+        "cards": _cards(scores, _failures(scores, predictions)),
         "scores": _score_rows(scores),
         "about_intervals": scores.about_intervals(),
         "about_thresholds": scores.about_thresholds(),
@@ -200,13 +202,13 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
         "tables": _intensity_tables(scores),
         "groups": groups,
         "why_no_faces": why,
-        "source": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
+        "recipe_text": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
     }
     return page, why
 
 
 def _crossval_page(folder: Path) -> dict[str, Any]:
-    """What the template is filled with for a cross validation."""
+    """Give the values of the template for a cross validation."""
     path = folder / "crossval.json"
     result = read_crossval(path)
     folds, note = result.folds, result.note
@@ -233,11 +235,11 @@ def _crossval_page(folder: Path) -> dict[str, Any]:
         "of_aus": [],
         "training": training,
         "epochs": None,
-        # A note that every table repeats stands at the top already.
+        # The note stands at the top of the page: tables need not repeat it.
         "tables": [t._replace(notes=[line for line in t.notes if line != note]) for t in tables],
         "groups": [],
         "why_no_faces": "",
-        "source": "",
+        "recipe_text": "",
     }
 
 
@@ -247,23 +249,23 @@ def _render(page: dict[str, Any]) -> str:
     text = (resources.files("jaa_ext") / "report" / TEMPLATE).read_text(encoding="utf-8")
     rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return rules.from_string(text).render(
-        page, failure=f"{FAILURE:g}", threshold=f"{THRESHOLD:g}", shown=SHOWN
+        page, failure=f"{FAILURE:g}", threshold=f"{THRESHOLD:g}", shown=FACES_SHOWN
     )
 
 
 # What the page says.
 
 
-def _name(folder: Path, recipe: Recipe | None, origin: Origin | None) -> str:
+def _name(folder: Path, recipe: Recipe | None, source: EvaluationSource | None) -> str:
     if recipe is not None:
         return recipe.name
-    return folder.name if origin is None or origin.model is None else Path(origin.model).name
+    return folder.name if source is None or source.model is None else Path(source.model).name
 
 
 def _facts(
-    folder: Path, recipe: Recipe | None, origin: Origin | None, said: Predictions | None
+    folder: Path, recipe: Recipe | None, source: EvaluationSource | None, predictions: Predictions | None
 ) -> dict[str, str]:
-    """What was trained or tested, and when."""
+    """Say what was trained or tested, and when."""
     facts: dict[str, str | None] = {}
     if recipe is not None:
         stages = ", ".join(f"{stage.name} {stage.epochs}" for stage in recipe.stages)
@@ -273,28 +275,32 @@ def _facts(
             f"seed {recipe.seed}"
         )
         facts["begun from"] = recipe.init
-    if origin is not None:
-        config = origin.config
-        facts["model"] = origin.model
+    if source is not None:
+        config = source.config
+        facts["model"] = source.model
         preset = "" if recipe is None else f"preset {recipe.model.preset}: "
         facts["network"] = (
             f"{preset}{len(config.aus)} AUs, images of {config.image_size} pixels, unit width {config.width}"
         )
-        facts["recipe of the test set"] = origin.recipe
+        facts["recipe of the test set"] = source.recipe
         try:
-            facts["data"] = origin.data_in_words()
+            facts["data"] = source.data_in_words()
         except ValueError as error:
             facts["data"] = f"unknown ({error})"
-    if said is not None:
-        facts["tested on"] = f"{len(said.labels):,} faces of {len(set(said.subjects or ())):,} subjects"
+    if predictions is not None:
+        facts["tested on"] = (
+            f"{len(predictions.labels):,} faces of {len(set(predictions.subjects or ())):,} subjects"
+        )
     facts["date"] = _date(folder / "metrics.json")
     return {name: value for name, value in facts.items() if value}
 
 
-def _failures(scores: Scores, said: Predictions | None) -> str:
-    if said is None or scores.failure_rate is None:
+def _failures(scores: Scores, predictions: Predictions | None) -> str:
+    if predictions is None or scores.failure_rate is None:
         return ""
-    return f"{round(scores.failure_rate * len(said.labels) / 100):,} of {len(said.labels):,} faces"
+    return (
+        f"{round(scores.failure_rate * len(predictions.labels) / 100):,} of {len(predictions.labels):,} faces"
+    )
 
 
 def _au_in_words(au: int) -> str:
@@ -302,7 +308,7 @@ def _au_in_words(au: int) -> str:
 
 
 def _cards(scores: Scores, failures: str) -> list[tuple[str, _Cell, str]]:
-    """The means, by what they are called, each with a remark or an empty one."""
+    """Give the name of each mean score, its cell, and a remark or an empty one."""
     return [
         (label, _cell(*scores.of(name), factor, digits, unit), failures if name == "failure_rate" else "")
         for label, name, factor, digits, unit in (
@@ -318,16 +324,16 @@ def _cards(scores: Scores, failures: str) -> list[tuple[str, _Cell, str]]:
 
 
 def _score_rows(scores: Scores) -> list[tuple[str, str, str, list[_Cell]]]:
-    """Number, name, occurrence and the five scores of each AU, and their means."""
+    """Give the number, name, occurrence and five scores of each AU, and a row of their means."""
     if scores.f1 is None:
         return []
     rows = []
-    for place, au in enumerate(scores.aus):
-        positives, valid = (scores.of(name, place)[0] for name in ("positives", "valid"))
+    for i, au in enumerate(scores.aus):
+        positives, valid = (scores.of(name, i)[0] for name in ("positives", "valid"))
         present = f"{100 * positives / valid:.1f}" if positives is not None and valid else "-"
-        cells = [_cell(*scores.of(name, place)) for name in OF_EACH_AU]
+        cells = [_cell(*scores.of(name, i)) for name in AU_SCORES]
         rows.append((f"AU {au}", AU_NAMES.get(au, ""), present, cells))
-    return [*rows, ("mean", "", "", [_cell(*scores.of(f"{name}_mean")) for name in OF_EACH_AU])]
+    return [*rows, ("mean", "", "", [_cell(*scores.of(f"{name}_mean")) for name in AU_SCORES])]
 
 
 def _intensity_tables(scores: Scores) -> list[_Table]:
@@ -381,29 +387,29 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
     return _Table("Every epoch in figures", header, rows)
 
 
-def _score_figures(said: Predictions, scores: Scores) -> tuple[_Figure | None, list[_Figure]]:
-    """The overview, and a figure for each AU with a label; nothing for a model without AUs."""
+def _score_figures(predictions: Predictions, scores: Scores) -> tuple[_Figure | None, list[_Figure]]:
+    """Draw the overview, and a figure for each AU with a label; none for a model without AUs."""
     from jaa_ext.plots.scores import write_figures
 
     with tempfile.TemporaryDirectory() as temporary:
-        pictures = {path.stem: path.read_bytes() for path in write_figures(temporary, said, scores)}
+        pictures = {path.stem: path.read_bytes() for path in write_figures(temporary, predictions, scores)}
     if not pictures:
         return None, []
     alt = "F1, accuracy and AUC of each AU and their means, and how often each AU occurs: as in the table"
     overview = _Figure(_uri(pictures["scores"], "png"), alt)
-    places = [place for place, au in enumerate(scores.aus) if f"AU{au}" in pictures]
-    lowest = min(places, key=lambda place: scores.of("f1", place)[0] or 0.0, default=None)
+    indices = [i for i, au in enumerate(scores.aus) if f"AU{au}" in pictures]
+    lowest = min(indices, key=lambda i: scores.of("f1", i)[0] or 0.0, default=None)
     of_aus = []
-    for place in places:
-        au = scores.aus[place]
-        heading = f"{_au_in_words(au)}: F1 {_cell(*scores.of('f1', place)).text}\N{NO-BREAK SPACE}%"
+    for i in indices:
+        au = scores.aus[i]
+        heading = f"{_au_in_words(au)}: F1 {_cell(*scores.of('f1', i)).text}\N{NO-BREAK SPACE}%"
         alt = f"{heading}: ROC curve, precision over recall, and histogram of the probabilities"
-        of_aus.append(_Figure(_uri(pictures[f"AU{au}"], "png"), alt, heading, place == lowest))
+        of_aus.append(_Figure(_uri(pictures[f"AU{au}"], "png"), alt, heading, i == lowest))
     return overview, of_aus
 
 
 def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "") -> list[_Figure]:
-    """One; none without a history."""
+    """Draw the course of training; no figure without a history."""
     if not history:
         return []
     from jaa_ext.plots.training import training_figure
@@ -418,13 +424,13 @@ def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "
 # Faces.
 
 
-def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) -> NDArray[np.float32]:
-    """(N, 49, 2) in pixels of the crops, after a look whether the faces are those of the predictions.
+def _true_landmarks(crops: Crops, predictions: Predictions, console: Console | None) -> NDArray[np.float32]:
+    """Read the true landmarks, (N, 49, 2) in pixels of the crops, of the faces of the predictions.
 
     Raises:
-        ValueError: they are not.
+        ValueError: the crops are of other faces.
     """
-    ids = said.ids or ()
+    ids = predictions.ids or ()
     if len(crops) != len(ids):
         raise ValueError(f"wanted the {len(ids):,} faces of predictions.csv, got {len(crops):,}")
     truth = np.empty((len(ids), NUM_LANDMARKS, 2), np.float32)
@@ -440,36 +446,38 @@ def _true_landmarks(crops: Crops, said: Predictions, console: Console | None) ->
     return truth
 
 
-def _with_errors(said: Predictions, truth: NDArray[np.float32]) -> Predictions:
-    if said.landmarks is None:
-        return said
-    errors = normalized_error(torch.from_numpy(said.landmarks), torch.from_numpy(truth))
-    return replace(said, errors=errors.double().numpy())
+def _with_errors(predictions: Predictions, truth: NDArray[np.float32]) -> Predictions:
+    if predictions.landmarks is None:
+        return predictions
+    errors = normalized_error(torch.from_numpy(predictions.landmarks), torch.from_numpy(truth))
+    return replace(predictions, errors=errors.double().numpy())
 
 
-def _groups(crops: Crops, said: Predictions) -> list[_Group]:
-    """The faces with the largest and the smallest errors of landmarks and of AUs."""
-    au_errors = _au_errors(said)
+def _groups(crops: Crops, predictions: Predictions) -> list[_Group]:
+    """Choose the faces with the largest and the smallest errors of landmarks and of AUs."""
+    au_errors = _au_errors(predictions)
     groups = []
-    for what, errors in (("Landmarks", said.errors), ("AUs", au_errors)):
+    for what, errors in (("Landmarks", predictions.errors), ("AUs", au_errors)):
         if errors is None:
             continue
         # Landmarks that are not a number are the worst.
         finite = np.where(np.isnan(errors), np.inf, errors) if what == "Landmarks" else errors
         for word, order in (("largest", -finite), ("smallest", finite)):
-            chosen = _first_of_each_subject(np.argsort(order, kind="stable"), finite, said.subjects or ())
-            faces = [_face(crops, said, au_errors, i) for i in chosen]
+            chosen = _first_of_each_subject(
+                np.argsort(order, kind="stable"), finite, predictions.subjects or ()
+            )
+            faces = [_face(crops, predictions, au_errors, i) for i in chosen]
             if faces:
                 groups.append(_Group(f"{what}: the {word} errors", faces))
     return groups
 
 
-def _au_errors(said: Predictions) -> NDArray[np.float64] | None:
-    """(N,) mean distance of the probabilities from the labels in percent; NaN for a face without a label."""
-    if said.known_probabilities is None:
+def _au_errors(predictions: Predictions) -> NDArray[np.float64] | None:
+    """Give the mean distance of probabilities and labels in percent, (N,); NaN for a face without a label."""
+    if predictions.known_probabilities is None:
         return None
-    valid = said.labels >= 0
-    away = np.abs(said.known_probabilities.astype(np.float64) - said.labels)
+    valid = predictions.labels >= 0
+    away = np.abs(predictions.known_probabilities.astype(np.float64) - predictions.labels)
     count = valid.sum(1)
     total = np.where(valid, away, 0).sum(1)
     return np.where(count > 0, 100 * total / np.maximum(count, 1), np.nan)
@@ -480,27 +488,27 @@ def _first_of_each_subject(
 ) -> list[int]:
     chosen: dict[str, int] = {}
     for i in order:
-        if len(chosen) < SHOWN and not np.isnan(errors[i]):
+        if len(chosen) < FACES_SHOWN and not np.isnan(errors[i]):
             chosen.setdefault(subjects[i], int(i))
     return list(chosen.values())
 
 
-def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None, i: int) -> _Face:
+def _face(crops: Crops, predictions: Predictions, au_errors: NDArray[np.float64] | None, i: int) -> _Face:
     crop = crops[i]
     image = np.ascontiguousarray(crop["image"].numpy().transpose(1, 2, 0)[..., ::-1])
     jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     lines = []
-    if said.errors is not None:
-        error = said.errors[i]
+    if predictions.errors is not None:
+        error = predictions.errors[i]
         words = "landmarks that are not numbers" if np.isnan(error) else f"landmark error {error:.1f} %"
         lines.append(words if error <= FAILURE else f"{words}, a failure")
-    rows = _said_of(said, i)
+    rows = _au_rows(predictions, i)
     if au_errors is not None and not np.isnan(au_errors[i]):
         labelled = [row for row in rows if row.label != "no label"]
         wrong = sum(row.wrong for row in labelled)
         lines.append(f"AU error {au_errors[i]:.1f} %, {wrong} of {len(labelled)} wrong")
     truth = crop["landmarks"].numpy()
-    predicted = np.full_like(truth, np.nan) if said.landmarks is None else said.landmarks[i]
+    predicted = np.full_like(truth, np.nan) if predictions.landmarks is None else predictions.landmarks[i]
     known = np.isfinite(predicted).all(1)
     pairs = zip(truth[known], predicted[known], strict=True)
     return _Face(
@@ -511,20 +519,23 @@ def _face(crops: Crops, said: Predictions, au_errors: NDArray[np.float64] | None
         predicted=_points(predicted[known]),
         off=" ".join(f"M{x:.2f} {y:.2f}L{u:.2f} {v:.2f}" for (x, y), (u, v) in pairs),
         lines=lines,
-        said=rows,
+        aus=rows,
     )
 
 
-def _said_of(said: Predictions, i: int) -> list[_Said]:
-    if said.known_probabilities is None or said.said is None:
+def _au_rows(predictions: Predictions, i: int) -> list[_AURow]:
+    if predictions.known_probabilities is None or predictions.predicted_present is None:
         return []
     rows = []
-    for place, au in enumerate(said.aus):
-        label, present = int(said.labels[i, place]), bool(said.said[i, place])
+    for k, au in enumerate(predictions.aus):
+        label, present = int(predictions.labels[i, k]), bool(predictions.predicted_present[i, k])
         word = {1: "present", 0: "absent"}.get(label, "no label")
         wrong = label >= 0 and present != (label == 1)
-        percent, threshold = 100 * float(said.known_probabilities[i, place]), 100 * said.threshold(place)
-        rows.append(_Said(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
+        percent, threshold = (
+            100 * float(predictions.known_probabilities[i, k]),
+            100 * predictions.threshold(k),
+        )
+        rows.append(_AURow(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
     return rows
 
 

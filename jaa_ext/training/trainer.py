@@ -16,7 +16,7 @@ from jaa_ext import facs
 from jaa_ext.data import FaceDataset
 from jaa_ext.distributed import Processes
 from jaa_ext.evaluation.evaluate import evaluate
-from jaa_ext.evaluation.metrics import Scores
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.memory import keep_freed_memory
 from jaa_ext.models import JAANetConfig, save_model
 from jaa_ext.models.serialization import check_tensors, find_not_finite

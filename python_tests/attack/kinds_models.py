@@ -23,8 +23,9 @@ from rich.console import Console
 from torch import Tensor
 
 from jaa_ext import facs
+from jaa_ext.cli.output import show_scores
 from jaa_ext.evaluation import Predictions, Scores, score
-from jaa_ext.evaluation.results import Origin, read_history, read_predictions, read_scores
+from jaa_ext.evaluation.results import EvaluationSource, read_history, read_predictions, read_scores
 from jaa_ext.experiments import cross_validate
 from jaa_ext.models import JAANet, JAANetConfig, import_weights, load_model, save_model
 from jaa_ext.predict import Predictor
@@ -353,7 +354,7 @@ class RunFiles(Files):
     def make(self) -> None:
         random = np.random.default_rng(0)
         n, aus = 12, (1, 4, 12)
-        self.said = Predictions(
+        self.predictions = Predictions(
             aus=aus,
             labels=random.integers(-1, 2, (n, 3)),
             probabilities=random.random((n, 3), np.float32),
@@ -361,9 +362,9 @@ class RunFiles(Files):
             errors=random.uniform(1, 20, n),
             ids=tuple(f"P{i // 3}/{i}" for i in range(n)),
         )
-        scores = score(self.said)
+        scores = score(self.predictions)
         scores.to_json(self.folder / "metrics.json")
-        self.said.to_csv(self.folder / "predictions.csv")
+        self.predictions.to_csv(self.folder / "predictions.csv")
         history = [
             {
                 "epoch": i,
@@ -375,17 +376,17 @@ class RunFiles(Files):
             for i in (1, 2)
         ]
         (self.folder / "history.json").write_text(json.dumps(history))
-        Origin(tiny_model().config, load_tiny(self.folder).data, fold="1", model="m", recipe="r").write(
-            self.folder
-        )
+        EvaluationSource(
+            tiny_model().config, load_tiny(self.folder).data, fold="1", model="m", recipe="r"
+        ).write(self.folder)
         cv = self.folder / "cv"
         cross_validate(load_tiny(self.folder), cv, folds=["1"], device="cpu", console=Console(quiet=True))
         shutil.rmtree(cv / "fold-1" / "tensorboard")
         self.readers = {
             "metrics.json": lambda path: _check_scores(read_scores(path)),
             "history.json": read_history,
-            "evaluation.json": lambda path: _check_origin(Origin.read(path.parent)),
-            "predictions.csv": lambda path: _check_said(read_predictions(path, scores)),
+            "evaluation.json": lambda path: _check_source(EvaluationSource.read(path.parent)),
+            "predictions.csv": lambda path: _check_predictions(read_predictions(path, scores)),
             "crossval.json": lambda path: write_report(path.parent, self.out / "report.html"),
             "cv": lambda path: self._resume(path),
         }
@@ -438,16 +439,18 @@ def _check_scores(scores: Scores) -> None:
         values = [*(getattr(scores, name) or ()), getattr(scores, f"{name}_mean")]
         numbers = [value for value in values if value is not None]
         require(all(0 <= value <= 1 for value in numbers), f"{name} {numbers}")
-    scores.show(Console(quiet=True))
+    show_scores(scores, Console(quiet=True))
 
 
-def _check_origin(origin: Origin | None) -> None:
-    if origin is not None:
-        origin.data_in_words()
+def _check_source(source: EvaluationSource | None) -> None:
+    if source is not None:
+        source.data_in_words()
 
 
-def _check_said(said: Predictions) -> None:
-    require(np.isin(said.labels, (-1, 0, 1)).all(), f"labels {np.unique(said.labels)[:9].tolist()}")
-    inside = (said.probabilities >= 0) & (said.probabilities <= 1)
-    require(inside.all(), f"probabilities such as {said.probabilities[~inside][:1].tolist()}")
-    require(not np.isinf(said.landmarks).any(), "infinite landmarks")  # empty cells are no landmarks
+def _check_predictions(predictions: Predictions) -> None:
+    require(
+        np.isin(predictions.labels, (-1, 0, 1)).all(), f"labels {np.unique(predictions.labels)[:9].tolist()}"
+    )
+    inside = (predictions.probabilities >= 0) & (predictions.probabilities <= 1)
+    require(inside.all(), f"probabilities such as {predictions.probabilities[~inside][:1].tolist()}")
+    require(not np.isinf(predictions.landmarks).any(), "infinite landmarks")  # empty cells are no landmarks

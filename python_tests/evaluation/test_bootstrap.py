@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from jaa_ext.evaluation.bootstrap import _SubjectSums, bootstrap_intervals, draw_subjects
-from jaa_ext.evaluation.metrics import (
-    OF_ALL_AUS,
-    OF_EACH_AU,
-    OF_EACH_INTENSITY,
-    OF_LANDMARKS,
-    Predictions,
+from jaa_ext.evaluation.metrics import score
+from jaa_ext.evaluation.predictions import Predictions
+from jaa_ext.evaluation.scores import (
+    AU_SCORES,
+    INTENSITY_SCORES,
+    LANDMARK_SCORES,
+    OVERALL_SCORES,
     Scores,
-    score,
 )
 
 PER_SUBJECT = (7, 12, 4, 9, 1)
-OF_EACH = (*OF_EACH_AU, *OF_EACH_INTENSITY)
-NAMES = (*OF_EACH, *(f"{name}_mean" for name in OF_EACH), *OF_ALL_AUS, *OF_LANDMARKS)
+OF_EACH = (*AU_SCORES, *INTENSITY_SCORES)
+NAMES = (*OF_EACH, *(f"{name}_mean" for name in OF_EACH), *OVERALL_SCORES, *LANDMARK_SCORES)
 
 
 def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions:
@@ -38,7 +38,7 @@ def make(per_subject: Sequence[int] = PER_SUBJECT, seed: int = 0) -> Predictions
     labels[subject != 1, 2] = np.minimum(labels[subject != 1, 2], 0)
     labels[subject == 0, 1] = -1
     probabilities = np.round(np.clip(random.random((n, 3)) + 0.3 * (labels == 1), 0, 1), 1)
-    labels[subject == 4], probabilities[subject == 4] = (1, 0, 0), 0.1  # present, but never said to be
+    labels[subject == 4], probabilities[subject == 4] = (1, 0, 0), 0.1  # present, but never predicted
     true_intensities = random.uniform(0, 5, (n, 3)).astype(np.float32)
     true_intensities[subject == 0, 0], true_intensities[subject != 1, 2] = np.nan, np.nan
     true_intensities[subject != 1, 1] = 3.3
@@ -88,7 +88,7 @@ def test_a_resample_is_scored_like_a_test_set(resamples: int, thresholds: tuple[
     draws = np.random.default_rng(1).multinomial(5, [0.2] * 5, 40)
     draws[0] = 1
     draws[1] = 5, 0, 0, 0, 0  # AU 2 without a valid label, AU 4 without a positive
-    draws[2] = 0, 0, 0, 0, 5  # nothing said; one face, so no correlation of intensities
+    draws[2] = 0, 0, 0, 0, 5  # nothing predicted; one face, so no correlation of intensities
     draws[3] = 0, 0, 5, 0, 0  # of AU 2 true and predicted intensities all alike
     draws[4] = 0, 0, 1, 4, 0  # the true ones alone
     got = sums.scores(draws.astype(float))

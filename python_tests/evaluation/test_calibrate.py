@@ -44,8 +44,8 @@ def test_f1_is_highest_where_it_is_half_of_itself():
     probabilities = random.beta(1, 3, 20000)[:, None]
     labels = (random.random((20000, 1)) < probabilities).astype(int)
     (threshold,) = calibrate_thresholds(probabilities, labels, aim="f1")
-    said = probabilities > threshold
-    f1 = 2 * (said & (labels == 1)).sum() / (said.sum() + labels.sum())
+    predicted = probabilities > threshold
+    f1 = 2 * (predicted & (labels == 1)).sum() / (predicted.sum() + labels.sum())
     assert abs(threshold - f1 / 2) < 0.02
     assert calibrate_thresholds(probabilities, labels) != (threshold,)
 

@@ -51,13 +51,13 @@ def test_evaluate_compares_intensities(tmp_path: Path) -> None:
     with torch.no_grad():
         want = model.eval()((crop / 255 - 0.5) / 0.5).intensities[0].tolist()
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
-    true, said = (
+    true, predicted = (
         np.array([[float(row[f"AU{au:02d}_{name}"]) for au in (1, 12)] for row in rows])
         for name in ("intensity", "r")
     )
-    assert said[4].tolist() == pytest.approx(want, abs=1e-4)
+    assert predicted[4].tolist() == pytest.approx(want, abs=1e-4)
     assert true == pytest.approx(faces.intensity_matrix(), abs=1e-4)
-    assert scores.mae == pytest.approx(np.abs(true - said).mean(0), abs=1e-4)
+    assert scores.mae == pytest.approx(np.abs(true - predicted).mean(0), abs=1e-4)
     assert scores.rated == (6, 6) and scores.icc_mean is not None
     assert scores.intervals is not None and scores.intervals.mae_mean is not None
 
@@ -83,11 +83,11 @@ def test_evaluate_decides_by_the_models_thresholds() -> None:
     model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=2))
     assert evaluate(model, faces).thresholds is None
     present = faces.label_matrix().mean(0)
-    for threshold, said in ((0.001, 1), (0.999, 0)):
+    for threshold, predicted in ((0.001, 1), (0.999, 0)):
         model.thresholds = (threshold, threshold)
         scores = evaluate(model, faces)
         assert scores.thresholds == (threshold, threshold)
-        assert scores.accuracy == pytest.approx(tuple(present if said else 1 - present))
+        assert scores.accuracy == pytest.approx(tuple(present if predicted else 1 - present))
 
 
 def test_evaluate_variants_without_landmarks_or_aus(tmp_path: Path) -> None:
@@ -128,14 +128,14 @@ class Told(torch.nn.Module):
         super().__init__()
         self.p = torch.nn.Parameter(torch.from_numpy(probabilities).float())
         self.config = SimpleNamespace(aus=aus, image_size=64, au_detection=True, alignment=False)
-        self.said = 0
+        self.done = 0
 
     def fuse(self) -> Told:
         return self
 
     def forward(self, image: torch.Tensor) -> JAAOutput:
-        p = self.p[self.said : self.said + len(image)]
-        self.said += len(image)
+        p = self.p[self.done : self.done + len(image)]
+        self.done += len(image)
         return JAAOutput(logits=torch.stack([torch.zeros_like(p), p.logit()], 1))
 
 
@@ -157,14 +157,14 @@ def of_told(**options: object) -> Scores:
 
 def test_any_model_of_the_interface_is_scored() -> None:
     scores = of_told()
-    labels, said = faces().label_matrix(), told().p.detach().numpy() > 0.5
+    labels, predicted = faces().label_matrix(), told().p.detach().numpy() > 0.5
     for i in range(3):
-        hits = (said[:, i] & (labels[:, i] == 1)).sum()
+        hits = (predicted[:, i] & (labels[:, i] == 1)).sum()
         assert scores.precision is not None and scores.positives is not None
-        assert scores.precision[i] == pytest.approx(hits / max(1, said[:, i].sum()))
+        assert scores.precision[i] == pytest.approx(hits / max(1, predicted[:, i].sum()))
         assert scores.positives[i] == (labels[:, i] == 1).sum()
     assert scores.valid == (20, 20, 20)
-    assert scores.accuracy_total == pytest.approx((said == (labels == 1)).mean())
+    assert scores.accuracy_total == pytest.approx((predicted == (labels == 1)).mean())
     assert (scores.subjects, scores.intervals, scores.mean_error) == (4, None, None)
 
 

@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import csv
-import json
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.evaluation import Metrics, Scores
-from jaa_ext.evaluation.metrics import Intervals
-from jaa_ext.evaluation.results import read_predictions, read_scores
 
 PROBABILITIES = torch.tensor(
     [[0.9, 0.1, 0.2], [0.8, 0.6, 0.2], [0.2, 0.7, 0.9], [0.4, 0.3, 0.8], [0.7, 0.5, 0.1]]
@@ -57,13 +50,13 @@ def test_random_predictions_against_plain_counts() -> None:
     scores = score(p, y, (1, 2, 4, 6), batch=33)
     for au in range(4):
         pairs = [(p[i, au].item() > 0.5, y[i, au].item()) for i in range(200) if y[i, au] >= 0]
-        hits = sum(said and true == 1 for said, true in pairs)
-        wrong = sum(said != (true == 1) for said, true in pairs)
+        hits = sum(predicted and true == 1 for predicted, true in pairs)
+        wrong = sum(predicted != (true == 1) for predicted, true in pairs)
         assert scores.f1 is not None and scores.accuracy is not None
         assert scores.f1[au] == pytest.approx(2 * hits / (2 * hits + wrong))
         assert scores.accuracy[au] == pytest.approx(1 - wrong / len(pairs))
         assert scores.precision is not None and scores.recall is not None
-        assert scores.precision[au] == pytest.approx(hits / sum(said for said, _ in pairs))
+        assert scores.precision[au] == pytest.approx(hits / sum(predicted for predicted, _ in pairs))
         assert scores.recall[au] == pytest.approx(hits / sum(true == 1 for _, true in pairs))
 
 
@@ -78,9 +71,7 @@ def test_thresholds_of_the_model_decide() -> None:
     assert scores.thresholds == (0.75, 0.2, 0.5)
     assert Scores.from_dict(scores.to_dict()) == scores
     assert scores.auc == score(PROBABILITIES, LABELS, (1, 6, 12)).auc
-    console = Console(width=100, record=True)
-    scores.show(console)
-    assert "thresholds of the model: AU 1 0.75, AU 6 0.2, AU 12 0.5" in console.export_text()
+    assert scores.about_thresholds() == "thresholds of the model: AU 1 0.75, AU 6 0.2, AU 12 0.5"
     usual = Metrics((1, 6, 12), thresholds=(0.5, 0.5, 0.5))
     usual.update(PROBABILITIES, LABELS, None, torch.empty(0, facs.NUM_LANDMARKS, 2))
     assert usual.result() == score(PROBABILITIES, LABELS, (1, 6, 12))
@@ -125,7 +116,8 @@ def test_accuracy_over_all_labels_is_not_the_mean_over_aus() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_what_is_zero_by_zero_is_zero_and_auc_does_not_exist() -> None:
-    # AU 1: no positive, none said. AU 2: positives, none said. AU 4: no negative. AU 6: all said, none true.
+    # AU 1: no positive, none predicted. AU 2: positives, none predicted. AU 4: no negative. AU 6: all
+    # predicted, none true.
     p = torch.tensor([[0.1, 0.2, 0.9, 0.8], [0.3, 0.4, 0.2, 0.9]])
     y = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0]])
     scores = score(p, y, (1, 2, 4, 6))
@@ -160,9 +152,9 @@ def test_frames_are_pooled_not_batches() -> None:
     assert one == many
 
 
-@pytest.mark.parametrize("said", [0.1, 0.9])
-def test_an_au_without_positives_has_f1_zero_and_counts(said: float) -> None:
-    scores = score(torch.tensor([[said, 0.9], [0.1, 0.2]]), torch.tensor([[0, 1], [0, 0]]), (1, 2))
+@pytest.mark.parametrize("predicted", [0.1, 0.9])
+def test_an_au_without_positives_has_f1_zero_and_counts(predicted: float) -> None:
+    scores = score(torch.tensor([[predicted, 0.9], [0.1, 0.2]]), torch.tensor([[0, 1], [0, 0]]), (1, 2))
     assert scores.f1 == (0, 1)
     assert scores.f1_mean == 0.5
 
@@ -186,50 +178,17 @@ def test_a_face_fails_beyond_ten_percent_or_without_a_number() -> None:
     assert metrics.result().mean_error is None
 
 
-def test_what_is_not_finite_is_null_in_json_and_empty_in_csv(tmp_path: Path) -> None:
-    target = face(40.0).expand(2, -1, -1)
-    metrics = Metrics((1, 2))
-    probabilities = torch.tensor([[float("nan"), 0.25], [0.5, float("inf")]])
-    predicted = target.clone()
-    predicted[1, 3, 0] = float("inf")
-    metrics.update(probabilities, torch.tensor([[1, 0], [0, 1]]), predicted, target, ["a/1", "b/1"])
-    scores, said = metrics.result(), metrics.predictions()
-    scores = replace(scores, f1_mean=float("nan"))  # from anywhere else
-    scores.to_json(tmp_path / "metrics.json")
-    said.to_csv(tmp_path / "predictions.csv")
-    text = (tmp_path / "metrics.json").read_text()
-    assert "NaN" not in text and "Infinity" not in text
-    values = json.loads(text)
-    assert values["f1_mean"] is values["mean_error"] is None
-    first, second = csv.DictReader((tmp_path / "predictions.csv").open())
-    assert (first["AU01_p"], first["AU02_p"]) == ("", "0.250000")
-    assert (second["AU01_p"], second["AU02_p"], second["x_3"]) == ("0.500000", "", "")
-    assert second["y_3"] != "" and read_scores(tmp_path / "metrics.json").failure_rate == 50
-    read = read_predictions(tmp_path / "predictions.csv", read_scores(tmp_path / "metrics.json"))
-    assert np.isnan(read.probabilities).tolist() == [[True, False], [False, True]]
-    assert np.isnan(read.landmarks).sum() == 1
-
-
-def test_subjects_are_what_stands_before_the_first_slash_of_the_ids() -> None:
-    metrics = Metrics((1,))
-    nowhere = torch.empty(0, facs.NUM_LANDMARKS, 2)
-    metrics.update(torch.rand(2, 1), torch.ones(2, 1), None, nowhere, ["F001/T1/2440", "F001/T2/1"])
-    metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere, ["F002/T1/2440"])
-    assert metrics.predictions().subjects == ("F001", "F001", "F002")
-    assert metrics.result().subjects == 2
-    metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere)  # without an id
-    assert metrics.predictions().subjects is None and metrics.result().subjects is None
-
-
 NONE = float("nan")
 
 
-def of_intensities(true: list[list[float]], said: list[list[float]], aus: tuple[int, ...] = (12,)) -> Scores:
+def of_intensities(
+    true: list[list[float]], predicted: list[list[float]], aus: tuple[int, ...] = (12,)
+) -> Scores:
     metrics = Metrics(aus)
     n = len(true)
     metrics.update(
         torch.full((n, len(aus)), 0.5), torch.zeros(n, len(aus)), None, torch.empty(n, 49, 2),
-        intensities=torch.tensor(said), true_intensities=torch.tensor(true),
+        intensities=torch.tensor(predicted), true_intensities=torch.tensor(true),
     )  # fmt: skip
     return metrics.result()
 
@@ -264,17 +223,17 @@ def test_the_icc_is_that_of_an_analysis_of_variance() -> None:
     random = np.random.default_rng(0)
     for spread in (0.3, 1.0, 5.0):
         true = random.uniform(0, 5, 40)
-        said = np.clip(0.5 * true + random.normal(0, spread, 40), 0, 5)
-        scores = of_intensities(true[:, None].tolist(), said[:, None].tolist())
-        wanted = by_analysis_of_variance(np.stack([true, said], 1))
+        predicted = np.clip(0.5 * true + random.normal(0, spread, 40), 0, 5)
+        scores = of_intensities(true[:, None].tolist(), predicted[:, None].tolist())
+        wanted = by_analysis_of_variance(np.stack([true, predicted], 1))
         assert scores.icc == pytest.approx((wanted,), rel=1e-5)
-        assert scores.pearson == pytest.approx((np.corrcoef(true, said)[0, 1],), rel=1e-5)
+        assert scores.pearson == pytest.approx((np.corrcoef(true, predicted)[0, 1],), rel=1e-5)
 
 
 def test_missing_intensities_take_no_part() -> None:
     true = [[NONE, 3, 0.1], [1, NONE, 0.1], [3, 1, 0.1], [4, 2, 0.1]]
-    said = [[5, 2, 0.1], [2, 5, 0.2], [2, 1, 0.4], [5, NONE, 0.1]]
-    scores = of_intensities(true, said, (1, 2, 4))
+    predicted = [[5, 2, 0.1], [2, 5, 0.2], [2, 1, 0.4], [5, NONE, 0.1]]
+    scores = of_intensities(true, predicted, (1, 2, 4))
     first = of_intensities([[1], [3], [4]], [[2], [2], [5]])
     second = of_intensities([[3], [1]], [[2], [1]])
     assert scores.rated == (3, 2, 4)
@@ -289,7 +248,7 @@ def test_missing_intensities_take_no_part() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("true", "said", "mae"),
+    ("true", "predicted", "mae"),
     [
         ([[NONE], [NONE]], [[1.0], [2.0]], None),
         ([[3.0], [NONE]], [[1.0], [2.0]], 2.0),
@@ -297,134 +256,7 @@ def test_missing_intensities_take_no_part() -> None:
     ],
     ids=["none", "one", "all alike"],
 )
-def test_too_few_intensities_have_no_correlation(true, said, mae) -> None:  # type: ignore[no-untyped-def]
-    scores = of_intensities(true, said)
+def test_too_few_intensities_have_no_correlation(true, predicted, mae) -> None:  # type: ignore[no-untyped-def]
+    scores = of_intensities(true, predicted)
     assert (scores.icc, scores.pearson, scores.mae) == ((None,), (None,), (mae,))
     assert scores.icc_mean is None
-    text = shown(scores, 80)
-    assert ("ICC(3,1)" in text) == (mae is not None)
-    assert ("-: fewer than two, or all alike" in text) == (mae is not None)
-
-
-def test_files_and_table_of_intensities(tmp_path: Path) -> None:
-    scores = replace(
-        SCORES, icc=(0.8125, None), pearson=(0.9, None), mae=(0.25, 1.5), icc_mean=0.8125, pearson_mean=0.9,
-        mae_mean=0.875, rated=(1200, 1),
-        intervals=replace(INTERVALS, icc=((0.75, 0.875), None), mae_mean=(0.5, 1.0)),
-    )  # fmt: skip
-    scores.to_json(tmp_path / "metrics.json")
-    assert Scores.from_dict(json.loads((tmp_path / "metrics.json").read_text())) == scores
-    scores.to_csv(tmp_path / "metrics.csv")
-    au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
-    assert [au1[c] for c in ("icc", "icc_low", "icc_high", "mae", "rated")] == [
-        "0.8125", "0.75", "0.875", "0.25", "1200",
-    ]  # fmt: skip
-    assert [au12[c] for c in ("icc", "pearson", "mae", "rated", "f1")] == ["", "", "1.5", "1", ""]
-    assert [mean[c] for c in ("icc", "mae", "mae_low", "f1")] == ["0.8125", "0.875", "0.5", "0.25"]
-    assert scores.summary()["ICC"] == 81.25
-    narrow = shown(scores, 80)
-    assert max(map(len, narrow.splitlines())) <= 80
-    rows = [line.split() for line in narrow.splitlines()]
-    assert ["1", "1,200", "0.81", "(0.75-0.88)", "0.90", "0.25"] in rows
-    assert ["12", "1", "-", "-", "1.50"] in rows
-    assert ["mean", "0.81", "0.90", "0.88", "(0.50-1.00)"] in rows
-    SCORES.to_csv(tmp_path / "without.csv")
-    assert "icc" not in (tmp_path / "without.csv").read_text() and "ICC" not in shown(SCORES, 80)
-    with pytest.raises(ValueError, match="1 values of icc for 2 AUs"):
-        replace(SCORES, icc=(0.5,))
-
-
-INTERVALS = Intervals(
-    resamples=200, seed=3,
-    f1=((0.2, 0.3125), None), accuracy=((0.7, 0.8), None), precision=((0.1, 0.2), None),
-    recall=((0.5, 0.625), None), auc=(None, None),
-    f1_mean=(0.1875, 0.3125), accuracy_mean=(0.7, 0.8), precision_mean=(0.1, 0.2), recall_mean=(0.5, 0.625),
-    auc_mean=None, accuracy_total=(0.5, 0.75), abaw_score=(0.375, 0.5), mean_error=(6.25, 6.75),
-    failure_rate=(10.0, 15.0),
-)  # fmt: skip
-SCORES = Scores(
-    aus=(1, 12), f1=(0.25, None), accuracy=(0.75, None), f1_mean=0.25, accuracy_mean=0.75, mean_error=6.5,
-    failure_rate=12.5, note="Not for real use.", precision=(0.125, None), recall=(0.5625, None),
-    auc=(None, None), precision_mean=0.125, recall_mean=0.5625, auc_mean=None, accuracy_total=0.625,
-    positives=(5, 0), valid=(20, 0), subjects=7, intervals=INTERVALS,
-)  # fmt: skip
-
-
-def test_files_and_table_say_the_same(tmp_path: Path) -> None:
-    note = "Not for real use."
-    scores = Scores((1, 12), (0.25, None), (0.75, None), 0.25, 0.75, 6.5, 12.5, note)
-    scores.to_json(tmp_path / "metrics.json")
-    scores.to_csv(tmp_path / "metrics.csv")
-    values = json.loads((tmp_path / "metrics.json").read_text())
-    assert Scores.from_dict(values) == scores
-    assert values["f1"] == [0.25, None]
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [(r["au"], r["f1"], r["mean_error"], r["note"]) for r in rows] == [
-        ("1", "0.25", "", note),
-        ("12", "", "", note),
-        ("mean", "0.25", "6.5", note),
-    ]
-    console = Console(width=80, record=True)
-    scores.show(console)
-    text = console.export_text()
-    assert all(part in text for part in ("25.0", "75.0", "6.5", "12.5", "mean", note))
-
-
-def test_files_hold_everything(tmp_path: Path) -> None:
-    SCORES.to_json(tmp_path / "metrics.json")
-    values = json.loads((tmp_path / "metrics.json").read_text())
-    assert values["abaw_score"] == 0.4375
-    assert values["intervals"]["f1"] == [[0.2, 0.3125], None]
-    assert Scores.from_dict(values) == SCORES
-
-    SCORES.to_csv(tmp_path / "metrics.csv")
-    au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
-    assert [au1[c] for c in ("f1", "f1_low", "f1_high", "recall_high")] == ["0.25", "0.2", "0.3125", "0.625"]
-    assert [au1[c] for c in ("auc", "auc_low", "accuracy_total")] == [""] * 3
-    assert [au1[c] for c in ("positives", "valid")] == ["5", "20"]
-    assert [au12[c] for c in ("au", "f1", "f1_low", "positives", "valid")] == ["12", "", "", "0", "0"]
-    assert [mean[c] for c in ("f1", "f1_low", "accuracy_total_high")] == ["0.25", "0.1875", "0.75"]
-    assert [mean[c] for c in ("abaw_score", "abaw_score_low")] == ["0.4375", "0.375"]
-    assert [mean[c] for c in ("mean_error", "mean_error_high")] == ["6.5", "6.75"]
-    assert au1["note"] == mean["note"] == SCORES.note
-
-
-def shown(scores: Scores, width: int) -> str:
-    console = Console(width=width, record=True)
-    scores.show(console)
-    return console.export_text()
-
-
-def test_table_shows_intervals_in_brackets() -> None:
-    wide = shown(SCORES, 140)
-    row = next(line for line in wide.splitlines() if line.split()[:1] == ["1"])
-    cells = "25.0 | 25.0 (20.0-31.2) | 75.0 (70.0-80.0) | 12.5 (10.0-20.0) | 56.2 (50.0-62.5) | -"
-    assert row.split()[1:] == cells.replace("|", " ").split()
-    assert "accuracy over all labels: 62.5 (50.0-75.0) %" in wide
-    assert "ABAW score: 0.438 (0.375-0.500)" in wide
-    assert "mean error: 6.5 (6.2-6.8) %" in wide and "failures: 12.5 (10.0-15.0) %" in wide
-    assert "200 resamples of 7 subjects" in wide
-
-
-def test_table_fits_into_a_narrow_terminal() -> None:
-    narrow = shown(SCORES, 80)
-    assert "…" not in narrow and max(map(len, narrow.splitlines())) <= 80
-    assert all(part in narrow for part in ("(20.0-31.2)", "(70.0-80.0)", "(10.0-20.0)", "(50.0-62.5)"))
-
-
-def test_a_single_subject_is_said() -> None:
-    assert "no intervals: the faces are all of one subject" in shown(
-        replace(SCORES, subjects=1, intervals=None), 80
-    )
-    assert "interval" not in shown(replace(SCORES, subjects=2, intervals=None), 80)
-
-
-def test_scores_of_an_older_version_are_read() -> None:
-    older = {
-        "aus": [1, 12], "f1": [0.25, None], "accuracy": [0.75, None], "f1_mean": 0.25, "accuracy_mean": 0.75,
-        "mean_error": 6.5, "failure_rate": 12.5, "note": "",
-    }  # fmt: skip
-    scores = Scores.from_dict(older)
-    assert (scores.f1, scores.mean_error) == ((0.25, None), 6.5)
-    assert (scores.precision, scores.auc_mean, scores.intervals, scores.abaw_score) == (None,) * 4
-    assert "25.0" in shown(scores, 80)

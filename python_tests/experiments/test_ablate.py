@@ -16,8 +16,9 @@ import yaml
 from rich.console import Console
 
 from jaa_ext import facs
+from jaa_ext.cli.output import show_table
 from jaa_ext.data import SyntheticFaces
-from jaa_ext.evaluation.metrics import Scores
+from jaa_ext.evaluation import Scores
 from jaa_ext.experiments import Comparison, ablate
 from jaa_ext.experiments.ablate import STARTS_FROM, Study
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult
@@ -169,7 +170,7 @@ def test_tables_fit_into_a_terminal_of_80_columns(eccv: Finished, abaw: Finished
     for finished in (eccv, abaw):
         for table in finished.comparison.tables().values():
             text = io.StringIO()
-            table.show(Console(file=text, width=80))
+            show_table(table, Console(file=text, width=80))
             shown = [" ".join(line.split()) for line in text.getvalue().splitlines()]
             for row in table.rows:
                 assert " ".join(cell for cell in row if cell) in shown

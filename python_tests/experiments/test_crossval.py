@@ -242,9 +242,9 @@ def test_finished_folds_in_place_of_slow_bfloat16_are_taken_up(
 ) -> None:
     monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
     monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
-    with pytest.warns(UserWarning, match="float32 is used instead") as said:
+    with pytest.warns(UserWarning, match="float32 is used instead") as warned:
         result, _ = run(recipe(precision="bf16-mixed"), finished.out, resume=True)
-    assert len(said) == 1 and result == finished.result
+    assert len(warned) == 1 and result == finished.result
 
 
 def test_folders_that_hold_runs_are_refused(finished: Finished, tmp_path: Path) -> None:

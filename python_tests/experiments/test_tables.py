@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from jaa_ext.evaluation.metrics import mean
 from jaa_ext.experiments.tables import ResultTable, percent, percent_of_one
@@ -47,18 +45,6 @@ def test_writing_again_replaces_the_files(tmp_path: Path) -> None:
     other.write(tmp_path, "table")
     assert (tmp_path / "table.md").read_text() == "**Other**\n\n| a |\n| --- |\n| 1 |\n"
     assert (tmp_path / "table.csv").read_text().split() == ["a", "1"]
-
-
-def test_on_a_terminal() -> None:
-    text = io.StringIO()
-    TABLE.show(Console(file=text, width=60))
-    shown = text.getvalue()
-    lines = [line.split() for line in shown.replace("┃", " ").replace("│", " ").splitlines()]
-    assert ["method", "paper", "ours"] in lines
-    assert ["R-Net", "54.9", "53.0"] in lines
-    assert ["HMR-Net,", "wide", "55.1"] in lines
-    assert shown.splitlines()[0].startswith("Table 7, in percent")
-    assert shown.endswith("One sentence [not markup].\nAnother one.\n")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from jaa_ext.evaluation import Predictions, Scores, score
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
-from jaa_ext.evaluation.metrics import Predictions, Scores, score
 from jaa_ext.plots import scores as figures
 from jaa_ext.plots.scores import au_figure, scores_figure, write_figures
 
@@ -131,17 +131,17 @@ def test_a_rare_au_is_counted_on_a_log_scale(saved: list[Figure]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "sentence"),
     [(0, "every label is absent"), (1, "every label is present")],
     ids=["absent", "present"],
 )
 @pytest.mark.filterwarnings("error")
-def test_an_au_with_labels_of_one_kind_says_so(saved: list[Figure], label: int, said: str) -> None:
+def test_an_au_with_labels_of_one_kind_says_so(saved: list[Figure], label: int, sentence: str) -> None:
     predictions = make()
     labels = np.where(predictions.labels < 0, -1, label)
     predictions = replace(predictions, labels=labels)
     au_figure(predictions, 12, score(predictions), "unused")
-    assert said in texts(saved[0])
+    assert sentence in texts(saved[0])
     assert ("there is no recall" in texts(saved[0])) == (label == 0)
 
 

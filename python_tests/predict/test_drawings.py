@@ -1,4 +1,4 @@
-"""Whole videos drawn: what they show at which time, and what is said."""
+"""Whole videos drawn: what they show at which time, and what is printed meanwhile."""
 
 import struct
 from types import SimpleNamespace
@@ -34,7 +34,7 @@ def small(monkeypatch):
 
 
 def draw(source, out, **times):
-    """What is said meanwhile."""
+    """Draw, and return what is printed meanwhile."""
     console = Console(width=500, record=True, quiet=False, file=SimpleNamespace(write=len, flush=bool))
     draw_sources(Predictor(), find_sources([source]), out, console=console, **times)
     return console.export_text()
@@ -105,11 +105,11 @@ def test_every_start_and_end(tmp_path):
         ({"start": 0.5, "end": 1.5}, range(11, 31), 20),
         ({"start": 0.5, "end": 1.5, "every": 4}, range(11, 31, 4), 5),
     ):
-        said = draw(source, tmp_path / "drawn.avi", **times)
+        printed = draw(source, tmp_path / "drawn.avi", **times)
         copy = seen(tmp_path / "drawn.avi")
         np.testing.assert_allclose([time for time, _ in copy], np.arange(len(numbers)) / rate, atol=1e-3)
         np.testing.assert_allclose([grey for _, grey in copy], [level(n) for n in numbers], atol=4)
-        assert "note" not in said
+        assert "note" not in printed
 
 
 def test_frames_that_are_missing_leave_the_one_before_and_are_told(tmp_path):
@@ -122,8 +122,8 @@ def test_frames_that_are_missing_leave_the_one_before_and_are_told(tmp_path):
             content[at + 8 : at + 8 + size] = bytes(size)
         at, number = at + 8 + size + size % 2, number + 1
     source.write_bytes(content)
-    said = draw(source, tmp_path / "drawn.avi")
-    assert f"note: {source}: 10 frames are missing after frame 30" in said
+    printed = draw(source, tmp_path / "drawn.avi")
+    assert f"note: {source}: 10 frames are missing after frame 30" in printed
     expected = [level(30 if 31 <= number <= 40 else number) for number in range(1, 61)]
     np.testing.assert_allclose([grey for _, grey in seen(tmp_path / "drawn.avi")], expected, atol=4)
 
@@ -132,6 +132,6 @@ def test_a_clock_beyond_measure_gives_a_short_file_and_is_told(tmp_path, monkeyp
     monkeypatch.setattr(overlay, "REPEATS", 50)
     source = write_film(tmp_path / "film.mp4", 20, "mp4v", 30)
     retime(source, [(9, 1), (1, 10**5), (10, 1)])
-    said = draw(source, tmp_path / "drawn.avi")
-    assert f"note: {tmp_path / 'drawn.avi'}: its pauses are shortened by 33" in said
+    printed = draw(source, tmp_path / "drawn.avi")
+    assert f"note: {tmp_path / 'drawn.avi'}: its pauses are shortened by 33" in printed
     assert 20 <= len(seen(tmp_path / "drawn.avi")) < 20 + 50 + 20 * overlay.REPEATS_A_PICTURE

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from jaa_ext.predict.prediction import accord
+from jaa_ext.predict.prediction import consistent_intensities
 
 LEVELS = np.linspace(0, 5, 2001, dtype=np.float32)
 
 
 def test_presence_decides():
     for present in (True, False):
-        degrees = accord(LEVELS, np.full(LEVELS.shape, present))
+        degrees = consistent_intensities(LEVELS, np.full(LEVELS.shape, present))
         assert degrees.dtype == np.float32
         assert ((degrees >= 1) == present).all() and degrees.min() >= 0 and degrees.max() <= 5
         # As tables have them, too.
@@ -18,10 +18,10 @@ def test_presence_decides():
 
 def test_what_agrees_stays_and_the_order_too():
     for present, agrees in ((True, LEVELS >= 1), (False, LEVELS <= 0.99)):
-        degrees = accord(LEVELS, np.full(LEVELS.shape, present))
+        degrees = consistent_intensities(LEVELS, np.full(LEVELS.shape, present))
         assert np.array_equal(degrees[agrees], LEVELS[agrees])
         assert (np.diff(degrees) >= 0).all()
 
 
 def test_what_is_not_known_stays_so():
-    assert np.isnan(accord(np.float32([np.nan, np.nan]), np.array([True, False]))).all()
+    assert np.isnan(consistent_intensities(np.float32([np.nan, np.nan]), np.array([True, False]))).all()

@@ -30,7 +30,7 @@ from jaa_ext.predict import (
     write_table,
 )
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
-from jaa_ext.predict.prediction import accord
+from jaa_ext.predict.prediction import consistent_intensities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -347,9 +347,9 @@ class TestIntensities:
         return Predictor(stub, detector=Finding(detected(upright_face())), device="cpu")
 
     @pytest.mark.parametrize("thresholds", [(0.5, 0.5), (0.1, 0.9)])
-    @pytest.mark.parametrize("said", [(0.0, 0.0), (5.0, 5.0), (0.999, 0.996), (1.0, 1.0), (3.2, 0.4)])
-    def test_no_row_contradicts_itself(self, said, thresholds):
-        predict = self.predictor(*said, thresholds=thresholds)
+    @pytest.mark.parametrize("predicted", [(0.0, 0.0), (5.0, 5.0), (0.999, 0.996), (1.0, 1.0), (3.2, 0.4)])
+    def test_no_row_contradicts_itself(self, predicted, thresholds):
+        predict = self.predictor(*predicted, thresholds=thresholds)
         (face,) = predict.faces(self.NOWHERE)
         table = predict(self.NOWHERE)
         assert list(table.columns[-2:]) == ["AU01_r", "AU02_r"] and predict.intensity
@@ -357,9 +357,9 @@ class TestIntensities:
             present, degree = table[f"{name}_c"][0] == 1, table[f"{name}_r"][0]
             assert present == face.present[place] == (degree >= 1) == (face.intensities[place] >= 1)
             assert degree == pytest.approx(face.intensities[place], abs=0.005)
-            if present == (said[place] >= 1):
+            if present == (predicted[place] >= 1):
                 assert face.intensities[place] == pytest.approx(
-                    min(said[place], 0.99) if not present else said[place]
+                    min(predicted[place], 0.99) if not present else predicted[place]
                 )
 
     def test_an_au_whose_intensity_was_not_learnt_has_an_empty_cell(self):
@@ -383,7 +383,7 @@ class TestIntensities:
         crop = torch.from_numpy(face.crop).permute(2, 0, 1)[None]
         with torch.no_grad():
             want = network.eval()(normalize(crop)).intensities[0].numpy()
-        np.testing.assert_allclose(face.intensities, accord(want, face.present), atol=1e-3)
+        np.testing.assert_allclose(face.intensities, consistent_intensities(want, face.present), atol=1e-3)
 
 
 class TestPredictor:

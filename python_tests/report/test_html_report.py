@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
+from jaa_ext.evaluation import Predictions, Scores, score
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
-from jaa_ext.evaluation.metrics import Predictions, Scores, score
-from jaa_ext.evaluation.results import Origin, read_predictions, read_scores
+from jaa_ext.evaluation.results import EvaluationSource, read_predictions, read_scores
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 from jaa_ext.recipes.datasets import DEMONSTRATION, Prepared, Synthetic
@@ -52,7 +52,7 @@ def eye_distance(landmarks: NDArray[np.float32]) -> float:
     return float(np.hypot(*(right - left)))
 
 
-def said_of_drawn_faces(note: str = DEMONSTRATION) -> Predictions:
+def predictions_of_drawn_faces(note: str = DEMONSTRATION) -> Predictions:
     """Face i of 18 has its landmarks off by 2 + i % 3 + i // 3 pixels and probabilities off by 1 to 18 %,
     the last face most; so subject k has its worst face in place 3 k + 2."""
     faces = drawn_faces()
@@ -67,13 +67,13 @@ def said_of_drawn_faces(note: str = DEMONSTRATION) -> Predictions:
     return Predictions(AUS, labels, p, landmarks, errors, ids, note)
 
 
-def put_scores(folder: Path, said: Predictions, scores: Scores | None = None) -> None:
-    (scores or score(said)).to_json(folder / "metrics.json")
-    said.to_csv(folder / "predictions.csv")
+def put_scores(folder: Path, predictions: Predictions, scores: Scores | None = None) -> None:
+    (scores or score(predictions)).to_json(folder / "metrics.json")
+    predictions.to_csv(folder / "predictions.csv")
 
 
 def history(note: str = DEMONSTRATION) -> list[dict]:
-    values = score(said_of_drawn_faces(note)).to_dict()
+    values = score(predictions_of_drawn_faces(note)).to_dict()
     losses = [{"au_softmax": 0.6 / e, "align": 0.2 / e, "total": 0.8125 / e} for e in (1, 2)]
     return [
         {"epoch": e, "stage": "joint", "lr": 0.01, "losses": losses[e - 1], "scores": values} for e in (1, 2)
@@ -82,7 +82,7 @@ def history(note: str = DEMONSTRATION) -> list[dict]:
 
 def make_run(folder: Path) -> Path:
     """A folder as `train` leaves it, as far as the report goes."""
-    put_scores(folder, said_of_drawn_faces())
+    put_scores(folder, predictions_of_drawn_faces())
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "history.json").write_text(json.dumps(history()))
     return folder
@@ -90,10 +90,14 @@ def make_run(folder: Path) -> Path:
 
 def make_evaluation(folder: Path) -> Path:
     """A folder as `evaluate` leaves it, with intervals and evaluation.json."""
-    said = said_of_drawn_faces()
-    put_scores(folder, said, replace(score(said), intervals=bootstrap_intervals(said, 50)))
+    predictions = predictions_of_drawn_faces()
+    put_scores(
+        folder, predictions, replace(score(predictions), intervals=bootstrap_intervals(predictions, 50))
+    )
     data = Synthetic(train_subjects=2, test_subjects=6, samples_per_subject=3)
-    Origin(JAANetConfig(AUS, image_size=64, width=1), data, model="some/model.safetensors").write(folder)
+    EvaluationSource(JAANetConfig(AUS, image_size=64, width=1), data, model="some/model.safetensors").write(
+        folder
+    )
     return folder
 
 
@@ -110,7 +114,7 @@ def evaluation(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the tests of what else the page has: drawing takes most of the time."""
-    monkeypatch.setattr(html_report, "_score_figures", lambda said, scores: (None, []))
+    monkeypatch.setattr(html_report, "_score_figures", lambda predictions, scores: (None, []))
     monkeypatch.setattr(html_report, "_training_figures", lambda history, note, heading="": [])
 
 
@@ -177,9 +181,9 @@ def test_a_run_says_what_it_is_and_its_scores(run_page: Page) -> None:
     for fact in ("tiny <i>one</i>", "2 epochs (joint 2)", "3 AUs, images of 64 pixels", "drawn faces"):
         assert fact in page.between("Training run", "Best and worst")
     assert "18 faces of 6 subjects" in page.text
-    scores = score(said_of_drawn_faces())
+    scores = score(predictions_of_drawn_faces())
     assert page.between("landmark error", "failures").strip() == f"{scores.mean_error:.2f} %"
-    failed = int((said_of_drawn_faces().errors > 10).sum())
+    failed = int((predictions_of_drawn_faces().errors > 10).sum())
     assert 0 < failed < 18 and f"{failed} of 18 faces" in page.text
     # All right at the threshold 0.5: every score of every AU is 100 %.
     positives = drawn_faces().label_matrix()[:, 1].mean()
@@ -189,27 +193,27 @@ def test_a_run_says_what_it_is_and_its_scores(run_page: Page) -> None:
 
 
 def test_the_worst_and_best_faces_are_those_with_the_largest_and_smallest_errors(run_page: Page) -> None:
-    page, said = run_page, said_of_drawn_faces()
-    order = sorted(range(18), key=lambda i: said.errors[i])
-    subject = [name.split("/")[0] for name in said.ids]
+    page, predictions = run_page, predictions_of_drawn_faces()
+    order = sorted(range(18), key=lambda i: predictions.errors[i])
+    subject = [name.split("/")[0] for name in predictions.ids]
 
     def first_of_each_subject(places: list[int]) -> list[str]:
         subjects = list(dict.fromkeys(subject[i] for i in places))[:4]
-        return [said.ids[next(i for i in places if subject[i] == name)] for name in subjects]
+        return [predictions.ids[next(i for i in places if subject[i] == name)] for name in subjects]
 
     worst_aus = [17, 14, 11, 8]  # of the four last subjects
     expected = {
         "Landmarks: the largest errors": first_of_each_subject(order[::-1]),
         "Landmarks: the smallest errors": first_of_each_subject(order),
-        "AUs: the largest errors": [said.ids[i] for i in worst_aus],
-        "AUs: the smallest errors": [said.ids[i] for i in (0, 3, 6, 9)],
+        "AUs: the largest errors": [predictions.ids[i] for i in worst_aus],
+        "AUs: the smallest errors": [predictions.ids[i] for i in (0, 3, 6, 9)],
     }
     headings = [*expected, "Recipe recipe.yaml"]
     for heading, following in pairwise(headings):
         shown = re.findall(r"S\d{3}/\d{5}", page.between(heading, following))
         assert shown == expected[heading], heading
     worst = page.between("Landmarks: the largest errors", "Landmarks: the smallest errors")
-    assert f"landmark error {said.errors.max():.1f} %, a failure" in worst
+    assert f"landmark error {predictions.errors.max():.1f} %, a failure" in worst
     assert "AU error 18.0 %, 0 of 3 wrong" in page.between("AUs: the largest errors", "AUs: the smallest")
 
 
@@ -246,12 +250,12 @@ def test_pictures_and_landmarks_of_a_face(run_page: Page) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_wrong_aus_are_marked(run: Path) -> None:
-    said = said_of_drawn_faces()
-    p = said.probabilities.copy()
-    p[17] = np.where(said.labels[17] == 1, 0.3, 0.8)
-    labels = said.labels.copy()
+    predictions = predictions_of_drawn_faces()
+    p = predictions.probabilities.copy()
+    p[17] = np.where(predictions.labels[17] == 1, 0.3, 0.8)
+    labels = predictions.labels.copy()
     labels[17, 0] = -1
-    put_scores(run, replace(said, probabilities=p, labels=labels))
+    put_scores(run, replace(predictions, probabilities=p, labels=labels))
     page = report(run)
     worst = page.between("AUs: the largest errors", "AUs: the smallest errors")
     first = worst.split("S007/")[1].split("S006/")[0]
@@ -262,15 +266,15 @@ def test_wrong_aus_are_marked(run: Path) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_thresholds_of_the_model_decide(run: Path) -> None:
-    """At 0.5 all is right; now the first AU is said to be present in the last face, and the third to be
+    """At 0.5 all is right; now the first AU is predicted present in the last face, and the third to be
     absent."""
-    said = replace(said_of_drawn_faces(), thresholds=(0.01, 0.5, 0.99))
-    put_scores(run, said)
+    predictions = replace(predictions_of_drawn_faces(), thresholds=(0.01, 0.5, 0.99))
+    put_scores(run, predictions)
     page = report(run)
     assert "exceeds its threshold (thresholds of the model: AU" in page.text
     worst = page.between("AUs: the largest errors", "AUs: the smallest errors")
     first = worst.split("S007/")[1].split("S006/")[0]
-    assert first.count("✗") == int(said.labels[17, 0] == 0) + int(said.labels[17, 2] == 1) > 0
+    assert first.count("✗") == int(predictions.labels[17, 0] == 0) + int(predictions.labels[17, 2] == 1) > 0
     article = page.source.split("<article")[1]
     for percent in ("1.0", "50.0", "99.0"):
         assert f"--threshold:{percent}%" in article
@@ -278,18 +282,18 @@ def test_thresholds_of_the_model_decide(run: Path) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_landmarks_that_are_not_numbers_are_the_worst(run: Path) -> None:
-    said = said_of_drawn_faces()
-    landmarks = said.landmarks.copy()
+    predictions = predictions_of_drawn_faces()
+    landmarks = predictions.landmarks.copy()
     landmarks[7, 3] = np.nan
-    errors = said.errors.copy()
+    errors = predictions.errors.copy()
     errors[7] = np.nan
-    put_scores(run, replace(said, landmarks=landmarks, errors=errors))
+    put_scores(run, replace(predictions, landmarks=landmarks, errors=errors))
     page = report(run)
     worst = page.between("Landmarks: the largest errors", "Landmarks: the smallest errors")
-    assert worst.split()[0] == said.ids[7]
-    assert f"{said.ids[7]} landmarks that are not numbers, a failure" in worst
-    assert f"{int((said.errors > 10).sum() + (said.errors[7] <= 10))} of 18 faces" in page.text
-    article = next(a for a in page.source.split("<article") if f"Face {said.ids[7]}," in a)
+    assert worst.split()[0] == predictions.ids[7]
+    assert f"{predictions.ids[7]} landmarks that are not numbers, a failure" in worst
+    assert f"{int((predictions.errors > 10).sum() + (predictions.errors[7] <= 10))} of 18 faces" in page.text
+    article = next(a for a in page.source.split("<article") if f"Face {predictions.ids[7]}," in a)
     (dots,) = re.findall(r'<g class="predicted".*?</g>', article, re.S)
     assert dots.count("<circle") == 48 and "nan" not in article
 
@@ -314,7 +318,7 @@ def test_it_loads_nothing_and_runs_nothing(run_page: Page, evaluation_page: Page
 @pytest.mark.usefixtures("no_figures")
 def test_text_of_files_is_escaped(run: Path) -> None:
     bad = '<script>alert("1")</script>&amp;'
-    put_scores(run, said_of_drawn_faces(bad))
+    put_scores(run, predictions_of_drawn_faces(bad))
     (run / "history.json").write_text(json.dumps(history(bad)))
     page = report(run)
     assert bad in page.text and page.all("script") == [] and page.all("i") != [{}]
@@ -356,13 +360,13 @@ def test_scores_of_intensities(run: Path) -> None:
 
 @pytest.mark.usefixtures("no_figures")
 def test_models_without_aus_or_landmarks(run: Path) -> None:
-    said = said_of_drawn_faces()
+    predictions = predictions_of_drawn_faces()
     (run / "history.json").unlink()
-    put_scores(run, replace(said, probabilities=None))
+    put_scores(run, replace(predictions, probabilities=None))
     page = report(run)
     assert "Scores of each AU" not in page.text and "Each AU" not in page.text and "AUs: the" not in page.text
     assert "Landmarks: the largest errors" in page.text
-    put_scores(run, replace(said, landmarks=None, errors=None))
+    put_scores(run, replace(predictions, landmarks=None, errors=None))
     page = report(run)
     assert "failures" not in page.text and "Landmarks: the" not in page.text
     assert "AUs: the largest errors" in page.text and 'class="predicted" stroke-width' in page.source
@@ -372,7 +376,7 @@ def test_models_without_aus_or_landmarks(run: Path) -> None:
 @pytest.mark.usefixtures("no_figures")
 def test_without_the_data_there_is_a_report_without_faces(evaluation: Path, tmp_path: Path) -> None:
     moved = Prepared(name="prepared", folder=str(tmp_path / "moved"), test_fold="1")
-    Origin(JAANetConfig(AUS, image_size=64), moved, model="m.safetensors").write(evaluation)
+    EvaluationSource(JAANetConfig(AUS, image_size=64), moved, model="m.safetensors").write(evaluation)
     why = write_report(evaluation, tmp_path / "r.html")
     assert "moved" in why and "prepare.json" in why
     page = Page(tmp_path / "r.html")
@@ -391,17 +395,17 @@ def test_without_the_data_there_is_a_report_without_faces(evaluation: Path, tmp_
 def test_other_faces_than_those_of_the_predictions(evaluation: Path, tmp_path: Path) -> None:
     config = JAANetConfig(AUS, image_size=64)
     others = Synthetic(train_subjects=3, test_subjects=6, samples_per_subject=3)
-    Origin(config, others).write(evaluation)
+    EvaluationSource(config, others).write(evaluation)
     assert "got S003/00000 in place of S002/00000" in write_report(evaluation, tmp_path / "r.html")
     with pytest.raises(ValueError, match="got S003/00000 in place of S002/00000"):
         write_report(evaluation, tmp_path / "r.html", data="synthetic")
-    Origin(config, others.model_copy(update={"samples_per_subject": 2})).write(evaluation)
+    EvaluationSource(config, others.model_copy(update={"samples_per_subject": 2})).write(evaluation)
     assert "wanted the 18 faces of predictions.csv, got 12" in write_report(evaluation, tmp_path / "r.html")
 
 
 def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "crossval"
-    scores = replace(score(said_of_drawn_faces()), f1=(0.25, 0.5, 0.75), f1_mean=0.5)
+    scores = replace(score(predictions_of_drawn_faces()), f1=(0.25, 0.5, 0.75), f1_mean=0.5)
     better = replace(scores, f1=(0.5, 0.75, 1.0), f1_mean=0.75)
     result = CrossValidation(
         "tiny", "drawn <faces>", (FoldResult("1", scores, better, 2), FoldResult("2", better, better, 1))
@@ -474,9 +478,9 @@ def test_folders_that_hold_nothing_to_report(tmp_path: Path, run: Path) -> None:
 
 
 def test_what_was_tested_comes_back(tmp_path: Path) -> None:
-    assert Origin.read(tmp_path) is None
+    assert EvaluationSource.read(tmp_path) is None
     rule = facs.AURule((31, 37), 0.1, 20)
-    origin = Origin(
+    source = EvaluationSource(
         JAAGraphNetConfig.graph((1, rule), image_size=64),
         Prepared(name="prepared", folder="there"),
         data="here",
@@ -484,23 +488,23 @@ def test_what_was_tested_comes_back(tmp_path: Path) -> None:
         model="m.safetensors",
         recipe="abaw-2",
     )
-    origin.write(tmp_path)
-    assert Origin.read(tmp_path) == origin
-    assert origin.data_in_words() == "here, all folds"
-    assert origin.on("moved").data == "moved" and origin.on(None) is origin
+    source.write(tmp_path)
+    assert EvaluationSource.read(tmp_path) == source
+    assert source.data_in_words() == "here, all folds"
+    assert source.moved_to("moved").data == "moved" and source.moved_to(None) is source
     (tmp_path / "evaluation.json").write_text('{"model": 1}')
     with pytest.raises(ValueError, match=r"evaluation\.json: is damaged: wanted what jaa evaluate writes"):
-        Origin.read(tmp_path)
+        EvaluationSource.read(tmp_path)
 
 
 def test_predictions_come_back(tmp_path: Path) -> None:
-    said = said_of_drawn_faces()
-    put_scores(tmp_path, said)
-    read = read_predictions(tmp_path / "predictions.csv", score(said))
-    assert read.ids == said.ids and read.aus == AUS and read.note == DEMONSTRATION
-    np.testing.assert_array_equal(read.labels, said.labels)
-    np.testing.assert_allclose(read.probabilities, said.probabilities, atol=1e-6)
-    np.testing.assert_allclose(read.landmarks, said.landmarks, atol=6e-4)
+    predictions = predictions_of_drawn_faces()
+    put_scores(tmp_path, predictions)
+    read = read_predictions(tmp_path / "predictions.csv", score(predictions))
+    assert read.ids == predictions.ids and read.aus == AUS and read.note == DEMONSTRATION
+    np.testing.assert_array_equal(read.labels, predictions.labels)
+    np.testing.assert_allclose(read.probabilities, predictions.probabilities, atol=1e-6)
+    np.testing.assert_allclose(read.landmarks, predictions.landmarks, atol=6e-4)
 
 
 # In a browser.

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaa_ext.predict import ahead as module
-from jaa_ext.predict.ahead import ahead, mapped, step_back
+from jaa_ext.predict import prefetch as module
+from jaa_ext.predict.prefetch import lower_priority, parallel_map, prefetch
 
 SOON = 10
 """Seconds; what has not come by then does not come."""
@@ -47,17 +47,17 @@ class Counted:
         self.closed = True
 
 
-class TestAhead:
+class TestPrefetch:
     @pytest.mark.parametrize("depth", [1, 4, 100])
     def test_items_come_in_order(self, depth):
         items = Counted(50)
-        assert list(ahead(items, depth)) == list(range(50))
+        assert list(prefetch(items, depth)) == list(range(50))
         assert items.closed and threading.current_thread() not in items.threads and len(items.threads) == 1
-        assert list(ahead(iter(()), depth)) == []
+        assert list(prefetch(iter(()), depth)) == []
 
     def test_no_more_than_that_many_are_held(self):
         items = Counted()
-        coming = ahead(items, 3)
+        coming = prefetch(items, 3)
         for i in range(5):
             assert next(coming) == i
             until(lambda wanted=i + 4: items.taken >= wanted)
@@ -67,7 +67,7 @@ class TestAhead:
         assert items.closed
 
     def test_an_exception_comes_in_its_place(self):
-        coming = ahead(Counted(3, OSError("the disk is gone")), 10)
+        coming = prefetch(Counted(3, OSError("the disk is gone")), 10)
         assert [next(coming) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(OSError, match="the disk is gone"):
             next(coming)
@@ -76,10 +76,10 @@ class TestAhead:
 
     def test_even_one_that_is_no_error_of_the_program(self):
         with pytest.raises(KeyboardInterrupt):
-            next(ahead(Counted(0, KeyboardInterrupt()), 1))
+            next(prefetch(Counted(0, KeyboardInterrupt()), 1))
 
     def test_closing_before_the_first_item(self):
-        coming = ahead(Counted(), 2)
+        coming = prefetch(Counted(), 2)
         coming.close()
 
     def test_the_iterator_is_closed_by_the_thread_that_runs_it(self):
@@ -93,7 +93,7 @@ class TestAhead:
             finally:
                 closed_by.append(threading.current_thread())
 
-        coming = ahead(items(), 2)
+        coming = prefetch(items(), 2)
         next(coming)
         coming.close()
         assert len(closed_by) == 1 and closed_by[0] is not threading.current_thread()
@@ -110,7 +110,7 @@ class TestAhead:
                 return super().__next__()
 
         items = Slow()
-        coming = ahead(items, 5)
+        coming = prefetch(items, 5)
         next(coming)
         assert begun.wait(SOON)
         closing = threading.Thread(target=coming.close)
@@ -122,7 +122,7 @@ class TestAhead:
         assert not closing.is_alive() and items.taken == 2 and items.closed
 
 
-class TestMapped:
+class TestParallelMap:
     def test_in_order_whatever_takes_longer(self):
         with ThreadPoolExecutor(4) as executor:
 
@@ -131,8 +131,10 @@ class TestMapped:
                 return i * i
 
             for depth in (1, 3, 8, 50):
-                assert list(mapped(slow_if_even, range(20), executor, depth)) == [i * i for i in range(20)]
-            assert list(mapped(slow_if_even, [], executor, 3)) == []
+                assert list(parallel_map(slow_if_even, range(20), executor, depth)) == [
+                    i * i for i in range(20)
+                ]
+            assert list(parallel_map(slow_if_even, [], executor, 3)) == []
 
     def test_no_more_than_weigh_so_much_are_under_way(self):
         weights = [3, 3, 3, 3, 20, 1, 9, 10, 0, 0]
@@ -148,14 +150,14 @@ class TestMapped:
             return weight
 
         with ThreadPoolExecutor(8) as executor:
-            results = mapped(busy, iter(weights), executor, 8, lambda weight: weight, 10)
+            results = parallel_map(busy, iter(weights), executor, 8, lambda weight: weight, 10)
             assert list(results) == weights
         assert max(most) == 20 and sorted(most)[-2] <= 10 and most.count(9) >= 1
 
     def test_no_more_than_that_many_are_under_way(self):
         items = Counted()
         with ThreadPoolExecutor(2) as executor:
-            results = mapped(lambda i: i, items, executor, 5)
+            results = parallel_map(lambda i: i, items, executor, 5)
             for i in range(4):
                 assert next(results) == i
                 assert items.taken == i + 5
@@ -174,7 +176,7 @@ class TestMapped:
             return i
 
         with ThreadPoolExecutor(1) as executor:
-            results = mapped(work, range(100), executor, 6)
+            results = parallel_map(work, range(100), executor, 6)
             assert next(results) == 0
             with pytest.raises(ZeroDivisionError):
                 next(results)
@@ -183,9 +185,9 @@ class TestMapped:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priority is a thread's own on Linux only")
-def test_a_thread_that_steps_back_leaves_the_others_alone():
+def test_a_thread_of_lower_priority_leaves_the_others_alone():
     def nicenesses():
-        step_back()
+        lower_priority()
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -198,4 +200,4 @@ def test_elsewhere_no_priority_is_touched(monkeypatch):
     """There the number of a thread may be that of a process of somebody else."""
     monkeypatch.setattr(module.sys, "platform", "darwin")
     monkeypatch.setattr(os, "setpriority", lambda *_: pytest.fail("a priority was set"))
-    step_back()
+    lower_priority()

@@ -1,4 +1,4 @@
-"""Work done ahead by other threads, in order and with a bound on what is held."""
+"""Iterators whose items other threads make before they are needed, in order and within bounds of memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ Out = TypeVar("Out")
 _NICENESS = 5
 
 
-def ahead(items: Iterator[Out], depth: int) -> Generator[Out, None, None]:
-    """The items of an iterator, taken from it by a thread of its own, at most `depth` before they are needed.
+def prefetch(items: Iterator[Out], depth: int) -> Generator[Out, None, None]:
+    """Yield the items of an iterator, which a thread takes from it up to `depth` items ahead.
 
-    An exception of the iterator is raised in its place. Closing this generator ends the thread.
+    An exception of the iterator is raised in place of its next item. Closing this generator ends the thread.
+
+    Example:
+        >>> list(prefetch(iter("abc"), 2))
+        ['a', 'b', 'c']
     """
     ready: queue.Queue[tuple[bool, Out | BaseException | None]] = queue.Queue()
     room = threading.Semaphore(depth)
     stopped = threading.Event()
 
     def work() -> None:
-        step_back()
+        lower_priority()
         try:
             while room.acquire() and not stopped.is_set():
                 ready.put((True, next(items)))
@@ -58,26 +62,31 @@ def ahead(items: Iterator[Out], depth: int) -> Generator[Out, None, None]:
         thread.join()
 
 
-def mapped(
+def parallel_map(
     function: Callable[[In], Out],
     items: Iterable[In],
     executor: Executor,
     depth: int,
-    weigh: Callable[[In], int] = lambda item: 0,
-    heaviest: int = 0,
+    cost: Callable[[In], int] = lambda item: 0,
+    max_cost: int = 0,
 ) -> Generator[Out, None, None]:
-    """``map(function, items)`` by an executor, in order.
+    """Yield ``map(function, items)`` in order, computed by an executor.
 
-    At most `depth` of them are under way or waiting, and no more than weigh `heaviest` together, unless one
-    does alone.
+    Args:
+        function: what the executor calls.
+        items: its arguments.
+        executor: of threads or processes.
+        depth: most items submitted whose results were not yielded yet.
+        cost: of an item, such as its memory.
+        max_cost: most that these items cost together; an item that costs more is computed alone.
     """
     waiting: deque[tuple[Future[Out], int]] = deque()
     try:
         for item in items:
-            weight = weigh(item)
-            while waiting and weight + sum(others for _, others in waiting) > heaviest:
+            own_cost = cost(item)
+            while waiting and own_cost + sum(other for _, other in waiting) > max_cost:
                 yield waiting.popleft()[0].result()
-            waiting.append((executor.submit(function, item), weight))
+            waiting.append((executor.submit(function, item), own_cost))
             if len(waiting) == depth:
                 yield waiting.popleft()[0].result()
         while waiting:
@@ -87,9 +96,14 @@ def mapped(
             future.cancel()
 
 
-def step_back() -> None:
-    """Let this thread run where the network leaves processors idle: on Linux priority is a thread's own."""
+def lower_priority() -> None:
+    """Lower the priority of this thread, so that it does not take processors from the network.
+
+    On Linux alone: there each thread has a priority of its own.
+    """
     if sys.platform != "linux":
-        return  # elsewhere a thread's number may be that of another process
+        return  # elsewhere the number of a thread may be that of another process
+    thread = threading.get_native_id()
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # Root could raise the priority of a process that was started with a low one.
+        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -1,0 +1,55 @@
+"""The commands that test and calibrate models."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
+    """Probabilities of a model that knows nothing lie close together; thresholds move to where they are."""
+    torch.manual_seed(0)
+    aus = (1, 4, 6, 10, 12, 17)
+    model, calibrated = tmp_path / "model.safetensors", tmp_path / "calibrated.safetensors"
+    save_model(JAANet(JAANetConfig.released(aus, image_size=64, width=1)), model, note="only a test")
+    recipe.write_text(recipe.read_text().replace("samples_per_subject: 4", "samples_per_subject: 60"))
+    code, printed, error = jaa("calibrate", model, "--recipe", recipe, "--half", "--out", calibrated)
+    assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
+    assert "Calibrated on 180 faces of 3 subjects." in printed and "only a test" in printed
+    thresholds = load_model(calibrated).thresholds
+    assert load_model(calibrated).note == "only a test" and load_model(model).thresholds == (0.5,) * 6
+    assert calibrated.stat().st_size < 0.8 * model.stat().st_size
+
+    scores = tmp_path / "scores"
+    code, printed, error = jaa("evaluate", calibrated, "--recipe", recipe, "--bootstrap", 0, "--out", scores)
+    assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
+    metrics = json.loads((scores / "metrics.json").read_text())
+    assert tuple(metrics["thresholds"]) == thresholds
+    rows = read(scores / "predictions.csv")
+    for au, threshold, accuracy in zip(aus, thresholds, metrics["accuracy"], strict=True):
+        labels = np.array([int(row[f"AU{au}"]) for row in rows])
+        said = np.array([float(row[f"AU{au:02d}_p"]) for row in rows]) > threshold
+        assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
+        enough = min(labels.sum(), (1 - labels).sum()) >= 20
+        assert enough or threshold == 0.5
+    assert not load_model(calibrated).config.mirror
+    for option in ("--mirror", None, "--no-mirror"):  # None leaves it as it is
+        options = () if option is None else (option,)
+        code, _, error = jaa("calibrate", calibrated, "--recipe", recipe, *options, "--out", calibrated)
+        assert code == 0 and load_model(calibrated).config.mirror == (option != "--no-mirror"), error
+    code, _, error = jaa("calibrate", model, "--out", calibrated)
+    assert code == 2 and "say what to test on" in error
+
+
+def test_a_model_without_aus_has_no_figures(jaa_ok, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    jaa_ok("train", "no-au", "--data", "synthetic", "--out", tmp_path / "run", *tiny)
+    model, out = tmp_path / "run" / "model.safetensors", tmp_path / "scores"
+    printed = jaa_ok("evaluate", model, "--recipe", tmp_path / "run" / "recipe.yaml", "--out", out)
+    assert "mean error" in printed and "F1" not in printed and "figures" not in printed
+    assert not (out / "figures").exists()

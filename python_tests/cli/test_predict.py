@@ -1,0 +1,127 @@
+"""`jaa predict` and `jaa draw`."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from jaa_ext.data.video import read_frames
+from jaa_ext.models import JAANet, JAANetConfig, save_model
+
+
+def test_predict(jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    out = tmp_path / "faces"
+    code, printed, error = jaa("predict", photo, talk, "--weights", weights, "--out", out)
+    assert code == 0, error
+    assert "11 frames, 11 faces; no face in 0 frames" in printed and "only a test" in printed
+    assert "frames/s" in printed and "what binds is" in printed
+    (row,) = read(out / "photographs.csv")
+    assert row["source"] == str(photo) and row["weights"] == "only a test" and row["success"] == "1"
+    assert 0 <= float(row["AU12_p"]) <= 1 and row["AU12_c"] in "01"
+    assert 150 < float(row["left"]) < float(row["right"]) < 300
+    assert [row["timestamp"] for row in read(out / "talk.csv")] == [f"{i / 10:.3f}" for i in range(10)]
+
+
+def test_landmarks_that_align(jaa, read, weights: Path, photo: Path, tmp_path: Path, monkeypatch) -> None:
+    tables = {}
+    for landmarks in ("network", "dlib"):
+        tables[landmarks] = tmp_path / f"{landmarks}.csv"
+        code, _, error = jaa(
+            *("predict", photo, "--weights", weights, "--landmarks", landmarks, "--out", tables[landmarks])
+        )
+        assert code == 0, error
+    (own,), (dlibs,) = (read(table) for table in tables.values())
+    assert own["left"] == dlibs["left"] and own["x_13"] != dlibs["x_13"]
+    monkeypatch.setattr("jaa_ext.predict.detector.MODEL_FILE", "nowhere")
+    options = ("--weights", weights, "--out", tmp_path / "c.csv")
+    assert jaa("predict", photo, *options)[0] == 0
+    code, _, error = jaa("predict", photo, "--landmarks", "dlib", *options)
+    assert code == 2 and "pip install 'jaa_ext[dlib-landmarks]'" in error and len(error.splitlines()) == 1
+
+
+def test_faces_that_do_not_settle_are_counted(jaa, read, photo: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    blind = tmp_path / "blind.safetensors"
+    save_model(JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)), blind)
+    code, printed, _ = jaa("predict", photo, "--weights", blind, "--out", tmp_path / "faces.csv")
+    assert code == 0 and "1 face with success 0: the landmarks that align did not settle." in printed
+    (row,) = read(tmp_path / "faces.csv")
+    assert row["success"] == "0" and row["face_id"] == "0" and row["AU12_p"]
+
+
+def test_predict_where_there_is_no_face(jaa, read, weights: Path, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((120, 160, 3), 90, np.uint8))
+    code, printed, _ = jaa("predict", blank, "--weights", weights, "--out", tmp_path / "none.csv")
+    assert code == 0 and "1 frame, 0 faces; no face in 1 frame." in printed
+    (row,) = read(tmp_path / "none.csv")
+    assert row["success"] == "0" and row["face_id"] == "-1" and row["x_0"] == row["AU12_p"] == ""
+
+
+def test_predict_names_what_it_leaves_out(jaa, read, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("10.png", "9.png"):
+        cv2.imwrite(str(folder / name), np.full((40, 60, 3), 90, np.uint8))
+    (folder / "8.heic").touch()
+    code, printed, _ = jaa("predict", folder, "--weights", weights, "--out", tmp_path / "all.csv")
+    assert code == 0 and f"note: {folder}: 1 file is left out, neither" in printed and ".heic (1)" in printed
+    assert [Path(row["source"]).name for row in read(tmp_path / "all.csv")] == ["9.png", "10.png"]
+
+
+def test_times_of_a_video(jaa, read, weights: Path, talk: Path, tmp_path: Path) -> None:
+    options = ("--weights", weights, "--out", tmp_path / "talk.csv")
+    assert jaa("predict", talk, "--start", "0:00.3", "--end", "0.8", "--every", 2, *options)[0] == 0
+    assert [row["frame"] for row in read(tmp_path / "talk.csv")] == ["4", "6", "8"]
+
+
+def test_draw(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    other = tmp_path / "other" / photo.name
+    other.parent.mkdir()
+    cv2.imwrite(str(other), np.zeros((50, 50, 3), np.uint8))
+    code, printed, error = jaa("draw", photo, talk, other, "--weights", weights, "--out", out)
+    assert code == 0 and "only a test" in printed, error
+    names = ["astronaut_2_faces.png", "astronaut_faces.png", "talk_faces.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == names and all(name in printed for name in names)
+    assert cv2.imread(str(out / "astronaut_faces.png")).shape[1] > 512
+    frames = list(read_frames(out / "talk_faces.mp4"))
+    assert len(frames) == 10 and frames[0].shape[1] > 300
+    code, printed, error = jaa(
+        *("draw", talk, "--weights", weights, "--every", 5, "--attention", 12, "--out", tmp_path / "talk.avi")
+    )
+    assert code == 0 and len(list(read_frames(tmp_path / "talk.avi"))) == 2, error
+
+
+def test_draw_a_time_line(jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    table = tmp_path / "all.csv"
+    assert jaa("predict", photo, talk, "--weights", weights, "--out", table)[0] == 0
+    assert jaa("draw", table, "--out", tmp_path / "lines")[0] == 0
+    assert [path.name for path in (tmp_path / "lines").iterdir()] == [
+        "talk_timeline.png"
+    ]  # photographs have none
+    for out, sentence in {
+        "one.png": "the tables have 2 sources",
+        "one.jpg": "a time line must end in .png",
+        table.name: "a time line must end in .png",
+    }.items():
+        code, _, error = jaa("draw", table, table, "--out", tmp_path / out)
+        assert code == 2 and sentence in error
+    assert len(read(table)) == 11
+
+
+def test_draw_keeps_what_it_draws(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    before = photo.read_bytes()
+    (tmp_path / "v.2").mkdir()  # a folder, whatever its name
+    code, _, error = jaa("draw", photo, "--weights", weights, "--out", photo)
+    assert code == 2 and "is the source itself" in error and photo.read_bytes() == before
+    code, printed, _ = jaa("draw", broken, photo, "--weights", weights, "--out", tmp_path / "v.2")
+    assert code == 0 and "broken.png: is damaged" in printed
+    code, _, error = jaa("draw", broken, "--weights", weights, "--out", tmp_path / "v.2")
+    assert code == 2 and "broken.png: is damaged" in error
+    code, _, error = jaa("draw", talk, "--weights", weights, "--start", 60, "--out", tmp_path / "v.2")
+    assert code == 2 and "talk.avi: has no frame between --start and --end" in error
+    assert [path.name for path in (tmp_path / "v.2").iterdir()] == ["astronaut_faces.png"]
