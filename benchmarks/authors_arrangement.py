@@ -38,6 +38,7 @@ class AuthorsArrangement(nn.Module):
         if config != released:
             raise ValueError(f"AuthorsArrangement: config must be JAANetConfig.released, got {config}")
         self.config = config
+        hidden_size = config.resolved_hidden_size
         c, flat = config.width, 20 * config.width * (config.map_size // 8) ** 2
         self.region_learning = nn.Sequential(
             CellLoopRegion(3, 4 * c), nn.MaxPool2d(2), CellLoopRegion(4 * c, 8 * c), nn.MaxPool2d(2)
@@ -45,15 +46,15 @@ class AuthorsArrangement(nn.Module):
         self.alignment = nn.ModuleDict(
             {
                 "features": feature_stack(c),
-                "embedding": nn.Linear(flat, config.embedding_size),
-                "landmarks": nn.Linear(config.embedding_size, 2 * facs.NUM_LANDMARKS),
+                "embedding": nn.Linear(flat, hidden_size),
+                "landmarks": nn.Linear(hidden_size, 2 * facs.NUM_LANDMARKS),
             }
         )
         self.global_features = feature_stack(c)
         self.refinement = nn.ModuleList(refinement_branch(c) for _ in config.aus)
         self.local_features = nn.ModuleList(feature_stack(c) for _ in config.aus)
         self.au_head = nn.Sequential(
-            nn.Linear(3 * flat, config.embedding_size), nn.Linear(config.embedding_size, 2 * len(config.aus))
+            nn.Linear(3 * flat, hidden_size), nn.Linear(hidden_size, 2 * len(config.aus))
         )
 
     def forward(self, image: Tensor) -> JAAOutput:

@@ -73,7 +73,7 @@ def test_region_batch_norm(case: Case, backward: bool, device: str, comparison: 
 
 def normalise(op: Function, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The op with the statistics of the batch."""
-    return op(input, weight, bias, None, None, grid=tuple(weight.shape[:2]), training=True, relu=True)
+    return op(input, grid=tuple(weight.shape[:2]), weight=weight, bias=bias, training=True, relu=True)
 
 
 def ordinary(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -62,12 +62,12 @@ def region_conv2d(input: Tensor, weight: Tensor, bias: Tensor, *, border: str = 
 
 def region_batch_norm(
     input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
     *,
     grid: tuple[int, int],
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor,
+    bias: Tensor,
     training: bool,
     momentum: float = 0.1,
     eps: float = 1e-5,

@@ -32,6 +32,7 @@ from jaa_ext.data.faces import aligned_size
 from jaa_ext.models import JAANet
 from jaa_ext.nn.attention import GroupedSequential
 from jaa_ext.ops import attention_maps, reference
+from jaa_ext.ops.reference import Border
 from jaa_ext.predict.tables import au_columns
 
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
@@ -346,11 +347,11 @@ def _quiet() -> Iterator[None]:
 # The ops as standard operators. Sizes of images are known in a trace, that of the batch is not.
 
 
-def _region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: str) -> Tensor:
+def _region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: Border) -> Tensor:
     _, _, height, width = input.shape
     grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
     if border == "image" or height % grid_h or width % grid_w:
-        return reference.region_conv2d(input, weight, bias, border=border)  # type: ignore[arg-type]
+        return reference.region_conv2d(input, weight, bias, border=border)
     cells = F.conv2d(
         _to_cells(input, grid_h, grid_w),
         weight.flatten(0, 2),
@@ -396,11 +397,11 @@ def _region_batch_norm(
     if height % grid_h or width % grid_w:
         output = reference.region_batch_norm(
             input,
-            weight,
-            bias,
-            running_mean,
-            running_var,
             grid=(grid_h, grid_w),
+            running_mean=running_mean,
+            running_var=running_var,
+            weight=weight,
+            bias=bias,
             training=False,
             eps=eps,
             relu=relu,

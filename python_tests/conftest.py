@@ -55,7 +55,7 @@ def groups_split_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None
     """Sets the size beyond which the groups of a `GroupedSequential` go one after the other."""
 
     def set_size(size: float) -> None:
-        for name in ("SMALL", "SMALL_IMAGE"):
+        for name in ("MAX_GROUPED_IMAGE_ELEMENTS", "MAX_GROUPED_BATCH_ELEMENTS"):
             monkeypatch.setattr(f"jaa_ext.nn.attention.{name}", size)
 
     return set_size

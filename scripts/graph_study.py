@@ -127,7 +127,7 @@ class Mixed(AUGraph):
 
 def shares(adjacency: Tensor, share: float = 0.2) -> Tensor:
     """Neighbours by their share, the rest an AU's own."""
-    return AUGraph(1, (1,), adjacency, neighbours=share).normalized_adjacency()
+    return AUGraph(1, (1,), adjacency, neighbor_share=share).normalized_adjacency()
 
 
 def row_mean(adjacency: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def second_step(
     join = variant(frozen)
     whole, local, _ = frozen.test[0]
     size = whole.shape[1] + join(local).shape[1]
-    hidden, aus = frozen.model.config.embedding_size, len(frozen.aus)
+    hidden, aus = frozen.model.config.resolved_hidden_size, len(frozen.aus)
     head = nn.Sequential(nn.Linear(size, hidden), nn.Linear(hidden, 2 * aus), nn.Unflatten(1, (2, aus)))
     loss = frozen.recipe.loss.model_copy(update={"dice": float(dice)})
     criterion = JointLoss(loss, au_weights(frozen.labels, frozen.aus))

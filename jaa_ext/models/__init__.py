@@ -1,4 +1,4 @@
-"""The models, how they are kept in files, and how they start from other weights."""
+"""The models, their files, and ways to start them from other weights."""
 
 from jaa_ext.models.config import JAANetConfig
 from jaa_ext.models.graphnet import JAAGraphNet, JAAGraphNetConfig

@@ -1,6 +1,6 @@
-"""What a JAA-Net consists of: the paper's system, its published variants and ablations.
+"""The configuration of a JAA-Net: the paper's system, its published variants and ablations.
 
-The equations and sections named are of Shao, Liu, Cai, Ma: Deep Adaptive Attention for Joint Facial Action
+Equations and sections are those of Shao, Liu, Cai, Ma: Deep Adaptive Attention for Joint Facial Action
 Unit Detection and Face Alignment, ECCV 2018, here "the paper", and of its journal version, IJCV 2021.
 """
 
@@ -16,13 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from jaa_ext import facs
 
-LARGEST_IMAGE = 4096
-"""Most pixels of an image's side: a slip beyond it would ask for terabytes."""
+# Bounds against typing errors: a model beyond them would ask for terabytes.
+MAX_IMAGE_SIZE = 4096
+MAX_WIDTH = 4096
+MAX_HIDDEN_SIZE = MAX_WIDTH**2
+MAX_AUS = 1000
 
-WIDEST = 4096
-"""Largest unit width c; likewise, as are its square for d, and the next."""
-
-MOST_AUS = 1000
+FORMER_NAMES = {
+    "assemble": "local_pooling",
+    "embedding": "hidden_size",
+    "neighbours": "neighbor_share",
+}
+"""Fields by the names that they have in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class JAANetConfig:
 
     Raises:
         ValueError: a value out of range, or two fields that contradict each other.
+
+    Example:
+        >>> config = JAANetConfig.paper(facs.BP4D_AUS, width=4)
+        >>> config.local_pooling, config.map_size
+        ('sum', 44)
     """
 
     aus: tuple[int | facs.AURule, ...]
@@ -39,44 +49,44 @@ class JAANetConfig:
     """Side l of the input image in pixels: at least 64, a multiple of 16."""
     width: int = 8
     """Unit width c."""
-    embedding: int | None = None
-    """Width d between the two linear layers of alignment and of the AU head; None means 64c."""
+    hidden_size: int | None = None
+    """Features d between the two linear layers of alignment, and of the AU head; None means 64c."""
     region: Literal["R", "HMR"] = "HMR"
-    """Region learning by DRML's region layer or by the hierarchical and multi-scale one (section 3.1)."""
+    """The region layer: DRML's, or the hierarchical and multi-scale one (section 3.1)."""
     au_detection: bool = True
-    """Whether AUs are detected; without, alignment is left."""
+    """Whether AUs are detected; otherwise the model only finds landmarks."""
     alignment: bool = True
-    """Whether landmarks are predicted, their features entering the AU head (FA)."""
+    """Whether landmarks are predicted; their features then enter the AU head (FA)."""
     global_features: bool = True
     """Whether features of the whole face enter the AU head (GF)."""
     attention: bool = True
     """Whether local features of each AU enter the AU head (LF)."""
     refinement: bool = True
-    """Whether attention maps are refined (AR); without, the target maps are used as they are."""
+    """Whether attention maps are refined (AR); otherwise the target maps are used as they are."""
     local_loss: bool = False
-    """Journal version: each AU is also predicted from its local features alone, and they learn from that
-    only: they enter the AU head detached."""
-    assemble: Literal["sum", "mean"] = "mean"
-    """How the local features of the AUs are joined: summed (paper) or averaged (PyTorch releases)."""
+    """Whether each AU is also predicted from its local features alone (journal version). These learn from
+    that prediction only, since they enter the AU head detached."""
+    local_pooling: Literal["sum", "mean"] = "mean"
+    """How the local features of all AUs become one: summed (paper) or averaged (PyTorch releases)."""
     padding_removal: bool = False
     """Whether the local branch gets its features and maps zoomed and cropped (paper, section 3.3)."""
     target_maps: Literal["drawn", "resized"] = "resized"
-    """The maps of side l/4: drawn at that side (paper), or the larger ones resized by nearest neighbour."""
+    """The maps of side l/4: drawn at that size (paper), or the initial ones resized by nearest neighbour."""
     roi_ratio: float = 0.14
     """zeta of Eq. 3, in (0, 1]."""
     decay: float = 0.56
     """xi of Eq. 3, at least 0; 0 gives uniform maps (UA)."""
     gradient_enhancement: float = 2.0
-    """lambda_3 of Eq. 5, at least 1; 1 leaves it out (w/o BE)."""
+    """lambda_3 of Eq. 5, at least 1; 1 leaves the enhancement out (w/o BE)."""
     intensity: bool = False
-    """Whether the intensity of each AU is predicted beside its presence (not in the papers): from what enters
-    the AU head and, with a local loss, from the AU's local features too."""
+    """Whether the intensity of each AU is predicted too (not in the papers): from the features that enter the
+    AU head and, with a local loss, from the AU's local features."""
     average_heads: bool = False
-    """Whether, outside training, an AU's logits are the mean of the AU head's and of its local features' own
-    (not in the papers)."""
+    """Whether, outside training, an AU's logits are the mean of the AU head's and of its local features' (not
+    in the papers)."""
     mirror: bool = False
-    """Whether, outside training, a face's outputs are the mean over it and its mirror image, but for the maps
-    (not in the papers): twice the work."""
+    """Whether, outside training, the outputs but for the maps are the mean over a face and its mirror image
+    (not in the papers), at twice the work."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "aus", tuple(self.aus))
@@ -86,52 +96,62 @@ class JAANetConfig:
     @classmethod
     def paper(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
         """The text of the paper: local features summed, padding removal, drawn target maps, exact Eq. 5."""
-        preset: dict[str, Any] = {"assemble": "sum", "padding_removal": True, "target_maps": "drawn"}
+        preset: dict[str, Any] = {"local_pooling": "sum", "padding_removal": True, "target_maps": "drawn"}
         return cls(**{"aus": tuple(aus), **preset, **changes})
 
     @classmethod
     def released(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
-        """The authors' PyTorch release: averaged, no padding removal, resized target maps. Eq. 5 is exact
-        where they train the refinement at lambda_3 times the rate and divide the weight of E_r by it."""
+        """The authors' PyTorch release: local features averaged, no padding removal, resized target maps.
+
+        Eq. 5 is exact here; they train the refinement at lambda_3 times the learning rate instead, and divide
+        the weight of E_r by lambda_3.
+        """
         return cls(**{"aus": tuple(aus), **changes})
 
     @classmethod
     def journal(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
-        """The journal version: a local loss for each AU, no gradient enhancement, local features averaged and
-        detached before the AU head. It trains without E_r."""
+        """The journal version: a local loss for each AU, no gradient enhancement, local features averaged.
+
+        The local features enter the AU head detached, and training has no E_r.
+        """
         return cls(**{"aus": tuple(aus), "local_loss": True, "gradient_enhancement": 1.0, **changes})
 
     @property
-    def embedding_size(self) -> int:
-        """d: `embedding`, or 64c."""
-        return 64 * self.width if self.embedding is None else self.embedding
+    def resolved_hidden_size(self) -> int:
+        """Features d: `hidden_size`, or 64c where that is None."""
+        return 64 * self.width if self.hidden_size is None else self.hidden_size
 
     @property
     def map_size(self) -> int:
-        """l/4, side of the shared features and of the target and refined maps."""
+        """Side l/4 of the shared features and of the target and refined maps."""
         return self.image_size // 4
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; `from_dict` reads them back."""
+        """Return the fields as JSON types; `from_dict` reads them back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**values, "aus": [asdict(au) if isinstance(au, facs.AURule) else au for au in self.aus]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JAANetConfig:
-        """A config from the fields that `to_dict` gave; fields left out take their defaults.
+        """Make a config of what `to_dict` gave, now or in an earlier version (`FORMER_NAMES`).
+
+        Fields left out take their defaults.
 
         Raises:
             ValueError: an unknown field, no aus, or values that do not fit or are of another type.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        known = {field.name for field in fields(cls)}
+        renamed = {old: new for old, new in FORMER_NAMES.items() if new in known and new not in values}
+        values = {renamed.get(name, name): value for name, value in values.items()}
+        unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"JAANetConfig: unknown field {unknown[0][:60]!r}")
         if "aus" not in values:
             raise ValueError("JAANetConfig: field 'aus' is missing")
         try:
-            return TypeAdapter(cls).validate_json(json.dumps(dict(values)), strict=True)
+            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
-            # An AU is a number or a rule: what is wrong inside of the rule tells most.
+            # An AU is a number or a rule, and pydantic reports both: what is wrong in the rule tells most.
             problem = max(
                 error.errors(include_url=False), key=lambda p: (p["type"] == "value_error", len(p["loc"]))
             )
@@ -143,8 +163,8 @@ class JAANetConfig:
             ) from None
 
     def _check_values(self) -> None:
-        if len(self.aus) > MOST_AUS:
-            raise ValueError(f"JAANetConfig: aus must be at most {MOST_AUS}, got {len(self.aus)}")
+        if len(self.aus) > MAX_AUS:
+            raise ValueError(f"JAANetConfig: aus must be at most {MAX_AUS}, got {len(self.aus)}")
         for au in self.aus:
             if not isinstance(au, int | facs.AURule):
                 raise ValueError(f"JAANetConfig: aus must be AU numbers or facs.AURule, got {au!r}")
@@ -158,7 +178,7 @@ class JAANetConfig:
             )
         for name, value, choices in (
             ("region", self.region, ("R", "HMR")),
-            ("assemble", self.assemble, ("sum", "mean")),
+            ("local_pooling", self.local_pooling, ("sum", "mean")),
             ("target_maps", self.target_maps, ("drawn", "resized")),
         ):
             if value not in choices:
@@ -166,11 +186,11 @@ class JAANetConfig:
                     f'JAANetConfig: {name} must be "{choices[0]}" or "{choices[1]}", got "{value}"'
                 )
         for name, valid, wanted in (
-            ("image_size", self.image_size <= LARGEST_IMAGE, f"at most {LARGEST_IMAGE}"),
+            ("image_size", self.image_size <= MAX_IMAGE_SIZE, f"at most {MAX_IMAGE_SIZE}"),
             ("width", self.width >= 1, "at least 1"),
-            ("width", self.width <= WIDEST, f"at most {WIDEST}"),
-            ("embedding", self.embedding_size >= 1, "at least 1"),
-            ("embedding", self.embedding_size <= WIDEST**2, f"at most {WIDEST**2}"),
+            ("width", self.width <= MAX_WIDTH, f"at most {MAX_WIDTH}"),
+            ("hidden_size", self.resolved_hidden_size >= 1, "at least 1"),
+            ("hidden_size", self.resolved_hidden_size <= MAX_HIDDEN_SIZE, f"at most {MAX_HIDDEN_SIZE}"),
             ("roi_ratio", 0 < self.roi_ratio <= 1, "in (0, 1]"),
             ("decay", self.decay >= 0, "at least 0"),
             ("decay", self.decay < math.inf, "finite"),

@@ -14,31 +14,36 @@ import torch
 from torch import Tensor
 
 from jaa_ext import facs
-from jaa_ext.models.config import WIDEST, JAANetConfig
+from jaa_ext.models.config import MAX_HIDDEN_SIZE, JAANetConfig
 from jaa_ext.models.jaanet import JAANet
 from jaa_ext.nn import AUGraph, au_adjacency
 
-MOST_LAYERS = 64
-"""Number of the graph's layers at most."""
+MAX_GRAPH_LAYERS = 64
 
 
 @dataclass(frozen=True)
 class JAAGraphNetConfig(JAANetConfig):
-    """A JAA-Net whose local features go through a graph over AUs before they enter the AU head. They are not
-    assembled: `assemble` has no meaning here.
+    """A JAA-Net whose local features go through a graph over AUs before they enter the AU head.
+
+    All AUs' features enter the head side by side: `local_pooling` has no effect here.
 
     Raises:
-        ValueError: as `JAANetConfig`; no local features (attention=False), no graph layer, or a threshold out
-            of range.
+        ValueError: as `JAANetConfig`; no local features (attention=False), no graph layer, or a threshold or
+            share out of range.
+
+    Example:
+        >>> JAAGraphNetConfig.graph(facs.BP4D_AUS, threshold=0.3).image_size
+        112
     """
 
     graph_widths: tuple[int, ...] = (256,)
-    """Features of each AU after each graph convolution. The paper leaves this and the next two open; how they
-    were chosen: docs/graph.md."""
+    """Features of each AU after each graph convolution. The paper leaves this field and the next two open;
+    docs/graph.md says how they were chosen."""
     threshold: float = 0.4
-    """From which conditional probability on, in (0, 1], an AU listens to another (Eq. 2)."""
-    neighbours: float = 0.2
-    """Share, 0..1, of those it listens to in an AU's new features, see `AUGraph`; 0 leaves the edges out."""
+    """The conditional probability, in (0, 1], from which on an AU listens to another (Eq. 2)."""
+    neighbor_share: float = 0.2
+    """Share, 0..1, of an AU's new features that comes from the AUs it listens to, see `AUGraph`; 0 ignores
+    them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "graph_widths", tuple(self.graph_widths))
@@ -50,32 +55,38 @@ class JAAGraphNetConfig(JAANetConfig):
                 "JAAGraphNetConfig: graph_widths must be at least one number of at least 1, "
                 f"got {list(self.graph_widths)}"
             )
-        if len(self.graph_widths) > MOST_LAYERS or max(self.graph_widths) > WIDEST**2:
+        if len(self.graph_widths) > MAX_GRAPH_LAYERS or max(self.graph_widths) > MAX_HIDDEN_SIZE:
             raise ValueError(
-                f"JAAGraphNetConfig: graph_widths must be at most {MOST_LAYERS} numbers of at most "
-                f"{WIDEST**2}, got {len(self.graph_widths)} up to {max(self.graph_widths)}"
+                f"JAAGraphNetConfig: graph_widths must be at most {MAX_GRAPH_LAYERS} numbers of at most "
+                f"{MAX_HIDDEN_SIZE}, got {len(self.graph_widths)} up to {max(self.graph_widths)}"
             )
         if not 0 < self.threshold <= 1:
             raise ValueError(f"JAAGraphNetConfig: threshold must be in (0, 1], got {self.threshold}")
-        if not 0 <= self.neighbours <= 1:
-            raise ValueError(f"JAAGraphNetConfig: neighbours must be in 0..1, got {self.neighbours}")
+        if not 0 <= self.neighbor_share <= 1:
+            raise ValueError(f"JAAGraphNetConfig: neighbor_share must be in 0..1, got {self.neighbor_share}")
 
     @classmethod
     def graph(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAAGraphNetConfig:
-        """The paper's: the journal version of JAA-Net at l = 112."""
+        """The paper's preset: the journal version of JAA-Net at l = 112."""
         config = cls.journal(aus, **{"image_size": 112, **changes})
         assert isinstance(config, JAAGraphNetConfig)
         return config
 
 
 class JAAGraphNet(JAANet):
-    """JAA-Net with a graph over AUs: their local features, flattened, are its nodes; what comes out,
-    flattened, enters the AU head beside the features of alignment and of the whole face.
+    """A JAA-Net with a graph over AUs, whose nodes are the AUs' local features, flattened.
 
-    All modules but `graph` and `au_head` are those of the `JAANet` of the same config.
+    What the graph makes of them, flattened again, enters the AU head beside the features of alignment and of
+    the whole face. All modules but `graph` and `au_head` are those of the `JAANet` of the same config.
 
     Shape:
         image (N, 3, l, l), floating, ``(x / 255 - 0.5) / 0.5`` -> `JAAOutput`.
+
+    Example:
+        >>> model = JAAGraphNet(JAAGraphNetConfig.graph((1, 12), image_size=64, width=1))
+        >>> model.set_labels([[1, 1], [0, 1], [0, 0]])
+        >>> model(torch.randn(2, 3, 64, 64)).logits.shape
+        torch.Size([2, 2, 2])
     """
 
     config: JAAGraphNetConfig
@@ -93,13 +104,13 @@ class JAAGraphNet(JAANet):
             20 * config.width * side * side,
             config.graph_widths,
             len(config.aus),
-            neighbours=config.neighbours,
+            neighbor_share=config.neighbor_share,
             device=device,
             dtype=dtype,
         )
 
     def set_labels(self, labels: Any) -> None:
-        """Make the adjacency from labels of the training set, (n, A) of 1, 0 and -1 (missing)."""
+        """Make the graph's adjacency from the training set's labels, (n, A) of 1, 0 and -1 (missing)."""
         self.graph.set_adjacency(au_adjacency(labels, self.config.threshold))
 
     def _join(self, local: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The published weights of JAA-Net's authors, read from their checkpoints into our models.
+"""Import of the weights that JAA-Net's authors published, from their checkpoints into our models.
 
 Their PyTorch programs (ECCV 2018 and IJCV 2021) save one state dict for each module and epoch,
-``<module>_<epoch>.pth``, with a layer for each cell of a grid and a branch for each AU. Here those are one
-tensor each. c is the unit width, d the embedding, l the side of the input image.
+``<module>_<epoch>.pth``, with a layer for each cell of a grid and a branch for each AU; ours keep all cells,
+and all AUs, in one tensor. c is the unit width, d the hidden size, l the side of the input image.
 """
 
 from __future__ import annotations
@@ -34,28 +34,31 @@ MODULES = (
 """The files of an epoch."""
 
 PUBLISHED_AUS = {len(aus): aus for aus in (facs.DISFA_AUS, facs.GFT_AUS, facs.BP4D_AUS)}
-"""The AUs in the order of the outputs, by their number: the files do not name them."""
+"""The AUs in the order of the outputs, by how many there are, since the files do not name them."""
 
 
 def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> JAANet:
     """Read an epoch of the authors' checkpoints, of the ECCV or the IJCV version.
 
-    The version, c and d follow from the tensors; so does l up to 16 pixels, and of two sizes it is the one
-    published: 176 where features are 5 wide in the end, 112 where they are 3. 8 AUs are taken for those of
-    DISFA, 10 for GFT's and 12 for BP4D's. Only tensors are read: code in a file is never run.
+    The version, c and d follow from the tensors. They give l only up to 16 pixels, and the published one of
+    two sizes is taken: 176 where the last features are 5 wide, 112 where they are 3. 8 AUs are taken as those
+    of DISFA, 10 as GFT's and 12 as BP4D's. Only tensors are read: code in a file is never run.
 
     Args:
-        folder: of the files ``<module>_<epoch>.pth``.
-        epoch: which; None for the only one there.
+        folder: the folder of the files ``<module>_<epoch>.pth``.
+        epoch: the epoch to read; None for the only one there.
 
     Returns:
-        The model in eval mode, with the configuration `JAANetConfig.released` or `JAANetConfig.journal` and a
-        ``note`` that says whose weights these are and that they are for non-commercial use.
+        The model in eval mode, with the configuration `JAANetConfig.released` or `JAANetConfig.journal`. Its
+        ``note`` says whose weights these are, and that they are for non-commercial use.
 
     Raises:
         FileNotFoundError: no such folder, or a file of the epoch is missing.
         ValueError: no epoch is given and there is not exactly one, a file that is no state dict, a tensor
             that is missing, unexpected, misshapen, of another dtype or not finite, another number of AUs.
+
+    Example:
+        >>> model = import_weights("checkpoints/JAA-Net", epoch=8)  # doctest: +SKIP
     """
     folder = Path(folder)
     if epoch is None:
@@ -86,7 +89,7 @@ def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> 
         name: _join([states[source.module][part] for part in source.names], targets[name])
         for name, source in sources.items()
     }
-    if what := find_not_finite(tensors):  # doubles can be beyond what a float holds
+    if what := find_not_finite(tensors):  # a double can exceed what a float holds
         raise ValueError(f"{folder}: {what}")
     model.load_state_dict(tensors, assign=True)
     model.note = (
@@ -97,7 +100,7 @@ def import_weights(folder: str | os.PathLike[str], epoch: int | None = None) -> 
 
 
 def find_epochs(folder: str | os.PathLike[str]) -> list[int]:
-    """The epochs, in order, of which a folder has every file.
+    """List the epochs, in order, of which a folder has every file.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -132,7 +135,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 class _Size(NamedTuple):
-    """A tensor that tells a size: one of its dimensions is a multiple of it."""
+    """A tensor from which a size follows: one of its dimensions is a multiple of it."""
 
     module: str
     name: str
@@ -141,7 +144,7 @@ class _Size(NamedTuple):
 
 
 def _config(paths: Mapping[str, Path], states: Mapping[str, Mapping[str, Tensor]]) -> JAANetConfig:
-    def told(*sizes: _Size) -> list[int]:
+    def candidates(*sizes: _Size) -> list[int]:
         shapes = [states[size.module].get(size.name, torch.empty(0)).shape for size in sizes]
         return [
             shape[size.dim] // size.multiple
@@ -149,14 +152,14 @@ def _config(paths: Mapping[str, Path], states: Mapping[str, Mapping[str, Tensor]
             if len(shape) > size.dim and shape[size.dim] and shape[size.dim] % size.multiple == 0
         ]
 
-    def most(values: list[int], module: str, name: str) -> int:
-        # The majority counts, so that fault is found with the tensor that does not fit the others.
+    def majority(values: list[int], module: str, name: str) -> int:
+        # Not the first one: the error is to name the tensor that does not fit the others.
         if not values:
             raise ValueError(f"{paths[module]}: tensor {name!r} is missing or is none of JAA-Net")
         return Counter(values).most_common(1)[0][0]
 
-    c = most(
-        told(
+    c = majority(
+        candidates(
             _Size("region_learning", "multiscale_feat.0.bn.weight", 0, 4),
             _Size("align_net", "align_feat.feat_extract.1.weight", 0, 12),
             _Size("global_au_feat", "feat_extract.1.weight", 0, 12),
@@ -164,8 +167,8 @@ def _config(paths: Mapping[str, Path], states: Mapping[str, Mapping[str, Tensor]
         "region_learning",
         "multiscale_feat.0.bn.weight",
     )
-    embedding = most(
-        told(
+    hidden_size = majority(
+        candidates(
             _Size("align_net", "align_output.0.bias", 0, 1),
             _Size("align_net", "align_output.1.weight", 1, 1),
             _Size("au_net", "au_output.0.bias", 0, 1),
@@ -173,42 +176,37 @@ def _config(paths: Mapping[str, Path], states: Mapping[str, Mapping[str, Tensor]
         "align_net",
         "align_output.0.bias",
     )
-    areas = told(
+    areas = candidates(
         _Size("align_net", "align_output.0.weight", 1, 20 * c),
         _Size("au_net", "au_output.0.weight", 1, 60 * c),
     )
-    side = math.isqrt(
-        most([area for area in areas if math.isqrt(area) ** 2 == area], "align_net", "align_output.0.weight")
-    )
+    squares = [area for area in areas if math.isqrt(area) ** 2 == area]
+    side = math.isqrt(majority(squares, "align_net", "align_output.0.weight"))
     branches = {name.split(".")[1] for name in states["local_attention_refine"] if name.count(".") > 1}
-    aus = most(
-        [
-            *told(_Size("au_net", "au_output.1.bias", 0, 2), _Size("au_net", "au_output.1.weight", 0, 2)),
-            len(branches),
-        ],
-        "au_net",
-        "au_output.1.bias",
+    outputs = candidates(
+        _Size("au_net", "au_output.1.bias", 0, 2), _Size("au_net", "au_output.1.weight", 0, 2)
     )
-    if aus not in PUBLISHED_AUS:
+    num_aus = majority([*outputs, len(branches)], "au_net", "au_output.1.bias")
+    if num_aus not in PUBLISHED_AUS:
         raise ValueError(
             f"{paths['au_net']}: tensor 'au_output.1.bias' must be for 8, 10 or 12 AUs (DISFA, GFT, BP4D), "
-            f"got {aus}"
+            f"got {num_aus}"
         )
     journal = any(name.startswith("local_aus_output.") for name in states["local_au_net"])
     preset = JAANetConfig.journal if journal else JAANetConfig.released
     try:
         return preset(
-            PUBLISHED_AUS[aus],
+            PUBLISHED_AUS[num_aus],
             image_size=32 * side + 16,
             width=c,
-            embedding=None if embedding == 64 * c else embedding,
+            hidden_size=None if hidden_size == 64 * c else hidden_size,
         )
     except ValueError as error:
         raise ValueError(f"{paths['align_net'].parent}: {error}") from None
 
 
 class _Source(NamedTuple):
-    """Where the parts of one of our tensors lie."""
+    """Where the parts of one of our tensors lie in the authors' files."""
 
     module: str
     names: list[str]
@@ -216,14 +214,14 @@ class _Source(NamedTuple):
     """A tensor shaped like each of the parts."""
 
 
-def _source(name: str, target: Tensor, aus: int) -> _Source:
+def _source(name: str, target: Tensor, num_aus: int) -> _Source:
     places = {
         "alignment.features.": ("align_net", "align_feat.feat_extract.", 1),
         "alignment.embedding.": ("align_net", "align_output.0.", 1),
         "alignment.landmarks.": ("align_net", "align_output.1.", 1),
-        "attention.refinement.": ("local_attention_refine", "local_aus_attention.{}.", aus),
-        "attention.local_features.stack.": ("local_au_net", "local_aus_branch.{}.feat_extract.", aus),
-        "attention.local_head.": ("local_au_net", "local_aus_output.{}.", aus),
+        "attention.refinement.": ("local_attention_refine", "local_aus_attention.{}.", num_aus),
+        "attention.local_features.stack.": ("local_au_net", "local_aus_branch.{}.feat_extract.", num_aus),
+        "attention.local_head.": ("local_au_net", "local_aus_output.{}.", num_aus),
         "global_features.": ("global_au_feat", "feat_extract.", 1),
         "au_head.": ("au_net", "au_output.", 1),
     }
@@ -244,12 +242,12 @@ def _source(name: str, target: Tensor, aus: int) -> _Source:
     if module == "region_learning":
         return _Source(module, names, target[0, 0])
     part = target.chunk(count)[0]
-    # Where each AU has a linear layer, ours is a convolution of one point.
+    # Ours is a convolution of one point where theirs is a linear layer for each AU.
     return _Source(module, names, part.squeeze(2) if part.dim() == 3 else part)
 
 
 def _join(parts: list[Tensor], target: Tensor) -> Tensor:
-    """Cells, row by row, and AUs are the leading dimensions of our tensors: the parts follow one another."""
-    if target.dim() == 0:  # a count of batches: ours is one for all cells or AUs
+    """Put parts one after the other: cells, row by row, and AUs are the leading dimensions of our tensors."""
+    if target.dim() == 0:  # a count of batches, which all cells or AUs share in ours
         return torch.stack(parts).max()
     return torch.cat([part.flatten() for part in parts]).view(target.shape).to(target.dtype)

@@ -1,4 +1,4 @@
-"""Models as single files: weights in safetensors; the config, a note and thresholds in its metadata."""
+"""Models as single safetensors files, whose metadata have the config, a note and thresholds."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ MODELS: dict[str, tuple[type[JAANet], type[Any]]] = {
     "JAANet": (JAANet, JAANetConfig),
     "JAAGraphNet": (JAAGraphNet, JAAGraphNetConfig),
 }
-"""Model and config class of each name that a file may give."""
+"""The model and config classes by the names that files give them."""
 
 KEY = "jaa_ext"
-"""The metadata entry: JSON with model (its class), config, note, thresholds, and half if it is true."""
+"""The metadata entry: JSON with model (its class), config, note, thresholds, and half where it is true."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""What weights can be kept in."""
+"""Dtypes that a file may have its weights in."""
 
-HALVED_FROM = 1024
-"""Numbers of a parameter from which on `save_model` can halve it: biases and norms, which add up to nothing,
-keep all their digits."""
+MIN_HALVED_SIZE = 1024
+"""Elements of a parameter from which on `save_model` can halve it. Biases and norms, which take next to no
+room, keep all their digits."""
 
-MOST_WEIGHTS = 2**31
-"""Weights of a model at most, a hundred times JAA-Net's: more are a slip in the config."""
+MAX_WEIGHTS = 2**31
+"""A hundred times JAA-Net's: a model with more comes from a typing error in the config."""
 
 
 class _About(BaseModel):
@@ -48,35 +48,48 @@ class _About(BaseModel):
     config: dict[str, Any]
     note: str
     thresholds: list[float] | None = None
-    """None in files that are older than thresholds."""
+    """None in files of versions without thresholds."""
     half: bool = False
-    """Whether parameters in float16 stand for ones in float32."""
+    """Whether parameters in float16 are those of a model in float32."""
 
 
 def build_model(config: JAANetConfig) -> JAANet:
-    """The model of a config, with fresh weights.
+    """Make the model of a config, with fresh weights.
+
+    Args:
+        config: a `JAANetConfig` for a `JAANet`, a `JAAGraphNetConfig` for a `JAAGraphNet`.
 
     Raises:
-        ValueError: it would have more than `MOST_WEIGHTS` weights.
+        ValueError: it would have more than `MAX_WEIGHTS` weights.
+
+    Example:
+        >>> type(build_model(JAAGraphNetConfig.graph((1, 12), width=1))).__name__
+        'JAAGraphNet'
     """
     empty_model(config)
     return _class_of(config)(config)
 
 
 def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "", half: bool = False) -> None:
-    """Write a model to one file; an existing file is replaced at once, never half.
+    """Write a model to one file; an existing file is replaced whole or not at all.
 
     Args:
         model: the model, in any memory format and on any device.
         path: the file, usually ``*.safetensors``.
-        note: a remark on the weights; where empty, the model's own is kept.
-        half: keep large parameters in float16, at half the size of the file; `load_model` gives them in
-            float32 again, rounded to three digits. For a model in float32.
+        note: a remark on the weights; empty for the model's own.
+        half: whether large parameters of a model in float32 are written in float16, which halves the file;
+            `load_model` gives them in float32 again, rounded to three digits.
 
     Raises:
         TypeError: not one of `MODELS`, or a model in another dtype than float32 that is to be halved.
         ValueError: a fused model, or a parameter that float16 cannot hold.
         IsADirectoryError: there is a folder of that name.
+
+    Example:
+        >>> model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=1))
+        >>> save_model(model, "model.safetensors", note="untrained")
+        >>> load_model("model.safetensors").note
+        'untrained'
     """
     path, name = Path(path), type(model).__name__
     if path.is_dir():
@@ -93,7 +106,7 @@ def save_model(model: JAANet, path: str | os.PathLike[str], *, note: str = "", h
         tensors |= _halved({key: tensors[key] for key, _ in model.named_parameters()})
     content = safetensors.torch.save(tensors, metadata={KEY: json.dumps(about)})
     with replacing(path) as temporary:
-        temporary.write_bytes(content)  # safetensors' own writing leaves the umask out of account
+        temporary.write_bytes(content)  # safetensors.torch.save_file ignores the umask
 
 
 def load_model(path: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu") -> JAANet:
@@ -101,20 +114,21 @@ def load_model(path: str | os.PathLike[str] | None = None, device: torch.device 
 
     Args:
         path: the file; None for the weights that come with jaa_ext (`jaa_ext.weights.default_weights`).
-        device: where to.
+        device: the device of the model.
 
     Returns:
-        The model on ``device``, in eval mode and in the dtype that the file has its weights in (float32 where
-        they were halved for the file alone), its attributes ``note`` and ``thresholds`` the file's.
+        The model in eval mode, with the file's ``note`` and ``thresholds``, in the dtype of the file's
+        weights (float32 where only the file has them in half precision).
 
     Raises:
-        FileNotFoundError: no such file, or none that comes with this build.
+        FileNotFoundError: no such file, or this build comes without weights.
         ValueError: not a safetensors file, not a model of jaa_ext, or tensors that do not fit the model or
             are not finite.
 
     Example:
         >>> model = load_model()  # doctest: +SKIP
-        >>> model.note  # doctest: +SKIP
+        >>> model.config.image_size  # doctest: +SKIP
+        96
     """
     path = default_weights() if path is None else Path(path)
     if not path.is_file():
@@ -122,12 +136,12 @@ def load_model(path: str | os.PathLike[str] | None = None, device: torch.device 
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # Cloned: in the file's mapping tensors lie unaligned, and the last bits of a matrix product can
-            # depend on that.
+            # Cloned since the tensors of the mapped file are unaligned, which can change the last bits of a
+            # matrix product.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except OSError:
         raise
-    except Exception as error:  # of an unknown dtype, say, it is none of safetensors' own
+    except Exception as error:  # an unknown dtype, say, raises no error of safetensors' own
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
     if KEY not in metadata:
         raise ValueError(f'{path}: not a model of jaa_ext (no "{KEY}" in the metadata)')
@@ -147,32 +161,35 @@ def load_model(path: str | os.PathLike[str] | None = None, device: torch.device 
 
 
 def read_pickle(path: Path) -> Any:
-    """What `torch.save` wrote, on the CPU: only data is read, code in the file is never run.
+    """Read what `torch.save` wrote onto the CPU; only data is read, code in the file is never run.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or holds code; of a few words that name no file.
+        ValueError: it is damaged, or holds code; the message does not name the file.
     """
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file):
-                # torch compresses nothing: what would unpack to more than the file could fill the memory. And
-                # it does not look at the sums that tell of changed bits.
+                # torch compresses nothing, so that an archive that unpacks to more than its size is an attack
+                # on the memory. And torch does not compare checksums.
                 with zipfile.ZipFile(file) as archive:
                     unpacked = sum(entry.file_size for entry in archive.infolist())
                     if unpacked > path.stat().st_size or archive.testzip() is not None:
                         raise ValueError
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # a damaged file can raise anything, and torch's own words fill a page
+        except Exception:  # a damaged file can raise anything, and torch's messages fill a page
             raise ValueError("it is damaged, or holds code, which is never run") from None
 
 
 def check_tensors(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names file and tensor unless they are those of a model.
+    """Check that tensors are those of a model.
 
-    Names and shapes must be the same. Where floats are wanted they must be one of `FLOATS` and finite, and
-    variances not negative; else the dtype must be the same.
+    Names and shapes must be the same. Floating tensors must have one of `FLOATS` and be finite, and variances
+    must not be negative; others must have the same dtype.
+
+    Raises:
+        ValueError: tensors that do not fit; it names file and tensor.
     """
     for names, word in ((wanted.keys() - got.keys(), "missing"), (got.keys() - wanted.keys(), "unexpected")):
         if names:
@@ -193,17 +210,17 @@ def check_tensors(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, An
 
 
 def find_not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Names the first tensor that has NaN or infinity, or a variance below 0; empty if there is none.
+    """Find a tensor of a state dict that has NaN or infinity, or a variance below 0.
 
-    Args:
-        tensors: a state dict.
+    Returns:
+        What is wrong with the first one; empty if there is none.
     """
     floats = {
         name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()
     }
     if not floats:
         return ""
-    # One pass each, which NaN goes through, and one answer for all: a GPU is waited for once.
+    # aminmax finds NaN too, in one pass, and one answer for all tensors makes the CPU wait for a GPU once.
     ends = [torch.stack(torch.aminmax(tensor.detach())).double() for tensor in floats.values()]
     lows, highs = torch.stack(ends).unbind(1)
     variances = torch.tensor([name.endswith("running_var") for name in floats], device=lows.device)
@@ -220,7 +237,7 @@ def find_not_finite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether it is a tensor with values of its own: not sparse, nested, quantized or of the meta device."""
+    """Whether a value is an ordinary tensor: not sparse, nested, quantized or on the meta device."""
     return (
         type(value) in (Tensor, nn.Parameter)
         and value.layout is torch.strided
@@ -229,14 +246,14 @@ def is_plain(value: Any) -> bool:
 
 
 def _halved(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the large ones of the parameters in float16."""
+    """Return the large parameters in float16."""
     halved = {}
     for name, tensor in parameters.items():
         if tensor.dtype != torch.float32:
             raise TypeError(
                 f"save_model: half is for a model in float32, got {_word(tensor.dtype)} in {name!r}"
             )
-        if tensor.numel() >= HALVED_FROM:
+        if tensor.numel() >= MIN_HALVED_SIZE:
             halved[name] = tensor.half()
     if what := find_not_finite(halved):
         raise ValueError(f"save_model: in float16 {what}; save the model without half")
@@ -252,21 +269,25 @@ def _class_of(config: JAANetConfig) -> type[JAANet]:
 
 
 def empty_model(config: JAANetConfig) -> JAANet:
-    """The model of a config, on the meta device."""
+    """Make the model of a config on the meta device, without storage.
+
+    Raises:
+        ValueError: it would have more than `MAX_WEIGHTS` weights.
+    """
     with torch.device("meta"):
         model = _class_of(config)(config)
     count = sum(parameter.numel() for parameter in model.parameters())
-    if count > MOST_WEIGHTS:
+    if count > MAX_WEIGHTS:
         raise ValueError(
             f"{type(config).__name__}: a model of image_size {config.image_size}, width {config.width}, "
-            f"embedding {config.embedding_size} and {len(config.aus)} AUs would have {count:.1e} weights, "
-            f"wanted at most {MOST_WEIGHTS:.1e}"
+            f"hidden_size {config.resolved_hidden_size} and {len(config.aus)} AUs would have {count:.1e} "
+            f"weights, wanted at most {MAX_WEIGHTS:.1e}"
         )
     return model
 
 
 def _build(path: Path, text: str) -> tuple[JAANet, _About]:
-    """The model without storage for its tensors, with note and thresholds, and the metadata entry."""
+    """Make the model of a metadata entry, with note and thresholds but without storage for its tensors."""
     try:
         about = _About.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The probabilities from which on AUs are said to be present."""
+"""Thresholds of probabilities, beyond which AUs are present."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD = 0.5
-"""An AU is said to be present where its probability exceeds this, unless the model has its own thresholds."""
+"""An AU is present where its probability exceeds this, unless the model has thresholds of its own."""
 
 
 def is_present(probabilities: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.bool_]:
-    """Whether each AU is said to be present: its probability exceeds its threshold.
+    """Whether each AU is present: whether its probability exceeds its threshold.
 
     Args:
-        probabilities: (..., A); NaN is absent.
-        thresholds: A of them.
+        probabilities: (..., A); NaN counts as absent.
+        thresholds: one for each of the A AUs.
 
     Returns:
         (..., A).
@@ -27,7 +27,7 @@ def is_present(probabilities: NDArray[np.float32], thresholds: Sequence[float]) 
 
 
 def check_thresholds(values: Sequence[Any], count: int) -> tuple[float, ...]:
-    """The thresholds of so many AUs as plain numbers.
+    """Return the thresholds of `count` AUs as plain numbers.
 
     Raises:
         ValueError: another number of them, or one that is not between 0 and 1.
@@ -36,7 +36,7 @@ def check_thresholds(values: Sequence[Any], count: int) -> tuple[float, ...]:
     if len(thresholds) != count:
         raise ValueError(f"thresholds must be one for each of the {count} AUs, got {len(thresholds)}")
     for place, value in enumerate(thresholds):
-        # A truth value is no number here, though Python takes it for one.
+        # To Python a bool is an int.
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ValueError(f"thresholds must be numbers, got {str(value)[:60]!r} in place {place}")
         if not (math.isfinite(value) and 0 < value < 1):

@@ -1,4 +1,4 @@
-"""Starting a model from another one's weights."""
+"""Transfer of weights from one model to another, to start training from."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ from jaa_ext.models.config import JAANetConfig
 from jaa_ext.models.jaanet import JAANet
 
 INTENSITY = "au_head.intensity."
-"""A part of the AU head that is taken, where both models have it, or not, without the rest of the head."""
+"""A part of the AU head that only one of two models may have; the rest of the head is taken all the same."""
 BRANCHES = ("attention.refinement.", "attention.local_features.")
 """Modules with a branch for each AU, whose tensors hold the AUs' rows one after the other."""
-OF_THESE_AUS = ("attention.local_head.", "attention.local_intensity.", "au_head.", "graph.")
-"""Modules that are of use for exactly the AUs they were trained for."""
+SAME_AUS_ONLY = ("attention.local_head.", "attention.local_intensity.", "au_head.", "graph.")
+"""Modules that fit exactly the AUs they were trained for."""
 
 
 class Transfer(NamedTuple):
-    """What a model took over."""
+    """What `transfer_weights` took over and what it left.
+
+    Example:
+        >>> str(Transfer(branches=((1, 1), (14, 12)), fresh=("au_head",)))
+        'with AU 14 from AU 12; fresh: au_head'
+    """
 
     branches: tuple[tuple[int | facs.AURule, int | facs.AURule | None], ...]
-    """Each AU of the model and the other's AU whose branch it took, or None."""
+    """Each AU of the model with the AU of the other model whose branch it took, or None."""
     fresh: tuple[str, ...]
-    """Modules that kept the weights they had, wholly or in part."""
+    """Modules that kept their weights, wholly or in part."""
 
     def __str__(self) -> str:
         taken = ", ".join(
@@ -37,26 +42,36 @@ class Transfer(NamedTuple):
 
 @torch.no_grad()
 def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
-    """Give a model the weights of another, such as one for DISFA those of one for BP4D (ECCV 2018, section
-    4.1).
+    """Copy weights from one model to another, such as from one for BP4D to one for DISFA (ECCV 2018, 4.1).
 
-    Region learning, alignment and global features are taken whole. The refinement and local features of an AU
-    are those of the same AU, or else of the first one with the same centres; an AU without either keeps its
-    own. The AU head, the local heads of the journal version and the graph are taken only where both models
-    have the same AUs and the same module; the AU head, besides, only where the same features enter it. Its
-    intensities stay fresh where the other model has none.
+    Region learning, alignment and global features are copied whole. An AU takes its refinement and local
+    features from the same AU, or else from the first one with the same centres, or else keeps its own. The AU
+    head, the local heads of the journal version and the graph are copied only where both models have the same
+    AUs and the same module; the AU head only if the same features enter it, too. Its intensities stay fresh
+    where the other model has none.
+
+    Args:
+        model: the one that is changed.
+        source: the one that the weights come from.
 
     Returns:
-        What was taken.
+        What was copied.
 
     Raises:
         ValueError: models of different sizes or region layers.
+
+    Example:
+        >>> source = JAANet(JAANetConfig.released(facs.BP4D_AUS, image_size=64, width=1))
+        >>> model = JAANet(JAANetConfig.released((1, 12, 25), image_size=64, width=1))
+        >>> print(transfer_weights(model, source))
+        with AU 25 from AU 23; fresh: au_head
     """
-    for field in ("image_size", "width", "region", "embedding_size"):
+    for field in ("image_size", "width", "region", "resolved_hidden_size"):
         want, got = getattr(model.config, field), getattr(source.config, field)
         if want != got:
             raise ValueError(
-                f"transfer_weights: {field} must be alike, the model has {want}, the other {got}"
+                f"transfer_weights: {field.removeprefix('resolved_')} must be alike, "
+                f"the model has {want}, the other {got}"
             )
     aus, others = model.config.aus, source.config.aus
     places: tuple[int | None, ...] = (None,) * len(aus)
@@ -71,9 +86,9 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
             if key.startswith(module) and not key.startswith(INTENSITY)
         )
 
-    left_out = tuple(module for module in OF_THESE_AUS if not fits(module))
+    left_out = tuple(module for module in SAME_AUS_ONLY if not fits(module))
     if "graph." in left_out or _children(model) != _children(source):
-        left_out = (*left_out, "au_head.")  # it may have the same shape by chance
+        left_out = (*left_out, "au_head.")  # its shape may fit by chance
     fresh = []
     for key, tensor in tensors.items():
         taken = key in theirs and not key.startswith(left_out)
@@ -93,9 +108,9 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
 def branch_places(
     aus: Sequence[int | facs.AURule], source: Sequence[int | facs.AURule]
 ) -> tuple[int | None, ...]:
-    """For each AU the place in `source` of the same AU, or else of the first one with the same centres.
+    """Find for each AU the index in `source` of the same AU, or else of the first one with the same centres.
 
-    AUs are the same that have the same number; rules without one, that are equal.
+    AUs are the same if their numbers are; rules without a number, if they are equal.
     """
     identities = list(map(_identity, source))
 

@@ -1,8 +1,8 @@
-"""Adaptive attention learning: plain feature stacks, refinement of attention maps, local features of AUs.
+"""Adaptive attention learning: feature stacks, refinement of attention maps, local features of AUs.
 
-What is separate for each AU is kept as one grouped layer. In a grouped layer with k output channels an AU,
-rows ``i * k`` to ``(i + 1) * k - 1`` of the weight, bias and batch-norm tensors are the layer of AU i, in the
-order of the maps: the tensors of separate branches, concatenated along dimension 0, are the grouped tensor.
+The branches of the AUs are kept as one grouped layer. With k output channels an AU, rows ``i * k`` to
+``(i + 1) * k - 1`` of its weight, bias and batch-norm tensors are the branch of AU i, in the order of the
+maps: the tensors of separate branches, concatenated along dimension 0, are the tensor of the grouped layer.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from jaa_ext.nn.region import BatchNormReLU2d, norm_arguments, reset_layers
 from jaa_ext.ops import region_batch_norm
 from jaa_ext.ops.conv3x3 import has_kernel
 
-SMALL_IMAGE = 250_000
-"""Elements of the first layer's output for one image up to which groups run together on a CPU in float32.
+MAX_GROUPED_IMAGE_ELEMENTS = 250_000
+"""Elements of the first layer's output, for one image, up to which groups run together on a CPU in float32.
 
-Of one image, for what becomes of it to be the same bits alone and in a batch.
+It counts one image, not the batch, so that an image gives the same bits alone and in a batch.
 """
 
-SMALL = 6_000_000
-"""Likewise for all images together, where `jaa_ext.ops.conv3x3` has no kernels."""
+MAX_GROUPED_BATCH_ELEMENTS = 6_000_000
+"""The same bound for a whole batch, where `jaa_ext.ops.conv3x3` has no kernels."""
 
 
 class GroupedSequential(nn.Sequential):
-    """Convolutions, batch norms and poolings of which each group has its own, one group beside the other.
+    """Several stacks of convolutions, batch norms and poolings side by side, one stack a group.
 
-    Large images on a CPU go through one group after the other, each over its rows of the parameters: what a
-    group computes then stays in the cache. Everything else goes through grouped layers, which need fewer
-    calls; so do stacks with hooks or with layers that cannot be split. The results are the same. Refinement
-    and local features of 12 AUs, inference in float32 on one core of Zen 4: 59 ms grouped, 52 one by one for
-    an image of 176 pixels and c = 8, but 5.0 ms grouped and 6.5 one by one for one of 64 pixels and c = 4.
+    Large images on a CPU go through one group after the other, each with its rows of the parameters, so that
+    what a group computes stays in the cache. Everything else goes through the grouped layers, which need
+    fewer calls; so does a stack with hooks or with a layer that cannot be split. The results are the same.
+    For refinement and local features of 12 AUs, inference in float32 on one core of Zen 4 takes 59 ms grouped
+    and 52 one by one with an image of 176 pixels and c = 8, but 5.0 and 6.5 ms with 64 pixels and c = 4.
 
     Args:
         groups: number of groups.
@@ -51,6 +51,11 @@ class GroupedSequential(nn.Sequential):
 
     Shape:
         (N, groups * C, H, W) -> (N, groups * C', H', W').
+
+    Example:
+        >>> stacks = GroupedSequential(2, nn.Conv2d(6, 8, 3, groups=2), BatchNormReLU2d(8), nn.MaxPool2d(2))
+        >>> stacks(torch.randn(1, 6, 16, 16)).shape
+        torch.Size([1, 8, 7, 7])
     """
 
     def __init__(self, groups: int, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
@@ -61,7 +66,7 @@ class GroupedSequential(nn.Sequential):
         reset_layers(self)
 
     def __getitem__(self, index: slice | int) -> Any:
-        """A layer; or a slice as a `GroupedSequential` of its own, sharing the layers."""
+        """Return a layer, or for a slice a `GroupedSequential` that shares the layers."""
         if not isinstance(index, slice):
             return super().__getitem__(index)
         return GroupedSequential(self.groups, OrderedDict(list(self._modules.items())[index]))  # type: ignore[arg-type]
@@ -74,9 +79,9 @@ class GroupedSequential(nn.Sequential):
         return torch.cat([branch(part) for branch, part in parts], 1)
 
     def one_by_one(self, input: Tensor) -> bool:
-        """Whether the groups are faster one after the other for images like these, (N, any, H, W).
+        """Whether groups run one after the other for an input (N, any number, H, W): where that is faster.
 
-        Never in `torch.export`, whose program is for batches of any size and for other processors.
+        They never do in `torch.export`, whose program is for batches of any size and for other processors.
         """
         if (
             torch.compiler.is_exporting()
@@ -91,25 +96,27 @@ class GroupedSequential(nn.Sequential):
             if isinstance(layer, nn.Conv2d | BatchNormReLU2d)
         )
         size = next(widths, 0) * input.shape[2] * input.shape[3]
-        large = size > SMALL_IMAGE if has_kernel(input) else input.shape[0] * size > SMALL
+        if has_kernel(input):
+            large = size > MAX_GROUPED_IMAGE_ELEMENTS
+        else:
+            large = input.shape[0] * size > MAX_GROUPED_BATCH_ELEMENTS
         return large and self._can_be_split()
 
     def _can_be_split(self) -> bool:
-        """Whether `branches` computes what the layers, called one after the other, would."""
+        """Whether `branches` gives the same results as calling the layers one after the other."""
         layers = [layer for layer in self if type(layer) is not nn.Identity]
         return (
             not _has_any_global_hook()  # type: ignore[no-untyped-call]
             and not any(_is_changed(module) for module in (self, *self))
             and all(_keeps_groups_apart(layer, self.groups) for layer in layers)
-            and isinstance(
-                layers[0], nn.Conv2d | BatchNormReLU2d
-            )  # what works in place has no chunk before it
+            # Any other layer could work in place, on a chunk of the caller's input.
+            and isinstance(layers[0], nn.Conv2d | BatchNormReLU2d)
         )
 
     def branches(self) -> list[Callable[..., Tensor]]:
-        """The layers of each group as one function, (N, C, H, W) -> (N, C', H', W'); call each once.
+        """Each group's layers as one function, (N, C, H, W) -> (N, C', H', W'), to be called once.
 
-        It takes a map ``attention`` (N, 1, H, W) too, by which the input is multiplied first.
+        It also takes a map ``attention`` (N, 1, H, W), by which it multiplies the input first.
         """
         layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
         functions = zip(*(_split(layer, self.groups) for layer in layers), strict=True)
@@ -120,10 +127,10 @@ class GroupedSequential(nn.Sequential):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Fold the batch norms into the convolutions before them: the same results in evaluation mode.
+        """Fold each batch norm into the convolution before it: the same results in evaluation mode.
 
-        The ReLU of a 3 x 3 convolution, and 2 x 2 max-pooling behind that, become part of it too. From its
-        first image on a CPU in float32 it keeps its filters transformed: four times the memory of the weight.
+        A 3 x 3 convolution also takes in the ReLU, and 2 x 2 max-pooling, behind it. From its first image on
+        a CPU in float32 it keeps its filters transformed, at four times the memory of the weight.
         """
         for i in range(len(self)):
             if type(self[i]) in (nn.Conv2d, Conv3x3) and not _is_changed(self[i]):
@@ -133,7 +140,7 @@ class GroupedSequential(nn.Sequential):
                     self[i] = FoldedConv3x3(self[i], relu=relu, pool=pool)
 
     def _fold_norm(self, i: int) -> bool:
-        """Fold what follows convolution i, if it is a batch norm; a ReLU stays."""
+        """Fold the batch norm behind convolution i, which leaves a ReLU; whether there was one."""
         norm = self[i + 1] if i + 1 < len(self) else None
         if not (isinstance(norm, BatchNormReLU2d) and norm.is_plain()) or _is_changed(norm):
             return False
@@ -148,7 +155,7 @@ class GroupedSequential(nn.Sequential):
         return True
 
     def _fold_pool(self, i: int) -> bool:
-        """Take out the ReLU i, and 2 x 2 max-pooling if that is next; whether it was."""
+        """Take out the ReLU i and the 2 x 2 max-pooling behind it; whether there was one."""
         self[i] = nn.Identity()
         for j in range(i + 1, len(self)):
             if _is_changed(self[j]):
@@ -162,26 +169,30 @@ class GroupedSequential(nn.Sequential):
 
 
 class FeatureStack(GroupedSequential):
-    """Stack P: three stages of two 3 x 3 convolutions (batch norm, ReLU), each stage followed by max-pooling.
+    """Stack P of ECCV 2018, section 3.2: three stages of two convolutions and 2 x 2 max-pooling.
 
-    The stages are 12c, 16c and 20c channels wide: P(l/4, l/4, 3c), P(l/8, l/8, 4c) and P(l/16, l/16, 5c) of
-    ECCV 2018, section 3.2.
+    Each 3 x 3 convolution is followed by batch norm and ReLU. The stages have 12c, 16c and 20c channels:
+    P(l/4, l/4, 3c), P(l/8, l/8, 4c) and P(l/16, l/16, 5c) of the paper.
 
     Args:
-        in_channels: channels of the input of one group.
+        in_channels: input channels of one group.
         width: unit width c.
         groups: number of separate stacks; group i reads input channels ``i * in_channels`` onwards.
 
     Shape:
         (N, groups * in_channels, H, W) -> (N, groups * 20c, H // 8, W // 8), H and W at least 8.
+
+    Example:
+        >>> FeatureStack(64, 8)(torch.randn(1, 64, 44, 44)).shape
+        torch.Size([1, 160, 5, 5])
     """
 
     def __init__(
         self,
         in_channels: int,
         width: int,
-        groups: int = 1,
         *,
+        groups: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -202,34 +213,39 @@ class FeatureStack(GroupedSequential):
 
 
 class AttentionRefinement(GroupedSequential):
-    """Refine the initial attention map of each AU by a branch of its own (ECCV 2018, section 3.3).
+    """A branch for each AU that refines its initial attention map (ECCV 2018, section 3.3).
 
-    Four unpadded 3 x 3 convolutions, 1 -> 8c -> 8c -> 8c -> 1, the first three with batch norm and ReLU; a
-    sigmoid, computed in the dtype of the maps even where autocast runs the convolutions in half precision.
+    A branch has four unpadded 3 x 3 convolutions, 1 -> 8c -> 8c -> 8c -> 1, the first three with batch norm
+    and ReLU, and a sigmoid. The sigmoid is computed in the dtype of the maps, also where autocast runs the
+    convolutions in half precision.
 
     Args:
-        aus: number of AUs A.
         width: unit width c.
+        num_aus: number of AUs A.
 
     Shape:
         initial maps (N, A, m + 8, m + 8) -> refined maps (N, A, m, m) of weights in 0..1.
+
+    Example:
+        >>> AttentionRefinement(8, num_aus=12)(torch.rand(1, 12, 52, 52)).shape
+        torch.Size([1, 12, 44, 44])
     """
 
     def __init__(
         self,
-        aus: int,
         width: int,
         *,
+        num_aus: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
-            aus,
-            *_conv_bn_relu(1, 8 * width, aus, padding=0, **factory),
-            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
-            *_conv_bn_relu(8 * width, 8 * width, aus, padding=0, **factory),
-            Conv3x3(aus * 8 * width, aus, padding=0, groups=aus, **factory),
+            num_aus,
+            *_conv_bn_relu(1, 8 * width, num_aus, padding=0, **factory),
+            *_conv_bn_relu(8 * width, 8 * width, num_aus, padding=0, **factory),
+            *_conv_bn_relu(8 * width, 8 * width, num_aus, padding=0, **factory),
+            Conv3x3(num_aus * 8 * width, num_aus, padding=0, groups=num_aus, **factory),
         )
         self.width = width
 
@@ -237,33 +253,38 @@ class AttentionRefinement(GroupedSequential):
         return super().forward(maps).to(maps.dtype).sigmoid()
 
     def extra_repr(self) -> str:
-        return f"aus={self.groups}, width={self.width}"
+        return f"{self.width}, num_aus={self.groups}"
 
 
 class LocalFeatures(nn.Module):
-    """Features of each AU from where its attention lies: P_i(features * map_i), own weights for each AU.
+    """Features of each AU from where its attention lies: P_i(features * map_i), a `FeatureStack` for each AU.
 
     Args:
         in_channels: channels C of the shared features.
         width: unit width c of the stacks.
-        aus: number of AUs A.
+        num_aus: number of AUs A.
 
     Shape:
         features (N, C, H, W), maps (N, A, H, W) -> (N, A, 20c, H // 8, W // 8).
+
+    Example:
+        >>> features, maps = torch.randn(1, 64, 44, 44), torch.rand(1, 12, 44, 44)
+        >>> LocalFeatures(64, 8, num_aus=12)(features, maps).shape
+        torch.Size([1, 12, 160, 5, 5])
     """
 
     def __init__(
         self,
         in_channels: int,
         width: int,
-        aus: int,
         *,
+        num_aus: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.aus = aus
-        self.stack = FeatureStack(in_channels, width, groups=aus, device=device, dtype=dtype)
+        self.num_aus = num_aus
+        self.stack = FeatureStack(in_channels, width, groups=num_aus, device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         self.stack.reset_parameters()
@@ -271,14 +292,14 @@ class LocalFeatures(nn.Module):
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
         maps = maps.to(features.dtype)
         if self.stack.one_by_one(features):
-            parts = zip(self.stack.branches(), maps.chunk(self.aus, 1), strict=True)
+            parts = zip(self.stack.branches(), maps.chunk(self.num_aus, 1), strict=True)
             return torch.stack([branch(features, attention=part) for branch, part in parts], 1)
         attended = features.unsqueeze(1) * maps.unsqueeze(2)
         local: Tensor = self.stack(attended.flatten(1, 2))
-        return local.reshape(local.shape[0], self.aus, self.stack.out_channels, *local.shape[2:])
+        return local.reshape(local.shape[0], self.num_aus, self.stack.out_channels, *local.shape[2:])
 
     def extra_repr(self) -> str:
-        return f"{self.stack.in_channels}, {self.stack.width}, aus={self.aus}"
+        return f"{self.stack.in_channels}, {self.stack.width}, num_aus={self.num_aus}"
 
 
 def _conv_bn_relu(
@@ -287,12 +308,12 @@ def _conv_bn_relu(
     return [
         Conv3x3(groups * in_channels, groups * out_channels, padding=padding, groups=groups, **factory),
         BatchNormReLU2d(groups * out_channels, **factory),
-        nn.Identity(),  # holds the place of the ReLU: tensors are saved under the numbers of their layers
+        nn.Identity(),  # in the place of a ReLU: files name tensors by the numbers of their layers
     ]
 
 
 def _is_changed(module: nn.Module) -> bool:
-    """Whether calling the module is not just the `forward` of its class."""
+    """Whether calling the module does more, or else, than the `forward` of its class."""
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,
@@ -308,7 +329,7 @@ def _is_group_of_3x3(layer: nn.Module, groups: int) -> TypeGuard[nn.Conv2d]:
 
 
 def _is_2x2(layer: nn.Module) -> bool:
-    """Whether it is the max-pooling that `jaa_ext.ops.conv3x3` computes."""
+    """Whether the layer is the max-pooling that `jaa_ext.ops.conv3x3` computes."""
     return (
         type(layer) is nn.MaxPool2d
         and layer.kernel_size in (2, (2, 2))
@@ -321,10 +342,10 @@ def _is_2x2(layer: nn.Module) -> bool:
 
 
 def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
-    """Whether `_split` knows the layer, and each group of its output reads that of the input alone."""
+    """Whether `_split` can split the layer: each group of the output reads that group of the input alone."""
     if type(layer) is FoldedConv3x3:
         return layer.groups == groups
-    # Other subclasses, parametrized ones too, have other weights in mind.
+    # Other subclasses, parametrized ones too, may convolve with other weights.
     if type(layer) is nn.Conv2d or type(layer) is Conv3x3:
         return layer.groups % groups == 0 and layer.padding_mode == "zeros"
     if isinstance(layer, BatchNormReLU2d):
@@ -335,7 +356,7 @@ def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
 
 
 def _split(layer: nn.Module, groups: int) -> list[Callable[..., Tensor]]:
-    """A layer as one function a group, over views of its tensors."""
+    """Split a layer into one function a group, which uses views of its tensors."""
 
     def chunks(tensor: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * groups if tensor is None else tensor.chunk(groups)

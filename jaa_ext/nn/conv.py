@@ -1,4 +1,4 @@
-"""3 x 3 convolutions by `jaa_ext.ops.conv3x3`."""
+"""3 x 3 convolutions computed by `jaa_ext.ops.conv3x3`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jaa_ext.ops.conv3x3 import has_kernel
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d` of kernel 3 and stride 1, computed by `jaa_ext.ops.conv3x3`: faster in float32 on a CPU.
+    """An `nn.Conv2d` of kernel 3 and stride 1, computed by `jaa_ext.ops.conv3x3`: faster in float32 on a CPU.
 
-    Parameters, their first values and their names are those of `nn.Conv2d`. For an image without a batch it
-    is PyTorch's convolution.
+    Parameters, their initial values and their names are those of `nn.Conv2d`. An input without a batch
+    dimension goes through PyTorch's convolution.
 
     Args:
         in_channels, out_channels: channels of input and output.
@@ -31,6 +31,10 @@ class Conv3x3(nn.Conv2d):
 
     Raises:
         ValueError: another padding; in forward, an input that does not fit.
+
+    Example:
+        >>> Conv3x3(16, 32, padding=1)(torch.randn(2, 16, 45, 44)).shape
+        torch.Size([2, 32, 45, 44])
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Conv3x3(nn.Conv2d):
 
 
 def is_3x3(layer: nn.Conv2d) -> bool:
-    """Whether `jaa_ext.ops.conv3x3` computes what the layer does, each group by itself."""
+    """Whether `jaa_ext.ops.conv3x3` computes the layer, one group at a time."""
     return (
         layer.kernel_size == (3, 3)
         and layer.stride == (1, 1)
@@ -81,15 +85,15 @@ def is_3x3(layer: nn.Conv2d) -> bool:
 
 
 class FoldedConv3x3(Conv3x3):
-    """A 3 x 3 convolution for inference with what followed it: ReLU and 2 x 2 max-pooling.
+    """A 3 x 3 convolution for inference, and the ReLU and 2 x 2 max-pooling behind it, in one call.
 
-    On a CPU in float32 and for a weight that wants no gradient it keeps its filters as
-    `jaa_ext.ops.conv3x3_filters` makes them, from the first call on and until weight, device or dtype change.
-    They take four times the memory of the weight (36 numbers for 9), besides it; files and copies of the
-    layer are without. A change that torch does not count, as by ``weight.data.mul_()``, goes unseen.
+    On a CPU in float32, and for a weight that requires no gradient, the layer keeps its filters as
+    `jaa_ext.ops.conv3x3_filters` makes them: from the first call until weight, device or dtype change. Beside
+    the weight they take four times its memory (36 numbers for 9); files and copies of the layer leave them
+    out. A change that torch does not count, as by ``weight.data.mul_()``, goes unnoticed.
 
     Args:
-        convolution: one of which `is_3x3` is true, whose parameters it takes over.
+        convolution: one of which `is_3x3` is true; the layer shares its parameters.
         relu: whether ReLU follows.
         pool: whether 2 x 2 max-pooling of stride 2 follows.
     """
@@ -122,20 +126,20 @@ class FoldedConv3x3(Conv3x3):
         return output if input.dim() == 4 else output.squeeze(0)
 
     def filters(self) -> Tensor | None:
-        """What `conv3x3_filters` makes of the weight; None where that is of no use."""
+        """The weight as `conv3x3_filters` prepares it; None where preparing it is of no use."""
         weight = self.weight
         if (
             not has_kernel(weight)
             or torch.compiler.is_compiling()  # a compiled program cannot ask whether the weight has changed
-            or weight.is_inference()  # nor can this, of a tensor that does not count its changes
-            or weight.requires_grad  # fused optimizers do not count their changes
+            or weight.is_inference()  # such a tensor does not count its changes
+            or weight.requires_grad  # fused optimizers change it without counting
         ):
             return None
         kept = self._kept
         if kept is None or (kept.address, kept.version) != (weight.data_ptr(), weight._version):
             filters = conv3x3_filters(weight, self.groups)
             kept = _Kept(weight.detach(), weight.data_ptr(), weight._version, filters)
-            self._kept = kept  # in one step: threads that share the layer find all of it or nothing
+            self._kept = kept  # in one assignment: threads that share the layer see all of it or nothing
         return kept.filters
 
     def extra_repr(self) -> str:
@@ -151,15 +155,17 @@ class FoldedConv3x3(Conv3x3):
 
 class _Kept(NamedTuple):
     weight: Tensor
-    """The weight that the filters were made of; while it is held, no other one gets its address."""
+    """The weight that the filters were made from; held, so that no other tensor gets its address."""
     address: int
     version: int
     filters: Tensor
 
 
 def by_group(layer: nn.Conv2d) -> list[Callable[..., Tensor]]:
-    """A layer of which `is_3x3` is true as one function a group, which takes what `conv3x3` takes besides
-    weight and bias."""
+    """Split a layer of which `is_3x3` is true into one function a group.
+
+    Each is `conv3x3` with the group's weight, bias and prepared filters.
+    """
 
     def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * layer.groups if tensor is None else tensor.chunk(layer.groups)

@@ -14,16 +14,21 @@ from jaa_ext.ops import SoftmaxDice, softmax_dice_loss
 
 
 class SoftmaxDiceLoss(nn.Module):
-    """AU detection loss (Eq. 6 and 7): `jaa_ext.ops.softmax_dice_loss` as a layer.
+    """The AU detection loss (Eq. 6 and 7): `jaa_ext.ops.softmax_dice_loss` as a layer.
 
     Args:
         weight: (A,) weight w_i of each AU (see `au_weights`), or None for 1.
         smooth: epsilon of Eq. 7.
-        dice: "sample" as Eq. 7, "batch" as V-Net.
+        dice: "sample" as in Eq. 7, "batch" as in V-Net.
         ignore_index: the value of a missing label.
 
     Shape:
         logits (N, 2, A), target (N, A) -> named tuple (softmax, dice) of scalars; their sum is E_au (Eq. 8).
+
+    Example:
+        >>> loss = SoftmaxDiceLoss()(torch.zeros(4, 2, 3), torch.tensor([[1, 0, -1]] * 4))
+        >>> loss.softmax  # log 2: both answers are equally probable
+        tensor(0.6931)
     """
 
     weight: Tensor | None
@@ -57,15 +62,21 @@ class SoftmaxDiceLoss(nn.Module):
 
 
 class AlignmentLoss(nn.Module):
-    """E_align (Eq. 2): squared landmark errors over 2 d^2, summed over landmarks, averaged over the batch.
+    """The alignment loss E_align (Eq. 2): squared landmark errors over 2 d^2, d the distance of the eyes.
 
-    d is the `jaa_ext.facs.eye_distance` of the true landmarks.
+    It is summed over landmarks and averaged over the batch; d is the `jaa_ext.facs.eye_distance` of the true
+    landmarks.
 
     Shape:
         landmarks and target (N, 49, 2) in pixels -> scalar. Half types compute in float32.
 
     Raises:
         ValueError: shapes that do not fit.
+
+    Example:
+        >>> target = torch.rand(2, 49, 2) * 176
+        >>> AlignmentLoss()(target, target)
+        tensor(0.)
     """
 
     def forward(self, landmarks: Tensor, target: Tensor) -> Tensor:
@@ -81,19 +92,20 @@ class AlignmentLoss(nn.Module):
 
 
 class IntensityLoss(nn.Module):
-    """Squared errors of the intensities that are known, averaged over those of each AU, then over the AUs
-    that have any.
+    """The mean squared error of the intensities that are known (not in the papers).
 
-    Squared, since intensities are judged by ICC and correlation, which are second moments too: what makes
-    the error least is the mean of what coders would say of such a face. An absolute error would be least at
-    their median, and that of a faint AU is 0.
+    It is averaged over the known intensities of each AU, then over the AUs that have any.
+
+    The error is squared because ICC and correlation, by which intensities are judged, are second moments too.
+    A squared error is least at the mean of what coders would say of a face; an absolute error is least at
+    their median, which for a faint AU is 0.
 
     Args:
         weight: (A,) weight of each AU (see `au_weights`), or None for 1.
 
     Shape:
-        intensities (N, A) of 0..5, target (N, A) of 0..5 and NaN for missing -> scalar, with a gradient of 0
-        for what is missing; 0 where all is. Half types compute in float32.
+        intensities (N, A) of 0..5, target (N, A) of 0..5 and NaN for missing -> scalar, 0 where all are
+        missing; a missing one has the gradient 0. Half types compute in float32.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -117,7 +129,7 @@ class IntensityLoss(nn.Module):
             )
         intensities, target = full_precision(intensities), full_precision(target)
         known = ~target.isnan()
-        # Left out before they are subtracted: the gradient of NaN times 0 would be NaN.
+        # Missing targets go before the subtraction: 0 times NaN would give the gradient NaN.
         intensities, target = (torch.where(known, x, 0.0) for x in (intensities, target))
         counts = known.sum(0)
         means = (intensities - target).square().sum(0) / counts.clamp_min(1)
@@ -130,10 +142,11 @@ class IntensityLoss(nn.Module):
 
 
 class AttentionLoss(nn.Module):
-    """E_r (Eq. 4): cross entropy between refined and initial attention maps, a constraint on the refinement.
+    """The attention loss E_r (Eq. 4): cross entropy between refined and initial attention maps.
 
-    Summed over AUs and averaged over the batch. Refined weights are kept one epsilon of their dtype away from
-    0 and 1, so that loss and gradient stay finite where the sigmoid saturates.
+    It keeps the refinement near the initial maps; it is summed over AUs and averaged over the batch. Refined
+    weights are clamped to one epsilon of their dtype away from 0 and 1, so that loss and gradient stay finite
+    where the sigmoid saturates.
 
     Args:
         reduction: over the points of a map, "sum" (Eq. 4) or "mean" (the authors' PyTorch program).
@@ -144,6 +157,11 @@ class AttentionLoss(nn.Module):
 
     Raises:
         ValueError: an unknown reduction, or shapes that do not fit.
+
+    Example:
+        >>> refined, target_maps = torch.rand(2, 12, 44, 44), torch.rand(2, 12, 44, 44)
+        >>> AttentionLoss("mean")(refined, target_maps).shape
+        torch.Size([])
     """
 
     def __init__(self, reduction: Literal["sum", "mean"] = "sum") -> None:
@@ -169,17 +187,28 @@ class AttentionLoss(nn.Module):
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """x unchanged, its gradient times ``factor``: the back-propagation enhancement of Eq. 5 (lambda_3)."""
+    """Return x, whose gradient will be multiplied: the back-propagation enhancement of Eq. 5.
+
+    Args:
+        x: any tensor.
+        factor: of the gradient, lambda_3 in Eq. 5.
+
+    Example:
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> scale_gradient(x, 2.0).backward()
+        >>> x.grad
+        tensor([2.])
+    """
     output: Tensor = _ScaleGradient.apply(x, factor)  # type: ignore[no-untyped-call]
     return output
 
 
 def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> Tensor:
-    """Weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j), r_i its occurrence rate (section 3.4).
+    """Compute the weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j) (section 3.4).
 
-    Rates are taken over valid labels. An AU that never occurs has weight 0, and the others have theirs as if
-    it were not there: it cannot be learned, and a weight for its rarity would starve the others. One warning
-    names all such AUs.
+    The occurrence rate r_i is taken over valid labels. An AU that never occurs has weight 0, and the others
+    are weighted as if it were not there: it cannot be learned, and a weight for its rarity would starve the
+    others. One warning names all such AUs.
 
     Args:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
@@ -190,6 +219,10 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
 
     Raises:
         ValueError: labels that are not (n, A) or hold another value, or in which no AU occurs.
+
+    Example:
+        >>> au_weights([[1, 1], [0, 1], [0, 1], [0, -1]])  # rates 1/4 and 1
+        tensor([1.6000, 0.4000])
     """
     labels = label_tensor("au_weights", labels)
     occurrences, valid = (labels == 1).sum(0), (labels != -1).sum(0)
@@ -204,24 +237,25 @@ def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> T
         numbers = [None if aus is None else facs.au_number(aus[i]) for i in never]
         named = zip(never, numbers, strict=True)
         names = ", ".join(f"the AU at index {i}" if au is None else f"AU {au}" for i, au in named)
-        told = (
+        message = (
             f"{names} never occurs in the labels: its weight in the loss is 0, and the others have theirs "
             "as if it were not there"
             if len(never) == 1
             else f"{names} never occur in the labels: their weights in the loss are 0, and the others have "
             "theirs as if they were not there"
         )
-        warnings.warn(told, stacklevel=2)
+        warnings.warn(message, stacklevel=2)
     inverse_rates = torch.where(occurs, valid.double() / occurrences.clamp_min(1), 0)
     weights: Tensor = occurs.sum() * inverse_rates / inverse_rates.sum()
     return weights.float()
 
 
 def label_tensor(where: str, labels: Any) -> Tensor:
-    """Labels as a tensor.
+    """Check labels and return them as a tensor.
 
     Raises:
-        ValueError: beginning with `where`, for labels that are not (n, A) or hold a value but 1, 0 and -1.
+        ValueError: labels that are not (n, A) or hold another value than 1, 0 and -1; the message begins with
+            `where`.
     """
     tensor: Tensor = torch.as_tensor(labels)
     if tensor.dim() != 2:
@@ -233,7 +267,7 @@ def label_tensor(where: str, labels: Any) -> Tensor:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Half types as float32; float32 and float64 as they are."""
+    """Return half types as float32, and float32 and float64 as they are."""
     return x if x.dtype == torch.float64 else x.float()
 
 

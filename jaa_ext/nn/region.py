@@ -1,4 +1,4 @@
-"""Region learning: layers whose filters and statistics belong to one cell of a grid each."""
+"""Region learning: layers in which each cell of a grid has its own filters and statistics."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jaa_ext.nn.conv import Conv3x3
 from jaa_ext.ops import region_batch_norm, region_conv2d
+from jaa_ext.ops.reference import Border
 
 
 class RegionConv2d(nn.Module):
-    """Convolution with filters of its own for each cell of a grid: `jaa_ext.ops.region_conv2d` as a layer.
+    """A convolution with other filters in each cell of a grid: `jaa_ext.ops.region_conv2d` as a layer.
 
-    Each cell starts like an `nn.Conv2d` of the same size.
+    Each cell is initialized like an `nn.Conv2d` of the same size.
 
     Args:
         in_channels, out_channels: channels of input and output.
@@ -33,6 +34,13 @@ class RegionConv2d(nn.Module):
 
     Raises:
         ValueError: an even kernel, an empty grid, an unknown border; in forward, an input that does not fit.
+
+    Example:
+        >>> layer = RegionConv2d(3, 8, kernel_size=3, grid=4)
+        >>> layer(torch.randn(2, 3, 30, 44)).shape
+        torch.Size([2, 8, 30, 44])
+        >>> layer.weight.shape
+        torch.Size([4, 4, 8, 3, 3, 3])
     """
 
     def __init__(
@@ -43,7 +51,7 @@ class RegionConv2d(nn.Module):
         grid: int | tuple[int, int],
         *,
         bias: bool = True,
-        border: Literal["cell", "image"] = "cell",
+        border: Border = "cell",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -83,11 +91,11 @@ class RegionConv2d(nn.Module):
 
 
 class CellBatchNorm2d(nn.BatchNorm2d):
-    """What `RegionBatchNorm2d` and `BatchNormReLU2d` are to torch: an `nn.BatchNorm2d`.
+    """The base of `RegionBatchNorm2d` and `BatchNormReLU2d`, which makes them an `nn.BatchNorm2d` to torch.
 
-    What torch does with one (`momentum=None`, `track_running_stats=False`, `swa_utils.update_bn`, freezing by
-    `isinstance`) it does with these. Where it makes another layer of a batch norm's numbers, by which grid
-    and ReLU would be lost, a TypeError names what to call.
+    `momentum=None`, `track_running_stats=False`, `swa_utils.update_bn` and freezing by `isinstance` work as
+    with torch's own. Some of torch's functions make another layer from a batch norm's tensors, which would
+    lose the grid and the ReLU: they get a TypeError that names the function to call instead.
     """
 
     grid: tuple[int, int]
@@ -95,7 +103,7 @@ class CellBatchNorm2d(nn.BatchNorm2d):
 
     @property
     def eps(self) -> float:  # type: ignore[override]
-        # Both read it before they change anything, and torch has no hook by which a layer could take part.
+        # The functions of `_INSTEAD` read eps before they change anything; torch offers no better hook.
         if not torch.compiler.is_compiling():
             caller = sys._getframe(1).f_code.co_name
             if caller in _INSTEAD:
@@ -114,7 +122,7 @@ class CellBatchNorm2d(nn.BatchNorm2d):
         return region_batch_norm(input, **norm_arguments(self), grid=self.grid, relu=self.relu)
 
     def is_plain(self) -> bool:
-        """Whether `forward` is `region_batch_norm` with the layer's tensors and nothing else."""
+        """Whether `forward` calls `region_batch_norm` with the layer's tensors, and does nothing else."""
         return type(self).forward is CellBatchNorm2d.forward
 
 
@@ -123,13 +131,13 @@ _INSTEAD = {
     "fuse_conv_bn_eval": "jaa_ext.nn.GroupedSequential.fold or jaa_ext.models.JAANet.fuse",
     "fuse_linear_bn_eval": "jaa_ext.nn.GroupedSequential.fold or jaa_ext.models.JAANet.fuse",
 }
-"""By functions of torch, and of libraries that name theirs likewise: what to call in their place."""
+"""What to call instead of a function of torch, or of a library that gives its own the same name."""
 
 
 class RegionBatchNorm2d(CellBatchNorm2d):
-    """Batch normalisation by itself for each cell of a grid: `jaa_ext.ops.region_batch_norm` as a layer.
+    """An `nn.BatchNorm2d` for each cell of a grid: `jaa_ext.ops.region_batch_norm` as a layer.
 
-    One `nn.BatchNorm2d` a cell; cells are those of `RegionConv2d`.
+    The cells are those of `RegionConv2d`.
 
     Args:
         num_features: channels C.
@@ -137,8 +145,8 @@ class RegionBatchNorm2d(CellBatchNorm2d):
         eps: added to the variance.
         momentum: share of the batch in the running statistics; None for their mean over all batches.
         affine: whether each cell and channel learns a scale and a shift.
-        track_running_stats: whether there are running statistics; without, batches are normalised by their
-            own in evaluation too.
+        track_running_stats: whether there are running statistics; without them, evaluation also normalises a
+            batch by its own statistics.
         relu: whether ReLU follows.
 
     Shape:
@@ -148,6 +156,11 @@ class RegionBatchNorm2d(CellBatchNorm2d):
     Raises:
         ValueError: an empty grid; in forward, an input that does not fit or, as from `nn.BatchNorm2d`, a
             training batch with a single value for a channel of a cell.
+
+    Example:
+        >>> layer = RegionBatchNorm2d(8, grid=4, relu=True)
+        >>> layer(torch.randn(2, 8, 30, 44)).min().item()
+        0.0
     """
 
     def __init__(
@@ -180,7 +193,7 @@ class RegionBatchNorm2d(CellBatchNorm2d):
 
 
 class BatchNormReLU2d(CellBatchNorm2d):
-    """`nn.BatchNorm2d` and ReLU in one op, `jaa_ext.ops.region_batch_norm` with a single cell.
+    """An `nn.BatchNorm2d` and ReLU in one op: `jaa_ext.ops.region_batch_norm` with a single cell.
 
     Arguments, parameters, buffers and their names are those of `nn.BatchNorm2d`.
 
@@ -189,11 +202,15 @@ class BatchNormReLU2d(CellBatchNorm2d):
         eps: added to the variance.
         momentum: share of the batch in the running statistics; None for their mean over all batches.
         affine: whether each channel learns a scale and a shift.
-        track_running_stats: whether there are running statistics; without, batches are normalised by their
-            own in evaluation too.
+        track_running_stats: whether there are running statistics; without them, evaluation also normalises a
+            batch by its own statistics.
 
     Shape:
         input (N, num_features, H, W) -> the same, memory format kept.
+
+    Example:
+        >>> layer, plain, x = BatchNormReLU2d(8), nn.BatchNorm2d(8), torch.randn(2, 8, 30, 44)
+        >>> torch.testing.assert_close(layer(x), plain(x).relu())
     """
 
     grid = (1, 1)
@@ -219,10 +236,10 @@ class BatchNormReLU2d(CellBatchNorm2d):
 
 
 class RegionLayer(nn.Module):
-    """Block R: the region layer of DRML (CVPR 2016), ECCV 2018, Fig. 2(b) as we read it.
+    """Block R, the region layer of DRML (CVPR 2016), as we read Fig. 2(b) of ECCV 2018.
 
-    A convolution; batch norm, ReLU and convolution by cells of an 8 x 8 grid, added to the first convolution;
-    batch norm, ReLU.
+    A convolution is followed by a region stage: batch norm, ReLU and convolution by cells of an 8 x 8 grid.
+    The two outputs are added, and batch norm and ReLU close the block.
 
     Args:
         in_channels: channels of the input.
@@ -230,6 +247,10 @@ class RegionLayer(nn.Module):
 
     Shape:
         (N, in_channels, H, W) -> (N, width, H, W).
+
+    Example:
+        >>> RegionLayer(3, 32)(torch.randn(2, 3, 48, 48)).shape
+        torch.Size([2, 32, 48, 48])
     """
 
     def __init__(
@@ -261,17 +282,25 @@ class RegionLayer(nn.Module):
 
 
 class HierarchicalMultiScaleRegion(nn.Module):
-    """Block R_hm: the hierarchical and multi-scale region layer (ECCV 2018, section 3.1, Fig. 2(a)).
+    """Block R_hm, the hierarchical and multi-scale region layer (ECCV 2018, section 3.1, Fig. 2(a)).
 
-    A convolution; three stages (batch norm, ReLU, convolution) by cells of 8 x 8, 4 x 4 and 2 x 2 grids, one
-    after the other; their outputs, concatenated, are added to the first convolution; batch norm, ReLU.
+    A convolution is followed by three region stages (batch norm, ReLU, convolution) by cells of 8 x 8, 4 x 4
+    and 2 x 2 grids, each on the output of the one before. Their outputs, concatenated, are added to that of
+    the first convolution, and batch norm and ReLU close the block.
 
     Args:
         in_channels: channels of the input.
-        width: 4 * c1, channels of the output, a multiple of 4.
+        width: channels of the output, 4 * c1 in the paper: a multiple of 4.
 
     Shape:
         (N, in_channels, H, W) -> (N, width, H, W).
+
+    Raises:
+        ValueError: another width.
+
+    Example:
+        >>> HierarchicalMultiScaleRegion(3, 32)(torch.randn(2, 3, 48, 48)).shape
+        torch.Size([2, 32, 48, 48])
     """
 
     def __init__(
@@ -310,7 +339,7 @@ class HierarchicalMultiScaleRegion(nn.Module):
 
 
 def reset_layers(module: nn.Module) -> None:
-    """Call `reset_parameters` of every layer inside `module`, in the order in which they were made."""
+    """Call `reset_parameters` of every layer inside `module`, in the order of their registration."""
     for child in module.children():
         reset: Callable[[], None] | None = getattr(child, "reset_parameters", None)
         if reset is None:
@@ -320,7 +349,7 @@ def reset_layers(module: nn.Module) -> None:
 
 
 def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[str, Any]) -> nn.Sequential:
-    # "0" and "2" are the names in saved models, whose "1" was a ReLU of its own.
+    # Files name these layers "0" and "2"; "1" was a separate ReLU.
     return nn.Sequential(
         OrderedDict(
             {
@@ -332,10 +361,7 @@ def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[
 
 
 def norm_arguments(layer: nn.BatchNorm2d) -> dict[str, Any]:
-    """Arguments of `region_batch_norm`, but for grid and ReLU, for the layer's next input, which is counted.
-
-    All is as `nn.BatchNorm2d` does it.
-    """
+    """Count a batch as `nn.BatchNorm2d` does; return what `region_batch_norm` takes besides grid and relu."""
     momentum = layer.momentum
     if layer.training and layer.track_running_stats and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)

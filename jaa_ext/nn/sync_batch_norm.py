@@ -1,4 +1,4 @@
-"""Batch normalisation over the images of all processes that train a model together."""
+"""Batch normalisation by the images of all processes that train a model together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from jaa_ext.nn.losses import full_precision
 from jaa_ext.nn.region import BatchNormReLU2d, CellBatchNorm2d, RegionBatchNorm2d, norm_arguments
 from jaa_ext.ops import reference
 
@@ -17,13 +18,22 @@ from jaa_ext.ops import reference
 def synchronize_batch_norm(module: nn.Module) -> None:
     """Let the batch norms in a module normalise by the images of all processes of the default process group.
 
-    `RegionBatchNorm2d`, `BatchNormReLU2d` and `nn.BatchNorm2d` become layers of this file in place:
-    parameters, buffers and their names stay, so files are those of an ordinary model. The processes may hold
-    different numbers of images, none included. In evaluation mode, and where there is one process only, they
-    compute as before. An `nn.SyncBatchNorm` stays what it is.
+    In place, `RegionBatchNorm2d`, `BatchNormReLU2d` and `nn.BatchNorm2d` become synchronized subclasses with
+    the same parameters, buffers and names, so that files stay those of an ordinary model. Processes may hold
+    different numbers of images, or none. In evaluation mode, or with one process, the layers compute as
+    before. An `nn.SyncBatchNorm` stays what it is.
+
+    Args:
+        module: the model, before it is wrapped for several processes.
 
     Raises:
-        TypeError: a batch norm of another kind; then nothing has changed.
+        TypeError: a batch norm of another kind; nothing has changed then.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormReLU2d(8))
+        >>> synchronize_batch_norm(model)
+        >>> isinstance(model[1], BatchNormReLU2d)
+        True
     """
     layers = dict(module.named_modules())
     for name, layer in layers.items():
@@ -42,7 +52,7 @@ def synchronize_batch_norm(module: nn.Module) -> None:
 
 
 class SyncRegionBatchNorm2d(RegionBatchNorm2d):
-    """`RegionBatchNorm2d` that trains on the statistics of all processes' images."""
+    """A `RegionBatchNorm2d` that trains on the statistics of all processes' images."""
 
     def forward(self, input: Tensor) -> Tensor:
         return _over_all(self, input) if _shared(self) else super().forward(input)
@@ -52,7 +62,7 @@ class SyncRegionBatchNorm2d(RegionBatchNorm2d):
 
 
 class SyncBatchNormReLU2d(BatchNormReLU2d):
-    """`BatchNormReLU2d` that trains on the statistics of all processes' images."""
+    """A `BatchNormReLU2d` that trains on the statistics of all processes' images."""
 
     def forward(self, input: Tensor) -> Tensor:
         return _over_all(self, input) if _shared(self) else super().forward(input)
@@ -62,7 +72,7 @@ class SyncBatchNormReLU2d(BatchNormReLU2d):
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that trains on the statistics of all processes' images."""
+    """An `nn.BatchNorm2d` that trains on the statistics of all processes' images."""
 
     grid = (1, 1)
     relu = False
@@ -92,7 +102,7 @@ def _over_all(layer: CellBatchNorm2d | SyncBatchNorm2d, input: Tensor) -> Tensor
     arguments = norm_arguments(layer)
     weight, bias, grid = arguments["weight"], arguments["bias"], layer.grid
     running = arguments["running_mean"], arguments["running_var"]
-    # How many values there are is known to all processes together.
+    # Checked as if outside training: one process alone cannot tell whether there are enough values.
     mean, var = running if running[0] is not None else [input.new_zeros(*grid, layer.num_features)] * 2
     reference.check_region_batch_norm(input, weight, bias, mean, var, grid, training=False)
     output, mean, var = _SyncBatchNorm.apply(  # type: ignore[no-untyped-call]
@@ -104,25 +114,25 @@ def _over_all(layer: CellBatchNorm2d | SyncBatchNorm2d, input: Tensor) -> Tensor
 
 
 class _Cells(NamedTuple):
-    """A grid over images of one size. What is per cell is (gh, gw, C), float64 for sums over many pixels."""
+    """A grid over images of one size. Values of cells are (gh, gw, C), in float64: they sum many pixels."""
 
     rows: Tensor
-    """(gh, H) of 1 where the row belongs to the cell."""
+    """(gh, H), 1 where the row belongs to the cell, else 0."""
     columns: Tensor
-    """(W, gw)."""
+    """(W, gw), the same for columns."""
     pixels: Tensor
-    """(gh, gw, 1) of each cell."""
+    """(gh, gw, 1), the number of pixels in each cell."""
     row_of: Tensor
-    """(H,) the cell of each row."""
+    """(H,), the cell of each row."""
     column_of: Tensor
-    """(W,)."""
+    """(W,), the cell of each column."""
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum (N, C, H, W) over the images and over the pixels of each cell."""
+        """Sum (N, C, H, W) over the images and the pixels of each cell: (gh, gw, C)."""
         return (self.rows @ x.sum(0, dtype=torch.float64) @ self.columns).permute(1, 2, 0)
 
     def spread(self, per_cell: Tensor, dtype: torch.dtype) -> Tensor:
-        """(C, H, W), or (C, 1, 1) where there is one cell: to each pixel what belongs to its cell."""
+        """Give each pixel the value of its cell: (C, H, W), or (C, 1, 1) for a single cell."""
         per_cell = per_cell.to(dtype)
         if per_cell.shape[:2] != (1, 1):
             per_cell = per_cell[self.row_of][:, self.column_of]
@@ -131,11 +141,11 @@ class _Cells(NamedTuple):
 
 @lru_cache(64)
 def _cells(grid: tuple[int, int], height: int, width: int, device: torch.device) -> _Cells:
-    def of(size: int, cells: int) -> Tensor:
+    def cell_of(size: int, cells: int) -> Tensor:
         edges = torch.tensor(reference.cell_edges(size, cells))
         return torch.arange(cells).repeat_interleave(edges.diff())
 
-    row_of, column_of = of(height, grid[0]), of(width, grid[1])
+    row_of, column_of = cell_of(height, grid[0]), cell_of(width, grid[1])
     rows = (row_of == torch.arange(grid[0])[:, None]).double()
     columns = (column_of[:, None] == torch.arange(grid[1])).double()
     pixels = rows.sum(1)[:, None, None] * columns.sum(0)[None, :, None]
@@ -155,15 +165,15 @@ class _SyncBatchNorm(torch.autograd.Function):
         eps: float,
         relu: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.inference_mode(False):  # or what is kept for later calls could not take part in training
+        with torch.inference_mode(False):  # cached tensors made in inference mode could not be trained with
             cells = _cells(grid, *input.shape[2:], input.device)
-        x = _full(input)
+        x = full_precision(input)
         images = cells.pixels.new_full((1,), len(x))
         mean = cells.sum(x) / (images * cells.pixels).clamp_min(1)
         squares = cells.sum((x - cells.spread(mean, x.dtype)).square())
-        # Means and squared deviations from them, joined as by Chan, Golub and LeVeque (1979): sums of squares
-        # would cancel. All processes join the same numbers in the same order, so their statistics are alike
-        # to the bit.
+        # Means and squared deviations are joined as by Chan, Golub and LeVeque (1979), since sums of squares
+        # would cancel. All processes join the same numbers in the same order, so that their statistics have
+        # the same bits.
         packed = torch.cat([images, mean.flatten(), squares.flatten()])
         parts = [torch.empty_like(packed) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, packed)
@@ -171,7 +181,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         images = every[:, :1, None, None]
         means, each_squares = (half.view(-1, *mean.shape) for half in every[:, 1:].chunk(2, 1))
         count = images.sum() * cells.pixels
-        # Reading the number back would stop a GPU, so only where it is in doubt.
+        # The count is read back only where this process alone has too few values: a GPU would wait for it.
         height, width = input.shape[2:]
         if len(x) * (height // grid[0]) * (width // grid[1]) < 2 and count.min() < 2:
             raise ValueError(
@@ -200,7 +210,7 @@ class _SyncBatchNorm(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor, *constants: Any) -> tuple[Tensor | None, ...]:
         input, weight, bias, mean, scale, count, output = ctx.saved_tensors
         cells: _Cells = ctx.cells
-        grad, x = _full(grad_output), _full(input)
+        grad, x = full_precision(grad_output), full_precision(input)
         if output is not None:
             grad = torch.where(output > 0, grad, 0)
         normalized = (x - cells.spread(mean, x.dtype)).mul_(cells.spread(scale, x.dtype))
@@ -216,7 +226,3 @@ class _SyncBatchNorm(torch.autograd.Function):
             grad_input = (grad - of_mean - normalized * of_scale).mul_(cells.spread(factor, x.dtype))
             grad_input = grad_input.to(input.dtype)
         return grad_input, grad_weight, grad_bias, None, None, None
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -1,6 +1,6 @@
-"""The compiled ops; `jaa_ext.ops.reference` has each again in plain PyTorch.
+"""The compiled ops, and each again in plain PyTorch in `jaa_ext.ops.reference`.
 
-An op runs its compiled kernel on every device it was built for and the reference elsewhere.
+An op runs its compiled kernel on every device it was built for, and the reference elsewhere.
 """
 
 from jaa_ext.ops import reference

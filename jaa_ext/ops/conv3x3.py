@@ -22,23 +22,24 @@ def conv3x3(
     attention: Tensor | None = None,
     filters: Tensor | None = None,
 ) -> Tensor:
-    """``max_pool2d(relu(conv2d(input * attention, weight, bias, padding=padding)), 2)`` of stride 1.
+    """Compute ``max_pool2d(relu(conv2d(input * attention, weight, bias, padding=padding)), 2)`` of stride 1.
 
-    In float32 on a CPU it has kernels: Winograd's F(4x4, 3x3) and direct ones, chosen by the size of one
-    image. Everything else goes to PyTorch's convolution, all of autocast and `torch.export` included.
+    Attention, ReLU and pooling are optional. In float32 on a CPU there are kernels: Winograd's F(4x4, 3x3)
+    and direct ones, chosen by the size of one image. Everything else, also under autocast and in
+    `torch.export`, goes through PyTorch's convolution.
 
     Args:
         input: (N, in_channels, H, W), any strides. The output is channels_last where input or weight is.
         weight: (out_channels, in_channels / groups, 3, 3).
         bias: (out_channels) or None.
         padding: rows and columns of zeros on each side, 0 or 1.
-        groups: number of separate convolutions, one beside the other, as of `torch.nn.functional.conv2d`.
+        groups: number of separate convolutions side by side, as in `torch.nn.functional.conv2d`.
         relu: whether ReLU follows.
-        pool: whether 2 x 2 max-pooling of stride 2 follows, a last odd row or column left out.
-        attention: (N, 1, H, W) by which each channel of the input is multiplied first, or None; of one group
-            only.
-        filters: what `conv3x3_filters` made of this weight, which saves making it at each call; used where no
-            gradient is wanted.
+        pool: whether 2 x 2 max-pooling of stride 2 follows, which drops a last odd row or column.
+        attention: (N, 1, H, W) by which each channel of the input is multiplied first, or None; only for
+            groups=1.
+        filters: the weight as `conv3x3_filters` prepared it, which saves preparing it at each call; used only
+            where no gradient is wanted.
 
     Returns:
         (N, out_channels, H', W'), H' = H + 2 * padding - 2, halved and rounded down by `pool`. All tensors
@@ -50,10 +51,15 @@ def conv3x3(
         TypeError: dtypes that do not fit.
 
     Gradients flow to input, weight, bias and attention; differentiating twice, forward-mode differentiation
-    and ``torch.func`` are not supported. Kernels give the same bits from run to run, whatever the number of
-    threads, and for an image alone and in a batch. Their errors are below 3e-6 of the largest value: where
-    the exact sum is 0, a little else can stand. A NaN or infinity in the input spreads to those tiles of 4 x
-    4 outputs whose 6 x 6 inputs hold it, no further.
+    and ``torch.func`` are not supported. The kernels give the same bits from run to run, for any number of
+    threads, and for an image alone and in a batch. Their errors are below 3e-6 of the largest value, so that
+    an exact 0 may come out as a small number. A NaN or infinity in the input spreads to the tiles of 4 x 4
+    outputs whose 6 x 6 inputs contain it, and no further.
+
+    Example:
+        >>> image, weight = torch.randn(2, 16, 45, 44), torch.randn(32, 16, 3, 3)
+        >>> conv3x3(image, weight, relu=True, pool=True).shape
+        torch.Size([2, 32, 22, 22])
     """
     if not has_kernel(input):
         return reference.conv3x3(
@@ -73,15 +79,20 @@ def conv3x3(
 
 
 def conv3x3_filters(weight: Tensor, groups: int = 1) -> Tensor:
-    """A weight as `conv3x3` reads it: for inference, where it stays the same from call to call.
+    """Prepare a weight for many calls of `conv3x3` without gradients.
 
     Args:
         weight: (out_channels, in_channels / groups, 3, 3).
         groups: of the convolution.
 
     Returns:
-        1-D and of use to `conv3x3` in this process only, one group after the other; about four times the
-        numbers of the weight, or none where there is nothing to prepare.
+        A 1-D tensor, one group after the other, for `conv3x3` in this process only; about four times as many
+        numbers as the weight, or none where there is nothing to prepare.
+
+    Example:
+        >>> image, weight = torch.randn(2, 16, 45, 44), torch.randn(32, 16, 3, 3)
+        >>> output = conv3x3(image, weight, filters=conv3x3_filters(weight))
+        >>> torch.testing.assert_close(output, conv3x3(image, weight))
     """
     if not has_kernel(weight):
         return weight.new_empty(0)
@@ -90,7 +101,7 @@ def conv3x3_filters(weight: Tensor, groups: int = 1) -> Tensor:
 
 
 def has_kernel(input: Tensor) -> bool:
-    """Whether `conv3x3` of an input like this one runs kernels, not PyTorch's convolution."""
+    """Whether `conv3x3` runs its own kernels for an input like this one, not PyTorch's convolution."""
     return (
         input.device.type == "cpu"
         and input.dtype == torch.float32
@@ -149,6 +160,6 @@ def _output_like(input: Tensor, weight: Tensor, padding: int, pool: bool) -> Ten
 
 
 def _memory_format(input: Tensor, weight: Tensor) -> torch.memory_format:
-    """As torch's convolutions have it."""
+    """The memory format of the output, by the rule of torch's own convolutions."""
     formats = [torch._prims_common.suggest_memory_format(tensor) for tensor in (input, weight)]
     return torch.channels_last if torch.channels_last in formats else torch.contiguous_format

@@ -1,6 +1,6 @@
 """Each op in plain PyTorch: the tests' oracle, the benchmarks' baseline, and what runs without kernels.
 
-Same names, same signatures and same errors as `jaa_ext.ops`.
+Names, signatures and errors are those of `jaa_ext.ops`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,20 @@ __all__ = [
     "softmax_dice_loss",
 ]
 
+Border = Literal["cell", "image"]
+"""What `region_conv2d` reads outside a cell: zeros, or the image."""
+
 FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 class SoftmaxDice(NamedTuple):
-    """The two AU losses, scalars in the dtype of the logits."""
+    """The two AU losses, scalars in the dtype of the logits.
+
+    Example:
+        >>> loss = softmax_dice_loss(torch.zeros(4, 2, 3), torch.ones(4, 3))
+        >>> loss.softmax, loss.dice
+        (tensor(0.6931), tensor(0.1111))
+    """
 
     softmax: Tensor
     """E_softmax, Eq. 6."""
@@ -47,7 +56,7 @@ def conv3x3(
     attention: Tensor | None = None,
     filters: Tensor | None = None,
 ) -> Tensor:
-    """See `jaa_ext.ops.conv3x3`: here one step after the other; there is nothing to do with `filters`."""
+    """See `jaa_ext.ops.conv3x3`; this takes one step after the other and ignores `filters`."""
     if is_autocast(input):
         dtype = torch.get_autocast_dtype(input.device.type)
         input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
@@ -60,9 +69,9 @@ def conv3x3(
 
 
 def region_conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Literal["cell", "image"] = "cell"
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Border = "cell"
 ) -> Tensor:
-    """See `jaa_ext.ops.region_conv2d`: here one ordinary convolution a cell."""
+    """See `jaa_ext.ops.region_conv2d`; this is one ordinary convolution a cell."""
     if is_autocast(input):
         dtype = torch.get_autocast_dtype(input.device.type)
         input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
@@ -91,18 +100,18 @@ def region_conv2d(
 
 def region_batch_norm(
     input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
     *,
     grid: tuple[int, int],
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     training: bool,
     momentum: float = 0.1,
     eps: float = 1e-5,
     relu: bool = False,
 ) -> Tensor:
-    """See `jaa_ext.ops.region_batch_norm`: here one ordinary batch norm a cell."""
+    """See `jaa_ext.ops.region_batch_norm`; this is one ordinary batch norm a cell."""
     check_region_batch_norm(input, weight, bias, running_mean, running_var, grid, training)
     x = input if input.dtype == torch.float64 else input.float()
     shape = (*grid, input.shape[1])
@@ -116,7 +125,7 @@ def region_batch_norm(
         cells = []
         for j, cell in enumerate(row.tensor_split(column_starts, 3)):
             own = [None if t is None else t[i, j] for t in (mean, var, scale, shift)]
-            # With a side of 1, torch 2.13 can take a channels_last gradient for a contiguous one: not in 3-D.
+            # With a side of 1, torch 2.13 can mistake a channels_last gradient for a contiguous one in 4-D.
             plane = cell.flatten(2) if 1 in cell.shape else cell
             normal = F.batch_norm(plane, own[0], own[1], own[2], own[3], training, momentum, eps)
             cells.append(normal.view(cell.shape) if plane is not cell else normal)
@@ -139,10 +148,10 @@ def attention_maps(
     roi_ratio: float = 0.14,
     decay: float = 0.56,
 ) -> Tensor:
-    """See `jaa_ext.ops.attention_maps`: here all faces and AUs at once by broadcasting."""
+    """See `jaa_ext.ops.attention_maps`; this draws all faces and AUs at once by broadcasting."""
     rules = facs.rules(aus)
     check_attention_maps(landmarks, image_size, map_size, roi_ratio, decay)
-    # Half types compute in float32: a centre is rounded to a whole map pixel.
+    # Half types compute in float32, since a centre is rounded to a whole pixel of the map.
     x = landmarks.detach()
     x = x if x.dtype == torch.float64 else x.float()
     points = torch.tensor([rule.points for rule in rules], device=x.device, dtype=torch.int64).view(-1, 2)
@@ -162,7 +171,7 @@ def attention_maps(
     grid = torch.arange(map_size, device=x.device, dtype=x.dtype)
 
     def axis(c: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance to the centre along one axis and whether it lies in the ROI: (N, A, 2, M) each."""
+        """Each pixel's distance to the centre along an axis, and whether it is in the ROI: (N, A, 2, M)."""
         c = c.unsqueeze(-1)
         inside = (grid >= (c - half).clamp(0, last)) & (grid <= (c + half).clamp(0, last))
         return (grid - c).abs(), inside
@@ -190,11 +199,11 @@ def softmax_dice_loss(
     if is_autocast(logits):
         logits = autocast_to(torch.float32, logits)
     x = logits if logits.dtype == torch.float64 else logits.float()
-    # Narrow integers would take an ignore_index that they cannot hold for another number.
+    # A narrow integer type would turn an ignore_index that it cannot hold into another number.
     target = target.to(x.dtype if target.is_floating_point() else torch.int64)
     valid = target != ignore_index
     p = torch.where(valid, target, 0).to(x.dtype)  # symbol p of Eq. 6 and 7
-    p = torch.where((p >= 0) & (p <= 1), p, torch.nan)  # a label that is none makes the loss NaN
+    p = torch.where((p >= 0) & (p <= 1), p, torch.nan)  # an impossible label makes the loss NaN
     log_absent, log_present = F.log_softmax(torch.where(valid.unsqueeze(1), x, 0), 1).unbind(1)
     p_hat = log_present.exp()
 
@@ -209,10 +218,10 @@ def softmax_dice_loss(
         return torch.where(valid, value, 0).sum(0) / count.clamp_min(1)
 
     # A term of weight 0 is 0, also where its logarithm is infinite.
-    of_present, of_absent = (
+    present, absent = (
         torch.where(share == 0, 0, share * log) for share, log in ((p, log_present), (1 - p, log_absent))
     )
-    e_softmax = over_aus(over_samples(-(of_present + of_absent)))
+    e_softmax = over_aus(over_samples(-(present + absent)))
     if dice == "sample":
         e_dice = over_aus(over_samples(1 - (2 * p * p_hat + smooth) / (p**2 + p_hat**2 + smooth)))
     else:
@@ -228,12 +237,15 @@ def is_autocast(input: Tensor) -> bool:
 
 
 def autocast_to(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    """The tensor as autocast hands it to an op that wants `dtype`: it leaves float64 and integers alone."""
+    """Cast a tensor as autocast does for an op in `dtype`: float64 and integers stay."""
     return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
 
 
 def cell_edges(size: int, cells: int) -> list[int]:
-    """Cell i spans edges[i] .. edges[i + 1], floor(i * size / cells): sizes need not divide."""
+    """Edges of the cells along one side of an image: cell i spans edges[i] up to edges[i + 1].
+
+    Edge i is floor(i * size / cells), as in csrc; cells need not divide size.
+    """
     return [i * size // cells for i in range(cells + 1)]
 
 
@@ -246,7 +258,7 @@ def check_conv3x3(
     pool: bool,
     attention: Tensor | None,
 ) -> None:
-    """The same checks, in the same words, as the compiled op."""
+    """Check arguments as the compiled op does, in the same words."""
     name = "conv3x3"
     if padding not in (0, 1):
         raise ValueError(f"{name}: padding must be 0 or 1, got {padding}")
@@ -288,8 +300,8 @@ def check_conv3x3(
             )
 
 
-def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: str) -> None:
-    """The same checks, in the same words, as the compiled op."""
+def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: Border) -> None:
+    """Check arguments as the compiled op does, in the same words."""
     name = "region_conv2d"
     if border not in ("cell", "image"):
         raise ValueError(f'{name}: border must be "cell" or "image", got "{border}"')
@@ -339,7 +351,7 @@ def check_region_batch_norm(
     grid: Sequence[int],
     training: bool,
 ) -> None:
-    """The same checks, in the same words, as the compiled op."""
+    """Check arguments as the compiled op does, in the same words."""
     name = "region_batch_norm"
     if input.dim() != 4:
         raise ValueError(f"{name}: input must be (N, C, H, W), got {_shape(input)}")
@@ -387,7 +399,7 @@ def check_region_batch_norm(
 def check_attention_maps(
     landmarks: Tensor, image_size: int, map_size: int, roi_ratio: float, decay: float
 ) -> None:
-    """The same checks, in the same words, as the compiled op."""
+    """Check arguments as the compiled op does, in the same words."""
     name = "attention_maps"
     if landmarks.dim() != 3 or landmarks.shape[1] != facs.NUM_LANDMARKS or landmarks.shape[2] != 2:
         raise ValueError(f"{name}: landmarks must be (N, 49, 2), got {_shape(landmarks)}")
@@ -404,7 +416,7 @@ def check_attention_maps(
 def check_softmax_dice_loss(
     logits: Tensor, target: Tensor, weight: Tensor | None, smooth: float, dice: str, ignore_index: int
 ) -> None:
-    """The same checks, in the same words, as the compiled op."""
+    """Check arguments as the compiled op does, in the same words."""
     name = "softmax_dice_loss"
     if dice not in ("sample", "batch"):
         raise ValueError(f'{name}: dice must be "sample" or "batch", got "{dice}"')
@@ -415,13 +427,13 @@ def check_softmax_dice_loss(
     if logits.dim() != 3 or logits.shape[1] != 2:
         raise ValueError(f"{name}: logits must be (N, 2, A), got {_shape(logits)}")
     _check_float(name, "logits", logits)
-    samples, _, aus = logits.shape
-    if target.dim() != 2 or target.shape[0] != samples or target.shape[1] != aus:
-        raise ValueError(f"{name}: target must be (N, A) = [{samples}, {aus}], got {_shape(target)}")
+    samples, _, num_aus = logits.shape
+    if target.dim() != 2 or target.shape[0] != samples or target.shape[1] != num_aus:
+        raise ValueError(f"{name}: target must be (N, A) = [{samples}, {num_aus}], got {_shape(target)}")
     if target.dtype.is_complex:
         raise TypeError(f"{name}: target must be bool, integer or floating, got {_dtype(target)}")
-    if weight is not None and (weight.dim() != 1 or weight.shape[0] != aus):
-        raise ValueError(f"{name}: weight must be (A,) = [{aus}], got {_shape(weight)}")
+    if weight is not None and (weight.dim() != 1 or weight.shape[0] != num_aus):
+        raise ValueError(f"{name}: weight must be (A,) = [{num_aus}], got {_shape(weight)}")
     for other_name, other in (("target", target), ("weight", weight)):
         if other is not None and other.device != logits.device:
             raise ValueError(

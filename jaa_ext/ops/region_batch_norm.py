@@ -1,4 +1,4 @@
-"""Region batch normalisation: every cell of a grid has its own statistics, scale and shift."""
+"""Region batch normalisation: each cell of a grid has its own statistics, scale and shift."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from jaa_ext.ops import reference
 
 def region_batch_norm(
     input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
     *,
     grid: tuple[int, int],
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     training: bool,
     momentum: float = 0.1,
     eps: float = 1e-5,
     relu: bool = False,
 ) -> Tensor:
-    """Normalise each channel of each cell of a grid by its mean and variance, scale and shift it; maybe ReLU.
+    """Normalise each channel of each cell of a grid by its mean and variance, then scale and shift it.
 
-    One `torch.nn.BatchNorm2d` (Ioffe and Szegedy 2015, algorithm 1) a cell; grid (1, 1) is the ordinary one.
-    Cell i of grid_h spans rows ``floor(i * H / grid_h)`` to ``floor((i + 1) * H / grid_h)``, columns
-    likewise: H and W need not divide.
+    It is one `torch.nn.BatchNorm2d` (Ioffe and Szegedy 2015, algorithm 1) a cell; grid (1, 1) is the ordinary
+    one. Cell i of grid_h spans rows ``floor(i * H / grid_h)`` up to ``floor((i + 1) * H / grid_h)``, columns
+    likewise, so that the grid need not divide H and W.
 
     Args:
         input: (N, C, H, W), any strides; a channels_last input gives a channels_last output.
-        weight, bias: (grid_h, grid_w, C), or for grid (1, 1) also (C,); both or neither.
-        running_mean, running_var: of the same shape. In training each moves by ``momentum`` towards the mean
-            and the unbiased variance of the batch, in place (both may be None); else they normalise the
-            input.
         grid: cells (grid_h, grid_w).
+        running_mean, running_var: (grid_h, grid_w, C), or for grid (1, 1) also (C,). In training each moves
+            in place by ``momentum`` towards the mean and the unbiased variance of the batch, and both may be
+            None; otherwise they normalise the input.
+        weight, bias: scale and shift, of the same shape; both or neither.
         training: whether the batch's own statistics normalise it; gradients then flow through them.
         momentum: share of the batch in the running statistics.
         eps: added to the variance.
         relu: whether negative results become 0.
 
     Returns:
-        (N, C, H, W) in the dtype of input, one out of float64, float32, float16 and bfloat16. All other
-        tensors have that dtype or float32 (under autocast the op runs in the dtype of its input); arithmetic
-        is float32, or float64 for a float64 input.
+        (N, C, H, W) in the dtype of input, one out of float64, float32, float16 and bfloat16, also under
+        autocast. All other tensors have that dtype or float32; arithmetic is float32, or float64 for a
+        float64 input.
 
     Raises:
         ValueError: shapes or devices that do not fit; a training batch with a single value for a channel of a
@@ -54,15 +54,23 @@ def region_batch_norm(
 
     Gradients flow to input, weight and bias; differentiating twice, forward-mode differentiation and
     ``torch.func`` are not supported. Results are the same bits from run to run.
+
+    Example:
+        >>> mean, var = torch.zeros(4, 4, 8), torch.ones(4, 4, 8)
+        >>> output = region_batch_norm(
+        ...     torch.randn(2, 8, 30, 44), grid=(4, 4), running_mean=mean, running_var=var, training=True
+        ... )
+        >>> output.shape
+        torch.Size([2, 8, 30, 44])
     """
     if not _library.has_kernel(input.device):
         return reference.region_batch_norm(
             input,
-            weight,
-            bias,
-            running_mean,
-            running_var,
             grid=grid,
+            running_mean=running_mean,
+            running_var=running_var,
+            weight=weight,
+            bias=bias,
             training=training,
             momentum=momentum,
             eps=eps,

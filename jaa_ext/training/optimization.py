@@ -17,7 +17,7 @@ from jaa_ext.models import JAANet, JAAOutput
 from jaa_ext.recipes.schema import Recipe, Stage
 from jaa_ext.training.criterion import JointLoss
 from jaa_ext.training.cuda_graph import GraphedStep
-from jaa_ext.training.precision import CastAtOnce
+from jaa_ext.training.precision import BatchedWeightCast
 
 
 class Update(NamedTuple):
@@ -79,7 +79,7 @@ class Optimization:
             self._fix_unreached(parameters)
         self.module: Any
         self.optimizer: Any
-        self.module, self.optimizer = fabric.setup(CastAtOnce(model), optimizer)
+        self.module, self.optimizer = fabric.setup(BatchedWeightCast(model), optimizer)
         self.update: Callable[[Tensor, Tensor, Tensor, Tensor], Update] = self.compute_update
         """An update by a batch's images, labels, landmarks and intensities; perhaps a CUDA graph of it."""
         if recipe.trainer.cuda_graph:

@@ -26,7 +26,7 @@ def recipe_on(device: torch.device, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"precision": precision})
 
 
-class CastAtOnce(nn.Module):
+class BatchedWeightCast(nn.Module):
     """A model whose weights are cast to autocast's dtype all together, and their gradients back likewise.
 
     Autocast itself casts each weight and bias, and each gradient, by a kernel of its own: 140 operations in a

@@ -32,7 +32,7 @@ def count_parameters(config):
         return conv(i, 4 * c1) + norms + 4932 * c1**2 + 148 * c1 + 2 * 4 * c1
 
     c, a = config.width, len(config.aus)
-    d = config.embedding or 64 * c
+    d = config.hidden_size or 64 * c
     flat = 20 * c * (config.image_size // 32) ** 2
     total = {"region_learning": region(3, c) + region(4 * c, 2 * c)}
     total["alignment"] = (stack(8 * c) + linear(flat, d) + linear(d, 98)) * config.alignment
@@ -173,7 +173,7 @@ class Plain:
         return x, embedding @ self.state["attention.local_intensity.weight"][au, :, 0]
 
     def join(self, local):
-        return sum(local) / (1 if self.config.assemble == "sum" else len(local))
+        return sum(local) / (1 if self.config.local_pooling == "sum" else len(local))
 
     def forward(self, image):
         config, output = self.config, self.forward_once(image)
@@ -247,7 +247,7 @@ class PlainGraph(Plain):
         for k in range(len(self.config.graph_widths)):
             weight = self.state[f"graph.layers.{k}.weight"]
             heard = [[nodes[j] for j in aus if adjacency[i, j] == 1 and j != i] for i in aus]
-            share = self.config.neighbours
+            share = self.config.neighbor_share
             nodes = [
                 (1 - share) * nodes[i] + share * sum(heard[i]) / len(heard[i]) if heard[i] else nodes[i]
                 for i in aus

@@ -145,7 +145,7 @@ def test_shapes(image_size):
     ("preset", "changes"),
     [
         ("graph", {}),
-        ("graph", {"graph_widths": (3, 2, 9), "embedding": 7}),
+        ("graph", {"graph_widths": (3, 2, 9), "hidden_size": 7}),
         ("graph", {"global_features": False, "width": 2}),
         ("released", {"image_size": 112, "region": "R"}),
         ("paper", {"refinement": False, "gradient_enhancement": 1.0}),
@@ -155,7 +155,7 @@ def test_parameters(preset, changes, plain):
     config = small(preset, **changes)
     with torch.device("meta"):
         model = JAAGraphNet(config)
-    a, d = len(config.aus), config.embedding or 64 * config.width
+    a, d = len(config.aus), config.hidden_size or 64 * config.width
     flat = 20 * config.width * (config.image_size // 32) ** 2
     widths = config.graph_widths
     want = plain.count_parameters(config)
@@ -168,7 +168,7 @@ def test_parameters(preset, changes, plain):
 
 def test_the_papers_network():
     config = JAAGraphNetConfig.graph(facs.AFFWILD2_AUS)
-    assert config.image_size == 112 and (config.threshold, config.neighbours) == (0.4, 0.2)
+    assert config.image_size == 112 and (config.threshold, config.neighbor_share) == (0.4, 0.2)
     assert dataclasses.asdict(JAANetConfig.journal(facs.AFFWILD2_AUS, image_size=112)).items() <= (
         dataclasses.asdict(config).items()
     )
@@ -333,6 +333,9 @@ def test_config_survives_json():
         JAAGraphNetConfig.from_dict({"aus": [1], "depth": 3})
     with pytest.raises(ValueError, match="unknown field 'graph_widths'"):
         JAANetConfig.from_dict(config.to_dict())
+    earlier = config.to_dict()
+    earlier["neighbours"] = earlier.pop("neighbor_share") / 2
+    assert JAAGraphNetConfig.from_dict(earlier).neighbor_share == config.neighbor_share / 2
 
 
 def test_presets_can_be_changed():

@@ -302,8 +302,8 @@ def test_imported_weights_compute_what_the_authors_network_computes(tmp_path, au
     network = Network(aus, journal=journal, c=c, d=d)
     model = import_weights(network.save(tmp_path / "weights"), 5)
     preset = JAANetConfig.journal if journal else JAANetConfig.released
-    embedding = None if d == 64 * c else d
-    assert model.config == preset(aus, image_size=80, width=c, embedding=embedding)
+    hidden_size = None if d == 64 * c else d
+    assert model.config == preset(aus, image_size=80, width=c, hidden_size=hidden_size)
     assert model.note == (
         "weights of the authors of JAA-Net, imported from weights epoch 5, for non-commercial use"
     )

@@ -89,7 +89,7 @@ def test_the_released_network_has_the_authors_size(plain):
     assert round(sum(counts.values()) / 1e6, 1) == 22.2
 
 
-@pytest.mark.parametrize("changes", [{}, {"embedding": 7, "width": 2}, {"image_size": 112}])
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 7, "width": 2}, {"image_size": 112}])
 @pytest.mark.parametrize("name", [*PRESETS, *VARIANTS])
 def test_parameters_of_every_variant(name, changes, plain):
     config = small(name, **changes) if name in PRESETS else small(**VARIANTS[name][0], **changes)
@@ -470,17 +470,19 @@ def test_images_that_do_not_fit(image, error, message):
 def test_presets():
     paper, released, journal = (make(facs.DISFA_AUS) for make in PRESETS.values())
     assert released == JAANetConfig(facs.DISFA_AUS)
-    assert (released.assemble, released.padding_removal, released.target_maps) == ("mean", False, "resized")
-    assert (paper.assemble, paper.padding_removal, paper.target_maps) == ("sum", True, "drawn")
+    assert (released.local_pooling, released.padding_removal) == ("mean", False)
+    assert released.target_maps == "resized"
+    assert (paper.local_pooling, paper.padding_removal, paper.target_maps) == ("sum", True, "drawn")
     assert released.gradient_enhancement == paper.gradient_enhancement == 2
-    assert (journal.local_loss, journal.gradient_enhancement, journal.assemble) == (True, 1, "mean")
-    assert released.embedding_size == 512 and JAANetConfig((1,), embedding=100).embedding_size == 100
-    assert JAANetConfig.paper((1,), assemble="mean", width=4).embedding_size == 256
+    assert (journal.local_loss, journal.gradient_enhancement, journal.local_pooling) == (True, 1, "mean")
+    assert released.resolved_hidden_size == 512
+    assert JAANetConfig((1,), hidden_size=100).resolved_hidden_size == 100
+    assert JAANetConfig.paper((1,), local_pooling="mean", width=4).resolved_hidden_size == 256
 
 
 def test_config_survives_json():
     own = facs.AURule((3, 4), 0.25)
-    config = small("paper", aus=[1, own, 24], embedding=33)
+    config = small("paper", aus=[1, own, 24], hidden_size=33)
     text = json.dumps(config.to_dict())
     assert JAANetConfig.from_dict(json.loads(text)) == config
     assert config.aus == (1, own, 24)
@@ -488,6 +490,18 @@ def test_config_survives_json():
         JAANetConfig.from_dict({"aus": [1], "depth": 3})
     with pytest.raises(ValueError, match="field 'aus' is missing"):
         JAANetConfig.from_dict({})
+
+
+def test_configs_of_earlier_versions_are_read():
+    config = small("paper", hidden_size=33)
+    earlier = config.to_dict()
+    earlier["assemble"] = earlier.pop("local_pooling")
+    earlier["embedding"] = earlier.pop("hidden_size")
+    assert JAANetConfig.from_dict(earlier) == config
+    with pytest.raises(ValueError, match="unknown field 'embedding'"):  # it stands there twice
+        JAANetConfig.from_dict({**config.to_dict(), "embedding": 33})
+    with pytest.raises(ValueError, match="unknown field 'neighbours'"):
+        JAANetConfig.from_dict({**earlier, "neighbours": 0.2})
 
 
 def test_a_mirrored_face_is_answered_alike():
@@ -551,12 +565,12 @@ def test_impossible_combinations_name_both_fields(changes, first, second):
         ({"image_size": 100}, "image_size must be a multiple of 16 and at least 64, got 100"),
         ({"image_size": 48}, "image_size must be a multiple of 16 and at least 64, got 48"),
         ({"width": 0}, "width must be at least 1, got 0"),
-        ({"embedding": 0}, "embedding must be at least 1, got 0"),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
         ({"roi_ratio": 0.0}, r"roi_ratio must be in \(0, 1\], got 0.0"),
         ({"decay": -1.0}, "decay must be at least 0, got -1.0"),
         ({"gradient_enhancement": 0.5}, "gradient_enhancement must be at least 1, got 0.5"),
         ({"region": "DRML"}, 'region must be "R" or "HMR", got "DRML"'),
-        ({"assemble": "max"}, 'assemble must be "sum" or "mean", got "max"'),
+        ({"local_pooling": "max"}, 'local_pooling must be "sum" or "mean", got "max"'),
         ({"target_maps": "zoomed"}, 'target_maps must be "drawn" or "resized", got "zoomed"'),
         ({"aus": (1, 2, 1)}, "aus has AU 1 more than once"),
         ({"aus": ("AU1",)}, "aus must be AU numbers or facs.AURule, got 'AU1'"),

@@ -72,6 +72,17 @@ def test_the_note_stays_when_saved_again(saved, tmp_path):
     assert load_model(again).note == ""
 
 
+def test_files_of_earlier_versions_are_read(saved):
+    want = load_model(saved)
+    config = want.config.to_dict()
+    config["assemble"], config["embedding"] = config.pop("local_pooling"), config.pop("hidden_size")
+    about = {"model": "JAANet", "config": config, "note": "earlier"}
+    rewrite(saved, keep, {"jaa_ext": json.dumps(about)})
+    got = load_model(saved)
+    assert got.config == want.config and got.note == "earlier"
+    assert all(torch.equal(got.state_dict()[name], tensor) for name, tensor in want.state_dict().items())
+
+
 def test_half_precision_stays(tmp_path):
     path = tmp_path / "half.safetensors"
     save_model(model().bfloat16(), path)
@@ -284,7 +295,7 @@ CONFIG = {"aus": [1, 12], "image_size": 64, "width": 1}
         ({"image_size": 16 * 10**8}, "JAANetConfig: image_size must be at most 4096, got 1600000000"),
         ({"width": 10**6}, "JAANetConfig: width must be at most 4096, got 1000000"),
         ({"width": 10**30}, "JAANetConfig: width must be at most 4096"),
-        ({"embedding": 10**12}, "JAANetConfig: embedding must be at most 16777216, got 1000000000000"),
+        ({"hidden_size": 10**12}, "JAANetConfig: hidden_size must be at most 16777216, got 1000000000000"),
         ({"aus": [1] * 10**5}, "JAANetConfig: aus must be at most 1000, got 100000"),
         ({"image_size": 4096, "width": 4096}, "weights, wanted at most 2.1e+09"),
     ],

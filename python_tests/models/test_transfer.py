@@ -325,7 +325,7 @@ def test_alignment_alone():
         ({"image_size": 80}, "image_size must be alike, the model has 64, the other 80"),
         ({"width": 2}, "width must be alike, the model has 1, the other 2"),
         ({"region": "R"}, "region must be alike, the model has HMR, the other R"),
-        ({"embedding": 7}, "embedding_size must be alike, the model has 64, the other 7"),
+        ({"hidden_size": 7}, "hidden_size must be alike, the model has 64, the other 7"),
     ],
 )
 def test_models_of_other_sizes(changes, message):
@@ -337,7 +337,7 @@ def test_models_of_other_sizes(changes, message):
 
 
 def test_the_same_embedding_given_in_another_way_fits():
-    transfer_weights(make(config(), 1.0), make(config(embedding=64), 2.0))
+    transfer_weights(make(config(), 1.0), make(config(hidden_size=64), 2.0))
 
 
 def test_what_a_transfer_says():

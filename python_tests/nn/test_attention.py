@@ -80,7 +80,7 @@ def test_feature_stack_is_one_stack_a_group(groups, training, form):
 @pytest.mark.parametrize("training", [True, False])
 def test_refinement_is_one_branch_an_au(training, form):
     torch.manual_seed(0)
-    grouped = AttentionRefinement(3, 1).double().train(training)
+    grouped = AttentionRefinement(1, num_aus=3).double().train(training)
     randomise(grouped)
     branches = [take_group(plain_refinement(1).double(), grouped, i).train(training) for i in range(3)]
     maps = torch.rand(2, 3, 14, 14, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_refinement_is_one_branch_an_au(training, form):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_local_features_are_each_aus_own(memory_format, form):
     torch.manual_seed(0)
-    layer = LocalFeatures(4, 1, 3).double()
+    layer = LocalFeatures(4, 1, num_aus=3).double()
     randomise(layer)
     branches = [take_group(plain_stack(4, 1).double(), layer.stack, i) for i in range(3)]
     features = torch.randn(2, 4, 16, 16, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
@@ -112,12 +112,12 @@ def test_local_features_are_each_aus_own(memory_format, form):
 
 def test_refined_maps_stay_float32_under_autocast(form):
     torch.manual_seed(0)
-    refinement = AttentionRefinement(2, 1)
+    refinement = AttentionRefinement(1, num_aus=2)
     randomise(refinement)
     maps = torch.rand(2, 2, 12, 12)
     with torch.autocast("cpu", torch.bfloat16):
         refined = refinement(maps)
-        features = LocalFeatures(4, 1, 2)(torch.randn(2, 4, 8, 8).bfloat16(), torch.rand(2, 2, 8, 8))
+        features = LocalFeatures(4, 1, num_aus=2)(torch.randn(2, 4, 8, 8).bfloat16(), torch.rand(2, 2, 8, 8))
     assert refined.dtype == torch.float32 and features.dtype == torch.bfloat16
     assert (refined - refined.bfloat16()).abs().max() > 0, "computed in half precision after all"
 
@@ -126,7 +126,7 @@ def test_refined_maps_stay_float32_under_autocast(form):
 def test_both_forms_train_alike(memory_format, groups_split_from):
     """Gradients of every parameter and the running statistics."""
     torch.manual_seed(0)
-    refinement, features = AttentionRefinement(3, 1).double(), LocalFeatures(4, 1, 3).double()
+    refinement, features = AttentionRefinement(1, num_aus=3).double(), LocalFeatures(4, 1, num_aus=3).double()
     one = nn.ModuleList([refinement, features])
     randomise(one)
     one.to(memory_format=memory_format)
@@ -255,7 +255,7 @@ def test_what_can_be_split_is(name, groups_split_from):
 def test_hooks_on_the_stack_and_on_all_modules_run(groups_split_from):
     groups_split_from(0)
     features, maps = torch.randn(1, 4, 16, 16), torch.rand(1, 2, 16, 16)
-    layer = LocalFeatures(4, 1, 2).eval()
+    layer = LocalFeatures(4, 1, num_aus=2).eval()
     plain = layer(features, maps)
     handle = layer.stack.register_forward_hook(lambda module, inputs, output: output * 3)
     torch.testing.assert_close(layer(features, maps), 3 * plain)
@@ -298,7 +298,7 @@ def test_large_images_on_a_cpu_go_one_group_after_the_other(monkeypatch):
 @pytest.mark.parametrize("folded", [False, True])
 def test_in_float32_the_form_and_the_bits_are_those_of_one_image(folded):
     torch.manual_seed(0)
-    layer, refinement = LocalFeatures(16, 2, 3).eval(), AttentionRefinement(3, 1).eval()
+    layer, refinement = LocalFeatures(16, 2, num_aus=3).eval(), AttentionRefinement(1, num_aus=3).eval()
     randomise(layer)
     if folded:
         layer.stack.fold()
@@ -320,7 +320,7 @@ def test_in_float32_the_form_and_the_bits_are_those_of_one_image(folded):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_folded_batch_norms(memory_format, form):
     torch.manual_seed(0)
-    refinement = AttentionRefinement(3, 1).double().eval()
+    refinement = AttentionRefinement(1, num_aus=3).double().eval()
     randomise(refinement)
     refinement.to(memory_format=memory_format)
     maps = torch.rand(2, 3, 14, 14, dtype=torch.float64)
@@ -405,7 +405,7 @@ def test_other_poolings_stay(pool, form):
 def test_attention_reaches_any_first_layer(form):
     """A stack whose first layer another has replaced."""
     torch.manual_seed(0)
-    layer = LocalFeatures(4, 1, 3).double()
+    layer = LocalFeatures(4, 1, num_aus=3).double()
     layer.stack[0] = nn.Conv2d(12, 36, 5, padding=2, groups=3, dtype=torch.float64)
     branches = [
         take_group(

@@ -155,7 +155,7 @@ def test_adjacency_on_a_device(device):
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("widths", [(3,), (5, 3), (5, 7, 4)])
 def test_forward_against_plain_loops(widths, share):
-    graph = build(widths, neighbours=share)
+    graph = build(widths, neighbor_share=share)
     got = graph(features())
     want = plain_forward(features(), [layer.weight for layer in graph.layers], DIRECTED, share)
     assert got.shape == (2, 4, widths[-1])
@@ -165,7 +165,7 @@ def test_forward_against_plain_loops(widths, share):
 
 def test_an_au_keeps_its_share_and_takes_the_mean_over_those_it_listens_to():
     """However many they are: equal features of all AUs stay equal."""
-    graph = build((6,), neighbours=0.25)
+    graph = build((6,), neighbor_share=0.25)
     with torch.no_grad():
         graph.layers[0].weight.copy_(torch.eye(6))
     one = features(n=1, aus=1).abs()
@@ -265,12 +265,12 @@ def test_the_diagonal_of_the_adjacency_says_nothing():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
 def test_shares_out_of_range(share):
-    with pytest.raises(ValueError, match=r"AUGraph: neighbours must be a share of 0\.\.1, got"):
-        AUGraph(3, (2,), 2, neighbours=share)
+    with pytest.raises(ValueError, match=r"AUGraph: neighbor_share must be in 0\.\.1, got"):
+        AUGraph(3, (2,), 2, neighbor_share=share)
 
 
 def test_it_says_how_many_edges_there_are():
-    assert "6, (5, 3), aus=4, neighbours=0.2, edges=5" in repr(build())  # without those to themselves
+    assert "6, (5, 3), num_aus=4, neighbor_share=0.2, edges=5" in repr(build())  # without those to themselves
     with torch.device("meta"):
         assert "edges" not in repr(AUGraph(6, (3,), 4))
 

@@ -282,9 +282,9 @@ def check_region_batch_norm(
     mean, var = (t.double() for t in parameters[2:])
     leaves = [input, *parameters[:2]] if affine else [input]
     exact = [t.double().requires_grad_() for t in leaves]
-    given = [*exact[1:], mean, var] if affine else [None, None, mean, var]
-    options = dict(grid=grid, training=training, eps=1e-3, momentum=1.0)
-    expected = reference.region_batch_norm(exact[0], *given, **options)
+    options = dict(grid=grid, running_mean=mean, running_var=var, training=training, eps=1e-3, momentum=1.0)
+    affinity = dict(zip(("weight", "bias"), exact[1:], strict=True)) if affine else {}
+    expected = reference.region_batch_norm(exact[0], **affinity, **options)
     grad = draw(*input.shape).to(dtype).contiguous(memory_format=layout)
     if relu:
         # Where ReLU bends, rounding decides whether the gradient passes.
@@ -352,7 +352,12 @@ def test_region_batch_norm_far_from_zero(
     *_, mean, var = region_batch_norm(library, input, nothing, input, (1, 3), True, False)
     exact_mean, exact_var = (torch.zeros(1, 3, 8, dtype=torch.float64) for _ in range(2))
     reference.region_batch_norm(
-        input.double(), None, None, exact_mean, exact_var, grid=(1, 3), training=True, momentum=1.0
+        input.double(),
+        grid=(1, 3),
+        running_mean=exact_mean,
+        running_var=exact_var,
+        training=True,
+        momentum=1.0,
     )
     torch.testing.assert_close(mean.double(), exact_mean, rtol=4 * torch.finfo(dtype).eps, atol=0)
     torch.testing.assert_close(var.double(), exact_var, rtol=tolerance, atol=0)

@@ -54,12 +54,16 @@ def draw_case(name: str, dtype: torch.dtype = torch.float32, device: str = "cuda
     if name == "region_batch_norm":
         leaves = [draw(4, 32, 88, 88), draw(8, 8, 32), draw(8, 8, 32)]
         options = dict(grid=(8, 8), training=True, relu=True)
-        return Case(region_batch_norm, [leaf.requires_grad_() for leaf in leaves], (None, None), options)
+        return Case(normalise, [leaf.requires_grad_() for leaf in leaves], options=options)
     if name == "softmax_dice_loss":
         target = torch.randint(-1, 2, (500, 12), generator=generator).to(device)
         return Case(softmax_dice_loss, [draw(500, 2, 12).requires_grad_()], (target, draw(12).abs()))
     landmarks = ((draw(30, 49, 2) + 2) * 44).to(dtype)
     return Case(attention_maps, [landmarks], (facs.BP4D_AUS,), dict(image_size=176, map_size=52))
+
+
+def normalise(input: Tensor, weight: Tensor, bias: Tensor, **options: Any) -> Tensor:
+    return region_batch_norm(input, weight=weight, bias=bias, **options)
 
 
 OPS = ["region_conv2d", "region_batch_norm", "softmax_dice_loss", "attention_maps"]
@@ -200,7 +204,7 @@ def test_batch_norm_of_more_than_2_31_elements(layout: torch.memory_format) -> N
 
     def step(input: Tensor, grad: Tensor) -> list[Tensor]:
         input.requires_grad_()
-        output = region_batch_norm(input, weight, weight, None, None, grid=(2, 2), training=True)
+        output = region_batch_norm(input, grid=(2, 2), weight=weight, bias=weight, training=True)
         (grad_input,) = torch.autograd.grad(output, input, grad)
         return [output[-1], grad_input[-1]]
 
@@ -235,9 +239,8 @@ def test_tensors_on_several_devices_are_refused() -> None:
     with pytest.raises(ValueError, match=f"weight must be on the device of input, {device}, got cpu"):
         region_conv2d(here, there)
     with pytest.raises(ValueError, match=f"weight must be on the device of input, {device}, got cpu"):
-        region_batch_norm(
-            here, there[..., 0, 0, 0], there[..., 0, 0, 0], None, None, grid=(2, 2), training=True
-        )
+        parameters = there[..., 0, 0, 0]
+        region_batch_norm(here, grid=(2, 2), weight=parameters, bias=parameters, training=True)
     with pytest.raises(ValueError, match=f"target must be on the device of logits, {device}, got cpu"):
         softmax_dice_loss(torch.zeros(4, 2, 5, device="cuda"), torch.zeros(4, 5))
 

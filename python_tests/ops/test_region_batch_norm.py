@@ -20,6 +20,32 @@ DTYPES = list(TOLERANCE)
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
+def in_order(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The op with its tensors by position, as `random_case` gives them."""
+
+    def call(
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        **options: Any,
+    ) -> Tensor:
+        return op(
+            input,
+            weight=weight,
+            bias=bias,
+            running_mean=running_mean,
+            running_var=running_var,
+            **options,
+        )
+
+    return call
+
+
+ours, plain = in_order(region_batch_norm), in_order(reference.region_batch_norm)
+
+
 def random_case(
     *,
     batch: int = 3,
@@ -62,16 +88,13 @@ def assert_matches_reference(
     running = [None if t is None else t.clone() for t in (running_mean, running_var)]
     exact_running = [None if t is None else t.cpu().double().clone() for t in (running_mean, running_var)]
     options = dict(grid=grid, training=training, momentum=0.3, eps=1e-3, relu=relu)
-    output = region_batch_norm(*leaves, *without, *running, **options)
-    expected = reference.region_batch_norm(*exact, *without, *exact_running, **options)
+    output = ours(*leaves, *without, *running, **options)
+    expected = plain(*exact, *without, *exact_running, **options)
     grad = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     if relu:
         # Where ReLU bends, rounding decides whether the gradient passes.
         grad = torch.where(
-            reference.region_batch_norm(
-                *exact, *without, *exact_running, **options | dict(relu=False, momentum=0.0)
-            ).abs()
-            > 1e-3,
+            plain(*exact, *without, *exact_running, **options | dict(relu=False, momentum=0.0)).abs() > 1e-3,
             grad.cpu(),
             0,
         ).to(output)
@@ -119,7 +142,7 @@ def test_float32_parameters(
     assert_matches_reference(*case, TOLERANCE[dtype], training=training, relu=True)
     # The statistics are not rounded to the half type.
     mean, var = torch.zeros(3, 4, 5, device=device), torch.ones(3, 4, 5, device=device)
-    region_batch_norm(case[0], None, None, mean, var, grid=(3, 4), training=True, momentum=1.0)
+    ours(case[0], None, None, mean, var, grid=(3, 4), training=True, momentum=1.0)
     cell = case[0][:, :, 4:8, 12:].double()
     assert_close(mean[1, 3], cell.mean((0, 2, 3)), 1e-6)
     assert_close(var[1, 3], cell.var((0, 2, 3)), 1e-6)
@@ -161,9 +184,9 @@ def test_mean_far_from_zero(grid: tuple[int, int], layout: torch.memory_format, 
     generator = torch.Generator().manual_seed(0)
     input = (torch.randn(4, 8, 64, 64, generator=generator) + 1e3).contiguous(memory_format=layout).to(device)
     mean, var = torch.zeros(*grid, 8, device=device), torch.ones(*grid, 8, device=device)
-    output = region_batch_norm(input, None, None, mean, var, grid=grid, training=True, momentum=1.0)
+    output = ours(input, None, None, mean, var, grid=grid, training=True, momentum=1.0)
     expected_mean, expected_var = mean.double(), var.double()
-    expected = reference.region_batch_norm(
+    expected = plain(
         input.double(), None, None, expected_mean, expected_var, grid=grid, training=True, momentum=1.0
     )
     assert_close(mean, expected_mean, 6e-8)
@@ -193,7 +216,7 @@ def test_batch_norm_of_pytorch(device: str) -> None:
     for training in (True, False):
         expected = F.batch_norm(input, *parameters, training, 0.2, 1e-4).relu()
         options = dict(grid=(1, 1), training=training, momentum=0.2, eps=1e-4, relu=True)
-        assert_close(region_batch_norm(input, weight, bias, mean, var, **options), expected, 1e-14)
+        assert_close(ours(input, weight, bias, mean, var, **options), expected, 1e-14)
     assert_close(mean.view(5), parameters[0], 1e-14)
     assert_close(var.view(5), parameters[1], 1e-14)
 
@@ -201,7 +224,7 @@ def test_batch_norm_of_pytorch(device: str) -> None:
 def test_evaluation_leaves_the_running_statistics(device: str) -> None:
     input, weight, bias, mean, var = random_case(device=device)
     before = mean.clone(), var.clone()
-    region_batch_norm(input, weight, bias, mean, var, grid=(3, 4), training=False)
+    ours(input, weight, bias, mean, var, grid=(3, 4), training=False)
     assert torch.equal(mean, before[0]) and torch.equal(var, before[1])
 
 
@@ -209,7 +232,7 @@ def test_relu_lets_nan_through(device: str) -> None:
     input, weight, bias, mean, var = random_case(device=device)
     input[1, 2, 3, 4] = torch.nan
     for layout in LAYOUTS:
-        output = region_batch_norm(
+        output = ours(
             input.contiguous(memory_format=layout),
             weight,
             bias,
@@ -243,9 +266,7 @@ def unusual_layouts(x: Tensor) -> list[Tensor]:
     return layouts
 
 
-@pytest.mark.parametrize(
-    "function", [region_batch_norm, reference.region_batch_norm], ids=["op", "reference"]
-)
+@pytest.mark.parametrize("function", [ours, plain], ids=["op", "reference"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(3, 5, 4, 1), (3, 5, 1, 4), (1, 8, 2, 8), (2, 1, 3, 3), (2, 5, 1, 1)])
 def test_sides_of_one(function: Callable[..., Tensor], training: bool, shape: tuple[int, ...]) -> None:
@@ -286,7 +307,7 @@ def test_gradients_of_what_is_not_finite(dtype: torch.dtype, layout: torch.memor
     for k, value in enumerate((torch.inf, -torch.inf, torch.nan)):
         input[k, 2, 3, 4 * k] = value
     results = []
-    for function in (region_batch_norm, reference.region_batch_norm):
+    for function in (ours, plain):
         x = input.clone().contiguous(memory_format=layout).requires_grad_()
         output = function(x, *rest, grid=(3, 4), training=False, relu=relu)
         results.append(torch.autograd.grad(output, x, torch.ones_like(output))[0])
@@ -297,7 +318,7 @@ def test_gradients_of_what_is_not_finite(dtype: torch.dtype, layout: torch.memor
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_autocast_changes_nothing(dtype: torch.dtype) -> None:
     case = random_case(dtype=dtype, parameter_dtype=torch.float32)
-    for function in (region_batch_norm, reference.region_batch_norm):
+    for function in (ours, plain):
         with torch.autocast("cpu", torch.bfloat16):
             output = function(*(t.clone() for t in case), grid=(3, 4), training=True)
         assert output.dtype == dtype
@@ -335,7 +356,7 @@ def test_gradient_in_another_layout(device: str) -> None:
                     leaves,
                     grad,
                 )
-                for op in (region_batch_norm, reference.region_batch_norm)
+                for op in (ours, plain)
             ]
             for actual, expected in zip(*results, strict=True):
                 assert_close(actual, expected, 1e-13)
@@ -363,7 +384,7 @@ def test_gradcheck(training: bool, device: str) -> None:
     leaves = [t.requires_grad_() for t in (input, weight, bias)]
     for relu in (False, True):
         assert gradcheck(
-            lambda *tensors, relu=relu: region_batch_norm(
+            lambda *tensors, relu=relu: ours(
                 *tensors, mean, var, grid=(2, 3), training=training, momentum=0.0, relu=relu
             ),
             leaves,
@@ -377,7 +398,7 @@ def test_only_the_wanted_gradients(training: bool, device: str) -> None:
     def gradients(wanted: list[int]) -> list[Tensor | None]:
         tensors = [t.detach().requires_grad_(k in wanted) for k, t in enumerate(leaves)]
         options = dict(grid=(3, 4), training=training, momentum=0.0, relu=True)
-        region_batch_norm(*tensors, mean, var, **options).square().sum().backward()
+        ours(*tensors, mean, var, **options).square().sum().backward()
         return [t.grad for t in tensors]
 
     full = gradients([0, 1, 2])
@@ -399,7 +420,7 @@ def test_same_bits_whatever_the_threads(layout: torch.memory_format) -> None:
             for count in (1, 2, 3):
                 torch.set_num_threads(count)
                 running = [t.clone() for t in case[3:]]
-                output = region_batch_norm(*leaves, *running, grid=grid, training=True, relu=True)
+                output = ours(*leaves, *running, grid=grid, training=True, relu=True)
                 grads = torch.autograd.grad(output.square().sum(), leaves)
                 results.append((output, *running, *grads))
         finally:
@@ -440,7 +461,7 @@ def test_compile_and_dynamic_batch(device: str) -> None:
     weight.requires_grad_()
 
     def step(x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        return region_batch_norm(x.sin(), weight, bias, mean, var, grid=(3, 4), training=True, relu=True)
+        return ours(x.sin(), weight, bias, mean, var, grid=(3, 4), training=True, relu=True)
 
     compiled = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
     for batch in (2, 3, 5):
@@ -457,14 +478,14 @@ def test_compile_and_dynamic_batch(device: str) -> None:
 def test_export(device: str) -> None:
     class Module(torch.nn.Module):
         def forward(self, *tensors: Tensor) -> Tensor:
-            return region_batch_norm(*tensors, grid=(3, 4), training=False)
+            return ours(*tensors, grid=(3, 4), training=False)
 
     case = tuple(random_case(device=device))
     dynamic = ({0: torch.export.Dim("n")}, None, None, None, None)
     program = torch.export.export(Module(), case, dynamic_shapes=(dynamic,))
     assert "jaa_ext.region_batch_norm" in str(program.graph)
     other = random_case(batch=4, device=device)
-    assert torch.equal(program.module()(*other), region_batch_norm(*other, grid=(3, 4), training=False))
+    assert torch.equal(program.module()(*other), ours(*other, grid=(3, 4), training=False))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -472,9 +493,9 @@ def test_autocast_leaves_the_dtype_of_the_input(dtype: torch.dtype, device: str)
     case = random_case(dtype=dtype, parameter_dtype=torch.float32, device=device)
     leaves = [t.requires_grad_() for t in case[:3]]
     options = dict(grid=(3, 4), training=True, relu=True)
-    expected = region_batch_norm(*leaves, *(t.clone() for t in case[3:]), **options)
+    expected = ours(*leaves, *(t.clone() for t in case[3:]), **options)
     with torch.autocast(device, torch.bfloat16):
-        output = region_batch_norm(*leaves, *case[3:], **options)
+        output = ours(*leaves, *case[3:], **options)
     assert output.dtype == dtype and torch.equal(output, expected)
     output.float().sum().backward()
     assert [t.grad.dtype for t in leaves] == [dtype, torch.float32, torch.float32]
@@ -482,7 +503,7 @@ def test_autocast_leaves_the_dtype_of_the_input(dtype: torch.dtype, device: str)
 
 def test_differentiating_twice_is_refused(device: str) -> None:
     input, weight, bias, mean, var = random_case(device=device)
-    output = region_batch_norm(input, weight.requires_grad_(), bias, mean, var, grid=(3, 4), training=True)
+    output = ours(input, weight.requires_grad_(), bias, mean, var, grid=(3, 4), training=True)
     (grad,) = torch.autograd.grad(output.square().sum(), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="not implemented"):
         grad.sum().backward()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 from jaa_ext.nn import RegionBatchNorm2d
 from jaa_ext.nn.region import BatchNormReLU2d
-from jaa_ext.training.precision import CastAtOnce
+from jaa_ext.training.precision import BatchedWeightCast
 
 
 def step(model: JAANet, forward: nn.Module, **autocast: Any) -> tuple[list[Tensor], dict[str, Tensor | None]]:
@@ -41,7 +41,7 @@ def test_the_same_bits_as_by_autocast(preset: str, autocast: dict[str, bool], fi
     for name in fixed:
         getattr(model, name).requires_grad_(False)
     other = copy.deepcopy(model)
-    want, got = step(model, model, **autocast), step(other, CastAtOnce(other), **autocast)
+    want, got = step(model, model, **autocast), step(other, BatchedWeightCast(other), **autocast)
     assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(want[0], got[0], strict=True))
     for name, gradient in want[1].items():
         assert (gradient is None) == (name.split(".")[0] in fixed)
@@ -53,7 +53,7 @@ def test_the_same_bits_as_by_autocast(preset: str, autocast: dict[str, bool], fi
 
 def test_batch_norm_and_the_landmarks_stay_float32() -> None:
     model = JAANet(JAANetConfig.journal((1, 6), image_size=64, width=2))
-    left = {name for name, _ in model.named_parameters()} - set(CastAtOnce(model).names)
+    left = {name for name, _ in model.named_parameters()} - set(BatchedWeightCast(model).names)
     layers = {type(model.get_submodule(name.rpartition(".")[0])) for name in left}
     assert layers == {BatchNormReLU2d, RegionBatchNorm2d, nn.Linear}
     linear = {name for name in left if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear)}

@@ -21,7 +21,7 @@ from jaa_ext.models import JAANet
 from jaa_ext.recipes import load_recipe
 from jaa_ext.training.criterion import JointLoss
 from jaa_ext.training.optimization import Optimization
-from jaa_ext.training.precision import CastAtOnce
+from jaa_ext.training.precision import BatchedWeightCast
 from jaa_ext.training.runtime import deterministic
 
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -80,7 +80,7 @@ def trace(name, precision):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, fused=True, **recipe.optimizer.model_dump())
         optimizer.param_groups[0]["lr"] = torch.empty((), device="cuda")  # its sign cannot be looked at here
 
-        whole = CastAtOnce(model)
+        whole = BatchedWeightCast(model)
 
         def module(image):
             with plugin.forward_context():

@@ -76,10 +76,11 @@ CASES = {
         lambda: GroupedSequential(2, nn.Conv2d(4, 6, 3, groups=2), BatchNormReLU2d(6), nn.MaxPool2d(2)),
         (numbers(2, 4, 8, 8),), factory=False),
     "FeatureStack": Case(lambda **f: FeatureStack(3, 1, groups=2, **f), (numbers(2, 6, 16, 17),)),
-    "AttentionRefinement": Case(lambda **f: AttentionRefinement(2, 1, **f), (numbers(2, 2, 14, 14),)),
+    "AttentionRefinement": Case(lambda **f: AttentionRefinement(1, num_aus=2, **f), (numbers(2, 2, 14, 14),)),
     "LocalFeatures": Case(
-        lambda **f: LocalFeatures(3, 1, 2, **f), (numbers(2, 3, 16, 16), numbers(2, 2, 16, 16, low=0))),
-    "AUGraph": Case(lambda **f: AUGraph(6, (5, 4), EDGES, neighbours=0.3, **f), (numbers(2, 3, 6),)),
+        lambda **f: LocalFeatures(3, 1, num_aus=2, **f),
+        (numbers(2, 3, 16, 16), numbers(2, 2, 16, 16, low=0))),
+    "AUGraph": Case(lambda **f: AUGraph(6, (5, 4), EDGES, neighbor_share=0.3, **f), (numbers(2, 3, 6),)),
     "SoftmaxDiceLoss": Case(
         lambda: SoftmaxDiceLoss(torch.tensor([0.5, 1.0, 1.5]), smooth=0.5, dice="batch"),
         (numbers(2, 2, 3), torch.tensor([[1, 0, -1], [0, 1, 1]])), factory=False),
@@ -213,7 +214,7 @@ def test_all_public_layers_and_models_are_here() -> None:
 
 IN_PART = {
     "GroupedSequential": "groups=2",
-    "AUGraph": "6, (5, 4), aus=3, neighbours=0.3, edges=3",
+    "AUGraph": "6, (5, 4), num_aus=3, neighbor_share=0.3, edges=3",
     "SoftmaxDiceLoss": 'weight=(3,), smooth=0.5, dice="batch", ignore_index=-1',
     "IntensityLoss": "weight=(2,)",
 }
