@@ -433,9 +433,9 @@ def test_one_process_communicates_nothing() -> None:
     one = Processes()
     rows = torch.ones(3, 2, requires_grad=True)
     assert one.gather(rows, [3]) is rows
-    assert one.collect(5) == [5] and one.from_first(6) == 6
+    assert one.gather_object(5) == [5] and one.broadcast_object(6) == 6
     assert one.any(True) and not one.any(False)
-    with pytest.raises(KeyError), one.one_message(), one.alike():
+    with pytest.raises(KeyError), one.raise_first_error(), one.fail_together():
         raise KeyError
     require_one_process("`jaa demo`")
 
