@@ -5,10 +5,10 @@ from types import ModuleType
 
 import pytest
 
-from jaa_ext import models, nn, ops
+from jaa_ext import data, models, nn, ops
 
-PACKAGES = (models, nn, ops)
-WITHOUT = {"reference"}
+PACKAGES = (data, models, nn, ops)
+WITHOUT = {"ReleaseError", "eye_distance", "reference"}
 """Public names that need no example."""
 
 PUBLIC = [
