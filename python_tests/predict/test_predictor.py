@@ -269,14 +269,16 @@ class TestOwnLandmarks:
         assert face.settled and np.allclose(face.detected_landmarks, face.landmarks, atol=1e-3)
         assert np.allclose(face.detected_landmarks, place_mean_face(face.box), atol=1e-3)
 
-    def test_several_photographs_go_together(self):
+    def test_several_photographs_go_together(self, tmp_path):
         """And faces of which the detector knows the landmarks are aligned by these."""
         known = detected(upright_face((10, 10)))
         finding = Finding(boxed(upright_face()), known, boxed(upright_face((90, 0))))
         stub = Stub(self.IN_CROP)
         predict = Predictor(stub, detector=finding, device="cpu")
-        images = [(str(i), np.zeros((300, 300, 3), np.uint8)) for i in range(20)]
-        frames = list(predict._photographs(images, None))
+        paths = [tmp_path / f"{i}.png" for i in range(20)]
+        for path in paths:
+            cv2.imwrite(str(path), np.zeros((300, 300, 3), np.uint8))
+        frames = list(predict.photographs(paths))
         assert [len(batch) for batch in stub.batches] == [16, 24, 16, 24, 8, 12]
         for frame in frames:
             assert np.array_equal(frame.faces[1].detected_landmarks, known.landmarks)

@@ -27,7 +27,6 @@ from jaa_ext.evaluation.results import EvaluationSource, read_predictions, read_
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 from jaa_ext.recipes.datasets import DEMONSTRATION, Prepared, Synthetic
-from jaa_ext.report import html_report
 from jaa_ext.report.html_report import write_report
 
 AUS = (1, 12, 17)
@@ -114,8 +113,8 @@ def evaluation(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the tests of what else the page has: drawing takes most of the time."""
-    monkeypatch.setattr(html_report, "_score_figures", lambda predictions, scores: (None, []))
-    monkeypatch.setattr(html_report, "_training_figures", lambda history, note, heading="": [])
+    monkeypatch.setattr("jaa_ext.plots.scores.write_figures", lambda folder, predictions, scores: ())
+    monkeypatch.setattr("jaa_ext.plots.training.training_figure", lambda history, path, note: path.touch())
 
 
 @pytest.fixture(scope="module")
