@@ -135,13 +135,13 @@ def test_a_model_without_aus_has_no_figures(tmp_path: Path) -> None:
     predictions = replace(make(), probabilities=None, errors=np.ones(400))
     assert write_figures(tmp_path / "figures", predictions, score(predictions)) == ()
     assert not (tmp_path / "figures").exists()
-    with pytest.raises(ValueError, match="the scores are of a model that detects no AUs"):
+    with pytest.raises(ValueError, match="detects no AUs"):
         scores_figure(score(predictions), tmp_path / "scores.png")
 
 
 def test_refusals() -> None:
     predictions = make()
-    with pytest.raises(ValueError, match=r"AU 5 must be one of those predicted, got \[1, 12, 99\]"):
+    with pytest.raises(ValueError, match=r"AU 5 .*\[1, 12, 99\]"):
         au_figure(predictions, 5, score(predictions), "unused")
     with pytest.raises(ValueError, match="AU 99 has no valid label"):
         au_figure(predictions, 99, score(predictions), "unused")

@@ -252,7 +252,7 @@ def test_a_hundred_thousand_frames(tmp_path):
         (lambda t: t.iloc[:0], r"got an empty table, wanted at least one row"),
         (
             lambda t: t.assign(timestamp=[0.0, 2.0, 1.0]),
-            r"time must rise with the frames, got 2 s for frame 2 and 1 s for frame 3",
+            r"time must rise .* 2 s for frame 2 and 1 s for frame 3",
         ),
         (lambda t: t.assign(timestamp=[0.0, np.nan, 1.0]), r"got 0 s for frame 1 and nan s for frame 2"),
     ],
