@@ -1,7 +1,7 @@
-"""`jaa export`: a model as one file that runs without jaa_ext, in ONNX or as a program of `torch.export`.
+"""Export of a model to one file that runs without jaa_ext, in ONNX or as a program of `torch.export`.
 
-What is written maps pictures to results: normalisation is inside, and the ops of jaa_ext are standard
-operators. N is the batch, of any size; l the side of the images, A the number of AUs.
+The file maps pictures, which it normalises itself, to results; the ops of jaa_ext become standard operators.
+N is the batch, of any size; l the side of the images, A the number of AUs.
 """
 
 from __future__ import annotations
@@ -36,41 +36,42 @@ from jaa_ext.ops.reference import Border
 from jaa_ext.predict.tables import au_columns
 
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
-"""The formats, and how the name of a file ends."""
+"""The suffix of the file in each format."""
 
 OUTPUTS = ("probabilities", "landmarks", "refined_maps", "intensities")
-"""Outputs of a file, less what the model lacks."""
+"""Outputs of a file, less those that the model lacks."""
 
 TOLERANCE = 1e-4
-"""Largest difference from the model: of probabilities, of intensities, of weights in maps, of landmarks in
-pixels. For images larger than 200 pixels that of landmarks grows with the side, as the last bit of a float32
-does."""
+"""Largest difference from the model in probabilities, intensities, weights of maps, and pixels of landmarks.
+
+Beyond images of 200 pixels that of landmarks grows with the side, as the last bit of a float32 does.
+"""
 
 BATCHES = (1, 8)
-"""Faces at a time with which a file is checked and timed."""
+"""Batch sizes with which a file is checked and timed."""
 
-LARGEST_ONNX = 2**31 - 2**20
-"""Bytes of weights in one ONNX file: a protobuf ends at 2 GiB."""
+MAX_ONNX_BYTES = 2**31 - 2**20
+"""Bytes of weights that one ONNX file holds: a protobuf is at most 2 GiB."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What `export_model` wrote, and how it compares with the model."""
+    """The file that `export_model` wrote, compared with the model."""
 
     path: Path
     format: str
     megabytes: float
     """Millions of bytes."""
     runtime: str
-    """What ran the file: name and version."""
+    """Name and version of what ran the file."""
     threads: int
     differences: dict[str, float] = field(default_factory=dict)
-    """The largest absolute difference of each output; landmarks in pixels."""
+    """The largest absolute difference of each output, of landmarks in pixels."""
     milliseconds: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """For each number of faces at a time: time a face by the file, and by jaa_ext."""
+    """Milliseconds a face by the file and by jaa_ext, for each batch size."""
 
     def lines(self) -> list[str]:
-        """For the terminal."""
+        """Describe the export in lines of text."""
         differences = ", ".join(f"{name} {value:.1e}" for name, value in self.differences.items())
         return [
             f"{self.megabytes:.1f} MB; largest differences from the model: {differences}",
@@ -83,24 +84,28 @@ class Export:
 
 
 def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onnx") -> Export:
-    """Write a model to one file that runs without jaa_ext, after comparing the file with the model.
+    """Write a model to one file that runs without jaa_ext, and compare the file with the model.
 
-    The file's input ``image`` is (N, l, l, 3) uint8, RGB, as pictures lie in arrays. Its outputs, float32,
-    are ``probabilities`` (N, A), ``landmarks`` (N, 49, 2), ``refined_maps`` (N, A, l/4, l/4) and
-    ``intensities`` (N, A), less what the model lacks. Its metadata tell AUs and their thresholds, input,
-    outputs, config and the model's note: in ONNX as properties of the model, else in the extra file
-    ``metadata.json``.
+    The file's input ``image`` is (N, l, l, 3) uint8, RGB, the layout of pictures in arrays. Its outputs, in
+    float32, are ``probabilities`` (N, A), ``landmarks`` (N, 49, 2), ``refined_maps`` (N, A, l/4, l/4) and
+    ``intensities`` (N, A), less those that the model lacks. Its metadata describe AUs and their thresholds,
+    input, outputs, config and the model's note: in ONNX as properties of the model, otherwise in the extra
+    file ``metadata.json``.
 
     Args:
-        model: is not changed; its file is for inference on any device, in float32.
-        path: ``*.onnx`` or ``*.pt2``; an existing file is replaced at once, never half.
+        model: stays unchanged; the file is for inference on any device, in float32.
+        path: ``*.onnx`` or ``*.pt2``; an existing file is replaced whole or not at all.
         format: one of `SUFFIXES`.
 
     Raises:
         ValueError: an unknown format, another suffix, or weights too large for one ONNX file.
         OSError: a folder in place of the file, or a file in place of its folder.
         ImportError: a package of the extra ``export`` is not installed.
-        RuntimeError: the file differs from the model by more than `TOLERANCE`; nothing is left of it.
+        RuntimeError: the file differs from the model by more than `TOLERANCE`; it is not written then.
+
+    Example:
+        >>> export = export_model(jaa_ext.load(), "model.onnx")  # doctest: +SKIP
+        >>> print(*export.lines(), sep="\n")  # doctest: +SKIP
     """
     path = Path(path)
     if format not in SUFFIXES:
@@ -109,7 +114,7 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
         raise ValueError(f"{path}: a file of format {format} must end in {SUFFIXES[format]}")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder, wanted the name of the file")
-    for folder in path.parents:  # found before the minutes that the work takes
+    for folder in path.parents:  # now, not after the minutes that the work takes
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder}: is a file, wanted a folder")
     if format == "onnx":
@@ -140,17 +145,23 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
 
 
 def standard_operators(program: ExportedProgram) -> ExportedProgram:
-    """A program of `torch.export` in which the ops of jaa_ext are standard operators of PyTorch.
+    """Replace the ops of jaa_ext in a program of `torch.export` by standard operators of PyTorch.
 
-    Serves models of one's own that use layers of jaa_ext, before `torch.onnx.export` or `torch.export.save`.
-    Where the cells of a grid are all alike, a region convolution becomes one grouped convolution; otherwise
-    one convolution a cell.
+    It makes models of one's own with layers of jaa_ext ready for `torch.onnx.export` or `torch.export.save`.
+    A region convolution becomes one grouped convolution where all cells have the same size, and one
+    convolution a cell elsewhere.
 
     Raises:
         ValueError: a batch norm in training mode.
+
+    Example:
+        >>> from jaa_ext.nn import RegionConv2d
+        >>> program = torch.export.export(RegionConv2d(3, 8, 3, 4).eval(), (torch.randn(1, 3, 32, 32),))
+        >>> "jaa_ext" in str(standard_operators(program).graph)
+        False
     """
     table: dict[Any, Callable[..., Any]] = {}
-    if _library.DEVICES:  # without kernels the reference was traced
+    if _library.DEVICES:  # without kernels the program is already that of the reference
         ops = torch.ops.jaa_ext
         table = {
             ops.region_conv2d.default: _region_conv2d,
@@ -159,7 +170,7 @@ def standard_operators(program: ExportedProgram) -> ExportedProgram:
         }
     program = program.run_decompositions(table)
     for node in program.graph.nodes:
-        # The strides of other batch sizes may be others than those of the trace.
+        # Other batch sizes than the traced one may have strides for which `view` fails.
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
     program.graph_module.recompile()
@@ -167,7 +178,7 @@ def standard_operators(program: ExportedProgram) -> ExportedProgram:
 
 
 class _Pictures(nn.Module):
-    """A model from pictures to named results."""
+    """A model that maps pictures to named results."""
 
     def __init__(self, network: JAANet) -> None:
         super().__init__()
@@ -181,8 +192,9 @@ class _Pictures(nn.Module):
 
 
 def _trace(pictures: _Pictures, *, one_by_one: bool) -> ExportedProgram:
-    # One graph serves all batch sizes, so the AUs' branches cannot be arranged by the batch. One after the
-    # other they are faster in PyTorch; onnxruntime takes the same time, and its graph a quarter of the nodes.
+    # One graph serves all batch sizes, so the AUs' branches need one arrangement for all. In PyTorch they are
+    # faster one after the other; onnxruntime takes the same time for both, and grouped ones are a quarter of
+    # the nodes.
     for module in pictures.modules():
         if isinstance(module, GroupedSequential):
             module.one_by_one = lambda input: one_by_one  # type: ignore[method-assign]
@@ -193,7 +205,7 @@ def _trace(pictures: _Pictures, *, one_by_one: bool) -> ExportedProgram:
 
 def _metadata(model: JAANet) -> dict[str, str]:
     config = model.config
-    side, aus, maps = config.image_size, len(config.aus), config.map_size
+    side, num_aus, maps = config.image_size, len(config.aus), config.map_size
     about = {
         "note": model.note,
         "model": f"{type(model).__name__} of jaa_ext",
@@ -203,21 +215,21 @@ def _metadata(model: JAANet) -> dict[str, str]:
     }
     if config.au_detection:
         about["aus"] = " ".join(au_columns(config.aus))
-        about["probabilities"] = f"float32 (N, {aus}): that each AU is present, in the order of aus"
+        about["probabilities"] = f"float32 (N, {num_aus}): that each AU is present, in the order of aus"
         about["thresholds"] = " ".join(f"{value:g}" for value in model.thresholds)
     if config.alignment:
         about["landmarks"] = "float32 (N, 49, 2): x, y in pixels of image, y down"
     if config.refinement:
-        about["refined_maps"] = f"float32 (N, {aus}, {maps}, {maps}): attention of each AU, 0..1"
+        about["refined_maps"] = f"float32 (N, {num_aus}, {maps}, {maps}): attention of each AU, 0..1"
     if config.intensity:
         about["intensities"] = (
-            f"float32 (N, {aus}): of each AU, 0..5, in the order of aus; NaN for one that was not learnt"
+            f"float32 (N, {num_aus}): of each AU, 0..5, in the order of aus; NaN for one that was not learnt"
         )
     return about
 
 
 Run = Callable[[Tensor], dict[str, Tensor]]
-"""From image, as in the file, to its outputs by name."""
+"""Maps a file's input ``image`` to its outputs by name."""
 
 
 def _write_onnx(program: ExportedProgram, about: dict[str, str], path: Path) -> tuple[Run, str]:
@@ -234,7 +246,7 @@ def _write_onnx(program: ExportedProgram, about: dict[str, str], path: Path) -> 
     )
     assert exported is not None
     for node in exported.model.graph:
-        node.metadata_props.clear()  # where the exporter had it from
+        node.metadata_props.clear()  # they name the source files of each node
     exported.model.doc_string = about["note"]
     exported.model.metadata_props.update(about)
     exported.save(path, external_data=False)
@@ -252,8 +264,8 @@ def _write_onnx(program: ExportedProgram, about: dict[str, str], path: Path) -> 
 
 
 def _write_program(program: ExportedProgram, about: dict[str, str], path: Path) -> tuple[Run, str]:
-    # Not by its name: one that does not end in .pt2 is warned of. In memory first: of a full disk torch tells
-    # in words that do not say so.
+    # Not by its name, since torch warns of a temporary name without .pt2; and in memory first, since torch's
+    # message about a full disk does not say so.
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={"metadata.json": json.dumps(about)})
     path.write_bytes(content.getbuffer())
@@ -269,7 +281,7 @@ def _write_program(program: ExportedProgram, about: dict[str, str], path: Path) 
 
 
 def _faces(side: int, count: int) -> Tensor:
-    """(count, side, side, 3) uint8: drawn faces, on which landmarks and attention lie as in use."""
+    """Draw faces, (count, side, side, 3) uint8, on which landmarks and attention lie as in use."""
     drawn = SyntheticFaces(subjects=range(count), samples_per_subject=1, size=aligned_size(side))
     crops = Crops(drawn, side, train=False)
     return torch.stack([crops[i]["image"] for i in range(count)]).permute(0, 2, 3, 1).contiguous()
@@ -280,7 +292,7 @@ def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dic
     config = whole.network.config
     comparable = torch.ones(len(faces), dtype=torch.bool)
     if config.attention:
-        # The centre of a map is rounded to a pixel: a landmark's last bit can move it by a whole one.
+        # Faces whose maps differ are left out: the last bit of a landmark can move a centre by a whole pixel.
         for size in (config.map_size, config.map_size + 8):
             ours, theirs = (
                 attention_maps(
@@ -306,7 +318,7 @@ def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dic
 
 
 def _milliseconds(run: Run, faces: Tensor, repeats: int = 5) -> float:
-    """A face's shortest time."""
+    """Measure the shortest time a face."""
     run(faces)
     times = []
     for _ in range(repeats):
@@ -324,7 +336,7 @@ def _require_onnx(model: JAANet) -> None:
                 "run `pip install 'jaa_ext[export]'`"
             )
     size = sum(4 * parameter.numel() for parameter in model.parameters())
-    if size > LARGEST_ONNX:
+    if size > MAX_ONNX_BYTES:
         raise ValueError(
             f"the model has {size / 1e9:.1f} GB of weights, but one ONNX file holds at most 2 GB: "
             "use the format exported-program"
@@ -333,7 +345,7 @@ def _require_onnx(model: JAANet) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters talk to programmers; what goes wrong comes as an exception."""
+    """Silence the exporters, whose messages are for programmers; failures come as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -363,7 +375,7 @@ def _region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: B
 
 
 def _to_cells(x: Tensor, grid_h: int, grid_w: int) -> Tensor:
-    """(N, C, H, W) to (N, grid_h * grid_w * C, H / grid_h, W / grid_w)."""
+    """Stack the cells as channels: (N, C, H, W) to (N, grid_h * grid_w * C, H / grid_h, W / grid_w)."""
     batch, channels, height, width = x.shape
     h, w = height // grid_h, width // grid_w
     cells = x.reshape(batch, channels, grid_h, h, grid_w, w).permute(0, 2, 4, 1, 3, 5)
@@ -371,6 +383,7 @@ def _to_cells(x: Tensor, grid_h: int, grid_w: int) -> Tensor:
 
 
 def _from_cells(cells: Tensor, grid_h: int, grid_w: int) -> Tensor:
+    """Undo `_to_cells`."""
     batch, stacked, h, w = cells.shape
     channels = stacked // (grid_h * grid_w)
     x = cells.reshape(batch, grid_h, grid_w, channels, h, w).permute(0, 3, 1, 4, 2, 5)
@@ -432,7 +445,10 @@ def _attention_maps(
     roi_ratio: float,
     decay: float,
 ) -> Tensor:
-    """As in `reference`, without index and constant tensors, which a decomposition cannot make."""
+    """Draw maps as `reference.attention_maps` does, without index and constant tensors.
+
+    A decomposition cannot make such tensors.
+    """
     x = landmarks if landmarks.dtype == torch.float64 else landmarks.float()
     left, right = facs.INNER_EYE_CORNERS
     r = (x[:, left, 0] - x[:, right, 0]).abs()

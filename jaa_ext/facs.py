@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 NUM_LANDMARKS = 49
 
 LEFT_EYE = tuple(range(19, 25))
-"""The eye on the left of the picture (the person's right)."""
+"""Points of the eye on the left of the picture (the person's right)."""
 RIGHT_EYE = tuple(range(25, 31))
 INNER_EYE_CORNERS = (22, 25)
-"""Their horizontal distance is r, the unit of `AURule.dy`."""
+"""Points whose horizontal distance is r, the unit of `AURule.dy`."""
 
-
-FARTHEST = 100
+MAX_DY = 100
 """Largest `AURule.dy`: far outside of any picture."""
 
 
@@ -33,7 +32,13 @@ class AURule:
     Args:
         points: the two landmark indices (0..48), one for each side of the face.
         dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
-        number: the AU's number, by which a data set knows it; None for a rule that no labels are read for.
+        number: the AU's number in data sets; None for a rule without labels.
+
+    Raises:
+        ValueError: a landmark, dy or number out of range.
+
+    Example:
+        >>> below_the_mouth = AURule(points=(31, 37), dy=0.2)
     """
 
     points: tuple[int, int]
@@ -45,8 +50,8 @@ class AURule:
             raise ValueError(
                 f"AURule: points must be two landmark indices in 0..{NUM_LANDMARKS - 1}, got {self.points}"
             )
-        if not -FARTHEST <= self.dy <= FARTHEST:
-            raise ValueError(f"AURule: dy must be in -{FARTHEST}..{FARTHEST}, got {self.dy}")
+        if not -MAX_DY <= self.dy <= MAX_DY:
+            raise ValueError(f"AURule: dy must be in -{MAX_DY}..{MAX_DY}, got {self.dy}")
         if self.number is not None and self.number < 1:
             raise ValueError(f"AURule: number must be at least 1, got {self.number}")
 
@@ -70,10 +75,12 @@ AU_RULES: dict[int, AURule] = {
     25: AURule((34, 40)),
     26: AURule((39, 41), +1 / 2),
 }
-"""The centres of each AU (ECCV 2018, section 3.3, after EAC-Net), and of two that neither has, by the same
-kind of rule: 5 on the upper lids, at the points of their outer halves, where the white of the eye comes to
-show (7 has the inner ones); 20 below the corners of the mouth, where the skin is drawn out and flattened, so
-that its region is not that of 12, 14 and 15."""
+"""The centres of each AU (ECCV 2018, section 3.3, after EAC-Net), and of AUs 5 and 20, which have none there.
+
+AU 5 lies on the outer halves of the upper lids, where the white of the eye shows (AU 7 has the inner halves).
+AU 20 lies below the corners of the mouth, where the skin is stretched; so its region is not that of 12, 14
+and 15.
+"""
 
 AU_NAMES: dict[int, str] = {
     1: "inner brow raiser",
@@ -114,7 +121,7 @@ FLIP = (
 
 
 def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
-    """The rule of each AU, given by its number (looked up in `AU_RULES`) or as a rule of one's own.
+    """Look up the rule of each AU, given by its number in `AU_RULES` or as a rule of one's own.
 
     Raises:
         ValueError: an AU number without a rule.
@@ -126,17 +133,17 @@ def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
 
 
 def au_number(au: int | AURule) -> int | None:
-    """The number of an AU given by it or as a rule; None for a rule without one."""
+    """The number of an AU that is given by its number or as a rule; None for a rule without one."""
     return au.number if isinstance(au, AURule) else au
 
 
 def au_column(number: int) -> str:
-    """What every table of ours calls an AU: "AU01" for AU 1."""
+    """The name of an AU in every table: "AU01" for AU 1."""
     return f"AU{number:02d}"
 
 
 def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
-    """The numbers by which data sets know the AUs.
+    """The numbers of AUs in data sets.
 
     Raises:
         ValueError: a rule without a number.
@@ -151,7 +158,14 @@ def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
 
 
 def eye_distance(landmarks: Tensor) -> Tensor:
-    """Inter-ocular distance d of Eq. 2: between the means of the eyes' six points; (..., 49, 2) to (...)."""
-    # Slices: an index list would be copied to the GPU, which a CUDA graph cannot hold.
+    """Compute the inter-ocular distance d of Eq. 2, between the means of each eye's six points.
+
+    Args:
+        landmarks: (..., 49, 2).
+
+    Returns:
+        (...), in the unit of the landmarks.
+    """
+    # Slices, since an index list would be copied to the GPU, which a CUDA graph cannot record.
     left, right = (landmarks[..., eye[0] : eye[-1] + 1, :].mean(-2) for eye in (LEFT_EYE, RIGHT_EYE))
     return (right - left).square().sum(-1).sqrt()

@@ -262,7 +262,7 @@ def test_mistakes(model, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match=r"model\.pt: a file of format exported-program must end in \.pt2"):
         export_model(model, tmp_path / "model.pt", "exported-program")
     with monkeypatch.context() as patch:
-        patch.setattr(export, "LARGEST_ONNX", 1000)
+        patch.setattr(export, "MAX_ONNX_BYTES", 1000)
         with pytest.raises(ValueError, match=r"GB of weights, .* use the format exported-program"):
             export_model(model, tmp_path / "model.onnx")
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)

@@ -137,8 +137,9 @@ class Crops(Dataset[dict[str, Any]]):
             raise ValueError("Crops: augment varies training faces alone, got it with train=False")
         self.dataset, self.size, self.train, self.seed = dataset, size, train, seed
         self.augment = augment
-        # In shared memory, since workers that outlive an epoch keep copies of everything else.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        if train:  # workers that outlive an epoch see only what is in shared memory
+            self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, at least 0, of the random crops; call it before iterating over a data loader.

@@ -160,13 +160,14 @@ def load_model(path: str | os.PathLike[str] | None = None, device: torch.device 
     return model.to(device).eval()
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: str | os.PathLike[str]) -> Any:
     """Read what `torch.save` wrote onto the CPU; only data is read, code in the file is never run.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is damaged, or holds code; the message does not name the file.
     """
+    path = Path(path)
     with path.open("rb") as file:
         try:
             if zipfile.is_zipfile(file):
@@ -182,7 +183,7 @@ def read_pickle(path: Path) -> Any:
             raise ValueError("it is damaged, or holds code, which is never run") from None
 
 
-def check_tensors(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Any]) -> None:
+def check_tensors(path: str | os.PathLike[str], wanted: Mapping[str, Tensor], got: Mapping[str, Any]) -> None:
     """Check that tensors are those of a model.
 
     Names and shapes must be the same. Floating tensors must have one of `FLOATS` and be finite, and variances

@@ -27,13 +27,13 @@ def recipe_on(device: torch.device, recipe: Recipe) -> Recipe:
 
 
 class BatchedWeightCast(nn.Module):
-    """A model whose weights are cast to autocast's dtype all together, and their gradients back likewise.
+    """A model whose weights are cast to autocast's dtype in one operation, and their gradients back in one.
 
     Autocast itself casts each weight and bias, and each gradient, by a kernel of its own: 140 operations in a
-    training step of JAA-Net, here two. The results are the same bits. Outside autocast it is the model.
+    training step of JAA-Net. The results have the same bits. Outside autocast the model is called as it is.
 
     Args:
-        model: to be trained; its parameters stay float32.
+        model: the model to train; its parameters stay float32.
     """
 
     def __init__(self, model: JAANet) -> None:

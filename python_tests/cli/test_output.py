@@ -134,7 +134,6 @@ class TestShippedWeights:
         assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
     def test_they_are_evaluated(self, recipe: Path, jaa, weights: Path, tmp_path: Path) -> None:
-        recipe = tmp_path / "bp4d.yaml"
         recipe.write_text(recipe.read_text().replace("[1, 4, 6, 10, 12, 17]", str(list(facs.BP4D_AUS))))
         code, printed, error = jaa(
             *("evaluate", "--recipe", recipe, "--bootstrap", 0, "--out", tmp_path / "scores")

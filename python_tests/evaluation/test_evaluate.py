@@ -187,7 +187,7 @@ def test_figures_are_written_where_asked_for(tmp_path: Path) -> None:
 
 
 def test_evaluate_refuses_a_negative_number_of_resamples() -> None:
-    with pytest.raises(ValueError, match="bootstrap must be a number of resamples, or 0 for none, got -1"):
+    with pytest.raises(ValueError, match=r"bootstrap must be .*-1"):
         of_told(bootstrap=-1)
 
 
@@ -218,13 +218,11 @@ def test_true_landmarks_that_are_no_face_s() -> None:
 
     data = Flat(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
     model = JAANet(JAANetConfig.released((1, 12), image_size=64, width=1))
-    with pytest.raises(
-        ValueError, match=r"true landmarks of face S001/00001 must be finite and the eyes apart"
-    ):
+    with pytest.raises(ValueError, match=r"landmarks of face S001/00001 must be finite"):
         evaluate(model, data)
 
 
 def test_a_negative_seed() -> None:
     data = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
-    with pytest.raises(ValueError, match=r"^evaluate: seed must be at least 0, got -1$"):
+    with pytest.raises(ValueError, match=r"seed must be .*-1$"):
         evaluate(JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)), data, bootstrap=5, seed=-1)

@@ -165,7 +165,7 @@ def test_chosen_folds(tmp_path: Path, finished: Finished) -> None:
     assert [fold.fold for fold in result.folds] == ["3"]
     assert result.folds[0] == finished.result.folds[2]
     assert not (tmp_path / "fold-1").exists()
-    with pytest.raises(ValueError, match=r'^there is no fold "4" to test, wanted some of 1, 2, 3$'):
+    with pytest.raises(ValueError, match=r'no fold "4".* 1, 2, 3$'):
         run(recipe(), tmp_path / "other", folds=["1", "4"])
     assert not (tmp_path / "other").exists()
 
@@ -249,7 +249,7 @@ def test_finished_folds_in_place_of_slow_bfloat16_are_taken_up(
 
 def test_folders_that_hold_runs_are_refused(finished: Finished, tmp_path: Path) -> None:
     before = files(finished.out)
-    with pytest.raises(RunError, match=r"fold-1: holds a run already; resume it, or give another folder$"):
+    with pytest.raises(RunError, match=r"fold-1: holds a run already"):
         run(recipe(), finished.out)
     with pytest.raises(RunError, match=r"fold-1: was begun by another recipe \(batch_size was 8, is 6\)"):
         run(recipe(batch_size=6), finished.out, resume=True)
@@ -454,7 +454,7 @@ def test_aus_alone() -> None:
 
 
 def test_two_at_once_are_refused(finished: Finished, tmp_path: Path) -> None:
-    with hold_folder(tmp_path), pytest.raises(RunError, match="another process is writing its results into"):
+    with hold_folder(tmp_path), pytest.raises(RunError, match="another process"):
         run(recipe(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 FEATURES = 64 * 1408 * 1408
 IMAGES = 2**31 // FEATURES + 2
-"""Of 64 channels and 1408 x 1408 pixels: all but the last have more than 2 ** 31 elements."""
+"""Images of 64 channels and 1408 x 1408 pixels, of which all but the last have more than 2 ** 31 elements."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Case:
 
 
 def draw_case(name: str, dtype: torch.dtype = torch.float32, device: str = "cuda", seed: int = 0) -> Case:
-    """Of the size of a layer in JAA-Net, so that every kernel runs in many blocks."""
+    """A case as large as a layer of JAA-Net, so that every kernel runs in many blocks."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:

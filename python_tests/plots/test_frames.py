@@ -252,7 +252,7 @@ def test_frames_that_do_not_fit(frame, prediction):
     drawer(frame())
     with pytest.raises(ValueError, match=r"frame 7 of a.mp4 has shape \(8, 9, 3\), wanted \(512, 512, 3\)"):
         drawer(frame(image=np.zeros((8, 9, 3), np.uint8)))
-    with pytest.raises(ValueError, match="has a face with 3 probabilities, wanted 12"):
+    with pytest.raises(ValueError, match="3 probabilities, wanted 12"):
         drawer(frame(prediction([0.1] * 3)))
 
 
@@ -357,9 +357,7 @@ class TestAttention:
     def test_a_model_without_maps_or_without_the_au(self, frame, prediction):
         with pytest.raises(ValueError, match="a face without attention maps"):
             FrameDrawer(AUS, attention=12)(frame(self.face(prediction)))
-        with pytest.raises(
-            ValueError, match=r"got attention=9, wanted an AU of the model: 1, 2, 4, 6, 7, 10"
-        ):
+        with pytest.raises(ValueError, match=r"attention=9, .*: 1, 2, 4, 6, 7, 10"):
             FrameDrawer(AUS, attention=9)
 
 
@@ -439,9 +437,9 @@ class TestWriteVideo:
     @pytest.mark.parametrize(
         "name, fps, pictures, message",
         [
-            ("a.gif", 25, None, r"a.gif: a video's name must end with one of .mp4, .avi, .webm"),
+            ("a.gif", 25, None, r"a.gif: .* .mp4, .avi, .webm"),
             ("a", 25, None, r"must end with one of"),
-            ("a.avi", 0, None, r"a.avi: the pictures a second of a video must be above 0, got 0"),
+            ("a.avi", 0, None, r"a.avi: .*must be above 0, got 0"),
             ("a.avi", float("nan"), None, r"must be above 0, got nan"),
             ("a.avi", 25, [], r"a.avi: got no picture, wanted at least one"),
             (
@@ -462,8 +460,6 @@ class TestWriteVideo:
 
     def test_an_encoder_that_is_not_there(self, tmp_path, capfd, monkeypatch):
         monkeypatch.setitem(overlay.CODECS, ".mp4", "av01")
-        with pytest.raises(
-            ValueError, match=r"a.mp4: OpenCV cannot write 64x48 pixels as av01, which .mp4 wants"
-        ):
+        with pytest.raises(ValueError, match=r"a.mp4: .* 64x48 .* av01"):
             self.write(tmp_path / "a.mp4")
         assert capfd.readouterr() == ("", "") and list(tmp_path.iterdir()) == []

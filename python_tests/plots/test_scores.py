@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from jaa_ext.evaluation import Predictions, Scores, score
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
-from jaa_ext.plots import scores as figures
 from jaa_ext.plots.scores import au_figure, scores_figure, write_figures
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
@@ -33,18 +32,6 @@ def with_intervals(predictions: Predictions) -> Scores:
     return replace(score(predictions), intervals=bootstrap_intervals(predictions, 100))
 
 
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures in place of their files."""
-    kept: list[Figure] = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path, note: kept.append(figure))
-    return kept
-
-
-def texts(figure: Figure) -> str:
-    return "\n".join(t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")))
-
-
 def test_a_figure_for_each_labelled_au_and_an_overview(tmp_path: Path) -> None:
     predictions = make()
     written = write_figures(tmp_path / "figures", predictions, with_intervals(predictions))
@@ -56,21 +43,18 @@ def test_a_figure_for_each_labelled_au_and_an_overview(tmp_path: Path) -> None:
         assert path.stat().st_size < 300_000
 
 
-def test_the_note_is_printed_below(tmp_path: Path) -> None:
-    vermilion = np.array([0xD5, 0x5E, 0x00])[::-1]  # BGR
-    counts = []
+def test_the_note_is_printed_below(figures: list[Figure]) -> None:
     for note in ("", NOTE):
-        scores_figure(score(make(note)), tmp_path / "scores.png")
-        foot = cv2.imread(str(tmp_path / "scores.png"))[-40:].astype(int)
-        counts.append(int((np.abs(foot - vermilion).max(-1) < 40).sum()))
-    assert counts[0] == 0 and counts[1] > 300
+        scores_figure(score(make(note)), "unused")
+        (text,) = figures[-1].texts
+        assert text.get_text() == note and text.get_position()[1] < 0.05
 
 
-def test_overview_shows_scores_intervals_and_occurrence(saved: list[Figure]) -> None:
+def test_overview_shows_scores_intervals_and_occurrence(figures: list[Figure], texts) -> None:
     scores = with_intervals(make())
     assert scores.f1 is not None and scores.f1_mean is not None and scores.intervals is not None
     scores_figure(scores, "unused")
-    upper, lower = saved[0].axes
+    upper, lower = figures[0].axes
     f1 = next(line for line in upper.lines if line.get_label() == "F1")
     wanted = [100 * scores.f1[0], 100 * scores.f1[1], np.nan, 100 * scores.f1_mean]  # type: ignore[operator]
     np.testing.assert_allclose(np.asarray(f1.get_ydata(), float), wanted)
@@ -84,18 +68,18 @@ def test_overview_shows_scores_intervals_and_occurrence(saved: list[Figure]) -> 
     shares = [100 * (labels[:, i] == 1).sum() / (labels[:, i] >= 0).sum() for i in (0, 1)]
     assert heights[:2] == pytest.approx(shares)
     assert [t.get_text() for t in lower.get_xticklabels()] == ["AU 1", "AU 12", "AU 99", "mean"]
-    shown = texts(saved[0])
+    shown = "\n".join(texts(figures[0]))
     assert "no label" in shown and "100 resamples of 4 subjects" in shown and "score (%)" in shown
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.35])
-def test_curves_and_operating_point_of_an_au(saved: list[Figure], threshold: float) -> None:
+def test_curves_and_operating_point_of_an_au(figures: list[Figure], texts, threshold: float) -> None:
     predictions = make()
     if threshold != 0.5:
         predictions = replace(predictions, thresholds=(0.9, threshold, 0.9))
     scores = with_intervals(predictions)
     au_figure(predictions, 12, scores, "unused")
-    roc, pr, histogram = saved[0].axes
+    roc, pr, histogram = figures[0].axes
     assert predictions.probabilities is not None
     known = predictions.labels[:, 1] >= 0
     p, y = predictions.probabilities[known, 1], predictions.labels[known, 1] == 1
@@ -105,7 +89,7 @@ def test_curves_and_operating_point_of_an_au(saved: list[Figure], threshold: flo
     assert (x[0], height[0], x[-1], height[-1]) == (0, 0, 1, 1)
     area = np.mean([(a > b) + 0.5 * (a == b) for a in p[y] for b in p[~y]])
     assert (np.diff(x) * (height[1:] + height[:-1]) / 2).sum() == pytest.approx(area, abs=1e-5)
-    assert f"AUC {100 * area:.1f} %" in texts(saved[0])
+    assert f"AUC {100 * area:.1f} %" in "\n".join(texts(figures[0]))
     false, true = (p[~y] > threshold).mean(), (p[y] > threshold).mean()
     assert [float(v[0]) for v in point.get_data()] == pytest.approx([100 * false, 100 * true])
 
@@ -120,13 +104,13 @@ def test_curves_and_operating_point_of_an_au(saved: list[Figure], threshold: flo
     heights = [s.get_data().values.sum() for s in histogram.patches if hasattr(s, "get_data")]
     assert sorted(heights) == sorted([(~y).sum(), (~y).sum(), y.sum(), y.sum()])
     assert scores.f1 is not None and scores.f1[1] is not None
-    assert f"AU 12 lip corner puller: F1 {100 * scores.f1[1]:.1f} % (" in texts(saved[0])
+    assert f"AU 12 lip corner puller: F1 {100 * scores.f1[1]:.1f} % (" in "\n".join(texts(figures[0]))
 
 
-def test_a_rare_au_is_counted_on_a_log_scale(saved: list[Figure]) -> None:
+def test_a_rare_au_is_counted_on_a_log_scale(figures: list[Figure], texts) -> None:
     predictions = make()
     au_figure(predictions, 1, score(predictions), "unused")
-    histogram = saved[0].axes[2]
+    histogram = figures[0].axes[2]
     assert histogram.get_yscale() == "log" and histogram.get_ylabel() == "faces (log scale)"
 
 
@@ -136,26 +120,28 @@ def test_a_rare_au_is_counted_on_a_log_scale(saved: list[Figure]) -> None:
     ids=["absent", "present"],
 )
 @pytest.mark.filterwarnings("error")
-def test_an_au_with_labels_of_one_kind_says_so(saved: list[Figure], label: int, sentence: str) -> None:
+def test_an_au_with_labels_of_one_kind_says_so(
+    figures: list[Figure], texts, label: int, sentence: str
+) -> None:
     predictions = make()
     labels = np.where(predictions.labels < 0, -1, label)
     predictions = replace(predictions, labels=labels)
     au_figure(predictions, 12, score(predictions), "unused")
-    assert sentence in texts(saved[0])
-    assert ("there is no recall" in texts(saved[0])) == (label == 0)
+    assert sentence in "\n".join(texts(figures[0]))
+    assert ("there is no recall" in "\n".join(texts(figures[0]))) == (label == 0)
 
 
 def test_a_model_without_aus_has_no_figures(tmp_path: Path) -> None:
     predictions = replace(make(), probabilities=None, errors=np.ones(400))
     assert write_figures(tmp_path / "figures", predictions, score(predictions)) == ()
     assert not (tmp_path / "figures").exists()
-    with pytest.raises(ValueError, match="the scores are of a model that detects no AUs"):
+    with pytest.raises(ValueError, match="detects no AUs"):
         scores_figure(score(predictions), tmp_path / "scores.png")
 
 
 def test_refusals() -> None:
     predictions = make()
-    with pytest.raises(ValueError, match=r"AU 5 must be one of those predicted, got \[1, 12, 99\]"):
+    with pytest.raises(ValueError, match=r"AU 5 .*\[1, 12, 99\]"):
         au_figure(predictions, 5, score(predictions), "unused")
     with pytest.raises(ValueError, match="AU 99 has no valid label"):
         au_figure(predictions, 99, score(predictions), "unused")

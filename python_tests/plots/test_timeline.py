@@ -6,15 +6,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaa_ext.data.images import read_image
-from jaa_ext.plots import timeline
-from jaa_ext.plots.timeline import COLUMNS, MARK, ROW, STRIP, timeline_figure
+from jaa_ext.plots.timeline import COLUMNS, ROW, STRIP, timeline_figure
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
-ORANGE, VERMILION = (230, 159, 0), (213, 94, 0)
-LEFT, TOP, GAP = 225, 80, 62
-"""Where the first panel begins, and what lies between two."""
+ORANGE, WHITE, GREY = (230, 159, 0), (255, 255, 255), (230, 230, 230)
+VERMILION = "#D55E00"
 
 
 def table(probabilities, *, frames=None, face_id=0, present=None, seconds=0.04, **fields):
@@ -36,15 +35,37 @@ def without_face(frames, seconds=0.04):
     )
 
 
+class Panel:
+    """The rows of a face, by what is drawn in them."""
+
+    def __init__(self, axes):
+        self.axes, self.title = axes, axes.get_title(loc="left")
+        (image,) = axes.images
+        assert image.get_interpolation() == "none"
+        self.pixels = np.asarray(image.get_array())
+        assert self.pixels.shape[1] == COLUMNS
+
+    def strip(self, row=0):
+        """One line of pixels through an AU's colours, and one through its marks."""
+        return self.pixels[row * ROW + STRIP // 2], self.pixels[row * ROW + STRIP + 2]
+
+    @property
+    def gaps(self):
+        """What is hatched: the first column of each gap, and the one after the last."""
+        (hatched,) = self.axes.collections
+        assert hatched.get_hatch() and hatched.get_linewidth()[0] > 0
+        start, end = self.axes.get_xlim()
+        edges = [path.get_extents().intervalx for path in hatched.get_paths()]
+        return [tuple(((x - start) / (end - start) * COLUMNS).round(3).tolist()) for x in edges]
+
+
 @pytest.fixture
-def draw(tmp_path):
-    def make(*tables, note="", aus=1):
-        """The panels' pixels, one below the other: the rows of `aus` AUs each."""
+def draw(figures, tmp_path):
+    def make(*tables, note=""):
+        """The panels, one below the other, and their figure."""
         timeline_figure(pd.concat(tables), tmp_path / "a.png", note=note)
-        picture = read_image(tmp_path / "a.png")
-        height = aus * ROW
-        tops = range(TOP, picture.shape[0] - height, height + GAP)
-        return [picture[top : top + height, LEFT : LEFT + COLUMNS] for top in tops], picture
+        panels = [Panel(axes) for axes in figures[-1].axes if axes.images]
+        return panels, figures[-1]
 
     return make
 
@@ -53,35 +74,43 @@ def colour(probability):
     return np.asarray(matplotlib.colormaps["GnBu"](probability, bytes=True))[..., :3]
 
 
-def near(pixels, wanted):
-    return np.abs(pixels.astype(int) - wanted).max(-1) <= 1
-
-
-def strip(panel, row=0):
-    """One line of pixels through an AU's colours, and one through its marks."""
-    return panel[row * ROW + STRIP // 2], panel[row * ROW + STRIP + 2]
-
-
-def is_gap(pixels):
-    """Nothing but grey paper, darker hatching and the blend of their edges: no colour at all."""
-    hatched = (pixels.max(-1) < 200).mean()
-    return np.ptp(pixels.astype(int), axis=-1).max() == 0 and 0.05 < hatched < 0.4
-
-
 def test_every_frame_has_its_colour_for_as_long_as_it_lasts(draw):
     probabilities = np.stack((np.linspace(0, 1, 12), np.linspace(1, 0, 12) ** 2), 1)
-    (panel, *_), _ = draw(table(probabilities), aus=2)
+    (panel,), _ = draw(table(probabilities))
     for row in range(2):
-        colours, marks = strip(panel, row)
+        colours, marks = panel.strip(row)
         expected = np.repeat(probabilities[:, row], COLUMNS // 12)
-        assert near(colours, colour(expected)).all()
-        assert np.array_equal(near(marks, ORANGE), expected > 0.5)
-        assert (marks[expected <= 0.5] == 255).all()
+        assert (colours == colour(expected)).all()
+        assert (marks[expected > 0.5] == ORANGE).all() and (marks[expected <= 0.5] == WHITE).all()
+    assert panel.gaps == []
+
+
+def test_a_column_and_a_row_of_an_au_are_whole_pixels(tmp_path, monkeypatch):
+    """In the file each column of the panel is a column of pixels: nothing is blended."""
+    boxes, save = [], matplotlib.figure.Figure.savefig
+
+    def noting(figure, *arguments, **options):
+        save(figure, *arguments, **options)
+        FigureCanvasAgg(figure).draw()
+        height = figure.bbox.height
+        boxes.extend((axes.get_window_extent(), height) for axes in figure.axes if axes.images)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", noting)
+    probabilities = np.random.default_rng(0).random((COLUMNS, 2))
+    timeline_figure(table(probabilities), tmp_path / "a.png")
+    ((box, height),) = boxes
+    assert box.width == pytest.approx(COLUMNS) and box.height == pytest.approx(2 * ROW)
+    left, top = round(box.x0), round(height - box.y1)
+    picture = read_image(tmp_path / "a.png")
+    for row in range(2):
+        line = picture[top + row * ROW + STRIP // 2, left : left + COLUMNS].astype(int)
+        assert np.abs(line - colour(probabilities[:, row])).max() <= 1
 
 
 def test_presence_is_the_tables_own(draw):
-    (panel, *_), _ = draw(table([0.9, 0.9, 0.1, 0.1], present=[1, 0, 1, 0]))
-    assert np.array_equal(near(strip(panel)[1], ORANGE), np.repeat([True, False, True, False], COLUMNS // 4))
+    (panel,), _ = draw(table([0.9, 0.9, 0.1, 0.1], present=[1, 0, 1, 0]))
+    marked = (panel.strip()[1] == ORANGE).all(-1)
+    assert np.array_equal(marked, np.repeat([True, False, True, False], COLUMNS // 4))
 
 
 @pytest.mark.parametrize("rows_without", [True, False])
@@ -90,122 +119,118 @@ def test_gaps_are_empty_and_nothing_is_interpolated(draw, rows_without):
     tables = [table([0.8] * len(kept), frames=kept)]
     if rows_without:
         tables.append(without_face([5, 6, 7]))
-    (panel, *_), _ = draw(*tables)
-    for line in strip(panel):
-        assert near(line[:399], line[0]).all() and near(line[702:], line[0]).all()
+    (panel,), _ = draw(*tables)
     # A missing row of the table ends half a frame later: how long frame 4 was shown is not known.
-    gap = panel[:, slice(403 if rows_without else 453, 698)]
-    assert is_gap(gap)
+    start = 400 if rows_without else 450
+    assert panel.gaps == [(start, 700)]
+    for line in panel.strip():
+        assert (line[:start] == line[0]).all() and (line[700:] == line[0]).all()
+    assert (panel.pixels[:, start:700] == GREY).all()
 
 
 def test_a_gap_of_one_frame_can_be_seen(draw):
     kept = np.delete(np.arange(1, 601), 299)
-    (panel, *_), _ = draw(table([0.0] * 599, frames=kept), without_face([300]))
-    plain = near(panel[:, :500], panel[:, :1]).all()
-    dark = (panel[: STRIP + MARK].max(-1) < 200).all(0)
-    assert plain and dark.any() and not dark[:590].any() and not dark[610:].any()
+    (panel,), _ = draw(table([0.0] * 599, frames=kept), without_face([300]))
+    assert panel.gaps == [(598, 600)]
+    assert (panel.pixels[:, 598:600] == GREY).all() and not (panel.strip()[0][:598] == GREY).all(-1).any()
 
 
 def test_frames_that_lie_apart_in_time_are_shown_when_they_were(draw):
-    # Of every tenth frame predictions; frame 31 is missing. Shown from 0 to 2.4 s.
-    (panel, *_), _ = draw(table([0.2, 0.4, 0.6, 0.8, 1.0], frames=[1, 11, 21, 41, 51]))
-    colours = strip(panel)[0]
+    # Predictions of every tenth frame; frame 31 is missing. Shown from 0 to 2.4 s, 500 columns a second.
+    (panel,), _ = draw(table([0.2, 0.4, 0.6, 0.8, 1.0], frames=[1, 11, 21, 41, 51]))
+    colours = panel.strip()[0]
     for start, p in ((0, 0.2), (10, 0.4), (20, 0.6), (40, 0.8), (50, 1.0)):
-        middle = round((start + 5) * 0.04 / 2.4 * COLUMNS)
-        assert near(colours[middle], colour(p)).all()
-    gap = panel[:, round(1.42 / 2.4 * COLUMNS) : round(1.58 / 2.4 * COLUMNS)]
-    assert is_gap(gap)
+        assert (colours[round((start + 5) * 0.04 * 500)] == colour(p)).all()
+    assert panel.gaps == [(700, 800)]
 
 
-def test_a_column_of_many_frames_shows_their_maximum(draw):
+def test_a_column_of_many_frames_shows_their_maximum(draw, texts):
     probabilities = np.full(12000, 0.1)
     probabilities[6004] = 0.9  # the fifth of ten
     present = np.zeros(12000)
     present[3007] = 1
-    (panel, *_), picture = draw(table(probabilities, present=present))
+    (panel,), figure = draw(table(probabilities, present=present))
     expected = np.full(COLUMNS, 0.1)
     expected[600] = 0.9
-    colours, marks = strip(panel)
-    assert near(colours, colour(expected)).all()
-    assert np.flatnonzero(near(marks, ORANGE)).tolist() == [300]
-    # Says so below, which a short table need not.
-    _, short = draw(table([0.1]))
-    assert picture.shape[0] == short.shape[0] + 18
+    colours, marks = panel.strip()
+    assert (colours == colour(expected)).all()
+    assert np.flatnonzero((marks == ORANGE).all(-1)).tolist() == [300]
+    sentence = "shows the maximum of about 10 frames"
+    assert sentence in "\n".join(texts(figure))
+    assert sentence not in "\n".join(texts(draw(table([0.1]))[1]))
 
 
 def test_a_column_is_hatched_where_half_of_its_frames_or_more_are_missing(draw):
     missing = [*range(1001, 1001 + 4), *range(2001, 2001 + 5), *range(3001, 3001 + 10)]
     kept = np.setdiff1d(np.arange(1, 12001), missing)
-    (panel, *_), _ = draw(table(np.full(len(kept), 0.3), frames=kept), without_face(missing))
-    colours, marks = strip(panel)
-    assert near(colours[95:105], colour(0.3)).all() and (marks[95:105] == 255).all()
-    for column in (200, 300):
-        around = marks[column - 3 : column + 4]
-        assert (around.min(-1) < 200).any() and (around[[0, -1]] == 255).all()
+    (panel,), _ = draw(table(np.full(len(kept), 0.3), frames=kept), without_face(missing))
+    assert panel.gaps == [(200, 201), (300, 301)]
+    colours, marks = panel.strip()
+    assert (colours[:300] == colour(0.3)).all() and (colours[300] == GREY).all()
+    assert (marks[:300] == WHITE).all()
 
 
-def test_the_four_faces_seen_longest_have_panels_in_order_of_their_ids(draw):
+def test_the_four_faces_seen_longest_have_panels_in_order_of_their_ids(draw, texts):
     lengths = {0: 3, 2: 60, 3: 40, 5: 5, 7: 40, 9: 20}
     faces = [
         table(np.full(n, (i + 1) / 10), face_id=i, frames=np.arange(1, n + 1)) for i, n in lengths.items()
     ]
-    panels, picture = draw(*faces)
-    assert len(panels) >= 4
-    for panel, i in zip(panels, (2, 3, 7, 9), strict=False):
-        colours = strip(panel)[0]
-        assert near(colours[5], colour((i + 1) / 10)).all()
-        known = near(colours, colour((i + 1) / 10))
-        assert abs(known.sum() - lengths[i] / 60 * COLUMNS) <= 3
-    _, of_four = draw(*(face for face in faces if face["face_id"][0] in (2, 3, 7, 9)))
-    # The same panels, and one more line below that tells of the others.
-    assert picture.shape[0] == of_four.shape[0] + 18
-    assert np.array_equal(picture[: TOP + 4 * ROW + 3 * GAP], of_four[: TOP + 4 * ROW + 3 * GAP])
+    panels, figure = draw(*faces)
+    assert len(panels) == 4
+    for panel, i in zip(panels, (2, 3, 7, 9), strict=True):
+        assert panel.title == f"face {i}: in {lengths[i]} of 60 frames"
+        known = (panel.strip()[0] == colour((i + 1) / 10)).all(-1)
+        assert known[: lengths[i] * 20].all() and known.sum() == lengths[i] * 20
+    heights = [panel.axes.get_position().y0 for panel in panels]
+    assert heights == sorted(heights, reverse=True)
+    assert "2 more faces are left out, seen in at most 5 frames." in texts(figure)
+    of_four, figure = draw(*(face for face in faces if face["face_id"][0] in (2, 3, 7, 9)))
+    assert "left out" not in "\n".join(texts(figure))
+    for panel, same in zip(panels, of_four, strict=True):
+        assert np.array_equal(panel.pixels, same.pixels) and panel.gaps == same.gaps
 
 
 def test_without_any_face(draw):
-    (panel, *_), _ = draw(table([0.5, 0.5]).assign(success=0, AU01_p=np.nan, AU01_c=np.nan))
-    assert is_gap(panel[: STRIP + MARK])
+    (panel,), _ = draw(table([0.5, 0.5]).assign(success=0, AU01_p=np.nan, AU01_c=np.nan))
+    assert panel.gaps == [(0, COLUMNS)] and (panel.pixels == GREY).all()
+    assert panel.title == "no face in 2 frames"
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.filterwarnings("error")
 def test_tiny_tables(draw, frames):
-    (panel, *_), _ = draw(table([0.7] * frames))
-    assert near(strip(panel)[0], colour(0.7)).all()
+    (panel,), _ = draw(table([0.7] * frames))
+    assert (panel.strip()[0] == colour(0.7)).all()
 
 
 @pytest.mark.filterwarnings("error")
 def test_times_that_stand_still(draw):
     # As some cameras have it.
-    (panel, *_), _ = draw(table([0.7] * 5, seconds=0.0))
-    assert near(strip(panel)[0], colour(0.7)).all()
+    (panel,), _ = draw(table([0.7] * 5, seconds=0.0))
+    assert (panel.strip()[0] == colour(0.7)).all()
 
 
 def test_names_come_from_the_table(draw):
     own = table([[0.1, 0.9]]).rename(columns=lambda name: name.replace("AU02", "AUrule1"))
-    (panel, *_), _ = draw(own, aus=2)
-    assert near(strip(panel, 1)[0], colour(0.9)).all()
+    (panel,), _ = draw(own)
+    assert (panel.strip(1)[0] == colour(0.9)).all()
+    names = [label.get_text() for label in panel.axes.get_yticklabels()]
+    assert names[0].endswith("AU 1") and names[1] == "AUrule1"
 
 
 def test_the_note_is_given_or_the_tables(draw):
-    plain, given, from_table = (
-        draw(table([0.1] * 3, weights=weights), note=note)[1]
-        for weights, note in (("", ""), ("", NOTE), (NOTE, ""))
-    )
-    assert not near(plain, VERMILION).any()
-    assert near(given[-40:], VERMILION).sum() > 200
-    assert np.array_equal(given, from_table)
+    for weights, note, wanted in (("", "", ""), ("", NOTE, NOTE), (NOTE, "", NOTE)):
+        _, figure = draw(table([0.1] * 3, weights=weights), note=note)
+        (printed,) = [text for text in figure.texts if text.get_color() == VERMILION]
+        assert printed.get_text().replace("\n", " ") == wanted
 
 
 @pytest.mark.parametrize("end, wanted", [(100, False), (150, True)])
-def test_long_videos_count_minutes(end, wanted, tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(timeline, "save_figure", lambda figure, path, note: saved.append(figure))
-    timeline_figure(table(np.zeros(end), seconds=1.0), tmp_path / "a.png")
-    panel = next(axes for axes in saved[0].axes if axes.get_xlabel())
-    labels = [panel.xaxis.get_major_formatter()(value, None) for value in (0, 60, 90)]
+def test_long_videos_count_minutes(draw, end, wanted):
+    (panel,), _ = draw(table(np.zeros(end), seconds=1.0))
+    labels = [panel.axes.xaxis.get_major_formatter()(value, None) for value in (0, 60, 90)]
     assert (labels == ["0:00", "1:00", "1:30"]) == wanted
-    assert panel.get_xlabel() == ("time (min:s)" if wanted else "time (s)")
+    assert panel.axes.get_xlabel() == ("time (min:s)" if wanted else "time (s)")
 
 
 def test_a_hundred_thousand_frames(tmp_path):
@@ -227,7 +252,7 @@ def test_a_hundred_thousand_frames(tmp_path):
         (lambda t: t.iloc[:0], r"got an empty table, wanted at least one row"),
         (
             lambda t: t.assign(timestamp=[0.0, 2.0, 1.0]),
-            r"time must rise with the frames, got 2 s for frame 2 and 1 s for frame 3",
+            r"time must rise .* 2 s for frame 2 and 1 s for frame 3",
         ),
         (lambda t: t.assign(timestamp=[0.0, np.nan, 1.0]), r"got 0 s for frame 1 and nan s for frame 2"),
     ],

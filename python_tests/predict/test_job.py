@@ -355,7 +355,7 @@ def test_a_full_disk_ends_the_run_with_the_table_named(model, inputs, tmp_path, 
             monkeypatch.context() as patch,
             pytest.raises(OSError, match=r"out\.csv: No space left on device$"),
         ):
-            patch.setattr(job._Run, "_write", Mock(side_effect=full))
+            patch.setattr(job, "csv_rows", Mock(side_effect=full))
             quick(model, [inputs / source], tmp_path / "out.csv")
         assert quick(model, [inputs / source], tmp_path / "out.csv").remarks == []
 
@@ -502,12 +502,12 @@ import os
 from jaa_ext import cli
 from jaa_ext.predict import job
 job.SAVED_EVERY = 0.0
-write = job._Run._write
-def killed(self, file, frame, counts, task):
+rows = job.csv_rows
+def killed(frame, *arguments, **options):
     if frame.frame == 25:
         os.kill(os.getpid(), 9)
-    return write(self, file, frame, counts, task)
-job._Run._write = killed
+    return rows(frame, *arguments, **options)
+job.csv_rows = killed
 cli.main()
 """
 

@@ -234,7 +234,7 @@ class TestFaces:
 
     def test_what_cannot_be_read(self, tmp_path):
         predict = Predictor(Stub(None), detector=Finding(), device="cpu")
-        with pytest.raises(ImageError, match=r"none\.png: there is no such file"):
+        with pytest.raises(ImageError, match=r"none\.png: .*no such file"):
             predict.faces(tmp_path / "none.png")
         with pytest.raises(ValueError, match=r"shape \(3, 3, 2\)"):
             predict.faces(np.zeros((3, 3, 2), np.uint8))
@@ -269,14 +269,16 @@ class TestOwnLandmarks:
         assert face.settled and np.allclose(face.detected_landmarks, face.landmarks, atol=1e-3)
         assert np.allclose(face.detected_landmarks, place_mean_face(face.box), atol=1e-3)
 
-    def test_several_photographs_go_together(self):
+    def test_several_photographs_go_together(self, tmp_path):
         """And faces of which the detector knows the landmarks are aligned by these."""
         known = detected(upright_face((10, 10)))
         finding = Finding(boxed(upright_face()), known, boxed(upright_face((90, 0))))
         stub = Stub(self.IN_CROP)
         predict = Predictor(stub, detector=finding, device="cpu")
-        images = [(str(i), np.zeros((300, 300, 3), np.uint8)) for i in range(20)]
-        frames = list(predict._photographs(images, None))
+        paths = [tmp_path / f"{i}.png" for i in range(20)]
+        for path in paths:
+            cv2.imwrite(str(path), np.zeros((300, 300, 3), np.uint8))
+        frames = list(predict.photographs(paths))
         assert [len(batch) for batch in stub.batches] == [16, 24, 16, 24, 8, 12]
         for frame in frames:
             assert np.array_equal(frame.faces[1].detected_landmarks, known.landmarks)
@@ -306,9 +308,9 @@ class TestOwnLandmarks:
         assert np.array_equal(face.detected_landmarks, detector(astronaut)[0].landmarks)
 
     def test_what_makes_no_sense(self):
-        with pytest.raises(ValueError, match='landmarks must be network or dlib, got "none"'):
+        with pytest.raises(ValueError, match=r'landmarks must be .*"none"'):
             Predictor(Stub(None), landmarks="none")
-        with pytest.raises(ValueError, match='got a detector and landmarks="dlib", wanted one of the two'):
+        with pytest.raises(ValueError, match='detector and landmarks="dlib"'):
             Predictor(Stub(None), detector=Finding(), landmarks="dlib")
 
     def test_without_dlibs_model_only_dlibs_landmarks_are_missing(self, astronaut, model, monkeypatch):
@@ -407,10 +409,10 @@ class TestPredictor:
         assert model.training
 
     def test_options_that_make_no_sense(self):
-        with pytest.raises(ValueError, match=r'precision must be auto, float32 or bfloat16, got "half"'):
+        with pytest.raises(ValueError, match=r'precision must be .*"half"'):
             Predictor(Stub(None), detector=Finding(), precision="half")
         for seconds in (-1, float("nan"), float("inf")):
-            with pytest.raises(ValueError, match=f"search_every must be seconds from 0 on, got {seconds}"):
+            with pytest.raises(ValueError, match=f"search_every must be .*{seconds}"):
                 Predictor(Stub(None), detector=Finding(), search_every=seconds)
 
     def test_slow_bfloat16_is_float32(self, monkeypatch):
@@ -876,11 +878,11 @@ class TestTables:
         assert (table["success"] == 0).all() and (table["face_id"] == -1).all()
 
     def test_of_a_camera_an_end_is_wanted(self, predict):
-        with pytest.raises(ValueError, match=r"camera 0: say after how many seconds to end"):
+        with pytest.raises(ValueError, match=r"camera 0: .*seconds"):
             predict(0)
 
     def test_what_is_not_there(self, tmp_path, predict):
-        with pytest.raises(ValueError, match=r"none\.mp4: there is no such file"):
+        with pytest.raises(ValueError, match=r"none\.mp4: .*no such file"):
             predict(tmp_path / "none.mp4")
 
 

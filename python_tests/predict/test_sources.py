@@ -168,17 +168,15 @@ def test_cameras(folder, monkeypatch):
 
 def test_what_is_not_there(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(ValueError, match=r"^none\.jpg: there is no such file$"):
+    with pytest.raises(ValueError, match=r"none\.jpg: .*no such file"):
         find_sources(["b.jpg", "none.jpg"])
     for name in ("-1", "1.5", ""):
-        with pytest.raises(ValueError, match=rf"^{name}: there is no such file$"):
+        with pytest.raises(ValueError, match=rf"{name}: .*no such file"):
             find_sources([name])
-    with pytest.raises(
-        ValueError, match=r"^texts: the folder holds no photograph and no video, only \.txt \(1\)$"
-    ):
+    with pytest.raises(ValueError, match=r"^texts: .*no photograph and no video.* \.txt \(1\)$"):
         find_sources(["texts"])
     for pattern, only in (("*.webm", ""), ("nowhere/*", ""), ("*.txt", r", only \.txt \(1\)")):
-        with pytest.raises(ValueError, match=rf"^.*: no photograph and no video fits this pattern{only}$"):
+        with pytest.raises(ValueError, match=rf"no photograph and no video.* pattern{only}$"):
             find_sources([pattern])
 
 

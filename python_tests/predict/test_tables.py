@@ -11,7 +11,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.predict import FramePrediction, MissingDependency, columns, read_table, write_table
-from jaa_ext.predict.tables import NO_FACE, csv_rows, data_frame, join_tables
+from jaa_ext.predict.tables import csv_rows, data_frame, join_tables
 
 AUS = (1, 12, facs.AURule((31, 37), 0.25))
 AU_NAMES = ("AU01", "AU12", "AUrule2")
@@ -154,10 +154,9 @@ class TestCsv:
         (row,) = read(path)
         told = {name: value for name, value in row.items() if value}
         assert told == {
-            **{"frame": "7", "face_id": str(NO_FACE), "timestamp": "0.250", "confidence": "0.000"},
+            **{"frame": "7", "face_id": "-1", "timestamp": "0.250", "confidence": "0.000"},
             **{"success": "0", "source": "a.mp4", "weights": NOTE},
         }
-        assert NO_FACE == -1
 
     def test_a_table_without_frames_has_its_header(self, tmp_path):
         path = tmp_path / "table.csv"
@@ -283,14 +282,12 @@ class TestInMemory:
             data_frame([], AUS)
 
     def test_files_that_are_no_table(self, tmp_path, frames):
-        with pytest.raises(FileNotFoundError, match=r"none\.csv: there is no such file"):
+        with pytest.raises(FileNotFoundError, match=r"none\.csv: .*no such file"):
             read_table(tmp_path / "none.csv")
-        with pytest.raises(ValueError, match=r"a\.txt: a table must end in \.csv or \.parquet"):
+        with pytest.raises(ValueError, match=r"a\.txt: .*\.csv or \.parquet"):
             read_table(tmp_path / "a.txt")
         (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-        with pytest.raises(
-            ValueError, match=r"other\.csv: no table of `jaa predict`, it lacks the column face_id"
-        ):
+        with pytest.raises(ValueError, match=r"other\.csv: .*lacks the column face_id"):
             read_table(tmp_path / "other.csv")
         for name, content in (
             ("empty.csv", b""),
@@ -330,9 +327,7 @@ class TestInMemory:
             table.to_csv(path, index=False)
         else:
             table.astype({column: str if isinstance(value, str) else float}).to_parquet(path)
-        with pytest.raises(
-            ValueError, match=rf"a\.{ending}: is damaged: row 2 of column {column} cannot hold"
-        ):
+        with pytest.raises(ValueError, match=rf"a\.{ending}: .*row 2 of column {column} "):
             read_table(path)
 
 
@@ -391,7 +386,7 @@ class TestFailures:
 
     def test_another_ending(self, tmp_path):
         for name in ("table.txt", "table", "csv"):
-            with pytest.raises(ValueError, match=rf"{name}: a table must end in \.csv or \.parquet$"):
+            with pytest.raises(ValueError, match=rf"{name}: .*\.csv or \.parquet$"):
                 write_table(tmp_path / name, [], AUS)
         write_table(tmp_path / "TABLE.CSV", [], AUS)
 

@@ -27,7 +27,6 @@ from jaa_ext.evaluation.results import EvaluationSource, read_predictions, read_
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
 from jaa_ext.recipes.datasets import DEMONSTRATION, Prepared, Synthetic
-from jaa_ext.report import html_report
 from jaa_ext.report.html_report import write_report
 
 AUS = (1, 12, 17)
@@ -114,8 +113,8 @@ def evaluation(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the tests of what else the page has: drawing takes most of the time."""
-    monkeypatch.setattr(html_report, "_score_figures", lambda predictions, scores: (None, []))
-    monkeypatch.setattr(html_report, "_training_figures", lambda history, note, heading="": [])
+    monkeypatch.setattr("jaa_ext.plots.scores.write_figures", lambda folder, predictions, scores: ())
+    monkeypatch.setattr("jaa_ext.plots.training.training_figure", lambda history, path, note: path.touch())
 
 
 @pytest.fixture(scope="module")
@@ -462,18 +461,18 @@ def test_a_damaged_row_is_named(run: Path) -> None:
 
 
 def test_folders_that_hold_nothing_to_report(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="run: is a folder, wanted the name of the HTML file"):
+    with pytest.raises(IsADirectoryError, match=r"run: is a folder, .*HTML"):
         write_report(run, run)
     with pytest.raises(FileNotFoundError, match="none: no such folder"):
         write_report(tmp_path / "none", tmp_path / "r.html")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: wanted a folder of jaa train, evaluate or crossval"):
+    with pytest.raises(ValueError, match=r"empty: .*train, evaluate or crossval"):
         write_report(tmp_path / "empty", tmp_path / "r.html")
     (run / "metrics.json").unlink()
     with pytest.raises(ValueError, match="run: the run is not finished"):
         write_report(run, tmp_path / "r.html")
     (tmp_path / "empty" / "crossval.json").write_text('{"folds": []}')
-    with pytest.raises(ValueError, match=r"crossval\.json: is damaged: wanted what jaa crossval writes"):
+    with pytest.raises(ValueError, match=r"crossval\.json: is damaged.* jaa crossval"):
         write_report(tmp_path / "empty", tmp_path / "r.html")
 
 
@@ -493,7 +492,7 @@ def test_what_was_tested_comes_back(tmp_path: Path) -> None:
     assert source.data_in_words() == "here, all folds"
     assert source.moved_to("moved").data == "moved" and source.moved_to(None) is source
     (tmp_path / "evaluation.json").write_text('{"model": 1}')
-    with pytest.raises(ValueError, match=r"evaluation\.json: is damaged: wanted what jaa evaluate writes"):
+    with pytest.raises(ValueError, match=r"evaluation\.json: is damaged.* jaa evaluate"):
         EvaluationSource.read(tmp_path)
 
 
