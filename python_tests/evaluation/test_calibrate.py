@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaa_ext.evaluation import calibrate_thresholds
-from jaa_ext.evaluation.calibrate import LEAST
+from jaa_ext.evaluation.calibrate import MIN_FACES
 
 
 def column(present, absent):
@@ -64,9 +64,9 @@ def test_it_is_nearer_than_the_best_of_one_sample():
 
 
 def test_too_few_faces_keep_the_usual_threshold():
-    for present, absent in ((LEAST - 1, 50), (50, LEAST - 1), (0, 50)):
+    for present, absent in ((MIN_FACES - 1, 50), (50, MIN_FACES - 1), (0, 50)):
         assert calibrate_thresholds(*column([0.4] * present, [0.2] * absent)) == (0.5,)
-    assert calibrate_thresholds(*column([0.4] * LEAST, [0.2] * LEAST)) != (0.5,)
+    assert calibrate_thresholds(*column([0.4] * MIN_FACES, [0.2] * MIN_FACES)) != (0.5,)
 
 
 def test_faces_of_one_subject_are_no_sample():
