@@ -33,7 +33,7 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     assert tuple(metrics["thresholds"]) == thresholds
     rows = read(scores / "predictions.csv")
     for au, threshold, accuracy in zip(aus, thresholds, metrics["accuracy"], strict=True):
-        labels = np.array([int(row[f"AU{au}"]) for row in rows])
+        labels = np.array([int(row[f"AU{au:02d}"]) for row in rows])
         said = np.array([float(row[f"AU{au:02d}_p"]) for row in rows]) > threshold
         assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
         enough = min(labels.sum(), (1 - labels).sum()) >= 20

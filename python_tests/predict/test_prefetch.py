@@ -136,7 +136,7 @@ class TestParallelMap:
                 ]
             assert list(parallel_map(slow_if_even, [], executor, 3)) == []
 
-    def test_no_more_than_weigh_so_much_are_under_way(self):
+    def test_no_more_than_cost_so_much_are_under_way(self):
         weights = [3, 3, 3, 3, 20, 1, 9, 10, 0, 0]
         now, most, lock = [], [], threading.Lock()
 
@@ -144,7 +144,7 @@ class TestParallelMap:
             with lock:
                 now.append(weight)
                 most.append(sum(now))
-            time.sleep(0.01)
+            time.sleep(0.05)
             with lock:
                 now.remove(weight)
             return weight
