@@ -1,6 +1,7 @@
 """Every op test runs on the CPU and, where there is one, on the GPU."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,8 +111,13 @@ def jaa(
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["jaa", *map(str, arguments)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
+        environment = dict(os.environ)
+        try:
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        finally:  # commands set switches of OpenCV, which other tests read
+            os.environ.clear()
+            os.environ.update(environment)
         return end.value.code or 0, *capfd.readouterr()
 
     return run

@@ -341,7 +341,7 @@ class AuthorsWeights(Files):
 
 def _authors_network() -> ModuleType:
     """The module of tests that has a network with the authors' names."""
-    path = Path(__file__).parents[1] / "models" / "test_authors.py"
+    path = Path(__file__).parents[1] / "models" / "test_import_authors.py"
     spec = importlib.util.spec_from_file_location("authors_network", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
