@@ -510,8 +510,9 @@ def test_a_mirrored_face_is_answered_alike():
     with torch.no_grad():
         face, mirrored = model(image), model(image.flip(3))
         assert torch.equal(model.find_landmarks(image), face.landmarks)
+    # But for rounding: with several threads a face's last bits depend on its place in the batch.
     for name in ("logits", "local_logits", "intensities"):
-        torch.testing.assert_close(getattr(face, name), getattr(mirrored, name), rtol=0, atol=0)
+        torch.testing.assert_close(getattr(face, name), getattr(mirrored, name))
     x, y = mirrored.landmarks[:, list(facs.FLIP)].unbind(2)
     torch.testing.assert_close(face.landmarks, torch.stack((config.image_size - 1 - x, y), 2))
     assert len(face.refined_maps) == len(image)
