@@ -105,7 +105,8 @@ def export_model(model: JAANet, path: str | os.PathLike[str], format: str = "onn
 
     Example:
         >>> export = export_model(jaa_ext.load(), "model.onnx")  # doctest: +SKIP
-        >>> print(*export.lines(), sep="\n")  # doctest: +SKIP
+        >>> for line in export.lines():  # doctest: +SKIP
+        ...     print(line)
     """
     path = Path(path)
     if format not in SUFFIXES:
