@@ -3,8 +3,8 @@
     python scripts/learning_curves.py OUT
 
 Networks of several sizes learn from the same rendered faces, each for about as much processor time: the
-smaller the network, the more often it sees them. About two hours on one core; given again it goes on. Prints
-a table and writes it to OUT, with a figure of the curves.
+smaller the network, the more often it sees them. About an hour and a half on one core; given again it goes
+on. Prints a table and writes it to OUT, with a figure of the curves.
 """
 
 import sys
@@ -47,7 +47,6 @@ NETWORKS = {
     "l = 64, c = 4": Network({"image_size": 64}, 7),
     "l = 128, c = 4": Network({"image_size": 128}, 2),
     "l = 96, c = 2": Network({"width": 2}, 8),
-    "l = 96, c = 4, maps as drawn": Network({"refinement": False}, 4),
 }
 SUBJECTS, SAMPLES_PER_SUBJECT, SEED = 220, 40, 5
 
