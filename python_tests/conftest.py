@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from jaa_ext import _library, cli
 from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
+from jaa_ext.evaluation import Intervals, Scores
 from jaa_ext.models import JAANet
 from jaa_ext.predict import FacePrediction
 from jaa_ext.predict.alignment import MEAN_FACE
@@ -63,6 +65,36 @@ def groups_split_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None
             monkeypatch.setattr(f"jaa_ext.nn.attention.{name}", size)
 
     return set_size
+
+
+@pytest.fixture(scope="session")
+def some_scores() -> Scores:
+    """Scores of two AUs, the second without valid labels, with intervals."""
+    intervals = Intervals(
+        resamples=200, seed=3,
+        f1=((0.2, 0.3125), None), accuracy=((0.7, 0.8), None), precision=((0.1, 0.2), None),
+        recall=((0.5, 0.625), None), auc=(None, None),
+        f1_mean=(0.1875, 0.3125), accuracy_mean=(0.7, 0.8), precision_mean=(0.1, 0.2),
+        recall_mean=(0.5, 0.625), auc_mean=None, accuracy_total=(0.5, 0.75),
+        abaw_score=(0.375, 0.5), mean_error=(6.25, 6.75), failure_rate=(10.0, 15.0),
+    )  # fmt: skip
+    return Scores(
+        aus=(1, 12), f1=(0.25, None), accuracy=(0.75, None), f1_mean=0.25, accuracy_mean=0.75, mean_error=6.5,
+        failure_rate=12.5, note="Not for real use.", precision=(0.125, None), recall=(0.5625, None),
+        auc=(None, None), precision_mean=0.125, recall_mean=0.5625, auc_mean=None, accuracy_total=0.625,
+        positives=(5, 0), valid=(20, 0), subjects=7, intervals=intervals,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def intensity_scores(some_scores: Scores) -> Scores:
+    """`some_scores`, and scores of intensities."""
+    assert some_scores.intervals is not None
+    return replace(
+        some_scores, icc=(0.8125, None), pearson=(0.9, None), mae=(0.25, 1.5), icc_mean=0.8125,
+        pearson_mean=0.9, mae_mean=0.875, rated=(1200, 1),
+        intervals=replace(some_scores.intervals, icc=((0.75, 0.875), None), mae_mean=(0.5, 1.0)),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -10,30 +10,9 @@ from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.cli.output import show_scores, show_table
-from jaa_ext.evaluation import Intervals, Scores
+from jaa_ext.evaluation import Scores
 from jaa_ext.experiments.tables import ResultTable
 
-INTERVALS = Intervals(
-    resamples=200, seed=3,
-    f1=((0.2, 0.3125), None), accuracy=((0.7, 0.8), None), precision=((0.1, 0.2), None),
-    recall=((0.5, 0.625), None), auc=(None, None),
-    f1_mean=(0.1875, 0.3125), accuracy_mean=(0.7, 0.8), precision_mean=(0.1, 0.2), recall_mean=(0.5, 0.625),
-    auc_mean=None, accuracy_total=(0.5, 0.75), abaw_score=(0.375, 0.5), mean_error=(6.25, 6.75),
-    failure_rate=(10.0, 15.0),
-)  # fmt: skip
-SCORES = Scores(
-    aus=(1, 12), f1=(0.25, None), accuracy=(0.75, None), f1_mean=0.25, accuracy_mean=0.75, mean_error=6.5,
-    failure_rate=12.5, note="Not for real use.", precision=(0.125, None), recall=(0.5625, None),
-    auc=(None, None), precision_mean=0.125, recall_mean=0.5625, auc_mean=None, accuracy_total=0.625,
-    positives=(5, 0), valid=(20, 0), subjects=7, intervals=INTERVALS,
-)  # fmt: skip
-
-
-INTENSITIES = replace(
-    SCORES, icc=(0.8125, None), pearson=(0.9, None), mae=(0.25, 1.5), icc_mean=0.8125, pearson_mean=0.9,
-    mae_mean=0.875, rated=(1200, 1),
-    intervals=replace(INTERVALS, icc=((0.75, 0.875), None), mae_mean=(0.5, 1.0)),
-)  # fmt: skip
 TABLE = ResultTable(
     "Table 7, in percent",
     ("method", "paper", "ours"),
@@ -48,8 +27,8 @@ def shown(scores: Scores, width: int) -> str:
     return console.export_text()
 
 
-def test_table_shows_intervals_in_brackets() -> None:
-    wide = shown(SCORES, 140)
+def test_table_shows_intervals_in_brackets(some_scores: Scores) -> None:
+    wide = shown(some_scores, 140)
     row = next(line for line in wide.splitlines() if line.split()[:1] == ["1"])
     cells = "25.0 | 25.0 (20.0-31.2) | 75.0 (70.0-80.0) | 12.5 (10.0-20.0) | 56.2 (50.0-62.5) | -"
     assert row.split()[1:] == cells.replace("|", " ").split()
@@ -59,39 +38,41 @@ def test_table_shows_intervals_in_brackets() -> None:
     assert "200 resamples of 7 subjects" in wide
 
 
-def test_table_fits_into_a_narrow_terminal() -> None:
-    narrow = shown(SCORES, 80)
+def test_table_fits_into_a_narrow_terminal(some_scores: Scores) -> None:
+    narrow = shown(some_scores, 80)
     assert "…" not in narrow and max(map(len, narrow.splitlines())) <= 80
     assert all(part in narrow for part in ("(20.0-31.2)", "(70.0-80.0)", "(10.0-20.0)", "(50.0-62.5)"))
 
 
-def test_a_single_subject_is_said() -> None:
+def test_a_single_subject_is_said(some_scores: Scores) -> None:
     assert "no intervals: the faces are all of one subject" in shown(
-        replace(SCORES, subjects=1, intervals=None), 80
+        replace(some_scores, subjects=1, intervals=None), 80
     )
-    assert "interval" not in shown(replace(SCORES, subjects=2, intervals=None), 80)
+    assert "interval" not in shown(replace(some_scores, subjects=2, intervals=None), 80)
 
 
-def test_scores_without_intervals_are_shown_with_the_note() -> None:
-    text = shown(replace(SCORES, intervals=None), 80)
-    assert all(part in text for part in ("25.0", "75.0", "6.5", "12.5", "mean", SCORES.note))
+def test_scores_without_intervals_are_shown_with_the_note(some_scores: Scores) -> None:
+    text = shown(replace(some_scores, intervals=None), 80)
+    assert all(part in text for part in ("25.0", "75.0", "6.5", "12.5", "mean", some_scores.note))
 
 
-def test_thresholds_of_the_model_are_named() -> None:
-    text = shown(replace(SCORES, thresholds=(0.75, 0.2)), 100)
+def test_thresholds_of_the_model_are_named(some_scores: Scores) -> None:
+    text = shown(replace(some_scores, thresholds=(0.75, 0.2)), 100)
     assert "thresholds of the model: AU 1 0.75, AU 12 0.2" in text
 
 
-def test_table_of_intensities() -> None:
-    narrow = shown(INTENSITIES, 80)
+def test_table_of_intensities(some_scores: Scores, intensity_scores: Scores) -> None:
+    narrow = shown(intensity_scores, 80)
     assert max(map(len, narrow.splitlines())) <= 80
     rows = [line.split() for line in narrow.splitlines()]
     assert ["1", "1,200", "0.81", "(0.75-0.88)", "0.90", "0.25"] in rows
     assert ["12", "1", "-", "-", "1.50"] in rows
     assert ["mean", "0.81", "0.90", "0.88", "(0.50-1.00)"] in rows
     assert "-: fewer than two, or all alike" in narrow
-    assert "ICC" not in shown(SCORES, 80)
-    unrated = replace(INTENSITIES, icc=(None, None), pearson=(None, None), mae=(None, None), rated=(0, 0))
+    assert "ICC" not in shown(some_scores, 80)
+    unrated = replace(
+        intensity_scores, icc=(None, None), pearson=(None, None), mae=(None, None), rated=(0, 0)
+    )
     assert "ICC" not in shown(unrated, 80)
 
 

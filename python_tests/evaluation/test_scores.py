@@ -9,44 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from jaa_ext.evaluation import Intervals, Scores
-
-INTERVALS = Intervals(
-    resamples=200, seed=3,
-    f1=((0.2, 0.3125), None), accuracy=((0.7, 0.8), None), precision=((0.1, 0.2), None),
-    recall=((0.5, 0.625), None), auc=(None, None),
-    f1_mean=(0.1875, 0.3125), accuracy_mean=(0.7, 0.8), precision_mean=(0.1, 0.2), recall_mean=(0.5, 0.625),
-    auc_mean=None, accuracy_total=(0.5, 0.75), abaw_score=(0.375, 0.5), mean_error=(6.25, 6.75),
-    failure_rate=(10.0, 15.0),
-)  # fmt: skip
-SCORES = Scores(
-    aus=(1, 12), f1=(0.25, None), accuracy=(0.75, None), f1_mean=0.25, accuracy_mean=0.75, mean_error=6.5,
-    failure_rate=12.5, note="Not for real use.", precision=(0.125, None), recall=(0.5625, None),
-    auc=(None, None), precision_mean=0.125, recall_mean=0.5625, auc_mean=None, accuracy_total=0.625,
-    positives=(5, 0), valid=(20, 0), subjects=7, intervals=INTERVALS,
-)  # fmt: skip
+from jaa_ext.evaluation import Scores
 
 
-def test_files_of_intensities(tmp_path: Path) -> None:
-    scores = replace(
-        SCORES, icc=(0.8125, None), pearson=(0.9, None), mae=(0.25, 1.5), icc_mean=0.8125, pearson_mean=0.9,
-        mae_mean=0.875, rated=(1200, 1),
-        intervals=replace(INTERVALS, icc=((0.75, 0.875), None), mae_mean=(0.5, 1.0)),
-    )  # fmt: skip
-    scores.to_json(tmp_path / "metrics.json")
-    assert Scores.from_dict(json.loads((tmp_path / "metrics.json").read_text())) == scores
-    scores.to_csv(tmp_path / "metrics.csv")
+def test_files_of_intensities(some_scores: Scores, intensity_scores: Scores, tmp_path: Path) -> None:
+    intensity_scores.to_json(tmp_path / "metrics.json")
+    assert Scores.from_dict(json.loads((tmp_path / "metrics.json").read_text())) == intensity_scores
+    intensity_scores.to_csv(tmp_path / "metrics.csv")
     au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
     assert [au1[c] for c in ("icc", "icc_low", "icc_high", "mae", "rated")] == [
         "0.8125", "0.75", "0.875", "0.25", "1200",
     ]  # fmt: skip
     assert [au12[c] for c in ("icc", "pearson", "mae", "rated", "f1")] == ["", "", "1.5", "1", ""]
     assert [mean[c] for c in ("icc", "mae", "mae_low", "f1")] == ["0.8125", "0.875", "0.5", "0.25"]
-    assert scores.summary()["ICC"] == 81.25
-    SCORES.to_csv(tmp_path / "without.csv")
+    assert intensity_scores.summary()["ICC"] == 81.25
+    some_scores.to_csv(tmp_path / "without.csv")
     assert "icc" not in (tmp_path / "without.csv").read_text()
     with pytest.raises(ValueError, match="1 values of icc for 2 AUs"):
-        replace(SCORES, icc=(0.5,))
+        replace(some_scores, icc=(0.5,))
 
 
 def test_files_say_the_same(tmp_path: Path) -> None:
@@ -65,14 +45,14 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     ]
 
 
-def test_files_hold_everything(tmp_path: Path) -> None:
-    SCORES.to_json(tmp_path / "metrics.json")
+def test_files_hold_everything(some_scores: Scores, tmp_path: Path) -> None:
+    some_scores.to_json(tmp_path / "metrics.json")
     values = json.loads((tmp_path / "metrics.json").read_text())
     assert values["abaw_score"] == 0.4375
     assert values["intervals"]["f1"] == [[0.2, 0.3125], None]
-    assert Scores.from_dict(values) == SCORES
+    assert Scores.from_dict(values) == some_scores
 
-    SCORES.to_csv(tmp_path / "metrics.csv")
+    some_scores.to_csv(tmp_path / "metrics.csv")
     au1, au12, mean = csv.DictReader((tmp_path / "metrics.csv").open())
     assert [au1[c] for c in ("f1", "f1_low", "f1_high", "recall_high")] == ["0.25", "0.2", "0.3125", "0.625"]
     assert [au1[c] for c in ("auc", "auc_low", "accuracy_total")] == [""] * 3
@@ -81,7 +61,7 @@ def test_files_hold_everything(tmp_path: Path) -> None:
     assert [mean[c] for c in ("f1", "f1_low", "accuracy_total_high")] == ["0.25", "0.1875", "0.75"]
     assert [mean[c] for c in ("abaw_score", "abaw_score_low")] == ["0.4375", "0.375"]
     assert [mean[c] for c in ("mean_error", "mean_error_high")] == ["6.5", "6.75"]
-    assert au1["note"] == mean["note"] == SCORES.note
+    assert au1["note"] == mean["note"] == some_scores.note
 
 
 def test_scores_of_an_older_version_are_read() -> None:
