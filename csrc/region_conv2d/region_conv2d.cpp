@@ -18,10 +18,14 @@ using std::optional;
 
 constexpr const char* NAME = "region_conv2d";
 
+Border border_of(c10::string_view name) {
+  if (name == "cell") return Border::cell;
+  TORCH_CHECK_VALUE(name == "image", NAME, ": border must be \"cell\" or \"image\", got \"", name, "\"");
+  return Border::image;
+}
+
 // The words are those of check_region_conv2d in jaa_ext/ops/reference.py.
-void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
-  TORCH_CHECK_VALUE(border == "cell" || border == "image", NAME, ": border must be \"cell\" or \"image\", got \"",
-                    border, "\"");
+void check(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias) {
   TORCH_CHECK_VALUE(input.dim() == 4, NAME, ": input must be (N, in_channels, H, W), got ", input.sizes());
   TORCH_CHECK_VALUE(weight.dim() == 6, NAME,
                     ": weight must be (grid_h, grid_w, out_channels, in_channels, kernel_h, kernel_w), got ",
@@ -55,16 +59,18 @@ bool allow_tf32() {
 #endif
 }
 
-RegionConv2dParams describe(const Tensor& input, const Tensor& weight, c10::string_view border) {
-  return {scalar_type_of(input), border == "image", allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
-          input.size(2),         input.size(3),     weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
+RegionConv2dParams checked(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias,
+                           c10::string_view border_name) {
+  const Border border = border_of(border_name);
+  check(input, weight, bias);
+  return {scalar_type_of(input), border,        allow_tf32(),   input.size(0),  input.size(1),  weight.size(2),
+          input.size(2),         input.size(3), weight.size(0), weight.size(1), weight.size(4), weight.size(5)};
 }
 
 void* mutable_or_null(const Tensor& tensor, bool wanted) { return wanted ? tensor.data_ptr() : nullptr; }
 
 Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>& bias, c10::string_view border) {
-  check(input, weight, bias, border);
-  const RegionConv2dParams params = describe(input, weight, border);
+  const RegionConv2dParams params = checked(input, weight, bias, border);
   const Tensor weights = weight.contiguous(), biases = bias ? bias->contiguous() : Tensor();
   const Tensor output = at::empty({params.batch, params.out_channels, params.height, params.width}, input.options(),
                                   input.suggest_memory_format());
@@ -85,8 +91,7 @@ Tensor forward(const Tensor& input, const Tensor& weight, const optional<Tensor>
 // Returns the gradients of input, weight and bias; an empty tensor for each that output_mask does not ask for.
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input, const Tensor& weight,
                                             c10::string_view border, std::array<bool, 3> output_mask) {
-  check(input, weight, {}, border);
-  const RegionConv2dParams params = describe(input, weight, border);
+  const RegionConv2dParams params = checked(input, weight, {}, border);
   const std::array<int64_t, 4> output_shape = {params.batch, params.out_channels, params.height, params.width};
   check_grad_output(NAME, grad_output, output_shape, input);
 

@@ -11,11 +11,14 @@
 
 namespace jaa_ext {
 
+// What lies outside a cell: zeros, or the image, which alone is zero-padded then.
+enum class Border { cell, image };
+
 // The cells are those of ../common/cells.h.
 struct RegionConv2dParams {
   ScalarType scalar_type;
-  bool image_border;  // read across cell borders; else each cell is zero-padded by itself
-  bool tf32;          // float32 factors may be rounded to TensorFloat-32 on a GPU
+  Border border;
+  bool tf32;  // float32 factors may be rounded to TensorFloat-32 on a GPU
   int64_t batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w;
 
   JAA_EXT_INLINE int64_t cells() const { return grid_h * grid_w; }

@@ -138,7 +138,7 @@ class RegionConv2dCpu {
     for_each_band([&](int64_t own_cell, int64_t n, Rect area, const Scratches<T>& scratch) {
       const auto source = [&](int64_t cell) { return Source{grad_output, n, 0, view.in, cell_rect(params_, cell)}; };
       const auto packed = [&](int64_t cell) { return all_packed.get() + cell * packed_size(view, lanes); };
-      if (!params_.image_border) {
+      if (params_.border == Border::cell) {
         kernels_.convolve(source(own_cell), view, packed(own_cell), lanes, nullptr, grad_input, area, scratch);
         return;
       }
@@ -213,7 +213,7 @@ class RegionConv2dCpu {
     explicit Memory(const RegionConv2dCpu& cpu)
         : ring_((cpu.params_.kernel_h - 1 + WEIGHT_ROWS) * (widest_cell(cpu.params_) + cpu.params_.kernel_w - 1) *
                 blocks_of(cpu.most_channels()) * CHANNEL_BLOCK),
-          staging_((cpu.params_.image_border ? BAND_ROWS : WEIGHT_ROWS) * widest_cell(cpu.params_) *
+          staging_((cpu.params_.border == Border::image ? BAND_ROWS : WEIGHT_ROWS) * widest_cell(cpu.params_) *
                    cpu.most_lanes()),
           rows_((widest_cell(cpu.params_) + cpu.params_.kernel_w - 1) * std::max<int64_t>(2 * cpu.most_lanes(), 4)) {}
     Scratches<T> scratches() const { return {ring_.get(), staging_.get(), rows_.get()}; }
@@ -263,7 +263,7 @@ class RegionConv2dCpu {
 
   // What the outputs of a cell may read.
   Rect readable_rect(int64_t cell) const {
-    return params_.image_border ? image_rect(params_) : cell_rect(params_, cell);
+    return params_.border == Border::image ? image_rect(params_) : cell_rect(params_, cell);
   }
   Rect dilated(Rect rect) const {
     const int64_t y = params_.kernel_h / 2, x = params_.kernel_w / 2;
@@ -281,7 +281,7 @@ class RegionConv2dCpu {
 // Whether Winograd's algorithm computes the cells: in channels_last images, where `form` says that it is faster.
 bool is_for_winograd(const RegionConv2dParams& params, ImageView a, ImageView b,
                      decltype(region_conv3x3_form)* form) {
-  return params.scalar_type == ScalarType::f32 && !params.image_border && params.kernel_h == 3 &&
+  return params.scalar_type == ScalarType::f32 && params.border == Border::cell && params.kernel_h == 3 &&
          params.kernel_w == 3 && a.stride.c == 1 && b.stride.c == 1 &&
          form(params.in_channels, params.out_channels,
               (params.height / params.grid_h) * (params.width / params.grid_w)) == ConvForm::winograd;

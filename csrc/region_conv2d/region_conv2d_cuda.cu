@@ -218,7 +218,7 @@ void convolve(const RegionConv2dParams& params, bool transposed, ImageView sourc
   if (transposed) std::swap(launch.params.in_channels, launch.params.out_channels);
   const int64_t in_channels = launch.params.in_channels, out_channels = launch.params.out_channels;
   launch.tiling = tiling_of(params, MOST_ROWS);
-  launch.gathers = transposed && params.image_border;
+  launch.gathers = transposed && params.border == Border::image;
   launch.vectors = aligned(source, in_channels, SIZE, 16);
   launch.wide_stores = aligned(target, out_channels, SIZE, 2 * Math::BLOCKS * SIZE);
   const int64_t groups = ceil_div(out_channels, OUT);

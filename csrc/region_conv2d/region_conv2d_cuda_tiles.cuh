@@ -31,7 +31,7 @@ JAA_EXT_INLINE Area cell_area(const RegionConv2dParams& params, int i, int j) {
 
 // The part of the image that the outputs of a cell may read.
 JAA_EXT_INLINE Area readable_area(const RegionConv2dParams& params, int i, int j) {
-  return params.image_border ? area_of(image_rect(params)) : cell_area(params, i, j);
+  return params.border == Border::image ? area_of(image_rect(params)) : cell_area(params, i, j);
 }
 
 // How each cell is cut into tiles: a band of its rows and a strip of its columns in some images. The tiling is the

@@ -13,11 +13,12 @@ from jaa_ext import facs
 from jaa_ext.ops import reference
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]  # as csrc/common/scalar.h numbers them
+BORDERS = ["cell", "image"]  # as csrc/region_conv2d/region_conv2d.h numbers them
 # Relative to the largest value: the unit roundoff of the type with room for a few hundred terms of a sum.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 # The structures of csrc, for struct.pack.
-IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "i??9q", "i3q3dP3qP", "i?2qdP3qP?qP"
+IMAGE, REGION_CONV2D, ATTENTION_MAPS, SOFTMAX_DICE_LOSS = "P4q", "ii?9q", "i3q3dP3qP", "i?2qdP3qP?qP"
 REGION_BATCH_NORM, REGION_BATCH_NORM_TENSORS = "i??6qd", "4P"
 
 
@@ -53,7 +54,7 @@ def region_conv2d(
     batch, in_channels, height, width = input.shape
     grid_h, grid_w, out_channels, _, kernel_h, kernel_w = weight.shape
     sizes = batch, in_channels, out_channels, height, width, grid_h, grid_w, kernel_h, kernel_w
-    params = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), border == "image", tf32, *sizes)
+    params = struct.pack(REGION_CONV2D, DTYPES.index(input.dtype), BORDERS.index(border), tf32, *sizes)
 
     output, grad_input = grad.clone().fill_(torch.nan), input.clone().fill_(torch.nan)
     grad_weight = unwritten(*weight.shape, like=weight)
@@ -114,7 +115,7 @@ def capability(library: ctypes.CDLL, request: pytest.FixtureRequest) -> Iterator
     library.set_compute_capability(90)
 
 
-@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_region_conv2d(
@@ -123,7 +124,7 @@ def test_region_conv2d(
     check_region_conv2d(library, dtype=dtype, layout=layout, border=border)
 
 
-@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize(
     "case",
     [
@@ -157,7 +158,7 @@ TILED = {
 }
 
 
-@pytest.mark.parametrize("border", ["cell", "image"])
+@pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("arithmetic", ["float32", "TensorFloat-32", "bfloat16", "float16"])
 @pytest.mark.parametrize("case", TILED)
@@ -217,7 +218,7 @@ def test_region_conv2d_strides(library: ctypes.CDLL) -> None:
 def test_region_conv2d_without_the_weight(library: ctypes.CDLL) -> None:
     """The bias's gradient alone."""
     for dtype in (torch.float64, torch.float32):
-        params = struct.pack(REGION_CONV2D, DTYPES.index(dtype), False, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
+        params = struct.pack(REGION_CONV2D, DTYPES.index(dtype), 0, False, 1, 1, 2, 4, 4, 2, 2, 3, 3)
         grad, input = torch.rand(1, 2, 4, 4, dtype=dtype), torch.rand(1, 1, 4, 4, dtype=dtype)
         grad_bias = unwritten(2, 2, 2, like=grad)
         arguments = params, image(grad), image(input), None, grad_bias
