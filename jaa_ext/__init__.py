@@ -16,18 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jaa_ext import facs, ops
 
 if TYPE_CHECKING:
-    from jaa_ext import (
-        data,
-        evaluation,
-        experiments,
-        export,
-        models,
-        nn,
-        plots,
-        predict,
-        recipes,
-        training,
-    )
+    from jaa_ext import data, evaluation, experiments, export, models, nn, plots, predict, recipes, training
     from jaa_ext.models import load_model as load
 
 __all__ = [

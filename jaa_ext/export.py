@@ -7,7 +7,6 @@ N is the batch, of any size; l the side of the images, A the number of AUs.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import json
 import logging
@@ -28,6 +27,7 @@ from torch.export import Dim, ExportedProgram
 from jaa_ext import _library, facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops, SyntheticFaces, normalize
+from jaa_ext.data.errors import require_package
 from jaa_ext.data.faces import aligned_size
 from jaa_ext.models import JAANet
 from jaa_ext.nn.attention import GroupedSequential
@@ -331,11 +331,7 @@ def _milliseconds(run: Run, faces: Tensor, repeats: int = 5) -> float:
 
 def _require_onnx(model: JAANet) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise ImportError(
-                f"exporting to ONNX needs {package}, which is not installed: "
-                "run `pip install 'jaa_ext[export]'`"
-            )
+        require_package(package, "exporting to ONNX needs", extra="export")
     size = sum(4 * parameter.numel() for parameter in model.parameters())
     if size > MAX_ONNX_BYTES:
         raise ValueError(
@@ -361,34 +357,22 @@ def _quiet() -> Iterator[None]:
 
 
 def _region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: Border) -> Tensor:
-    _, _, height, width = input.shape
-    grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
+    batch, in_channels, height, width = input.shape
+    grid_h, grid_w, out_channels, _, kernel_h, kernel_w = weight.shape
     if border == "image" or height % grid_h or width % grid_w:
         return reference.region_conv2d(input, weight, bias, border=border)
+    h, w = height // grid_h, width // grid_w
+    # The cells become groups of channels: (N, grid_h * grid_w * in_channels, h, w).
+    cells = input.reshape(batch, in_channels, grid_h, h, grid_w, w).permute(0, 2, 4, 1, 3, 5)
     cells = F.conv2d(
-        _to_cells(input, grid_h, grid_w),
+        cells.reshape(batch, grid_h * grid_w * in_channels, h, w),
         weight.flatten(0, 2),
         None if bias is None else bias.flatten(),
         padding=(kernel_h // 2, kernel_w // 2),
         groups=grid_h * grid_w,
     )
-    return _from_cells(cells, grid_h, grid_w)
-
-
-def _to_cells(x: Tensor, grid_h: int, grid_w: int) -> Tensor:
-    """Stack the cells as channels: (N, C, H, W) to (N, grid_h * grid_w * C, H / grid_h, W / grid_w)."""
-    batch, channels, height, width = x.shape
-    h, w = height // grid_h, width // grid_w
-    cells = x.reshape(batch, channels, grid_h, h, grid_w, w).permute(0, 2, 4, 1, 3, 5)
-    return cells.reshape(batch, grid_h * grid_w * channels, h, w)
-
-
-def _from_cells(cells: Tensor, grid_h: int, grid_w: int) -> Tensor:
-    """Undo `_to_cells`."""
-    batch, stacked, h, w = cells.shape
-    channels = stacked // (grid_h * grid_w)
-    x = cells.reshape(batch, grid_h, grid_w, channels, h, w).permute(0, 3, 1, 4, 2, 5)
-    return x.reshape(batch, channels, grid_h * h, grid_w * w)
+    cells = cells.reshape(batch, grid_h, grid_w, out_channels, h, w).permute(0, 3, 1, 4, 2, 5)
+    return cells.reshape(batch, out_channels, height, width)
 
 
 def _region_batch_norm(
@@ -421,7 +405,7 @@ def _region_batch_norm(
             relu=relu,
         )
         return output, nothing, nothing
-    x = input if input.dtype == torch.float64 else input.float()
+    x = reference.full_precision(input)
     scale = torch.rsqrt(running_var.to(x.dtype) + eps)
     if weight is not None:
         scale = scale * weight
@@ -450,25 +434,10 @@ def _attention_maps(
 
     A decomposition cannot make such tensors.
     """
-    x = landmarks if landmarks.dtype == torch.float64 else landmarks.float()
+    x = reference.full_precision(landmarks)
     left, right = facs.INNER_EYE_CORNERS
     r = (x[:, left, 0] - x[:, right, 0]).abs()
     shift = torch.stack([r * value for value in dy], 1)
-    centre = torch.stack([x[:, point] for point in points], 1).reshape(-1, len(dy), 2, 2)
-    scale = map_size / image_size
-    cx = (centre[..., 0] * scale).round()
-    cy = ((centre[..., 1] + shift.unsqueeze(-1)) * scale).round()
-    finite = (cx.isfinite() & cy.isfinite()).all(-1)
-
-    last = map_size - 1
-    half = round(last / 2 * roi_ratio)
-    grid = torch.arange(map_size, device=x.device, dtype=x.dtype)
-
-    def inside(c: Tensor) -> Tensor:
-        return (grid >= (c - half).clamp(0, last)) & (grid <= (c + half).clamp(0, last))
-
-    cx, cy = cx.unsqueeze(-1), cy.unsqueeze(-1)
-    distance = (grid - cx).abs().unsqueeze(-2) + (grid - cy).abs().unsqueeze(-1)
-    value = (1 - distance * (decay / (map_size * roi_ratio))).clamp_min(0)
-    roi = inside(cx).unsqueeze(-2) & inside(cy).unsqueeze(-1) & finite[..., None, None, None]
-    return torch.where(roi, value, 0).amax(2).to(landmarks.dtype)
+    centres = torch.stack([x[:, point] for point in points], 1).reshape(-1, len(dy), 2, 2)
+    maps = reference.draw_maps(centres, shift, image_size, map_size, roi_ratio, decay)
+    return maps.to(landmarks.dtype)

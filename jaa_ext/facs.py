@@ -142,19 +142,25 @@ def au_column(number: int) -> str:
     return f"AU{number:02d}"
 
 
+def au_in_words(number: int) -> str:
+    """The number and the name of an AU: "AU 12 lip corner puller"."""
+    return f"AU {number} {AU_NAMES.get(number, '')}".rstrip()
+
+
 def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
     """The numbers of AUs in data sets.
 
     Raises:
         ValueError: a rule without a number.
     """
-    numbers = [(au, au_number(au)) for au in aus]
-    for au, number in numbers:
-        if number is None:
+    numbers = []
+    for au in aus:
+        if (number := au_number(au)) is None:
             raise ValueError(
                 f"{au} has no number, by which its labels could be found: give AURule(number=...)"
             )
-    return tuple(number for _, number in numbers if number is not None)
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def eye_distance(landmarks: Tensor) -> Tensor:

@@ -265,7 +265,7 @@ def test_mistakes(model, tmp_path: Path, monkeypatch) -> None:
         patch.setattr(export, "MAX_ONNX_BYTES", 1000)
         with pytest.raises(ValueError, match=r"GB of weights, .* use the format exported-program"):
             export_model(model, tmp_path / "model.onnx")
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=r"needs onnx, which is not installed: run `pip install 'jaa_ext\[exp"
     ):

@@ -31,13 +31,18 @@ def quoted(piece: object) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-def require_package(package: str, needed_for: str) -> None:
-    """Check that a package of the extra ``data`` is installed, before any work is done.
+def require_package(package: str, what_needs: str, *, extra: str = "data") -> None:
+    """Check that a package of an extra is installed, before any work is done.
+
+    Args:
+        package: its name in imports.
+        what_needs: begins the message, such as "the landmarks of BP4D need".
+        extra: the extra that installs it.
 
     Raises:
         ImportError: it is not; the message says how to install it.
     """
     if importlib.util.find_spec(package) is None:
         raise ImportError(
-            f"{needed_for} need {package}, which is not installed: run `pip install 'jaa_ext[data]'`"
+            f"{what_needs} {package}, which is not installed: run `pip install 'jaa_ext[{extra}]'`"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, TypeGuard
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from jaa_ext.nn.conv import Conv3x3, FoldedConv3x3, by_group, is_3x3
+from jaa_ext.nn.conv import Conv3x3, FoldedConv3x3, by_group, chunks, is_3x3
 from jaa_ext.nn.region import BatchNormReLU2d, norm_arguments, reset_layers
 from jaa_ext.ops import region_batch_norm
 from jaa_ext.ops.conv3x3 import has_kernel
@@ -357,10 +357,6 @@ def _keeps_groups_apart(layer: nn.Module, groups: int) -> bool:
 
 def _split(layer: nn.Module, groups: int) -> list[Callable[..., Tensor]]:
     """Split a layer into one function a group, which uses views of its tensors."""
-
-    def chunks(tensor: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * groups if tensor is None else tensor.chunk(groups)
-
     if _is_group_of_3x3(layer, groups):
         return by_group(layer)
     if isinstance(layer, nn.Conv2d):
@@ -371,12 +367,12 @@ def _split(layer: nn.Module, groups: int) -> list[Callable[..., Tensor]]:
             dilation=layer.dilation,
             groups=layer.groups // groups,
         )
-        parameters = zip(chunks(layer.weight), chunks(layer.bias), strict=True)
+        parameters = zip(chunks(layer.weight, groups), chunks(layer.bias, groups), strict=True)
         return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
     if isinstance(layer, BatchNormReLU2d):
         arguments = norm_arguments(layer)
         names = ("weight", "bias", "running_mean", "running_var")
-        tensors = zip(*(chunks(arguments.pop(name)) for name in names), strict=True)
+        tensors = zip(*(chunks(arguments.pop(name), groups) for name in names), strict=True)
         norm = partial(region_batch_norm, **arguments, grid=layer.grid, relu=layer.relu)
         return [partial(norm, **dict(zip(names, part, strict=True))) for part in tensors]
     return [layer] * groups

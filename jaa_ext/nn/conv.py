@@ -50,16 +50,8 @@ class Conv3x3(nn.Conv2d):
     ) -> None:
         if padding not in (0, 1):
             raise ValueError(f"Conv3x3: padding must be 0 or 1, got {padding}")
-        super().__init__(
-            in_channels,
-            out_channels,
-            3,
-            padding=padding,
-            groups=groups,
-            bias=bias,
-            device=device,
-            dtype=dtype,
-        )
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        super().__init__(in_channels, out_channels, 3, padding=padding, groups=groups, bias=bias, **factory)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() != 4 or not is_3x3(self):
@@ -166,14 +158,15 @@ def by_group(layer: nn.Conv2d) -> list[Callable[..., Tensor]]:
 
     Each is `conv3x3` with the group's weight, bias and prepared filters.
     """
-
-    def parts(tensor: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * layer.groups if tensor is None else tensor.chunk(layer.groups)
-
     options: dict[str, Any] = {"padding": int(layer.padding[0])}
     filters = None
     if isinstance(layer, FoldedConv3x3):
         options |= {"relu": layer.relu, "pool": layer.pool}
         filters = layer.filters()
-    each = zip(layer.weight.chunk(layer.groups), parts(layer.bias), parts(filters), strict=True)
+    each = zip(*(chunks(tensor, layer.groups) for tensor in (layer.weight, layer.bias, filters)), strict=True)
     return [partial(conv3x3, weight=w, bias=b, filters=f, **options) for w, b, f in each]
+
+
+def chunks(tensor: Tensor | None, groups: int) -> Sequence[Any]:
+    """Divide a layer's tensor among its groups; a layer without it has None in each."""
+    return [None] * groups if tensor is None else tensor.chunk(groups)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jaa_ext import facs
 from jaa_ext.ops import SoftmaxDice, softmax_dice_loss
+from jaa_ext.ops.reference import full_precision as full_precision
 
 
 class SoftmaxDiceLoss(nn.Module):
@@ -48,12 +49,7 @@ class SoftmaxDiceLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> SoftmaxDice:
         return softmax_dice_loss(
-            logits,
-            target,
-            self.weight,
-            smooth=self.smooth,
-            dice=self.dice,
-            ignore_index=self.ignore_index,
+            logits, target, self.weight, smooth=self.smooth, dice=self.dice, ignore_index=self.ignore_index
         )
 
     def extra_repr(self) -> str:
@@ -80,12 +76,8 @@ class AlignmentLoss(nn.Module):
     """
 
     def forward(self, landmarks: Tensor, target: Tensor) -> Tensor:
-        wanted = (facs.NUM_LANDMARKS, 2)
-        if landmarks.shape != target.shape or landmarks.dim() != 3 or landmarks.shape[1:] != wanted:
-            raise ValueError(
-                f"AlignmentLoss: landmarks and target must both be (N, 49, 2), "
-                f"got {list(landmarks.shape)} and {list(target.shape)}"
-            )
+        fits = landmarks.dim() == 3 and landmarks.shape[1:] == (facs.NUM_LANDMARKS, 2)
+        _require_alike(fits, "AlignmentLoss: landmarks and target", "(N, 49, 2)", landmarks, target)
         landmarks, target = full_precision(landmarks), full_precision(target)
         errors = (landmarks - target).square().sum((1, 2))
         return (errors / (2 * facs.eye_distance(target).square())).mean()
@@ -122,11 +114,8 @@ class IntensityLoss(nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, intensities: Tensor, target: Tensor) -> Tensor:
-        if intensities.shape != target.shape or intensities.dim() != 2:
-            raise ValueError(
-                f"IntensityLoss: intensities and target must both be (N, A), "
-                f"got {list(intensities.shape)} and {list(target.shape)}"
-            )
+        fits = intensities.dim() == 2
+        _require_alike(fits, "IntensityLoss: intensities and target", "(N, A)", intensities, target)
         intensities, target = full_precision(intensities), full_precision(target)
         known = ~target.isnan()
         # Missing targets go before the subtraction: 0 times NaN would give the gradient NaN.
@@ -171,11 +160,8 @@ class AttentionLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, refined: Tensor, target_maps: Tensor) -> Tensor:
-        if refined.shape != target_maps.shape or refined.dim() != 4:
-            raise ValueError(
-                f"AttentionLoss: refined and target_maps must both be (N, A, m, m), "
-                f"got {list(refined.shape)} and {list(target_maps.shape)}"
-            )
+        fits = refined.dim() == 4
+        _require_alike(fits, "AttentionLoss: refined and target_maps", "(N, A, m, m)", refined, target_maps)
         eps = torch.finfo(refined.dtype).eps
         v_hat, v = full_precision(refined).clamp(eps, 1 - eps), full_precision(target_maps)
         entropy = -(v * v_hat.log() + (1 - v) * (-v_hat).log1p())
@@ -266,9 +252,9 @@ def label_tensor(where: str, labels: Any) -> Tensor:
     return tensor
 
 
-def full_precision(x: Tensor) -> Tensor:
-    """Return half types as float32, and float32 and float64 as they are."""
-    return x if x.dtype == torch.float64 else x.float()
+def _require_alike(fits: bool, names: str, wanted: str, tensor: Tensor, other: Tensor) -> None:
+    if not fits or tensor.shape != other.shape:
+        raise ValueError(f"{names} must both be {wanted}, got {list(tensor.shape)} and {list(other.shape)}")
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -235,7 +234,22 @@ class BatchNormReLU2d(CellBatchNorm2d):
         )
 
 
-class RegionLayer(nn.Module):
+class _RegionBlock(nn.Module):
+    """What the blocks of region learning share: they begin with an ordinary convolution."""
+
+    def __init__(self, in_channels: int, width: int, factory: dict[str, Any]) -> None:
+        super().__init__()
+        self.in_channels, self.width = in_channels, width
+        self.conv = Conv3x3(in_channels, width, padding=1, **factory)
+
+    def reset_parameters(self) -> None:
+        reset_layers(self)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.width}"
+
+
+class RegionLayer(_RegionBlock):
     """Block R, the region layer of DRML (CVPR 2016), as we read Fig. 2(b) of ECCV 2018.
 
     A convolution is followed by a region stage: batch norm, ReLU and convolution by cells of an 8 x 8 grid.
@@ -261,27 +275,18 @@ class RegionLayer(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.width = width
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = Conv3x3(in_channels, width, padding=1, **factory)
+        super().__init__(in_channels, width, factory)
         self.region = _region_stage(width, width, 8, factory)
         self.bn = BatchNormReLU2d(width, **factory)
-
-    def reset_parameters(self) -> None:
-        reset_layers(self)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
         output: Tensor = self.bn(x + self.region(x))
         return output
 
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.width}"
 
-
-class HierarchicalMultiScaleRegion(nn.Module):
+class HierarchicalMultiScaleRegion(_RegionBlock):
     """Block R_hm, the hierarchical and multi-scale region layer (ECCV 2018, section 3.1, Fig. 2(a)).
 
     A convolution is followed by three region stages (batch norm, ReLU, convolution) by cells of 8 x 8, 4 x 4
@@ -311,20 +316,14 @@ class HierarchicalMultiScaleRegion(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"HierarchicalMultiScaleRegion: width must be a multiple of 4, got {width}")
-        self.in_channels = in_channels
-        self.width = width
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = Conv3x3(in_channels, width, padding=1, **factory)
+        super().__init__(in_channels, width, factory)
         self.region8 = _region_stage(width, width // 2, 8, factory)
         self.region4 = _region_stage(width // 2, width // 4, 4, factory)
         self.region2 = _region_stage(width // 4, width // 4, 2, factory)
         self.bn = BatchNormReLU2d(width, **factory)
-
-    def reset_parameters(self) -> None:
-        reset_layers(self)
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.conv(input)
@@ -333,9 +332,6 @@ class HierarchicalMultiScaleRegion(nn.Module):
         b3 = self.region2(b2)
         output: Tensor = self.bn(torch.cat((b1, b2, b3), 1).add_(x))
         return output
-
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.width}"
 
 
 def reset_layers(module: nn.Module) -> None:
@@ -349,15 +345,10 @@ def reset_layers(module: nn.Module) -> None:
 
 
 def _region_stage(in_channels: int, out_channels: int, grid: int, factory: dict[str, Any]) -> nn.Sequential:
+    stage = nn.Sequential(RegionBatchNorm2d(in_channels, grid, relu=True, **factory))
     # Files name these layers "0" and "2"; "1" was a separate ReLU.
-    return nn.Sequential(
-        OrderedDict(
-            {
-                "0": RegionBatchNorm2d(in_channels, grid, relu=True, **factory),
-                "2": RegionConv2d(in_channels, out_channels, 3, grid, **factory),
-            }
-        )
-    )
+    stage.add_module("2", RegionConv2d(in_channels, out_channels, 3, grid, **factory))
+    return stage
 
 
 def norm_arguments(layer: nn.BatchNorm2d) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from jaa_ext.nn.losses import full_precision
-from jaa_ext.nn.region import BatchNormReLU2d, CellBatchNorm2d, RegionBatchNorm2d, norm_arguments
+from jaa_ext.nn.region import BatchNormReLU2d, RegionBatchNorm2d, norm_arguments
 from jaa_ext.ops import reference
+from jaa_ext.ops.reference import full_precision
 
 
 def synchronize_batch_norm(module: nn.Module) -> None:
@@ -37,10 +37,7 @@ def synchronize_batch_norm(module: nn.Module) -> None:
     """
     layers = dict(module.named_modules())
     for name, layer in layers.items():
-        known = isinstance(layer, nn.SyncBatchNorm) or type(layer) in (
-            *_SYNCHRONIZED,
-            *_SYNCHRONIZED.values(),
-        )
+        known = isinstance(layer, nn.SyncBatchNorm | _Synchronized) or type(layer) in _SYNCHRONIZED
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not known:
             raise TypeError(
                 "synchronize_batch_norm: batch norms must be RegionBatchNorm2d, BatchNormReLU2d or "
@@ -51,34 +48,32 @@ def synchronize_batch_norm(module: nn.Module) -> None:
             layer.__class__ = _SYNCHRONIZED[type(layer)]
 
 
-class SyncRegionBatchNorm2d(RegionBatchNorm2d):
+class _Synchronized(nn.BatchNorm2d):
+    """What makes a batch norm train on the statistics of all processes' images."""
+
+    grid: tuple[int, int]
+    relu: bool
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _over_all(self, input) if _shared(self) else super().forward(input)
+
+    def is_plain(self) -> bool:
+        return not _shared(self)
+
+
+class SyncRegionBatchNorm2d(_Synchronized, RegionBatchNorm2d):
     """A `RegionBatchNorm2d` that trains on the statistics of all processes' images."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return _over_all(self, input) if _shared(self) else super().forward(input)
 
-    def is_plain(self) -> bool:
-        return not _shared(self)
-
-
-class SyncBatchNormReLU2d(BatchNormReLU2d):
+class SyncBatchNormReLU2d(_Synchronized, BatchNormReLU2d):
     """A `BatchNormReLU2d` that trains on the statistics of all processes' images."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return _over_all(self, input) if _shared(self) else super().forward(input)
 
-    def is_plain(self) -> bool:
-        return not _shared(self)
-
-
-class SyncBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm2d(_Synchronized):
     """An `nn.BatchNorm2d` that trains on the statistics of all processes' images."""
 
     grid = (1, 1)
     relu = False
-
-    def forward(self, input: Tensor) -> Tensor:
-        return _over_all(self, input) if _shared(self) else super().forward(input)
 
 
 _SYNCHRONIZED: dict[type[nn.Module], type[nn.Module]] = {
@@ -92,13 +87,7 @@ def _shared(layer: nn.Module) -> bool:
     return layer.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@torch.no_grad()
-def _update(running: Tensor | None, batch: Tensor, momentum: float) -> None:
-    if running is not None:
-        running.lerp_(batch.to(running.dtype).view_as(running), momentum)
-
-
-def _over_all(layer: CellBatchNorm2d | SyncBatchNorm2d, input: Tensor) -> Tensor:
+def _over_all(layer: _Synchronized, input: Tensor) -> Tensor:
     arguments = norm_arguments(layer)
     weight, bias, grid = arguments["weight"], arguments["bias"], layer.grid
     running = arguments["running_mean"], arguments["running_var"]
@@ -108,8 +97,10 @@ def _over_all(layer: CellBatchNorm2d | SyncBatchNorm2d, input: Tensor) -> Tensor
     output, mean, var = _SyncBatchNorm.apply(  # type: ignore[no-untyped-call]
         input, weight, bias, grid, arguments["eps"], layer.relu
     )
-    for statistics, batch in zip(running, (mean, var), strict=True):
-        _update(statistics, batch, arguments["momentum"])
+    with torch.no_grad():
+        for statistics, batch in zip(running, (mean, var), strict=True):
+            if statistics is not None:
+                statistics.lerp_(batch.to(statistics.dtype).view_as(statistics), arguments["momentum"])
     return output  # type: ignore[no-any-return]
 
 

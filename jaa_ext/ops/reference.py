@@ -6,7 +6,8 @@ Names, signatures and errors are those of `jaa_ext.ops`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -57,10 +58,7 @@ def conv3x3(
     filters: Tensor | None = None,
 ) -> Tensor:
     """See `jaa_ext.ops.conv3x3`; this takes one step after the other and ignores `filters`."""
-    if is_autocast(input):
-        dtype = torch.get_autocast_dtype(input.device.type)
-        input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
-        bias, attention = (None if t is None else autocast_to(dtype, t) for t in (bias, attention))
+    input, weight, bias, attention = _autocast(input, weight, bias, attention)
     check_conv3x3(input, weight, bias, padding, groups, pool, attention)
     attended = input if attention is None else input * attention
     output = F.conv2d(attended, weight, bias, padding=padding, groups=groups)
@@ -72,27 +70,19 @@ def region_conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, *, border: Border = "cell"
 ) -> Tensor:
     """See `jaa_ext.ops.region_conv2d`; this is one ordinary convolution a cell."""
-    if is_autocast(input):
-        dtype = torch.get_autocast_dtype(input.device.type)
-        input, weight = autocast_to(dtype, input), autocast_to(dtype, weight)
-        bias = None if bias is None else autocast_to(dtype, bias)
+    input, weight, bias = _autocast(input, weight, bias)
     check_region_conv2d(input, weight, bias, border)
     grid_h, grid_w, _, _, kernel_h, kernel_w = weight.shape
-    pad_h, pad_w = kernel_h // 2, kernel_w // 2
-    padded = F.pad(input, (pad_w, pad_w, pad_h, pad_h)) if border == "image" else input
-    halo_h, halo_w = (2 * pad_h, 2 * pad_w) if border == "image" else (0, 0)
-    padding = 0 if border == "image" else (pad_h, pad_w)
     row_edges, column_edges = cell_edges(input.shape[2], grid_h), cell_edges(input.shape[3], grid_w)
+    padding, halo = (kernel_h // 2, kernel_w // 2), (0, 0)
+    if border == "image":  # each cell then reads `halo` more rows and columns of the padded image
+        input = F.pad(input, (padding[1], padding[1], padding[0], padding[0]))
+        padding, halo = (0, 0), (2 * padding[0], 2 * padding[1])
     rows = []
-    for i in range(grid_h):
+    for i, (top, bottom) in enumerate(pairwise(row_edges)):
         cells = []
-        for j in range(grid_w):
-            cell = padded[
-                :,
-                :,
-                row_edges[i] : row_edges[i + 1] + halo_h,
-                column_edges[j] : column_edges[j + 1] + halo_w,
-            ]
+        for j, (left, right) in enumerate(pairwise(column_edges)):
+            cell = input[:, :, top : bottom + halo[0], left : right + halo[1]]
             cells.append(F.conv2d(cell, weight[i, j], None if bias is None else bias[i, j], padding=padding))
         rows.append(torch.cat(cells, 3))
     return torch.cat(rows, 2)
@@ -113,7 +103,7 @@ def region_batch_norm(
 ) -> Tensor:
     """See `jaa_ext.ops.region_batch_norm`; this is one ordinary batch norm a cell."""
     check_region_batch_norm(input, weight, bias, running_mean, running_var, grid, training)
-    x = input if input.dtype == torch.float64 else input.float()
+    x = full_precision(input)
     shape = (*grid, input.shape[1])
     scale, shift = (None if t is None else t.to(x.dtype).view(shape) for t in (weight, bias))
     mean, var = (
@@ -152,23 +142,28 @@ def attention_maps(
     rules = facs.rules(aus)
     check_attention_maps(landmarks, image_size, map_size, roi_ratio, decay)
     # Half types compute in float32, since a centre is rounded to a whole pixel of the map.
-    x = landmarks.detach()
-    x = x if x.dtype == torch.float64 else x.float()
+    x = full_precision(landmarks.detach())
     points = torch.tensor([rule.points for rule in rules], device=x.device, dtype=torch.int64).view(-1, 2)
     dy = torch.tensor([rule.dy for rule in rules], device=x.device, dtype=x.dtype)
 
     inner = x[:, list(facs.INNER_EYE_CORNERS), 0]
     r = (inner[:, 0] - inner[:, 1]).abs()
-    shift = dy[None, :, None] * r[:, None, None]
-    centre = x[:, points]  # (N, A, 2, 2)
+    maps = draw_maps(x[:, points], dy * r[:, None], image_size, map_size, roi_ratio, decay)
+    return maps.to(landmarks.dtype)
+
+
+def draw_maps(
+    centres: Tensor, shift: Tensor, image_size: int, map_size: int, roi_ratio: float, decay: float
+) -> Tensor:
+    """Draw attention maps, (N, A, M, M), around centres (N, A, 2, 2) that are moved down by (N, A) pixels."""
     scale = map_size / image_size
-    cx = (centre[..., 0] * scale).round()
-    cy = ((centre[..., 1] + shift) * scale).round()
+    cx = (centres[..., 0] * scale).round()
+    cy = ((centres[..., 1] + shift.unsqueeze(-1)) * scale).round()
     finite = (cx.isfinite() & cy.isfinite()).all(-1)
 
     last = map_size - 1
     half = round(last / 2 * roi_ratio)
-    grid = torch.arange(map_size, device=x.device, dtype=x.dtype)
+    grid = torch.arange(map_size, device=centres.device, dtype=centres.dtype)
 
     def axis(c: Tensor) -> tuple[Tensor, Tensor]:
         """Each pixel's distance to the centre along an axis, and whether it is in the ROI: (N, A, 2, M)."""
@@ -177,12 +172,12 @@ def attention_maps(
         return (grid - c).abs(), inside
 
     dx, in_x = axis(cx)
-    dy_, in_y = axis(cy)
-    distance = dx.unsqueeze(-2) + dy_.unsqueeze(-1)  # (N, A, 2, M, M)
+    dy, in_y = axis(cy)
+    distance = dx.unsqueeze(-2) + dy.unsqueeze(-1)  # (N, A, 2, M, M)
     slope = decay / (map_size * roi_ratio)
     value = (1 - distance * slope).clamp_min(0)
     roi = in_x.unsqueeze(-2) & in_y.unsqueeze(-1) & finite[..., None, None, None]
-    return torch.where(roi, value, 0).amax(2).to(landmarks.dtype)
+    return torch.where(roi, value, 0).amax(2)
 
 
 def softmax_dice_loss(
@@ -197,8 +192,8 @@ def softmax_dice_loss(
     """See `jaa_ext.ops.softmax_dice_loss`."""
     check_softmax_dice_loss(logits, target, weight, smooth, dice, ignore_index)
     if is_autocast(logits):
-        logits = autocast_to(torch.float32, logits)
-    x = logits if logits.dtype == torch.float64 else logits.float()
+        logits = full_precision(logits)
+    x = full_precision(logits)
     # A narrow integer type would turn an ignore_index that it cannot hold into another number.
     target = target.to(x.dtype if target.is_floating_point() else torch.int64)
     valid = target != ignore_index
@@ -236,9 +231,21 @@ def is_autocast(input: Tensor) -> bool:
     return not input.is_meta and torch.is_autocast_enabled(input.device.type)
 
 
-def autocast_to(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    """Cast a tensor as autocast does for an op in `dtype`: float64 and integers stay."""
-    return tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+def full_precision(x: Tensor) -> Tensor:
+    """Return half types as float32, and float32 and float64 as they are."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _autocast(input: Tensor, *others: Tensor | None) -> list[Any]:
+    """Cast tensors as autocast does, if it is on where the first one lies: float64 and integers stay."""
+    tensors = [input, *others]
+    if not is_autocast(input):
+        return tensors
+    dtype = torch.get_autocast_dtype(input.device.type)
+    return [
+        t if t is None or not t.is_floating_point() or t.dtype == torch.float64 else t.to(dtype)
+        for t in tensors
+    ]
 
 
 def cell_edges(size: int, cells: int) -> list[int]:
@@ -288,16 +295,7 @@ def check_conv3x3(
         raise ValueError(
             f"{name}: attention must be (N, 1, H, W) = {[batch, 1, height, width]}, got {_shape(attention)}"
         )
-    _check_float(name, "input", input)
-    for other_name, other in (("weight", weight), ("bias", bias), ("attention", attention)):
-        if other is not None and other.dtype != input.dtype:
-            raise TypeError(
-                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
-            )
-        if other is not None and other.device != input.device:
-            raise ValueError(
-                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
-            )
+    _check_alike(name, input, weight=weight, bias=bias, attention=attention)
 
 
 def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, border: Border) -> None:
@@ -330,16 +328,7 @@ def check_region_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, bord
             f"{name}: bias must be (grid_h, grid_w, out_channels) = {list(weight.shape[:3])}, "
             f"got {_shape(bias)}"
         )
-    _check_float(name, "input", input)
-    for other_name, other in (("weight", weight), ("bias", bias)):
-        if other is not None and other.dtype != input.dtype:
-            raise TypeError(
-                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
-            )
-        if other is not None and other.device != input.device:
-            raise ValueError(
-                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
-            )
+    _check_alike(name, input, weight=weight, bias=bias)
 
 
 def check_region_batch_norm(
@@ -390,10 +379,7 @@ def check_region_batch_norm(
                 f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, or float32, "
                 f"got {_dtype(other)}"
             )
-        if other.device != input.device:
-            raise ValueError(
-                f"{name}: {other_name} must be on the device of input, {input.device}, got {other.device}"
-            )
+        _check_device(name, "input", input, other_name, other)
 
 
 def check_attention_maps(
@@ -435,11 +421,10 @@ def check_softmax_dice_loss(
     if weight is not None and (weight.dim() != 1 or weight.shape[0] != num_aus):
         raise ValueError(f"{name}: weight must be (A,) = [{num_aus}], got {_shape(weight)}")
     for other_name, other in (("target", target), ("weight", weight)):
-        if other is not None and other.device != logits.device:
-            raise ValueError(
-                f"{name}: {other_name} must be on the device of logits, {logits.device}, got {other.device}"
-            )
-        if other is not None and other.requires_grad:
+        if other is None:
+            continue
+        _check_device(name, "logits", logits, other_name, other)
+        if other.requires_grad:
             raise ValueError(f"{name}: {other_name} is a constant of the loss, but it requires a gradient")
 
 
@@ -447,6 +432,26 @@ def _check_float(name: str, tensor_name: str, tensor: Tensor) -> None:
     if tensor.dtype not in FLOAT_TYPES:
         raise TypeError(
             f"{name}: {tensor_name} must be float64, float32, float16 or bfloat16, got {_dtype(tensor)}"
+        )
+
+
+def _check_alike(name: str, input: Tensor, **others: Tensor | None) -> None:
+    _check_float(name, "input", input)
+    for other_name, other in others.items():
+        if other is None:
+            continue
+        if other.dtype != input.dtype:
+            raise TypeError(
+                f"{name}: {other_name} must have the dtype of input, {_dtype(input)}, got {_dtype(other)}"
+            )
+        _check_device(name, "input", input, other_name, other)
+
+
+def _check_device(name: str, tensor_name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    if other.device != tensor.device:
+        raise ValueError(
+            f"{name}: {other_name} must be on the device of {tensor_name}, {tensor.device}, "
+            f"got {other.device}"
         )
 
 

@@ -162,7 +162,7 @@ def require_table(table: str) -> None:
         ImportError: one is not.
     """
     for package in ("pandas", "pyarrow") if table == "parquet" else ("pandas",):
-        require_package(package, f"prepared data sets with a {table} index")
+        require_package(package, f"prepared data sets with a {table} index need")
 
 
 def require_exclusive_folds(subjects_and_folds: Iterable[tuple[str, str]], where: str) -> None:

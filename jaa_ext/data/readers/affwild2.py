@@ -61,16 +61,13 @@ class AffWild2Video:
     fold: str
     labels: Path
     images: Path
+    task: str = ""
+    """Empty, since the videos are from the internet."""
 
     @property
     def subject(self) -> str:
         """The video's name: see `read_affwild2`."""
         return self.name
-
-    @property
-    def task(self) -> str:
-        """Empty, since the videos are from the internet."""
-        return ""
 
     @property
     def length(self) -> int:

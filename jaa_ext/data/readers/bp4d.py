@@ -20,6 +20,8 @@ from jaa_ext.data.readers.files import (
     estimate_lines,
     find_folders,
     frame_numbers,
+    intensity_lines,
+    numbered_folds,
     numbered_images,
     other_separator,
     read_lines,
@@ -27,14 +29,11 @@ from jaa_ext.data.readers.files import (
 )
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
 
-BP4D_FOLDS: dict[str, tuple[str, ...]] = {
-    fold: tuple(subjects.split())
-    for fold, subjects in {
-        "1": "F001 F002 F008 F009 F010 F016 F018 F023 M001 M004 M007 M008 M012 M014",
-        "2": "F003 F005 F011 F013 F020 F022 M002 M005 M010 M011 M013 M016 M017 M018",
-        "3": "F004 F006 F007 F012 F014 F015 F017 F019 F021 M003 M006 M009 M015",
-    }.items()
-}
+BP4D_FOLDS = numbered_folds(
+    "F001 F002 F008 F009 F010 F016 F018 F023 M001 M004 M007 M008 M012 M014",
+    "F003 F005 F011 F013 F020 F022 M002 M005 M010 M011 M013 M016 M017 M018",
+    "F004 F006 F007 F012 F014 F015 F017 F019 F021 M003 M006 M009 M015",
+)
 """The subjects of each fold in the papers' three-fold protocol."""
 
 BP4D_DROPPED: dict[str, frozenset[int]] = {
@@ -77,7 +76,7 @@ def read_bp4d(source: str | PathLike[str]) -> Release:
         ImportError: h5py is not installed.
     """
     source = Path(source)
-    require_package("h5py", "the landmarks of BP4D")
+    require_package("h5py", "the landmarks of BP4D need")
     labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
     intensities = labels.parent / "AU_INT"
     folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
@@ -150,9 +149,8 @@ class BP4DTask:
         with file:
             entries = _entries(file, self.landmarks)
             in_order = len(images) == len(entries)
-            entry_of = {
-                number: k for k, number in enumerate(sorted(images) if in_order else range(len(entries)))
-            }
+            numbers = sorted(images) if in_order else range(len(entries))
+            entry_of = {number: k for k, number in enumerate(numbers)}
             for number, labels in _codes(self.labels):
                 if number in dropped:
                     yield Skipped(number, "left out by the papers' lists")
@@ -218,16 +216,12 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
 def _intensities(path: Path) -> dict[int, float]:
     """Read the intensity of an AU in each frame, NaN where it is not coded."""
     intensities: dict[int, float] = {}
-    for line, text in enumerate(read_lines(path), start=1):
-        cells = [cell.strip() for cell in text.split(",")]
-        if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
-        number = whole_number(cells[0], path, line, "a frame number")
+    for line, number, code in intensity_lines(path):
         if number in intensities:
             raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
-        if cells[1] not in ("0", "1", "2", "3", "4", "5", "9"):
-            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {quoted(cells[1])}")
-        intensities[number] = math.nan if cells[1] == "9" else float(cells[1])
+        if code not in ("0", "1", "2", "3", "4", "5", "9"):
+            raise ReleaseError(f"{path}, line {line}: wanted 0..5 or 9, got {quoted(code)}")
+        intensities[number] = math.nan if code == "9" else float(code)
     return intensities
 
 

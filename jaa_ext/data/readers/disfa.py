@@ -14,19 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data.errors import quoted, require_package, wrap_errors
-from jaa_ext.data.readers.files import estimate_lines, find_folders, frame_numbers, read_lines, whole_number
+from jaa_ext.data.errors import require_package, wrap_errors
+from jaa_ext.data.readers.files import (
+    estimate_lines,
+    find_folders,
+    frame_numbers,
+    intensity_lines,
+    numbered_folds,
+    whole_number,
+)
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import Video, VideoError
 
-DISFA_FOLDS: dict[str, tuple[str, ...]] = {
-    fold: tuple(subjects.split())
-    for fold, subjects in {
-        "1": "SN001 SN002 SN009 SN010 SN016 SN026 SN027 SN030 SN032",
-        "2": "SN006 SN011 SN012 SN013 SN018 SN021 SN024 SN028 SN031",
-        "3": "SN003 SN004 SN005 SN007 SN008 SN017 SN023 SN025 SN029",
-    }.items()
-}
+DISFA_FOLDS = numbered_folds(
+    "SN001 SN002 SN009 SN010 SN016 SN026 SN027 SN030 SN032",
+    "SN006 SN011 SN012 SN013 SN018 SN021 SN024 SN028 SN031",
+    "SN003 SN004 SN005 SN007 SN008 SN017 SN023 SN025 SN029",
+)
 """The subjects of each fold in the papers' three-fold protocol."""
 
 DISFA_EXCLUDED: dict[str, frozenset[int]] = {
@@ -69,7 +73,7 @@ def read_disfa(source: str | PathLike[str]) -> Release:
         ImportError: scipy is not installed.
     """
     source = Path(source)
-    require_package("scipy", "the landmarks of DISFA")
+    require_package("scipy", "the landmarks of DISFA need")
     labels, videos, landmarks = (
         find_folders(source, name)[0]
         for name in ("ActionUnit_Labels", "Videos_LeftCamera", "Landmark_Points")
@@ -103,15 +107,12 @@ class DISFAVideo:
     labels: Path
     video: Path
     landmarks: Path
+    task: str = ""
+    """Empty, since everybody watches the same film."""
 
     @property
     def name(self) -> str:
         return self.subject
-
-    @property
-    def task(self) -> str:
-        """Empty, since everybody watches the same film."""
-        return ""
 
     @property
     def length(self) -> int:
@@ -169,12 +170,8 @@ def _label_files(folder: Path) -> dict[int, Path]:
 def _intensities(path: Path) -> dict[int, int]:
     """Read the intensity of an AU in each frame."""
     intensities: dict[int, int] = {}
-    for line, text in enumerate(read_lines(path), start=1):
-        cells = text.split(",")
-        if len(cells) != 2:
-            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
-        number = whole_number(cells[0], path, line, "a frame number")
-        intensity = whole_number(cells[1], path, line, "an intensity of 0..5")
+    for line, number, text in intensity_lines(path):
+        intensity = whole_number(text, path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
             raise ReleaseError(f"{path}, line {line}: wanted an intensity of 0..5, got {intensity}")
         if number < 1 or number in intensities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaa_ext.data.errors import quoted
@@ -66,6 +67,19 @@ def read_lines(path: Path) -> list[str]:
     return text.rstrip().splitlines()
 
 
+def intensity_lines(path: Path) -> Iterator[tuple[int, int, str]]:
+    """Read lines ``frame,intensity``: the number of the line, that of the frame, the text of the intensity.
+
+    Raises:
+        ReleaseError: the file cannot be read, or a line has not two values, the first a whole number.
+    """
+    for line, text in enumerate(read_lines(path), start=1):
+        frame, *others = text.split(",")
+        if len(others) != 1:
+            raise ReleaseError(f"{path}, line {line}: wanted frame,intensity, got {quoted(text)}")
+        yield line, whole_number(frame, path, line, "a frame number"), others[0].strip()
+
+
 def estimate_lines(path: Path) -> int:
     """Estimate how many lines a text file has from its first 64 KB; exact for files that are no longer."""
     size = path.stat().st_size
@@ -105,6 +119,11 @@ def decimal_number(text: str) -> float:
 def other_separator(line: str) -> str:
     """Find what separates the values of a line without a comma, in quotes; empty if nothing usual does."""
     return "" if "," in line else next((repr(mark) for mark in (";", "\t", "|") if mark in line), "")
+
+
+def numbered_folds(*folds: str) -> dict[str, tuple[str, ...]]:
+    """Number folds from "1" on; each is given as its subjects with spaces between them."""
+    return {str(number): tuple(subjects.split()) for number, subjects in enumerate(folds, start=1)}
 
 
 def frame_numbers(ranges: str) -> frozenset[int]:

@@ -35,16 +35,12 @@ class ImageFiles:
         return len(self.images)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        for row, (number, image, points) in enumerate(
-            zip(self.numbers, self.images, self.landmarks, strict=True)
-        ):
-            yield Frame(
-                number,
-                image,
-                None if np.isnan(points).all() else points,
-                tuple(self.labels[row].tolist()),
-                None if self.intensities is None else tuple(self.intensities[row].tolist()),
-            )
+        intensities = (
+            [None] * self.length if self.intensities is None else map(tuple, self.intensities.tolist())
+        )
+        columns = (self.numbers, self.images, self.landmarks, self.labels.tolist(), intensities)
+        for number, image, points, labels, of_aus in zip(*columns, strict=True):
+            yield Frame(number, image, None if np.isnan(points).all() else points, tuple(labels), of_aus)
 
 
 def numbers_in_names(images: Iterable[PurePath]) -> tuple[int, ...] | None:

@@ -86,9 +86,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
         clip.images.append(folder / values["image"].replace("\\", "/"))
         clip.labels.append([_label(values[name], name, where) for name in columns.aus])
         clip.intensities.append([_intensity(values.get(name), name, where) for name in columns.intensities])
-        clip.landmarks.append(
-            _landmarks([values[name] for name in LANDMARK_COLUMNS] if columns.landmarks else [], where)
-        )
+        clip.landmarks.append(_landmarks([values.get(name, "") for name in LANDMARK_COLUMNS], where))
         if "frame" in values:
             clip.number(values["frame"], where)
     return Release(
@@ -104,7 +102,6 @@ class _Columns:
     names: list[str]
     aus: dict[str, int]
     """The AU of each column of labels."""
-    landmarks: bool
     intensities: list[str]
     """The column of each AU's intensity, "" if there is none; in the order of `aus`."""
 
@@ -206,7 +203,7 @@ def _columns(path: Path, header: list[str]) -> _Columns:
         raise ReleaseError(
             f"{path}: wanted all columns x_0..x_48 and y_0..y_48 or none, got no {lacking[0]!r}"
         )
-    return _Columns(names, aus, not lacking, [columns_of.get(au, "") for au in aus.values()])
+    return _Columns(names, aus, [columns_of.get(au, "") for au in aus.values()])
 
 
 def _label(text: str, column: str, where: str) -> int:
