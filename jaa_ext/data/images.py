@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -155,6 +157,17 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
+@contextmanager
+def opencv_silenced() -> Iterator[None]:
+    """Keep OpenCV from printing what its functions return as well."""
+    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
+    level = logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
 def _opened(path: Path) -> BinaryIO:
     try:
         file = path.open("rb")
@@ -236,12 +249,8 @@ def _decode_by_opencv(data: bytes, form: str) -> tuple[NDArray[Any], int]:
         # memory.
         flags = cv2.IMREAD_UNCHANGED
         orientation = _orientation(_by_pillow(io.BytesIO(data), form))
-    logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
-    level = logging.setLogLevel(0)
-    try:
+    with opencv_silenced():
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    finally:
-        logging.setLogLevel(level)
     if pixels is None:
         raise ImageError(NO_IMAGE)
     if form == "JPEG2000":

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext.data.display_matrix import is_mirrored
-from jaa_ext.data.images import as_rgb
+from jaa_ext.data.images import as_rgb, opencv_silenced
 
 SEEK_MARGIN = 3
 """Frames before the wanted one to which a seek goes, since `start` falls between frames."""
@@ -72,8 +72,7 @@ MIRRORED: dict[float, Callable[[NDArray[np.uint8]], cv2.typing.MatLike]] = {
 """How to mirror and turn a picture, by the angle in degrees that OpenCV reads from the file."""
 LOG_SWITCHES = ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG")
 """Environment variables that silence FFmpeg, or let it write elsewhere, from a process's first video on."""
-_stderr_captured = threading.Lock()
-"""Held while standard error is redirected to a file."""
+_stderr_redirected = threading.Lock()
 
 
 class VideoError(ValueError):
@@ -256,7 +255,8 @@ class Video:
         """
         steps = np.diff(self._times)
         steps = steps[steps > 0]
-        if self._times_are_rough or len(steps) == 0:
+        rough = isinstance(self.source, int) or self._container == "ps"
+        if rough or len(steps) == 0:
             return max(WRITTEN_RATES[0], self.fps / every)
         usual = float(np.median(steps))
         if abs(usual - 1 / self.fps) < max(1.5 * TIME_TOLERANCE, 0.03 / self.fps):
@@ -274,12 +274,8 @@ class Video:
 
     def _open(self) -> cv2.VideoCapture:
         if isinstance(self.source, int):
-            logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
-            level = logging.setLogLevel(0)
-            try:
+            with opencv_silenced():
                 capture = cv2.VideoCapture(self.source)
-            finally:
-                logging.setLogLevel(level)
             if not capture.isOpened():
                 raise VideoError(f"camera {self.source}: is not there, or another program uses it")
             return capture
@@ -371,10 +367,6 @@ class Video:
             file.seek(-min(size, MAX_AVI_INDEX), os.SEEK_END)
             return len(self._times) < (self.count or 0) and b"idx1" in file.read()
 
-    @property
-    def _times_are_rough(self) -> bool:
-        return isinstance(self.source, int) or self._container == "ps"
-
     def _means_damage(self, gap: float, step: float, mean: float) -> bool:
         """Tell whether a gap between two frames comes from damage, not from the recording.
 
@@ -436,9 +428,7 @@ class Video:
         OpenCV seeks by the mean frame rate, which goes wrong if frames do not come evenly. Then the clock may
         agree with the number by chance, so it must also agree at several places before.
         """
-        if self.count is None or number > self.count:
-            return False
-        if not self._numbers_tell_times:
+        if self.count is None or number > self.count or not self._numbers_tell_times:
             return False
         return all(self._agrees(capture, number * part // 4) for part in (1, 2, 3, 4))
 
@@ -518,13 +508,12 @@ class _FileClock:
                 self._offset += usual - step
                 now = self.timestamp + usual
             self._go_on(max(self.timestamp, now))
-        elif step > 1.5 * usual:
-            before, damaged = self.timestamp, self.number - self._damaged < MAX_REORDERED
-            if damaged or self._frames_are_missing(step, usual):
-                self._go_on(now, max(1, round(step / usual)))
-                self._leap = before, self.number
-            else:
-                self._go_on(now)
+        elif step > 1.5 * usual and (
+            self.number - self._damaged < MAX_REORDERED or self._frames_are_missing(step, usual)
+        ):
+            before = self.timestamp
+            self._go_on(now, max(1, round(step / usual)))
+            self._leap = before, self.number
         else:
             self._go_on(now)
         return True
@@ -585,18 +574,10 @@ def _refusal(capture: cv2.VideoCapture) -> bytes:
     It reports this nowhere else. The frame is converted twice, since what is written only once comes from
     another thread.
     """
-    with _stderr_captured, tempfile.TemporaryFile() as file:
-        try:
-            kept = os.dup(2)
-        except OSError:  # standard error is closed
-            kept = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(file.fileno(), 2)
-        try:
+    with tempfile.TemporaryFile() as file:
+        with stderr_to(file.fileno()):
             for _ in range(2):
                 _picture(capture)
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
         file.seek(0)
         told = file.read()
     if told.count(b"[swscaler") >= 2:
@@ -605,6 +586,22 @@ def _refusal(capture: cv2.VideoCapture) -> bytes:
         with suppress(OSError):
             os.write(2, told)
     return b""
+
+
+@contextmanager
+def stderr_to(descriptor: int) -> Iterator[None]:
+    """Let what libraries write to standard error go to an open file, in one thread at a time."""
+    with _stderr_redirected:
+        try:
+            kept = os.dup(2)
+        except OSError:  # standard error is closed
+            kept = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _aspect(capture: cv2.VideoCapture) -> float:

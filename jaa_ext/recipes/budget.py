@@ -51,13 +51,9 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
     small = BUDGETS[budget]
     data = recipe.data
     if isinstance(data, BuiltIn):
-        train, test = small.subjects
-        sizes = {
-            "train_subjects": train,
-            "test_subjects": test,
-            "samples_per_subject": small.samples_per_subject,
-        }
-        data = data.model_copy(update=sizes)
+        sizes = (*small.subjects, small.samples_per_subject)
+        names = ("train_subjects", "test_subjects", "samples_per_subject")
+        data = data.model_copy(update=dict(zip(names, sizes, strict=True)))
     stages = tuple(
         stage.model_copy(
             update={

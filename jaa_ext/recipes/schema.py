@@ -361,17 +361,11 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise yaml.composer.ComposerError(
-                None, None, "anchors (&) and aliases (*) are not known in recipes", event.start_mark
-            )
+            raise _mistake("anchors (&) and aliases (*) are not known in recipes", event)
         if event.tag is not None:
-            raise yaml.composer.ComposerError(
-                None, None, "tags (!) are not known in recipes", event.start_mark
-            )
+            raise _mistake("tags (!) are not known in recipes", event)
         if self.depth == DEEPEST:
-            raise yaml.composer.ComposerError(
-                None, None, f"wanted at most {DEEPEST} lists and sections in one another", event.start_mark
-            )
+            raise _mistake(f"wanted at most {DEEPEST} lists and sections in one another", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -381,11 +375,9 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
-                raise yaml.constructor.ConstructorError(None, None, "a key should be text", key.start_mark)
+                raise _mistake("a key should be text", key)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f'the key "{_short(key.value)}" stands twice', key.start_mark
-                )
+                raise _mistake(f'the key "{_short(key.value)}" stands twice', key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -393,10 +385,12 @@ class _Loader(yaml.SafeLoader):
         # Python itself refuses to read the longest numbers.
         number = self.construct_yaml_int(node) if len(node.value) < 100 else 2**64
         if abs(number) >= 2**63:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{_short(node.value)} is beyond whole numbers of 64 bits", node.start_mark
-            )
+            raise _mistake(f"{_short(node.value)} is beyond whole numbers of 64 bits", node)
         return int(number)
+
+
+def _mistake(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -29,7 +29,7 @@ from jaa_ext.data.preparation.folder import (
 )
 from jaa_ext.data.preparation.parts import PARTS, Part, part_file
 from jaa_ext.data.preparation.report import Report
-from jaa_ext.data.release import MISSING, Release, ReleaseError
+from jaa_ext.data.release import MISSING, Clip, Release, ReleaseError
 
 MIN_CHECKED_FACES = 5
 """Faces that a checker must have found to stop a preparation; one or two may be a poster on the wall."""
@@ -61,17 +61,10 @@ def merge(out: Path, known: Preparation, release: Release) -> Report:
             left_out.append((number, "the picture has not the side of most pictures"))
             (out / path).unlink(missing_ok=True)
         skipped += [(clip.name, number, reason) for number, reason in left_out]
-        parts[place] = part._replace(
-            number=part.number[~other],
-            path=part.path[~other],
-            landmarks=part.landmarks[~other],
-            labels=part.labels[~other],
-            intensities=part.intensities[~other],
-            reach=part.reach[~other],
-            distance=part.distance[~other],
-        )
-    remarks = _remarks(parts)
-    report = _report(release, parts, Counter(reason for _, _, reason in skipped), size, remarks)
+        parts[place] = part.kept(~other)
+    clips = [clip for clip, part in zip(release.clips, parts, strict=True) for _ in range(len(part.number))]
+    rows = Part(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    report = _report(release, clips, rows, Counter(reason for _, _, reason in skipped), size)
     if not report.kept:
         # The cure may be to put images where they belong, so every frame must be tried again.
         _clear(out)
@@ -82,7 +75,7 @@ def merge(out: Path, known: Preparation, release: Release) -> Report:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["sequence", "frame", "reason"])
         writer.writerows(skipped)
-    _write_index(index_file(out, known.settings.table), release, parts, report.aus_with_intensities)
+    _write_index(index_file(out, known.settings.table), release, clips, rows, report.aus_with_intensities)
     write_preparation(out, known.model_copy(update={"image_size": size, "report": report}))
     shutil.rmtree(out / PARTS)
     return report
@@ -143,10 +136,8 @@ def _describe_skipped(skipped: list[tuple[str, int, str]], report: Report) -> st
     return f"{reason} in {times:,} of {len(skipped):,}, such as frame {number} of {clip}"
 
 
-def _remarks(parts: list[Part]) -> tuple[str, ...]:
+def _remarks(reach: NDArray[np.float64], distance: NDArray[np.float64]) -> tuple[str, ...]:
     """Say what is odd about all landmarks together, though each face's could be right."""
-    reach = np.concatenate([part.reach for part in parts])
-    distance = np.concatenate([part.distance for part in parts])
     right, bottom, width, height = reach[:, 2:].T
     # As landmarks of images of half the size do; in a data set, not all faces lie there.
     if len(reach) > 1 and (right <= width / 2).all() and (bottom <= height / 2).all():
@@ -164,63 +155,48 @@ def _commonest(sides: NDArray[np.int64]) -> int:
     return int(values[counts == counts.max()].max()) if len(values) else 0
 
 
-def _report(
-    release: Release, parts: list[Part], skipped: Counter[str], size: int, remarks: tuple[str, ...]
-) -> Report:
-    labels = np.concatenate([part.labels for part in parts])
-    valid, present = (labels != MISSING).sum(0).tolist(), (labels == 1).sum(0).tolist()
-    rated = np.isfinite(np.concatenate([part.intensities for part in parts])).sum(0).tolist()
-    frames: Counter[str] = Counter()
-    subjects = set()
-    for clip, part in zip(release.clips, parts, strict=True):
-        if len(part.number):
-            frames[clip.fold] += len(part.number)
-            subjects.add(clip.subject)
+def _report(release: Release, clips: list[Clip], rows: Part, skipped: Counter[str], size: int) -> Report:
+    valid, present = (rows.labels != MISSING).sum(0).tolist(), (rows.labels == 1).sum(0).tolist()
+    rated = np.isfinite(rows.intensities).sum(0).tolist()
+    frames = Counter(clip.fold for clip in clips)
     return Report(
         name=release.name,
-        kept=len(labels),
+        kept=len(clips),
         expected=release.expected,
         skipped=dict(skipped.most_common()),
         aus=release.aus,
         occurrence=tuple(p / v if v else None for p, v in zip(present, valid, strict=True)),
         valid=tuple(valid),
-        subjects=len(subjects),
+        subjects=len({clip.subject for clip in clips}),
         folds={fold: frames[fold] for fold in sort_folds(frames)},
         image_size=size,
-        remarks=(*release.remarks, *remarks),
+        remarks=(*release.remarks, *_remarks(rows.reach, rows.distance)),
         intensities=tuple(rated) if any(rated) else (),
     )
 
 
 def _write_index(
-    path: Path, release: Release, parts: list[Part], aus_with_intensities: tuple[int, ...]
+    path: Path, release: Release, clips: list[Clip], rows: Part, aus_with_intensities: tuple[int, ...]
 ) -> None:
+    """Write the index; `clips` are those of the rows."""
     import pandas as pd
 
-    def repeated(field: str) -> list[str]:
-        pairs = zip(release.clips, parts, strict=True)
-        return [getattr(clip, field) for clip, part in pairs for _ in range(len(part.number))]
-
-    landmarks = np.concatenate([part.landmarks for part in parts])
-    labels, intensities = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "intensities")
-    )
     columns: dict[str, Any] = {
-        "subject": repeated("subject"),
-        "task": repeated("task"),
-        "frame": np.concatenate([part.number for part in parts]),
-        "fold": repeated("fold"),
-        "path": [path for part in parts for path in part.path.tolist()],
-        "eye_distance": facs.eye_distance(torch.from_numpy(landmarks)).numpy(),
+        "subject": [clip.subject for clip in clips],
+        "task": [clip.task for clip in clips],
+        "frame": rows.number,
+        "fold": [clip.fold for clip in clips],
+        "path": rows.path.tolist(),
+        "eye_distance": facs.eye_distance(torch.from_numpy(rows.landmarks)).numpy(),
     }
-    columns |= zip(LANDMARK_COLUMNS, landmarks.transpose(2, 1, 0).reshape(-1, len(landmarks)), strict=True)
+    columns |= zip(LANDMARK_COLUMNS, rows.landmarks.transpose(2, 1, 0).reshape(-1, len(clips)), strict=True)
     columns |= {
         name: pd.arrays.IntegerArray(values, values == MISSING)
-        for name, values in zip(au_columns(release.aus), labels.T.copy(), strict=True)
+        for name, values in zip(au_columns(release.aus), rows.labels.T.copy(), strict=True)
     }
     columns |= zip(
         intensity_columns(aus_with_intensities),
-        (intensities[:, release.aus.index(au)] for au in aus_with_intensities),
+        (rows.intensities[:, release.aus.index(au)] for au in aus_with_intensities),
         strict=True,
     )
     index = pd.DataFrame(columns)

@@ -29,6 +29,9 @@ from jaa_ext.data.release import MISSING, Clip, Frame, ReleaseError, Skipped
 PARTS = "parts"
 """The folder of the parts."""
 
+KEPT_FIELDS = 8
+"""The number of arrays of a `Part` that belong to the frames that are kept."""
+
 
 class Face(Protocol):
     """A face that a detector has found."""
@@ -77,7 +80,7 @@ class Preparer:
         faces: list[_Face] = []
         skipped: list[_LeftOut] = []
         seen: set[int] = set()
-        counted, length = 0, clip.length
+        length = clip.length
         check_every = max(1, length // max(1, self.checked_per_clip))
         folder = self.out / IMAGES / clip.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,16 +103,14 @@ class Preparer:
             else:
                 faces.append(done)
             # The length may be an estimate, and the bar must not run past it.
-            step = int(counted < length)
-            count(step)
-            counted += step
+            count(int(position < length))
         part = Part.of(faces, skipped, len(self.aus))
         # Before the part says that they are there; together, since each waits for the disk.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda path: sync(self.out / path), part.path.tolist()))
         with replacing(part_file(self.out, clip)) as temporary, temporary.open("wb") as file:
             np.savez(file, **part._asdict())
-        count(length - counted)
+        count(max(0, length - len(faces) - len(skipped)))
 
     def _prepare(self, frame: Frame, clip: str, check: bool) -> _Face | _LeftOut:
         if len(frame.labels) != len(self.aus) or not set(frame.labels) <= {0, 1, MISSING}:
@@ -249,6 +250,10 @@ class Part(NamedTuple):
             skipped_reach=np.array([frame.reach for frame in skipped], np.float64).reshape(-1, 6),
         )
 
+    def kept(self, frames: NDArray[np.bool_]) -> Part:
+        """Leave some of the n frames away."""
+        return Part(*(array[frames] for array in self[:KEPT_FIELDS]), *self[KEPT_FIELDS:])
+
     @classmethod
     def load(cls, path: Path) -> Part | None:
         """Read a part; None if it is missing, damaged or of another version, and must be made anew."""
@@ -256,9 +261,8 @@ class Part(NamedTuple):
             with np.load(path) as arrays:
                 part = cls(**arrays)
             empty = cls.of([], [], part.labels.shape[1])
-            lengths = [len(part.number)] * 8 + [len(part.skipped)] * 3
-            for name, length in zip(cls._fields, lengths, strict=True):
-                array, wanted = getattr(part, name), getattr(empty, name)
+            for place, (array, wanted) in enumerate(zip(part, empty, strict=True)):
+                length = len(part.number if place < KEPT_FIELDS else part.skipped)
                 if array.shape != (length, *wanted.shape[1:]) or array.dtype.kind != wanted.dtype.kind:
                     return None
             return part

@@ -93,8 +93,8 @@ class Person:
         }
         # Wrinkles at rest.
         ageing = np.array((0.45, 0.35, 0.1, 0.5, 0.5, 0.6, 0.1, 0.1)) * old
-        wrinkles = (ageing * rng.uniform(0.3, 1.1, 8) + rng.uniform(0, 0.12, 8)).astype(np.float32)
-        looks["wrinkles"] = wrinkles
+        wrinkles = ageing * rng.uniform(0.3, 1.1, 8) + rng.uniform(0, 0.12, 8)
+        looks["wrinkles"] = wrinkles.astype(np.float32)
         return Person(identity, looks)
 
 
@@ -212,25 +212,16 @@ def _rods(rng: np.random.Generator, person: Person) -> list[Fields]:
     x, y = side * rng.uniform(15, 75), rng.uniform(-120, -45)
     if rng.random() < 0.6:
         lean = rng.normal(0, 0.35)
+        skin = {"colour": person.looks["skin"], "is_skin": True}
         rods = []
         for k in range(4):
             start = np.array((x + side * 16 * k * 0.9, y - 3 * k, 25 - 0.008 * x * x))
             along = np.array((math.sin(lean + 0.06 * k), math.cos(lean), -0.15))
             tip = start + along * rng.uniform(48, 65) * (1, 1.08, 1, 0.8)[k]
-            rods.append(
-                {
-                    "start": start,
-                    "end": tip,
-                    "from_radius": 9.0,
-                    "to_radius": 7.0,
-                    "colour": person.looks["skin"],
-                    "is_skin": True,
-                }
-            )
+            rods.append({"start": start, "end": tip, "from_radius": 9.0, "to_radius": 7.0, **skin})
         palm = np.array((x + side * 22, y - 40, 18))
-        hand = {"start": palm, "end": palm + np.array((0, 30, 0)), "from_radius": 34.0, "to_radius": 30.0}
-        rods.append({**hand, "colour": person.looks["skin"], "is_skin": True})
-        return rods
+        wrist = palm + np.array((0, 30, 0))
+        return [*rods, {"start": palm, "end": wrist, "from_radius": 34.0, "to_radius": 30.0, **skin}]
     colour = _any_colour(rng)
     end = np.array((x * 0.4, y - 10, rng.uniform(45, 80)))
     start = end + np.array((side * rng.uniform(-20, 90), -rng.uniform(60, 130), 20))

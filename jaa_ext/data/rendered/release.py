@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from jaa_ext.data.release import Frame, Release
 from jaa_ext.data.rendered.dataset import RenderedFaces
@@ -28,24 +29,15 @@ def rendered_release(
     Raises:
         ValueError: arguments out of range.
     """
-    faces = RenderedFaces(
-        subjects=range(subjects), samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix
-    )
+    faces = partial(RenderedFaces, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix)
+    faces(subjects=range(subjects))  # checks the arguments
     train_subjects = subjects - math.ceil(subjects / SUBJECTS_PER_TEST_SUBJECT)
     return Release(
         name=RENDERED,
         aus=AUS,
         clips=tuple(
-            RenderedSubject(
-                number,
-                name,
-                samples_per_subject,
-                seed,
-                size,
-                mix,
-                "train" if number < train_subjects else "test",
-            )
-            for number, name in enumerate(faces.subjects)
+            RenderedSubject(faces(subjects=[number]), "train" if number < train_subjects else "test")
+            for number in range(subjects)
         ),
         source=f"seed {seed}, {samples_per_subject} a subject, {size} pixels, mix {mix}",
     )
@@ -55,29 +47,25 @@ def rendered_release(
 class RenderedSubject:
     """The faces of a subject (`Clip`)."""
 
-    number: int
-    name: str
-    length: int
-    seed: int
-    size: int
-    mix: Mix
+    faces: RenderedFaces
     fold: str
     task: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.faces.subjects[0]
 
     @property
     def subject(self) -> str:
         return self.name
 
+    @property
+    def length(self) -> int:
+        return len(self.faces)
+
     def read(self) -> Iterator[Frame]:
-        faces = RenderedFaces(
-            subjects=[self.number],
-            samples_per_subject=self.length,
-            seed=self.seed,
-            size=self.size,
-            mix=self.mix,
-        )
-        for number in range(len(faces)):
-            face = faces[number]
+        for number in range(self.length):
+            face = self.faces[number]
             assert face.intensities is not None
             labels, intensities = face.labels.tolist(), face.intensities.tolist()
             yield Frame(number, face.image, face.landmarks, tuple(labels), tuple(intensities))

@@ -59,28 +59,21 @@ def render_face(
         "gaze": _direction(*view.gaze),
         "mouth_open": float(np.clip(np.diff(points[list(INNER_LIPS), 1])[0] / 16, 0, 1)),
     }
-    scene = _C.Scene()
-    for name, value in fields.items():
-        setattr(scene, name, _compiled(name, value))
-    image = _C.render(model.compiled, posed, scene)
+    image = _C.render(model.compiled, posed, _filled(_C.Scene(), fields))
     return image, landmarks, np.array((view.yaw, view.pitch, view.roll), np.float32)
 
 
-def _compiled(name: str, value: Any) -> Any:
-    """Convert a field of the scene to what the compiled renderer takes."""
+def _filled(compiled: Any, fields: Fields) -> Any:
+    """Set fields of a scene, a light or a rod of the compiled renderer."""
     from jaa_ext import _C
 
-    if name in ("lights", "rods"):
-        made = []
-        for fields in value:
-            one = _C.Light() if name == "lights" else _C.Rod()
-            for key, part in fields.items():
-                if key == "direction":
-                    part = np.asarray(part) / np.linalg.norm(part)
-                setattr(one, key, _compiled(key, part))
-            made.append(one)
-        return made
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    for name, value in fields.items():
+        if name in ("lights", "rods"):
+            value = [_filled(_C.Light() if name == "lights" else _C.Rod(), each) for each in value]
+        elif name == "direction":
+            value = np.asarray(value) / np.linalg.norm(value)
+        setattr(compiled, name, value.tolist() if isinstance(value, np.ndarray) else value)
+    return compiled
 
 
 def _rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
@@ -101,11 +94,9 @@ def _direction(right: float, up: float) -> tuple[float, float, float]:
 def _gaze_actions(gaze: tuple[float, float]) -> dict[str, float]:
     """The actions of eyes and lids for a gaze in degrees; they are complete at 30 degrees."""
     right, up = gaze[0] / 30, gaze[1] / 30
-    outwards = {"Left": max(0.0, right), "Right": max(0.0, -right)}
-    inwards = {"Left": max(0.0, -right), "Right": max(0.0, right)}
     actions: dict[str, float] = {}
-    for side in ("Left", "Right"):
-        actions |= {f"eyeLookOut{side}": outwards[side], f"eyeLookIn{side}": inwards[side]}
+    for side, out in (("Left", right), ("Right", -right)):
+        actions |= {f"eyeLookOut{side}": max(0.0, out), f"eyeLookIn{side}": max(0.0, -out)}
         actions |= {f"eyeLookUp{side}": max(0.0, up), f"eyeLookDown{side}": max(0.0, -up)}
     return actions
 
