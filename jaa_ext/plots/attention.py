@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -51,14 +52,18 @@ def attention_figure(
     cell, label, bar, title, foot = 1.2, 0.45, 0.95, 0.4, 0.4 if note else 0.1  # inches
     width, height = label + columns * cell + bar, title + rows * cell + foot
     figure = Figure(figsize=(width, height), dpi=150)
+
+    def add_axes(left: float, bottom: float, wide: float, high: float) -> Axes:
+        return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
     for row in range(rows):
         face, refined = divmod(row, 2)
         grey = cv2.cvtColor(images[face], cv2.COLOR_RGB2GRAY)[..., None] / 255
         for column in range(columns):
             weights = (refined_maps if refined else initial_maps)[face, column]
             weights = cv2.resize(weights, grey.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            box = (label + column * cell, foot + (rows - 1 - row) * cell, 0.96 * cell, 0.96 * cell)
-            axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+            left, bottom = label + column * cell, foot + (rows - 1 - row) * cell
+            axes = add_axes(left, bottom, 0.96 * cell, 0.96 * cell)
             axes.imshow(_overlay(grey, weights))
             axes.set(xticks=[], yticks=[])
             if row == 0:
@@ -66,14 +71,7 @@ def attention_figure(
             if column == 0:
                 axes.set_ylabel("refined" if refined else "initial", size=9)
     bar_height = min(rows * cell, 3.5)
-    bar_axes = figure.add_axes(
-        (
-            1 - (bar - 0.15) / width,
-            (foot + (rows * cell - bar_height) / 2) / height,
-            0.15 / width,
-            bar_height / height,
-        )
-    )
+    bar_axes = add_axes(width - bar + 0.15, foot + (rows * cell - bar_height) / 2, 0.15, bar_height)
     colours = ListedColormap(_overlay(np.full((256, 1), 0.5), np.linspace(0, 1, 256)))
     figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar_axes, label="attention weight")
     save_figure(figure, path, note)

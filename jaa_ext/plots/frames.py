@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
+from jaa_ext.data.video import stderr_to
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
-from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION
+from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, au_label, rgb
 
 if TYPE_CHECKING:
     from jaa_ext.predict.prediction import FacePrediction, FramePrediction
@@ -128,9 +128,9 @@ class FrameDrawer:
         letters, line, left = layout.letters, layout.line, layout.left
         for i, au in enumerate(self.aus):
             y = layout.row(i)
-            number = facs.au_number(au)
-            letters.put(canvas, f"rule {i}" if number is None else f"AU {number}", left, y)
-            letters.put(canvas, facs.AU_NAMES.get(number or 0, ""), left + 2.7 * line, y, ink=GREY)
+            letters.put(canvas, au_label(au, i), left, y)
+            name = facs.AU_NAMES.get(facs.au_number(au) or 0, "")
+            letters.put(canvas, name, left + 2.7 * line, y, ink=GREY)
         y = layout.foot
         x = left
         above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"
@@ -256,7 +256,8 @@ class VideoWriter:
             self._shape = picture.shape
             self._file.touch()  # raises an OSError if the folder cannot be written
             fourcc = cv2.VideoWriter.fourcc(*self._codec)
-            with _silent_stderr():
+            # FFmpeg writes remarks on codecs straight to the terminal.
+            with open(os.devnull, "wb") as nowhere, stderr_to(nowhere.fileno()):
                 self._writer = cv2.VideoWriter(
                     os.fspath(self._file), fourcc, self._fps, (picture.shape[1], picture.shape[0])
                 )
@@ -283,9 +284,8 @@ class VideoWriter:
 
     def release(self) -> None:
         if self._writer is not None:
-            if self._last is not None:
-                self._show_until(self._index + 1)
-                self._last = None
+            self._show_until(self._index + 1)
+            self._last = None
             self._writer.release()
 
     def _index_of(self, timestamp: float) -> int:
@@ -478,7 +478,7 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
     box = np.clip(_drawn(np.reshape(face.box, (2, 2)), layout.scale), -9 * stroke, size + 9 * stroke)
     (left, top), (right, bottom) = box.round().astype(int).tolist()
     for colour, width in (("#FFFFFF", 2 * stroke + 1), (BLUE, stroke)):
-        cv2.rectangle(photo, (left, top), (right, bottom), _rgb(colour), width)
+        cv2.rectangle(photo, (left, top), (right, bottom), rgb(colour), width)
     radius = max(1.5, (right - left) / 75)
     points = _drawn(face.landmarks, layout.scale)
     points = points[((points > -radius) & (points < size + radius)).all(1)]
@@ -486,7 +486,7 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
         # OpenCV draws small circles as diamonds.
         dots = ((points[:, None] + reach * CIRCLE) * FINE).round().astype(np.int32)
         for dot in dots:
-            cv2.fillConvexPoly(photo, dot, _rgb(colour), cv2.LINE_AA, FINE_BITS)
+            cv2.fillConvexPoly(photo, dot, rgb(colour), cv2.LINE_AA, FINE_BITS)
     y = top - 0.6 * layout.line
     label = max(left - stroke, 0), y if y > 0.5 * layout.line else max(top, 0) + 0.6 * layout.line
     name = f" face {face.face_id}{'' if face.settled else ', not aligned'} "
@@ -563,13 +563,7 @@ def _drawn(places: NDArray[Any], scale: float) -> NDArray[Any]:
 def _fill(
     canvas: NDArray[np.uint8], left: float, top: float, right: float, bottom: float, colour: str
 ) -> None:
-    canvas[round(top) : round(bottom), round(left) : round(right)] = _rgb(colour)
-
-
-@lru_cache
-def _rgb(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
-    return red, green, blue
+    canvas[round(top) : round(bottom), round(left) : round(right)] = rgb(colour)
 
 
 def _clock(seconds: float) -> str:
@@ -582,21 +576,3 @@ def _clock(seconds: float) -> str:
 
 def _even(size: float) -> int:
     return 2 * -(-round(size) // 2)
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Silence the remarks on codecs that FFmpeg writes straight to the terminal."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

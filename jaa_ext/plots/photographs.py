@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -156,35 +157,23 @@ def _draw_bars(
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
     bar_width = 7 * line
     size = 0.62 * line
+    write = partial(axes.text, color=INK, va="center")
     y = top + line
-    axes.text(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold", color=INK, va="center")
-    axes.text(
-        number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold", color=INK, va="center"
-    )
+    write(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold")
+    write(number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold")
     for tick in (0, 0.5, 1):
-        axes.text(
-            bar + tick * bar_width,
-            y + 0.3 * line,
-            f"{tick:g}",
-            size=0.8 * size,
-            color=INK,
-            ha="center",
-            va="center",
-        )
+        write(bar + tick * bar_width, y + 0.3 * line, f"{tick:g}", size=0.8 * size, ha="center")
     for i, (au, probability, present) in enumerate(zip(aus, face.probabilities, face.present, strict=True)):
         y = top + (2.1 + i) * line
-        weight = "bold" if present else "normal"
-        text: dict[str, Any] = {"size": size, "color": INK, "va": "center", "weight": weight}
+        row = partial(write, y=y, size=size, weight="bold" if present else "normal")
         if present:
-            axes.text(mark, y, "\N{CHECK MARK}", **text)
-        axes.text(number, y, au_label(au, i), **text)
-        axes.text(name, y, facs.AU_NAMES.get(facs.au_number(au) or 0, ""), **text)
-        axes.add_patch(Rectangle((bar, y - 0.33 * line), bar_width, 0.66 * line, color=PALE, lw=0))
-        colour = ORANGE if present else BLUE
-        axes.add_patch(
-            Rectangle((bar, y - 0.33 * line), probability * bar_width, 0.66 * line, color=colour, lw=0)
-        )
-        axes.text(value, y, f"{probability:.2f}", **text)
+            row(mark, s="\N{CHECK MARK}")
+        row(number, s=au_label(au, i))
+        row(name, s=facs.AU_NAMES.get(facs.au_number(au) or 0, ""))
+        row(value, s=f"{probability:.2f}")
+        for width, colour in ((1, PALE), (probability, ORANGE if present else BLUE)):
+            corner = (bar, y - 0.33 * line)
+            axes.add_patch(Rectangle(corner, width * bar_width, 0.66 * line, color=colour, lw=0))
     # One line from top to bottom if all thresholds are equal.
     steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
     ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
-from jaa_ext.facs import AU_NAMES
+from jaa_ext.facs import au_in_words
 from jaa_ext.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, note_height, save_figure
 from jaa_ext.score_text import score_text
 
@@ -123,11 +123,8 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     Raises:
         ValueError: predictions without AUs, without this AU or without a valid label of it.
     """
-    if (
-        predictions.known_probabilities is None
-        or predictions.predicted_present is None
-        or au not in predictions.aus
-    ):
+    known, is_present = predictions.known_probabilities, predictions.predicted_present
+    if known is None or is_present is None or au not in predictions.aus:
         raise ValueError(
             f"au_figure: AU {au} must be one of those predicted, got {list(predictions.aus)} "
             f"{'without' if predictions.probabilities is None else 'with'} probabilities"
@@ -136,8 +133,8 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     labels = predictions.labels[:, place]
     if not (labels >= 0).any():
         raise ValueError(f"au_figure: AU {au} has no valid label")
-    probabilities = predictions.known_probabilities[labels >= 0, place]
-    predicted, threshold = predictions.predicted_present[labels >= 0, place], predictions.threshold(place)
+    probabilities, predicted = known[labels >= 0, place], is_present[labels >= 0, place]
+    threshold = predictions.threshold(place)
     present = labels[labels >= 0] == 1
 
     figure = Figure(figsize=(13, 5.0), dpi=110)
@@ -178,9 +175,7 @@ def _draw_roc(
     label = "model" if area is None else f"model: AUC {score_text(area, interval, unit=' %')}"
     axes.plot(100 * false.numpy(), 100 * true.numpy(), color=BLUE, linewidth=2, label=label)
     axes.plot([0, 100], [0, 100], "--", color=GREY, linewidth=1.2, label="chance: AUC 50.0 %")
-    axes.plot(
-        100 * predicted[~present].mean(), 100 * predicted[present].mean(), "o", **_operating_point(threshold)
-    )
+    _mark_threshold(axes, predicted[~present].mean(), predicted[present].mean(), threshold)
     axes.legend(loc="lower right", fontsize=9, framealpha=0.9)
 
 
@@ -199,8 +194,7 @@ def _draw_precision_recall(
     chance = 100 * present.mean()
     axes.axhline(chance, color=GREY, linewidth=1.2, linestyle="--", label=f"chance: {chance:.1f} %")
     if predicted.any():
-        point = _operating_point(threshold)
-        axes.plot(100 * predicted[present].mean(), 100 * present[predicted].mean(), "o", **point)
+        _mark_threshold(axes, predicted[present].mean(), present[predicted].mean(), threshold)
     # The legend lies on the line of chance, or below a high one: good models' curves run along the top.
     bottom = chance / 100 + 0.04 if chance < 50 else 0.02
     axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
@@ -252,7 +246,7 @@ def _overview_title(scores: Scores) -> str:
 
 
 def _au_title(au: int, place: int, scores: Scores, present: NDArray[np.bool_]) -> str:
-    named = " ".join(filter(None, (f"AU {au}", AU_NAMES.get(au, ""))))
+    named = au_in_words(au)
     others = [
         f"{name} {score_text(*scores.of(name, place), unit=' %')}"
         for name in ("accuracy", "precision", "recall")
@@ -270,11 +264,6 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _operating_point(threshold: float) -> dict[str, Any]:
-    return {
-        "color": VERMILION,
-        "markeredgecolor": "white",
-        "markersize": 10,
-        "zorder": 4,
-        "label": f"threshold {threshold:g}",
-    }
+def _mark_threshold(axes: Axes, x: float, y: float, threshold: float) -> None:
+    label, colours = f"threshold {threshold:g}", {"color": VERMILION, "markeredgecolor": "white"}
+    axes.plot(100 * x, 100 * y, "o", markersize=10, zorder=4, label=label, **colours)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import textwrap
+from functools import lru_cache
 
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from jaa_ext import facs
@@ -21,6 +23,13 @@ def au_label(au: int | facs.AURule, index: int) -> str:
     """Name an AU in a figure; a rule without a number by its index."""
     number = facs.au_number(au)
     return f"rule {index}" if number is None else f"AU {number}"
+
+
+@lru_cache
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Give red, green and blue, 0..255, of a colour."""
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return red, green, blue
 
 
 def note_height(figure: Figure, note: str) -> float:

@@ -10,14 +10,14 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from jaa_ext.facs import AU_NAMES
-from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, note_height, save_figure
+from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, note_height, rgb, save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -181,8 +181,8 @@ def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time
         )
         strip = picture[i * ROW : i * ROW + STRIP]
         strip[:] = matplotlib.colormaps[COLOURS](probability, bytes=True)[:, :3]
-        picture[i * ROW + STRIP : i * ROW + STRIP + MARK, present > 0.5] = _rgb(ORANGE)
-    picture[:, counts == 0] = _rgb(PALE)
+        picture[i * ROW + STRIP : i * ROW + STRIP + MARK, present > 0.5] = rgb(ORANGE)
+    picture[:, counts == 0] = rgb(PALE)
     axes.imshow(picture, extent=(time.start, time.end, len(picture), 0), aspect="auto", interpolation="none")
     gaps = 2 * counts <= time.stop - time.first
     starts, stops = (np.flatnonzero(np.diff(gaps.astype(int), prepend=0, append=0) == d) for d in (1, -1))
@@ -251,7 +251,3 @@ def _label(name: str) -> str:
     """Write ``AU 12  lip corner puller`` for AU12; a name without a number stays."""
     digits = name.removeprefix("AU")
     return f"{AU_NAMES.get(int(digits), '')}  AU {int(digits)}" if digits.isdigit() else name
-
-
-def _rgb(colour: str) -> NDArray[np.uint8]:
-    return np.array([round(255 * part) for part in to_rgb(colour)], np.uint8)

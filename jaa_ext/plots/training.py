@@ -96,15 +96,8 @@ def _column(entries: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float
 
 
 def _plot(axes: Axes, i: int, epochs: Sequence[int], values: NDArray[np.float64], label: str) -> None:
-    if np.isfinite(values).any():
+    known = np.isfinite(values)
+    if known.any():
         colour, style, marker = LINES[i % len(LINES)]
-        known = np.isfinite(values)
-        axes.plot(
-            np.array(epochs)[known],
-            values[known],
-            style,
-            color=colour,
-            marker=marker,
-            markersize=4,
-            label=label,
-        )
+        x, y = np.array(epochs)[known], values[known]
+        axes.plot(x, y, style, color=colour, marker=marker, markersize=4, label=label)

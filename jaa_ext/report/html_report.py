@@ -31,7 +31,7 @@ from jaa_ext.evaluation.results import (
 )
 from jaa_ext.evaluation.scores import AU_SCORES, Interval, Scores
 from jaa_ext.experiments.crossval import read_crossval
-from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS
+from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS, au_in_words
 from jaa_ext.models.thresholds import THRESHOLD
 from jaa_ext.progress import progress
 from jaa_ext.recipes.schema import Recipe, load_recipe
@@ -156,12 +156,12 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
     """Give the values of the template for a run or an evaluation, and why there are no faces (or "")."""
     scores = read_scores(folder / "metrics.json")
     is_run = (folder / "recipe.yaml").exists()
-    recipe = load_recipe(folder / "recipe.yaml") if is_run else None
-    source = (
-        EvaluationSource.read(folder)
-        if recipe is None
-        else EvaluationSource(recipe.model.config(), recipe.data)
-    )
+    recipe, source = None, None
+    if is_run:
+        recipe = load_recipe(folder / "recipe.yaml")
+        source = EvaluationSource(recipe.model.config(), recipe.data)
+    else:
+        source = EvaluationSource.read(folder)
     table = folder / "predictions.csv"
     predictions = read_predictions(table, scores) if table.exists() else None
 
@@ -170,15 +170,13 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
     if predictions is None:
         why = "the folder has no predictions.csv"
     elif source is None:
-        why = (
-            f"the folder does not say what was tested (it has no {EVALUATION_FILE}, which jaa evaluate "
-            "writes)"
-        )
+        lacking = f"it has no {EVALUATION_FILE}, which jaa evaluate writes"
+        why = f"the folder does not say what was tested ({lacking})"
     else:
         source = source.moved_to(data)
         try:
             crops = Crops(source.faces(), source.config.image_size, train=False)
-            predictions = _with_errors(predictions, _true_landmarks(crops, predictions, console))
+            predictions = _with_errors(crops, predictions, console)
             groups = _groups(crops, predictions)
         except (ValueError, OSError, ImportError) as error:
             if data is not None:
@@ -217,29 +215,17 @@ def _crossval_page(folder: Path) -> dict[str, Any]:
     for fold in folds:
         history = read_history(folder / f"fold-{fold.fold}" / "history.json")
         training += _training_figures(history, note, f"Fold {fold.fold}")
+    tested = {"recipe": result.recipe, "data": result.data, "folds": ", ".join(fold.fold for fold in folds)}
+    lacking = ("cards", "scores", "about_intervals", "about_thresholds", "overview", "of_aus")
     return {
         "what": "Cross validation",
         "name": result.recipe,
         "note": note,
-        "facts": {
-            "recipe": result.recipe,
-            "data": result.data,
-            "folds": ", ".join(fold.fold for fold in folds),
-            "date": _date(path),
-        },
-        "cards": [],
-        "scores": [],
-        "about_intervals": "",
-        "about_thresholds": "",
-        "overview": None,
-        "of_aus": [],
+        "facts": {**tested, "date": _date(path)},
         "training": training,
-        "epochs": None,
         # The note stands at the top of the page: tables need not repeat it.
         "tables": [t._replace(notes=[line for line in t.notes if line != note]) for t in tables],
-        "groups": [],
-        "why_no_faces": "",
-        "recipe_text": "",
+        **dict.fromkeys((*lacking, "epochs", "groups", "why_no_faces", "recipe_text")),
     }
 
 
@@ -270,27 +256,23 @@ def _facts(
     if recipe is not None:
         stages = ", ".join(f"{stage.name} {stage.epochs}" for stage in recipe.stages)
         facts["recipe"] = recipe.name
-        facts["training"] = (
-            f"{recipe.epochs} epochs ({stages}), batches of {recipe.batch_size}, {recipe.precision}, "
-            f"seed {recipe.seed}"
-        )
+        sizes = f"{recipe.epochs} epochs ({stages}), batches of {recipe.batch_size}"
+        facts["training"] = f"{sizes}, {recipe.precision}, seed {recipe.seed}"
         facts["begun from"] = recipe.init
     if source is not None:
         config = source.config
         facts["model"] = source.model
         preset = "" if recipe is None else f"preset {recipe.model.preset}: "
-        facts["network"] = (
-            f"{preset}{len(config.aus)} AUs, images of {config.image_size} pixels, unit width {config.width}"
-        )
+        size = f"images of {config.image_size} pixels, unit width {config.width}"
+        facts["network"] = f"{preset}{len(config.aus)} AUs, {size}"
         facts["recipe of the test set"] = source.recipe
         try:
             facts["data"] = source.data_in_words()
         except ValueError as error:
             facts["data"] = f"unknown ({error})"
     if predictions is not None:
-        facts["tested on"] = (
-            f"{len(predictions.labels):,} faces of {len(set(predictions.subjects or ())):,} subjects"
-        )
+        subjects = len(set(predictions.subjects or ()))
+        facts["tested on"] = f"{len(predictions.labels):,} faces of {subjects:,} subjects"
     facts["date"] = _date(folder / "metrics.json")
     return {name: value for name, value in facts.items() if value}
 
@@ -298,13 +280,8 @@ def _facts(
 def _failures(scores: Scores, predictions: Predictions | None) -> str:
     if predictions is None or scores.failure_rate is None:
         return ""
-    return (
-        f"{round(scores.failure_rate * len(predictions.labels) / 100):,} of {len(predictions.labels):,} faces"
-    )
-
-
-def _au_in_words(au: int) -> str:
-    return " ".join(filter(None, (f"AU {au}", AU_NAMES.get(au, ""))))
+    count = len(predictions.labels)
+    return f"{round(scores.failure_rate * count / 100):,} of {count:,} faces"
 
 
 def _cards(scores: Scores, failures: str) -> list[tuple[str, _Cell, str]]:
@@ -361,29 +338,20 @@ def _epochs(history: list[dict[str, Any]]) -> _Table:
     rows = []
     for entry in history:
         scores = entry.get("scores") or {}
-        figures = ((name, 100) for name in ("f1_mean", "accuracy_mean"))
+        rate = f"{entry['lr']:.2g}" if "lr" in entry else ""
+        loss = f"{entry['losses']['total']:.4g}" if "total" in entry["losses"] else ""
         shown = [
-            (scores.get(name), factor) for name, factor in (*figures, ("mean_error", 1), ("failure_rate", 1))
+            score_text(scores.get(name), factor=factor)
+            for name, factor in (
+                ("f1_mean", 100),
+                ("accuracy_mean", 100),
+                ("mean_error", 1),
+                ("failure_rate", 1),
+            )
         ]
-        rows.append(
-            [
-                str(entry["epoch"]),
-                str(entry.get("stage", "")),
-                f"{entry['lr']:.2g}" if "lr" in entry else "",
-                f"{entry['losses']['total']:.4g}" if "total" in entry["losses"] else "",
-                *("-" if value is None else f"{factor * value:.1f}" for value, factor in shown),
-            ]
-        )
-    header = (
-        "epoch",
-        "stage",
-        "learning rate",
-        "loss",
-        "F1 %",
-        "accuracy %",
-        "landmark error %",
-        "failures %",
-    )
+        rows.append([str(entry["epoch"]), str(entry.get("stage", "")), rate, loss, *shown])
+    scores_header = ("F1 %", "accuracy %", "landmark error %", "failures %")
+    header = ("epoch", "stage", "learning rate", "loss", *scores_header)
     return _Table("Every epoch in figures", header, rows)
 
 
@@ -402,7 +370,7 @@ def _score_figures(predictions: Predictions, scores: Scores) -> tuple[_Figure | 
     of_aus = []
     for i in indices:
         au = scores.aus[i]
-        heading = f"{_au_in_words(au)}: F1 {_cell(*scores.of('f1', i)).text}\N{NO-BREAK SPACE}%"
+        heading = f"{au_in_words(au)}: F1 {_cell(*scores.of('f1', i)).text}\N{NO-BREAK SPACE}%"
         alt = f"{heading}: ROC curve, precision over recall, and histogram of the probabilities"
         of_aus.append(_Figure(_uri(pictures[f"AU{au}"], "png"), alt, heading, i == lowest))
     return overview, of_aus
@@ -424,8 +392,8 @@ def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "
 # Faces.
 
 
-def _true_landmarks(crops: Crops, predictions: Predictions, console: Console | None) -> NDArray[np.float32]:
-    """Read the true landmarks, (N, 49, 2) in pixels of the crops, of the faces of the predictions.
+def _with_errors(crops: Crops, predictions: Predictions, console: Console | None) -> Predictions:
+    """Add the errors of the landmarks, by the true ones of the crops.
 
     Raises:
         ValueError: the crops are of other faces.
@@ -443,10 +411,6 @@ def _true_landmarks(crops: Crops, predictions: Predictions, console: Console | N
                     f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}"
                 )
             truth[i] = crop["landmarks"].numpy()
-    return truth
-
-
-def _with_errors(predictions: Predictions, truth: NDArray[np.float32]) -> Predictions:
     if predictions.landmarks is None:
         return predictions
     errors = normalized_error(torch.from_numpy(predictions.landmarks), torch.from_numpy(truth))
@@ -531,10 +495,8 @@ def _au_rows(predictions: Predictions, i: int) -> list[_AURow]:
         label, present = int(predictions.labels[i, k]), bool(predictions.predicted_present[i, k])
         word = {1: "present", 0: "absent"}.get(label, "no label")
         wrong = label >= 0 and present != (label == 1)
-        percent, threshold = (
-            100 * float(predictions.known_probabilities[i, k]),
-            100 * predictions.threshold(k),
-        )
+        percent = 100 * float(predictions.known_probabilities[i, k])
+        threshold = 100 * predictions.threshold(k)
         rows.append(_AURow(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
     return rows
 
