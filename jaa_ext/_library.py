@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 
 import torch
 
@@ -51,6 +52,17 @@ def has_kernel(device: torch.device) -> bool:
         _said.add(device.type)
         _say(f"jaa_ext has no compiled kernels for {device.type}: the reference implementations run there")
     return False
+
+
+def wanted_only(
+    gradients: Sequence[torch.Tensor | None], output_mask: list[bool]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put empty tensors in place of the gradients that are not asked for, as the kernels of backward do."""
+    like = gradients[0]
+    assert like is not None
+    pairs = zip(gradients, output_mask, strict=True)
+    first, second, third = (like.new_empty(0) if g is None or not wanted else g for g, wanted in pairs)
+    return first, second, third
 
 
 def _say(message: str) -> None:

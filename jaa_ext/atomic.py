@@ -104,11 +104,9 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             break
         os.close(opened)
     try:
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield folder
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(opened)
 
 

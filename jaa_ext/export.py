@@ -15,7 +15,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,9 @@ class Export:
     runtime: str
     """Name and version of what ran the file."""
     threads: int
-    differences: dict[str, float] = field(default_factory=dict)
+    differences: dict[str, float]
     """The largest absolute difference of each output, of landmarks in pixels."""
-    milliseconds: dict[int, tuple[float, float]] = field(default_factory=dict)
+    milliseconds: dict[int, tuple[float, float]]
     """Milliseconds a face by the file and by jaa_ext, for each batch size."""
 
     def lines(self) -> list[str]:
@@ -294,18 +295,10 @@ def _differences(got: dict[str, Tensor], whole: _Pictures, faces: Tensor) -> dic
     comparable = torch.ones(len(faces), dtype=torch.bool)
     if config.attention:
         # Faces whose maps differ are left out: the last bit of a landmark can move a centre by a whole pixel.
+        options: dict[str, Any] = {"roi_ratio": config.roi_ratio, "decay": config.decay}
+        draw = partial(attention_maps, aus=config.aus, image_size=config.image_size, **options)
         for size in (config.map_size, config.map_size + 8):
-            ours, theirs = (
-                attention_maps(
-                    landmarks,
-                    config.aus,
-                    image_size=config.image_size,
-                    map_size=size,
-                    roi_ratio=config.roi_ratio,
-                    decay=config.decay,
-                )
-                for landmarks in (want["landmarks"], got["landmarks"])
-            )
+            ours, theirs = (draw(landmarks=each["landmarks"], map_size=size) for each in (want, got))
             comparable &= (ours == theirs).flatten(1).all(1)
     differences = {}
     for name, tensor in want.items():

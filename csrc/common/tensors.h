@@ -11,6 +11,8 @@
 #include <c10/cuda/CUDAStream.h>
 #endif
 
+#include <string>
+
 #include "allocate.h"
 #include "image_view.h"
 #include "parallel.h"
@@ -74,14 +76,10 @@ inline void check_like_input(const char* op, const char* name, const at::Tensor&
 // Checks the gradient of an output: its shape, and that it has the dtype and device of input.
 inline void check_grad_output(const char* op, const at::Tensor& grad_output, at::IntArrayRef shape,
                               const at::Tensor& input) {
-  TORCH_CHECK_VALUE(grad_output.sizes() == shape, op, "_backward: grad_output must be ", shape, ", got ",
+  const std::string backward = std::string(op) + "_backward";
+  TORCH_CHECK_VALUE(grad_output.sizes() == shape, backward, ": grad_output must be ", shape, ", got ",
                     grad_output.sizes());
-  TORCH_CHECK_TYPE(grad_output.scalar_type() == input.scalar_type(), op,
-                   "_backward: grad_output must have the dtype of input, ", dtype_name(input.scalar_type()), ", got ",
-                   dtype_name(grad_output.scalar_type()));
-  TORCH_CHECK_VALUE(grad_output.device() == input.device(), op,
-                    "_backward: grad_output must be on the device of input, ", input.device(), ", got ",
-                    grad_output.device());
+  check_like_input(backward.c_str(), "grad_output", grad_output, input);
 }
 
 inline void* data_or_null(const at::Tensor& tensor) { return tensor.defined() ? tensor.data_ptr() : nullptr; }

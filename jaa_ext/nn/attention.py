@@ -158,13 +158,11 @@ class GroupedSequential(nn.Sequential):
         """Take out the ReLU i and the 2 x 2 max-pooling behind it; whether there was one."""
         self[i] = nn.Identity()
         for j in range(i + 1, len(self)):
-            if _is_changed(self[j]):
+            if _is_changed(self[j]) or not (_is_2x2(self[j]) or type(self[j]) is nn.Identity):
                 return False
             if _is_2x2(self[j]):
                 self[j] = nn.Identity()
                 return True
-            if type(self[j]) is not nn.Identity:
-                return False
         return False
 
 
@@ -204,9 +202,7 @@ class FeatureStack(GroupedSequential):
             layers += _conv_bn_relu(after, after, groups, padding=1, **factory)
             layers.append(nn.MaxPool2d(2))
         super().__init__(groups, *layers)
-        self.in_channels = in_channels
-        self.width = width
-        self.out_channels = widths[-1]
+        self.in_channels, self.out_channels, self.width = in_channels, widths[-1], width
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.width}, groups={self.groups}"
@@ -360,13 +356,8 @@ def _split(layer: nn.Module, groups: int) -> list[Callable[..., Tensor]]:
     if _is_group_of_3x3(layer, groups):
         return by_group(layer)
     if isinstance(layer, nn.Conv2d):
-        convolution = partial(
-            F.conv2d,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups // groups,
-        )
+        options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        convolution = partial(F.conv2d, groups=layer.groups // groups, **options)
         parameters = zip(chunks(layer.weight, groups), chunks(layer.bias, groups), strict=True)
         return [partial(convolution, weight=weight, bias=bias) for weight, bias in parameters]
     if isinstance(layer, BatchNormReLU2d):

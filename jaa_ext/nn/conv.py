@@ -105,16 +105,9 @@ class FoldedConv3x3(Conv3x3):
         self._kept: _Kept | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        output = conv3x3(
-            input if input.dim() == 4 else input.unsqueeze(0),
-            self.weight,
-            self.bias,
-            padding=int(self.padding[0]),
-            groups=self.groups,
-            relu=self.relu,
-            pool=self.pool,
-            filters=self.filters(),
-        )
+        images = input if input.dim() == 4 else input.unsqueeze(0)
+        options = {"groups": self.groups, "filters": self.filters(), **_options(self)}
+        output = conv3x3(images, self.weight, self.bias, **options)
         return output if input.dim() == 4 else output.squeeze(0)
 
     def filters(self) -> Tensor | None:
@@ -158,13 +151,15 @@ def by_group(layer: nn.Conv2d) -> list[Callable[..., Tensor]]:
 
     Each is `conv3x3` with the group's weight, bias and prepared filters.
     """
-    options: dict[str, Any] = {"padding": int(layer.padding[0])}
-    filters = None
-    if isinstance(layer, FoldedConv3x3):
-        options |= {"relu": layer.relu, "pool": layer.pool}
-        filters = layer.filters()
+    filters = layer.filters() if isinstance(layer, FoldedConv3x3) else None
     each = zip(*(chunks(tensor, layer.groups) for tensor in (layer.weight, layer.bias, filters)), strict=True)
-    return [partial(conv3x3, weight=w, bias=b, filters=f, **options) for w, b, f in each]
+    return [partial(conv3x3, weight=w, bias=b, filters=f, **_options(layer)) for w, b, f in each]
+
+
+def _options(layer: nn.Conv2d) -> dict[str, Any]:
+    """What `conv3x3` takes besides groups and tensors."""
+    fused = {"relu": layer.relu, "pool": layer.pool} if isinstance(layer, FoldedConv3x3) else {}
+    return {"padding": int(layer.padding[0]), **fused}
 
 
 def chunks(tensor: Tensor | None, groups: int) -> Sequence[Any]:

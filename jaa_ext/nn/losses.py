@@ -43,9 +43,7 @@ class SoftmaxDiceLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
-        self.smooth = smooth
-        self.dice = dice
-        self.ignore_index = ignore_index
+        self.smooth, self.dice, self.ignore_index = smooth, dice, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> SoftmaxDice:
         return softmax_dice_loss(

@@ -55,11 +55,9 @@ class RegionConv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels, self.border = in_channels, out_channels, border
         self.kernel_size = _pair("RegionConv2d: kernel_size", kernel_size)
         self.grid = _pair("RegionConv2d: grid", grid)
-        self.border = border
         if self.kernel_size[0] % 2 == 0 or self.kernel_size[1] % 2 == 0:
             raise ValueError(f"RegionConv2d: kernel sides must be odd, got {kernel_size}")
         if border not in ("cell", "image"):

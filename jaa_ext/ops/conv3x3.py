@@ -124,11 +124,9 @@ if _library.DEVICES:
     ) -> tuple[Tensor, Tensor, Tensor]:
         grad_input = torch.empty_like(input, memory_format=_memory_format(input, weight))
         weight_format = torch._prims_common.suggest_memory_format(weight)
-        return (
-            grad_input if output_mask[0] else input.new_empty(0),
-            torch.empty_like(weight, memory_format=weight_format) if output_mask[1] else weight.new_empty(0),
-            weight.new_empty(weight.shape[0]) if output_mask[2] else weight.new_empty(0),
-        )
+        grad_weight = torch.empty_like(weight, memory_format=weight_format)
+        gradients = (grad_input, grad_weight, weight.new_empty(weight.shape[0]))
+        return _library.wanted_only(gradients, output_mask)
 
     @torch.library.register_fake("jaa_ext::conv3x3_filters")
     def _(weight: Tensor, groups: int) -> Tensor:

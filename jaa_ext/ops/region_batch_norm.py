@@ -122,19 +122,6 @@ if _library.DEVICES:
         relu: bool,
         output_mask: list[bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory_format = torch._prims_common.suggest_memory_format(input)
-        grad_input = torch.empty_like(input, memory_format=memory_format)
-        nothing = input.new_empty(0)
-
-        def like(parameter: Tensor | None, wanted: bool) -> Tensor:
-            return (
-                parameter.new_empty(parameter.shape)
-                if wanted and parameter is not None
-                else input.new_empty(0)
-            )
-
-        return (
-            grad_input if output_mask[0] else nothing,
-            like(weight, output_mask[1]),
-            like(bias, output_mask[2]),
-        )
+        grad_input = torch.empty_like(input, memory_format=torch._prims_common.suggest_memory_format(input))
+        of_parameters = (None if p is None else p.new_empty(p.shape) for p in (weight, bias))
+        return _library.wanted_only((grad_input, *of_parameters), output_mask)

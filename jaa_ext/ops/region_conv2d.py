@@ -67,10 +67,6 @@ if _library.DEVICES:
     def _(
         grad_output: Tensor, input: Tensor, weight: Tensor, border: Border, output_mask: list[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory_format = torch._prims_common.suggest_memory_format(input)
-        grad_input = torch.empty_like(input, memory_format=memory_format)
-        return (
-            grad_input if output_mask[0] else input.new_empty(0),
-            weight.new_empty(weight.shape) if output_mask[1] else weight.new_empty(0),
-            weight.new_empty(weight.shape[:3]) if output_mask[2] else weight.new_empty(0),
-        )
+        grad_input = torch.empty_like(input, memory_format=torch._prims_common.suggest_memory_format(input))
+        gradients = (grad_input, weight.new_empty(weight.shape), weight.new_empty(weight.shape[:3]))
+        return _library.wanted_only(gradients, output_mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,14 +76,5 @@ if _library.DEVICES:
         return logits.new_empty(()), logits.new_empty(())
 
     @torch.library.register_fake("jaa_ext::softmax_dice_loss_backward")
-    def _(
-        grad_softmax: Tensor,
-        grad_dice: Tensor,
-        logits: Tensor,
-        target: Tensor,
-        weight: Tensor | None,
-        smooth: float,
-        dice: str,
-        ignore_index: int,
-    ) -> Tensor:
+    def _(grad_softmax: Tensor, grad_dice: Tensor, logits: Tensor, *others: Any) -> Tensor:
         return logits.new_empty(logits.shape)

@@ -7,7 +7,6 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,9 +89,8 @@ class FrameDrawer:
 
     def __call__(self, frame: FramePrediction) -> NDArray[np.uint8]:
         if self._layout is None:
-            self._layout = _Layout.of(
-                frame.image.shape[:2], len(self.aus), self.note, self.attention is not None
-            )
+            attention = self.attention is not None
+            self._layout = _Layout(frame.image.shape[:2], len(self.aus), self.note, attention)
             self._background = self._draw_background(self._layout)
         layout = self._layout
         if frame.image.shape != (*layout.frame_size, 3):
@@ -350,82 +348,38 @@ def write_video(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
             file.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
 class _Layout:
     """Positions and sizes in the pictures of a video, in pixels."""
 
-    frame_size: tuple[int, int]
-    drawn_size: tuple[int, int]
-    size: tuple[int, int]
-    scale: float
-    line: float
-    rows: int
-    attention: bool
-    row_height: float
-    body_height: int
-    letters: _Letters
-    small: _Letters
-    note: tuple[str, ...]
-
-    @classmethod
-    def of(cls, frame_size: tuple[int, ...], rows: int, note: str, attention: bool) -> _Layout:
-        shorter, longer = min(frame_size), max(frame_size)
-        scale = max(1.0, min(SHORTER_SIDE / shorter, LONGER_SIDE / longer))
-        height, width = (max(1, round(side * scale)) for side in frame_size)
-        line = max(18.0, min(min(height, width) / 30, height / (rows + OTHER_LINES)))
-        row_height = min(1.25 * line, max(line, (height - OTHER_LINES * line) / rows))
-        letters = _Letters(0.66 * line)
+    def __init__(self, frame_size: tuple[int, ...], rows: int, note: str, attention: bool) -> None:
+        self.frame_size = frame_size
+        self.scale = max(1.0, min(SHORTER_SIDE / min(frame_size), LONGER_SIDE / max(frame_size)))
+        height, width = self.drawn_size = tuple(max(1, round(side * self.scale)) for side in frame_size)
+        self.line = line = max(18.0, min(min(height, width) / 30, height / (rows + OTHER_LINES)))
+        self.row_height = min(1.25 * line, max(line, (height - OTHER_LINES * line) / rows))
+        self.body_height = round(max(height, OTHER_LINES * line + rows * self.row_height))
+        self.stroke = max(1, round(0.09 * line))
+        self.letters, self.small = _Letters(0.66 * line), _Letters(0.5 * line)
         canvas_width = _even(width + (LABELS + CELLS + 1.6) * line)
-        lines = textwrap.wrap(note, max(20, int((canvas_width - line) / letters.width("n", bold=True))))
-        body_height = round(max(height, OTHER_LINES * line + rows * row_height))
-        canvas_height = _even(body_height + (1.1 * len(lines) + 0.5 * bool(lines)) * line)
-        return cls(
-            frame_size=(frame_size[0], frame_size[1]),
-            drawn_size=(height, width),
-            size=(canvas_height, canvas_width),
-            scale=scale,
-            line=line,
-            rows=rows,
-            attention=attention,
-            row_height=row_height,
-            body_height=body_height,
-            letters=letters,
-            small=_Letters(0.5 * line),
-            note=tuple(lines),
-        )
+        letters_a_line = max(20, int((canvas_width - line) / self.letters.width("n", bold=True)))
+        self.note = textwrap.wrap(note, letters_a_line)
+        canvas_height = _even(self.body_height + (1.1 * len(self.note) + 0.5 * bool(self.note)) * line)
+        self.size = canvas_height, canvas_width
 
-    @property
-    def left(self) -> float:
+        self.left = width + 0.8 * line
         """Left edge of the panel's text."""
-        return self.drawn_size[1] + 0.8 * self.line
-
-    @property
-    def head(self) -> float:
+        self.head = 2.6 * line
         """Middle of the line of the faces' names."""
-        return 2.6 * self.line
+        self.foot = self.row(0) + self.row_height * (rows - 0.5) + 0.9 * line
+        """Middle of the legend's first line."""
+        self.close_up_top = self.foot + (2.2 if attention else 0.9) * line
+        room = min(self.body_height - 0.5 * line - self.close_up_top, CELLS * line)
+        self.close_up = round(room) if room > 3 * line else 0
+        """Side of the pictures of aligned faces below the bars; 0 if there is no room."""
 
     def row(self, i: int) -> float:
         """Middle of AU i's row."""
         return 4.2 * self.line + (i + 0.5) * self.row_height
-
-    @property
-    def foot(self) -> float:
-        """Middle of the legend's first line."""
-        return self.row(0) + self.row_height * (self.rows - 0.5) + 0.9 * self.line
-
-    @property
-    def close_up_top(self) -> float:
-        return self.foot + (2.2 if self.attention else 0.9) * self.line
-
-    @property
-    def close_up(self) -> int:
-        """Side of the pictures of aligned faces below the bars; 0 if there is no room."""
-        room = min(self.body_height - 0.5 * self.line - self.close_up_top, CELLS * self.line)
-        return round(room) if room > 3 * self.line else 0
-
-    @property
-    def stroke(self) -> int:
-        return max(1, round(0.09 * self.line))
 
 
 class _Letters:

@@ -104,15 +104,10 @@ def _draw_box(
     for colour, width in (("white", 2 * stroke), (BLUE, stroke)):
         box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=width)
         axes.add_patch(box).set_clip_path(photo)
-    axes.text(
-        max(left, 0.2 * line),
-        max(top - 0.25 * line, line),
-        f"face {face.face_id}{'' if face.settled else ', not aligned'}",
-        size=0.62 * line,
-        color="white",
-        va="bottom",
-        bbox={"facecolor": BLUE, "edgecolor": "white", "pad": 0.12 * line, "linewidth": stroke / 2},
-    )
+    name = f"face {face.face_id}{'' if face.settled else ', not aligned'}"
+    around = {"facecolor": BLUE, "edgecolor": "white", "pad": 0.12 * line, "linewidth": stroke / 2}
+    x, y = max(left, 0.2 * line), max(top - 0.25 * line, line)
+    axes.text(x, y, name, size=0.62 * line, color="white", va="bottom", bbox=around)
     _draw_landmarks(axes, (face.landmarks + 0.5) * scale, right - left, photo)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -133,21 +133,21 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     labels = predictions.labels[:, place]
     if not (labels >= 0).any():
         raise ValueError(f"au_figure: AU {au} has no valid label")
-    probabilities, predicted = known[labels >= 0, place], is_present[labels >= 0, place]
-    threshold = predictions.threshold(place)
-    present = labels[labels >= 0] == 1
+    valid = labels >= 0
+    present, threshold = labels[valid] == 1, predictions.threshold(place)
+    faces = _Faces(known[valid, place], present, is_present[valid, place], threshold)
 
     figure = Figure(figsize=(13, 5.0), dpi=110)
     roc, pr, histogram = figure.subplots(1, 3)
     if present.any() and not present.all():
-        _draw_roc(roc, probabilities, present, predicted, threshold, *scores.of("auc", place))
+        _draw_roc(roc, faces, *scores.of("auc", place))
     else:
         _say(roc, f"every label is {'present' if present.any() else 'absent'}:\nthere is no ROC curve")
     if present.any():
-        _draw_precision_recall(pr, probabilities, present, predicted, threshold)
+        _draw_precision_recall(pr, faces)
     else:
         _say(pr, "no label is present:\nthere is no recall")
-    _draw_histogram(histogram, probabilities, present, threshold)
+    _draw_histogram(histogram, faces)
     roc.set(title="ROC curve", xlabel="false positives (% of absent)", ylabel="true positives (% of present)")
     pr.set(title="precision and recall", xlabel="recall (%)", ylabel="precision (%)")
     for axes in (roc, pr):
@@ -162,15 +162,19 @@ def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.
     save_figure(figure, path, predictions.note)
 
 
-def _draw_roc(
-    axes: Axes,
-    probabilities: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    predicted: NDArray[np.bool_],
-    threshold: float,
-    area: float | None,
-    interval: tuple[float, float] | None,
-) -> None:
+class _Faces(NamedTuple):
+    """The N faces in which an AU is labelled."""
+
+    probabilities: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    """By the labels."""
+    predicted: NDArray[np.bool_]
+    """By the probabilities, above the threshold."""
+    threshold: float
+
+
+def _draw_roc(axes: Axes, faces: _Faces, area: float | None, interval: tuple[float, float] | None) -> None:
+    probabilities, present, predicted, threshold = faces
     false, true, _ = binary_roc(torch.from_numpy(probabilities), torch.from_numpy(present).long())
     label = "model" if area is None else f"model: AUC {score_text(area, interval, unit=' %')}"
     axes.plot(100 * false.numpy(), 100 * true.numpy(), color=BLUE, linewidth=2, label=label)
@@ -179,13 +183,8 @@ def _draw_roc(
     axes.legend(loc="lower right", fontsize=9, framealpha=0.9)
 
 
-def _draw_precision_recall(
-    axes: Axes,
-    probabilities: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    predicted: NDArray[np.bool_],
-    threshold: float,
-) -> None:
+def _draw_precision_recall(axes: Axes, faces: _Faces) -> None:
+    probabilities, present, predicted, threshold = faces
     precision, recall, _ = binary_precision_recall_curve(
         torch.from_numpy(probabilities), torch.from_numpy(present).long()
     )
@@ -200,9 +199,8 @@ def _draw_precision_recall(
     axes.legend(loc="lower left", bbox_to_anchor=(0.01, bottom), fontsize=9, framealpha=0.9)
 
 
-def _draw_histogram(
-    axes: Axes, probabilities: NDArray[np.float32], present: NDArray[np.bool_], threshold: float
-) -> None:
+def _draw_histogram(axes: Axes, faces: _Faces) -> None:
+    probabilities, present, _, threshold = faces
     edges = np.linspace(0, 1, BINS + 1)
     for which, name, colour, hatch, line in (
         (~present, "absent", BLUE, "", "-"),
@@ -215,12 +213,8 @@ def _draw_histogram(
     axes.axvline(threshold, color=INK, linewidth=1, linestyle=":")
     positives, negatives = int(present.sum()), int((~present).sum())
     unbalanced = max(positives, negatives) > UNBALANCED * min(positives, negatives) > 0
-    axes.set(
-        title="probabilities",
-        xlabel="predicted probability",
-        ylabel="faces (log scale)" if unbalanced else "faces",
-        xlim=(-0.02, 1.02),
-    )
+    counted = "faces (log scale)" if unbalanced else "faces"
+    axes.set(title="probabilities", xlabel="predicted probability", ylabel=counted, xlim=(-0.02, 1.02))
     if unbalanced:
         axes.set_yscale("log")
         axes.set_ylim(0.7, 6 * axes.dataLim.ymax)
@@ -265,5 +259,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _mark_threshold(axes: Axes, x: float, y: float, threshold: float) -> None:
-    label, colours = f"threshold {threshold:g}", {"color": VERMILION, "markeredgecolor": "white"}
-    axes.plot(100 * x, 100 * y, "o", markersize=10, zorder=4, label=label, **colours)
+    label = f"threshold {threshold:g}"
+    axes.plot(
+        100 * x, 100 * y, "o", color=VERMILION, markeredgecolor="white", markersize=10, zorder=4, label=label
+    )

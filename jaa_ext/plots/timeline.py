@@ -187,14 +187,8 @@ def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time
     gaps = 2 * counts <= time.stop - time.first
     starts, stops = (np.flatnonzero(np.diff(gaps.astype(int), prepend=0, append=0) == d) for d in (1, -1))
     column = (time.end - time.start) / COLUMNS
-    axes.broken_barh(
-        [(time.start + a * column, (b - a) * column) for a, b in zip(starts, stops, strict=True)],
-        (0, len(picture)),
-        facecolor="none",
-        edgecolor=GREY,
-        hatch="//",
-        linewidth=0.5,
-    )
+    bars = [(time.start + a * column, (b - a) * column) for a, b in zip(starts, stops, strict=True)]
+    axes.broken_barh(bars, (0, len(picture)), facecolor="none", edgecolor=GREY, hatch="//", linewidth=0.5)
     axes.set(xlim=(time.start, time.end), ylim=(len(names) * ROW, 0))
 
 

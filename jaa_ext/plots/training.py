@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 
 from jaa_ext.plots.style import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, save_figure
 
-LINES = list(
-    zip(
-        (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, INK),
-        ("-", "--", "-.", ":", "-", "--", "-."),
-        ("o", "s", "^", "D", "v", "P", "X"),
-        strict=True,
-    )
-)
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, INK)
+LINES = list(zip(COLOURS, ("-", "--", "-.", ":", "-", "--", "-."), "os^DvPX", strict=True))
+"""Colour, style and marker of each line."""
 
 
 def training_figure(

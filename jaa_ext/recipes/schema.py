@@ -389,7 +389,7 @@ class _Loader(yaml.SafeLoader):
         return int(number)
 
 
-def _mistake(problem: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+def _mistake(problem: str, place: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 

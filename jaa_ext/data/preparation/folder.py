@@ -147,7 +147,7 @@ def index_file(folder: Path, table: str) -> Path:
 
 def au_columns(aus: Iterable[int]) -> list[str]:
     """The names of the columns of labels: AU01 for AU 1."""
-    return [f"AU{au:02d}" for au in aus]
+    return [facs.au_column(au) for au in aus]
 
 
 def intensity_columns(aus: Iterable[int]) -> list[str]:

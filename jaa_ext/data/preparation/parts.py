@@ -252,7 +252,8 @@ class Part(NamedTuple):
 
     def kept(self, frames: NDArray[np.bool_]) -> Part:
         """Leave some of the n frames away."""
-        return Part(*(array[frames] for array in self[:KEPT_FIELDS]), *self[KEPT_FIELDS:])
+        arrays: list[Any] = list(self)
+        return Part(*(array[frames] for array in arrays[:KEPT_FIELDS]), *arrays[KEPT_FIELDS:])
 
     @classmethod
     def load(cls, path: Path) -> Part | None:

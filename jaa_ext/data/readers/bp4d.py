@@ -15,18 +15,8 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.errors import quoted, require_package, wrap_errors
-from jaa_ext.data.readers.files import (
-    SEARCH_DEPTH,
-    estimate_lines,
-    find_folders,
-    frame_numbers,
-    intensity_lines,
-    numbered_folds,
-    numbered_images,
-    other_separator,
-    read_lines,
-    whole_number,
-)
+from jaa_ext.data.readers import files
+from jaa_ext.data.readers.files import frame_numbers, numbered_folds
 from jaa_ext.data.release import MISSING, Frame, Release, ReleaseError, Skipped
 
 BP4D_FOLDS = numbered_folds(
@@ -77,7 +67,7 @@ def read_bp4d(source: str | PathLike[str]) -> Release:
     """
     source = Path(source)
     require_package("h5py", "the landmarks of BP4D need")
-    labels, landmarks = (find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
+    labels, landmarks = (files.find_folders(source, name)[0] for name in ("AUCoding/AU_OCC", "2DFeatures"))
     intensities = labels.parent / "AU_INT"
     folds = {subject: fold for fold, subjects in BP4D_FOLDS.items() for subject in subjects}
     roots = _image_roots(source)
@@ -96,11 +86,11 @@ def read_bp4d(source: str | PathLike[str]) -> Release:
         if images is None:
             raise ReleaseError(
                 f"{source}: wanted the folder {subject}/{task} with the images of {path} in it or up to "
-                f"{SEARCH_DEPTH} levels below, got none"
+                f"{files.SEARCH_DEPTH} levels below, got none"
             )
-        files = {au: intensities / f"AU{au:02d}" / f"{path.stem}_AU{au:02d}.csv" for au in BP4D_INTENSITY_AUS}
-        found = {au: file for au, file in files.items() if file.is_file()}
-        lacking += [file for au, file in files.items() if au not in found]
+        coded = {au: intensities / f"AU{au:02d}" / f"{path.stem}_AU{au:02d}.csv" for au in BP4D_INTENSITY_AUS}
+        found = {au: file for au, file in coded.items() if file.is_file()}
+        lacking += [file for au, file in coded.items() if au not in found]
         tasks.append(
             BP4DTask(f"{subject}/{task}", subject, task, folds[subject], path, points, images, found)
         )
@@ -135,13 +125,13 @@ class BP4DTask:
 
     @property
     def length(self) -> int:
-        return max(estimate_lines(self.labels) - 1, 0)
+        return max(files.estimate_lines(self.labels) - 1, 0)
 
     def read(self) -> Iterator[Frame | Skipped]:
         """Read the coded frames in the order of the CSV; see `Clip.read`."""
         import h5py
 
-        images = numbered_images(self.images)
+        images = files.numbered_images(self.images)
         intensity_of = {au: _intensities(path) for au, path in self.intensities.items()}
         dropped = BP4D_DROPPED.get(self.name, frozenset())
         with wrap_errors(f"{self.landmarks}: wanted a MATLAB 7.3 (HDF5) file, got another or a damaged one"):
@@ -158,22 +148,19 @@ class BP4DTask:
                     yield Skipped(number, "no image")
                 elif number not in entry_of:
                     yield Skipped(number, "no landmarks")
+                elif isinstance(points := _points(file, entries, entry_of[number], self.landmarks), str):
+                    yield Skipped(number, points)
                 else:
-                    landmarks = _points(file, entries, entry_of[number], self.landmarks)
-                    if isinstance(landmarks, str):
-                        yield Skipped(number, landmarks)
-                    else:
-                        intensities = tuple(
-                            intensity_of.get(au, {}).get(number, math.nan) for au in facs.BP4D_AUS
-                        )
-                        yield Frame(number, images[number], landmarks, labels, intensities)
+                    known = (intensity_of.get(au, {}) for au in facs.BP4D_AUS)
+                    intensities = tuple(frames.get(number, math.nan) for frames in known)
+                    yield Frame(number, images[number], points, labels, intensities)
 
 
 def _image_roots(source: Path) -> list[Path]:
     """Find the folders that hold a subject's folder, the shallowest first."""
     subjects = {subject for fold in BP4D_FOLDS.values() for subject in fold}
     roots, level = [], [source]
-    for _ in range(SEARCH_DEPTH + 1):
+    for _ in range(files.SEARCH_DEPTH + 1):
         below = []
         for folder in level:
             # glob, unlike iterdir, passes over a folder that may not be read, such as a disk's lost+found.
@@ -187,20 +174,20 @@ def _image_roots(source: Path) -> list[Path]:
 
 def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Read the frame number and the labels of each line of a CSV."""
-    header, *lines = read_lines(path) or [""]
+    header, *lines = files.read_lines(path) or [""]
     names = [name.strip() for name in header.split(",")][1:]
     columns = {name: column for column, name in enumerate(names, start=1)}
     for au in facs.BP4D_AUS:
         if names.count(str(au)) != 1:
             got = f"{names.count(str(au)) or 'none'} for AU {au}"
-            if separator := other_separator(header):
+            if separator := files.other_separator(header):
                 got = f"values separated by {separator}, not by commas"
             raise ReleaseError(f"{path}, line 1: wanted a column for each AU, got {got}")
     codes = {"0": 0, "1": 1, "9": MISSING}
     seen: set[int] = set()
     for line, text in enumerate(lines, start=2):
         cells = [cell.strip() for cell in text.split(",")]
-        number = whole_number(cells[0], path, line, "a frame number")
+        number = files.whole_number(cells[0], path, line, "a frame number")
         if number in seen:
             raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
         seen.add(number)
@@ -216,7 +203,7 @@ def _codes(path: Path) -> Iterator[tuple[int, tuple[int, ...]]]:
 def _intensities(path: Path) -> dict[int, float]:
     """Read the intensity of an AU in each frame, NaN where it is not coded."""
     intensities: dict[int, float] = {}
-    for line, number, code in intensity_lines(path):
+    for line, number, code in files.intensity_lines(path):
         if number in intensities:
             raise ReleaseError(f"{path}, line {line}: wanted each frame once, got frame {number} again")
         if code not in ("0", "1", "2", "3", "4", "5", "9"):

@@ -15,14 +15,8 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.data.errors import require_package, wrap_errors
-from jaa_ext.data.readers.files import (
-    estimate_lines,
-    find_folders,
-    frame_numbers,
-    intensity_lines,
-    numbered_folds,
-    whole_number,
-)
+from jaa_ext.data.readers import files
+from jaa_ext.data.readers.files import frame_numbers, numbered_folds
 from jaa_ext.data.release import Frame, Release, ReleaseError, Skipped
 from jaa_ext.data.video import Video, VideoError
 
@@ -75,7 +69,7 @@ def read_disfa(source: str | PathLike[str]) -> Release:
     source = Path(source)
     require_package("scipy", "the landmarks of DISFA need")
     labels, videos, landmarks = (
-        find_folders(source, name)[0]
+        files.find_folders(source, name)[0]
         for name in ("ActionUnit_Labels", "Videos_LeftCamera", "Landmark_Points")
     )
     folds = {subject: fold for fold, subjects in DISFA_FOLDS.items() for subject in subjects}
@@ -116,7 +110,7 @@ class DISFAVideo:
 
     @property
     def length(self) -> int:
-        return estimate_lines(next(iter(_label_files(self.labels).values())))
+        return files.estimate_lines(next(iter(_label_files(self.labels).values())))
 
     def read(self) -> Iterator[Frame | Skipped]:
         """Read the frames of the video in order, counted from 1; see `Clip.read`."""
@@ -170,8 +164,8 @@ def _label_files(folder: Path) -> dict[int, Path]:
 def _intensities(path: Path) -> dict[int, int]:
     """Read the intensity of an AU in each frame."""
     intensities: dict[int, int] = {}
-    for line, number, text in intensity_lines(path):
-        intensity = whole_number(text, path, line, "an intensity of 0..5")
+    for line, number, text in files.intensity_lines(path):
+        intensity = files.whole_number(text, path, line, "an intensity of 0..5")
         if not 0 <= intensity <= 5:
             raise ReleaseError(f"{path}, line {line}: wanted an intensity of 0..5, got {intensity}")
         if number < 1 or number in intensities:

@@ -82,11 +82,11 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
                 f"got {quoted(fold)}"
             )
         clip = clips.setdefault((subject, task), _Lines())
-        clip.lines.append(line)
-        clip.images.append(folder / values["image"].replace("\\", "/"))
-        clip.labels.append([_label(values[name], name, where) for name in columns.aus])
-        clip.intensities.append([_intensity(values.get(name), name, where) for name in columns.intensities])
-        clip.landmarks.append(_landmarks([values.get(name, "") for name in LANDMARK_COLUMNS], where))
+        image = folder / values["image"].replace("\\", "/")
+        labels = [_label(values[name], name, where) for name in columns.aus]
+        intensities = [_intensity(values.get(name), name, where) for name in columns.intensities]
+        landmarks = _landmarks([values.get(name, "") for name in LANDMARK_COLUMNS], where)
+        clip.rows.append((line, image, landmarks, labels, intensities))
         if "frame" in values:
             clip.number(values["frame"], where)
     return Release(
@@ -110,11 +110,8 @@ class _Columns:
 class _Lines:
     """The lines of a clip."""
 
-    lines: list[int] = field(default_factory=list)
-    images: list[Path] = field(default_factory=list)
-    landmarks: list[NDArray[np.float64]] = field(default_factory=list)
-    labels: list[list[int]] = field(default_factory=list)
-    intensities: list[list[float]] = field(default_factory=list)
+    rows: list[tuple[int, Path, NDArray[np.float64], list[int], list[float]]] = field(default_factory=list)
+    """The line's number, its image, landmarks, labels and intensities."""
     numbers: dict[int, str] = field(default_factory=dict)
     """File and line of each frame number; empty without the column ``frame``."""
 
@@ -130,16 +127,17 @@ class _Lines:
         self.numbers[int(text)] = where
 
     def files(self, subject: str, task: str, fold: str) -> ImageFiles:
+        lines, images, landmarks, labels, intensities = zip(*self.rows, strict=True)
         return ImageFiles(
             name=f"{subject}/{task}" if task else subject,
             subject=subject,
             task=task,
             fold=fold,
-            numbers=tuple(self.numbers) or numbers_in_names(self.images) or tuple(self.lines),
-            images=tuple(self.images),
-            landmarks=np.stack(self.landmarks),
-            labels=np.array(self.labels, np.int8),
-            intensities=np.array(self.intensities, np.float32),
+            numbers=tuple(self.numbers) or numbers_in_names(images) or lines,
+            images=images,
+            landmarks=np.stack(landmarks),
+            labels=np.array(labels, np.int8),
+            intensities=np.array(intensities, np.float32),
         )
 
 

@@ -239,9 +239,8 @@ def _other_actions(rng: np.random.Generator, strengths: Mapping[int, Sides]) -> 
     def quiet(*aus: int) -> bool:
         return all(max(strengths.get(au, (0.0, 0.0))) < STRENGTH[1] for au in aus)
 
-    chance = dict(
-        zip(_OTHER_ACTIONS, rng.random(len(_OTHER_ACTIONS)) < list(_OTHER_ACTIONS.values()), strict=True)
-    )
+    drawn = rng.random(len(_OTHER_ACTIONS)).tolist()
+    chance = {name: p < rate for p, (name, rate) in zip(drawn, _OTHER_ACTIONS.items(), strict=True)}
     amount = rng.uniform(0.2, 1, 8).tolist()
     actions: dict[str, float] = {}
     if quiet(5, 7):
@@ -252,8 +251,8 @@ def _other_actions(rng: np.random.Generator, strengths: Mapping[int, Sides]) -> 
         elif chance["one closed eye"]:
             actions |= {_side("eyeBlink*", int(rng.integers(2))): 1.0}
     if chance["sideways"]:
-        actions[f"mouth{('Right', 'Left')[int(rng.integers(2))]}"] = 0.4 * amount[1]
-        actions[f"jaw{('Right', 'Left')[int(rng.integers(2))]}"] = 0.4 * amount[2]
+        actions[_side("mouth*", int(rng.integers(2)))] = 0.4 * amount[1]
+        actions[_side("jaw*", int(rng.integers(2)))] = 0.4 * amount[2]
     if chance["wide nostrils"]:
         actions |= {"nose-left-dilatation": amount[3], "nose-right-dilatation": amount[3]}
     if quiet(12, 14, 15, 20, 23, 24):

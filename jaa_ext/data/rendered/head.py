@@ -43,9 +43,5 @@ def head_model() -> HeadModel:
     for name in ("masks", "relief", "paint"):
         arrays[name] = arrays[name].astype(np.float32) / 255
     arrays = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
-    return HeadModel(
-        _C.Head(arrays),
-        tuple(str(name) for name in arrays["action_names"]),
-        arrays["population"],
-        arrays["attributes"],
-    )
+    action_names = tuple(str(name) for name in arrays["action_names"])
+    return HeadModel(_C.Head(arrays), action_names, arrays["population"], arrays["attributes"])

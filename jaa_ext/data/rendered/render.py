@@ -38,13 +38,8 @@ def render_face(
     actions = np.zeros(len(model.action_names), np.float32)
     for name, weight in (*expression.actions.items(), *_gaze_actions(view.gaze).items()):
         actions[model.action_names.index(name)] += weight
-    posed = _C.pose(
-        model.compiled,
-        person.identity.tolist(),
-        actions.tolist(),
-        _rotation(view.yaw, view.pitch, view.roll).ravel().tolist(),
-        view.distance,
-    )
+    rotation = _rotation(view.yaw, view.pitch, view.roll).ravel().tolist()
+    posed = _C.pose(model.compiled, person.identity.tolist(), actions.tolist(), rotation, view.distance)
     points = posed.landmarks
     matrix = alignment_matrix(_jittered(points, view.jitter), size=size)
     landmarks = transform(points, matrix).astype(np.float32)
