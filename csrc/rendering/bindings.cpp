@@ -121,12 +121,15 @@ py::array_t<uint8_t> render_array(const Head& head, const PosedHead& posed, cons
 
 using Three = std::array<float, 3>;
 
+Three three(Vec3 v) { return {v.x, v.y, v.z}; }
+Vec3 vec3(Three v) { return {v[0], v[1], v[2]}; }
+
 // A field that is a Vec3 in C++ and three numbers in Python.
 template <class Class>
 void vector_field(py::class_<Class>& c, const char* name, Vec3 Class::* field) {
   c.def_property(
-      name, [field](const Class& self) { return Three{(self.*field).x, (self.*field).y, (self.*field).z}; },
-      [field](Class& self, Three v) { self.*field = {v[0], v[1], v[2]}; });
+      name, [field](const Class& self) { return three(self.*field); },
+      [field](Class& self, Three v) { self.*field = vec3(v); });
 }
 
 }  // namespace
@@ -178,16 +181,10 @@ void bind(py::module_& m) {
       VECTOR(ground);
   VECTOR(side), VECTOR(white);
 #undef VECTOR
+  using Two = std::array<Three, 2>;
   scene.def_property(
-      "background",
-      [](const Scene& s) {
-        std::array<Three, 2> out;
-        for (int i = 0; i < 2; i++) out[i] = {s.background[i].x, s.background[i].y, s.background[i].z};
-        return out;
-      },
-      [](Scene& s, std::array<Three, 2> v) {
-        for (int i = 0; i < 2; i++) s.background[i] = {v[i][0], v[i][1], v[i][2]};
-      });
+      "background", [](const Scene& s) { return Two{three(s.background[0]), three(s.background[1])}; },
+      [](Scene& s, Two v) { s.background = {vec3(v[0]), vec3(v[1])}; });
 }
 
 }  // namespace jaa_ext::rendering

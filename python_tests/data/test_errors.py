@@ -27,6 +27,6 @@ def test_pieces_of_files_are_quoted_and_shortened():
 
 
 def test_a_missing_package_comes_with_its_cure():
-    require_package("json", "tests")
+    require_package("json", "tests need")
     with pytest.raises(ImportError, match=r"tests need no_such_package, .*pip install 'jaa_ext\[data\]'"):
-        require_package("no_such_package", "tests")
+        require_package("no_such_package", "tests need")

@@ -262,7 +262,8 @@ class Part(NamedTuple):
             with np.load(path) as arrays:
                 part = cls(**arrays)
             empty = cls.of([], [], part.labels.shape[1])
-            for place, (array, wanted) in enumerate(zip(part, empty, strict=True)):
+            for place, name in enumerate(cls._fields):
+                array, wanted = getattr(part, name), getattr(empty, name)
                 length = len(part.number if place < KEPT_FIELDS else part.skipped)
                 if array.shape != (length, *wanted.shape[1:]) or array.dtype.kind != wanted.dtype.kind:
                     return None
