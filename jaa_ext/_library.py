@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def build_info() -> dict[str, str]:
@@ -54,14 +56,12 @@ def has_kernel(device: torch.device) -> bool:
     return False
 
 
-def wanted_only(
-    gradients: Sequence[torch.Tensor | None], output_mask: list[bool]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Put empty tensors in place of the gradients that are not asked for, as the kernels of backward do."""
-    like = gradients[0]
-    assert like is not None
+def wanted_only(gradients: Sequence[Any], output_mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """Put empty tensors in place of gradients that are not asked for, or None, as kernels of backward do."""
     pairs = zip(gradients, output_mask, strict=True)
-    first, second, third = (like.new_empty(0) if g is None or not wanted else g for g, wanted in pairs)
+    first, second, third = (
+        g if wanted and g is not None else gradients[0].new_empty(0) for g, wanted in pairs
+    )
     return first, second, third
 
 

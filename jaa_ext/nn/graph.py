@@ -72,17 +72,18 @@ class AUGraph(nn.Module):
             nn.Linear(before, after, bias=False, device=device, dtype=dtype)
             for before, after in pairwise((in_features, *widths))
         )
-        if isinstance(adjacency, int):
-            adjacency = torch.eye(adjacency, device="cpu")
-        self._given = adjacency.detach().cpu().clone()
-        self.register_buffer("adjacency", torch.eye(len(adjacency), device=device, dtype=dtype))
-        self.set_adjacency(self._given)
+        size = adjacency if isinstance(adjacency, int) else len(adjacency)
+        self.register_buffer("adjacency", torch.eye(size, device=device, dtype=dtype))
+        self._given = adjacency.detach().cpu().clone() if isinstance(adjacency, Tensor) else None
+        if self._given is not None:
+            self.set_adjacency(self._given)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw fresh weights and go back to the adjacency that the layer was made with."""
         reset_layers(self)
-        self.adjacency.copy_(self._given)
+        given = torch.eye(len(self.adjacency), device="cpu") if self._given is None else self._given
+        self.adjacency.copy_(given)
 
     @torch.no_grad()
     def set_adjacency(self, adjacency: Tensor) -> None:

@@ -89,8 +89,9 @@ class FrameDrawer:
 
     def __call__(self, frame: FramePrediction) -> NDArray[np.uint8]:
         if self._layout is None:
-            attention = self.attention is not None
-            self._layout = _Layout(frame.image.shape[:2], len(self.aus), self.note, attention)
+            self._layout = _Layout(
+                frame.image.shape[:2], len(self.aus), self.note, self.attention is not None
+            )
             self._background = self._draw_background(self._layout)
         layout = self._layout
         if frame.image.shape != (*layout.frame_size, 3):

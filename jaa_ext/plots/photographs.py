@@ -122,10 +122,8 @@ def _draw_close_up(
     x0, y0 = max(0, round(x - half)), max(0, round(y - half))
     part = image[y0 : max(0, round(y + half)), x0 : max(0, round(x + half))]
     if part.size:
-        (part_left, part_top), (part_right, part_bottom) = (
-            scale * np.array(corner) + shift
-            for corner in ((x0, y0), (x0 + part.shape[1], y0 + part.shape[0]))
-        )
+        corners = np.array(((x0, y0), (x0 + part.shape[1], y0 + part.shape[0])))
+        (part_left, part_top), (part_right, part_bottom) = scale * corners + shift
         extent = (part_left, part_right, part_bottom, part_top)
         axes.imshow(part, extent=extent, aspect="auto", interpolation="bilinear")
     square = Rectangle((left, top), side, side, transform=axes.transData)

@@ -426,10 +426,9 @@ def _groups(crops: Crops, predictions: Predictions) -> list[_Group]:
             continue
         # Landmarks that are not a number are the worst.
         finite = np.where(np.isnan(errors), np.inf, errors) if what == "Landmarks" else errors
-        for word, order in (("largest", -finite), ("smallest", finite)):
-            chosen = _first_of_each_subject(
-                np.argsort(order, kind="stable"), finite, predictions.subjects or ()
-            )
+        for word, key in (("largest", -finite), ("smallest", finite)):
+            order = np.argsort(key, kind="stable")
+            chosen = _first_of_each_subject(order, finite, predictions.subjects or ())
             faces = [_face(crops, predictions, au_errors, i) for i in chosen]
             if faces:
                 groups.append(_Group(f"{what}: the {word} errors", faces))

@@ -35,9 +35,8 @@ class ImageFiles:
         return len(self.images)
 
     def read(self) -> Iterator[Frame | Skipped]:
-        intensities = (
-            [None] * self.length if self.intensities is None else map(tuple, self.intensities.tolist())
-        )
+        known = self.intensities
+        intensities = [None] * self.length if known is None else map(tuple, known.tolist())
         columns = (self.numbers, self.images, self.landmarks, self.labels.tolist(), intensities)
         for number, image, points, labels, of_aus in zip(*columns, strict=True):
             yield Frame(number, image, None if np.isnan(points).all() else points, tuple(labels), of_aus)

@@ -146,7 +146,8 @@ def draw_face(
     _draw_eyes(image, person, face, view)
     _draw_mouth(image, person, face)
     _shade(image, person, face, intensity, view)
-    _draw_hair(image, person, face)
+    if person.hair_style != "bald":
+        _fill(image, _curve(face.hair, closed=True), person.hair_colour)
     _draw_glasses(image, person, face)
     sigma, x, y = view.noise
     if sigma:
@@ -305,11 +306,6 @@ def _beard(person: Person, face: _Face, coarse_size: int) -> Image:
     contour = np.concatenate((jaw, corners[:1], under_nose, corners[1:]))
     _fill(layer, contour * 0.25 - 0.375, 128 * (1 - person.beard))
     return layer
-
-
-def _draw_hair(image: Image, person: Person, face: _Face) -> None:
-    if person.hair_style != "bald":
-        _fill(image, _curve(face.hair, closed=True), person.hair_colour)
 
 
 def _draw_glasses(image: Image, person: Person, face: _Face) -> None:
