@@ -445,7 +445,7 @@ def test_a_fused_model_is_for_inference():
     assert not any(p.requires_grad for p in fused.parameters())
     image = images(model.config)
     assert torch.equal(fused.fuse()(image).logits, fused(image).logits)
-    with pytest.raises(RuntimeError, match="a fused model cannot be trained; train the model it was made"):
+    with pytest.raises(RuntimeError, match="fused model cannot be trained"):
         fused.train()
     assert not fused.eval().training
 
