@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -154,43 +153,6 @@ def test_intensities_that_are_none_stop(tmp_path, photograph):
             run(rated(photograph, (0, 0), wrong), tmp_path / str(wrong[0]))
 
 
-def test_remarks_of_the_reader_come_first(tmp_path, photograph):
-    report = run(release(*small(photograph).clips, remarks=("no intensities",)), tmp_path / "out")
-    assert report.remarks == ("no intensities",) and report.lines()[-1] == "no intensities"
-    assert report.intensities == () and report.aus_with_intensities == ()
-
-
-def test_the_csv_has_what_the_parquet_has(tmp_path, photograph):
-    for table in ("parquet", "csv"):
-        run(small(photograph), tmp_path / table, table=table)
-    with (tmp_path / "csv" / "index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    index = pd.read_parquet(tmp_path / "parquet" / "index.parquet")
-    assert list(rows[0]) == list(index)
-    assert [(row["AU01"], row["AU12"]) for row in rows] == [
-        ("1", "0"), ("0", ""), ("1", "1"), ("", ""), ("0", "0"), ("1", ""),
-    ]  # fmt: skip
-    for name in (*X, *Y, "eye_distance"):
-        assert [np.float32(row[name]) for row in rows] == index[name].tolist()
-
-
-def test_the_report(tmp_path, photograph):
-    report = run(replace(small(photograph), expected=8), tmp_path / "out")
-    assert (report.name, report.kept, report.expected, report.subjects) == ("Test", 6, 8, 2)
-    assert report.aus == AUS and report.valid == (5, 3)
-    assert report.occurrence == pytest.approx((3 / 5, 1 / 3))
-    assert report.folds == {"1": 4, "2": 2} and report.skipped == {} and report.image_size == 64
-    assert report.lines() == [
-        "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)",
-        "frames of each fold: 1: 4, 2: 2",
-    ]
-
-
-def test_an_au_without_a_valid_label_has_no_rate(tmp_path, photograph):
-    report = run(release(clip(photograph, labels=((1, -1), (0, -1)))), tmp_path / "out")
-    assert report.occurrence == (0.5, None) and report.valid == (2, 0)
-
-
 class Bad:
     """One good frame between bad ones of all kinds."""
 
@@ -277,18 +239,6 @@ def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photo
         ("F001/T1", "4", "the eyes are less than 4 pixels apart"),
     ]
     assert sum(report.skipped.values()) == 3
-
-
-def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
-    numbers = (1, 2)
-    points = np.stack([face(n) / 2 for n in numbers])
-    half = release(clip(photograph, numbers=numbers, landmarks=points))
-    report = run(half, tmp_path / "out")
-    (remark,) = report.remarks
-    right, bottom = points.max((0, 1))
-    assert re.search(rf"upper left quarter .* to {right:.4g} .* to {bottom:.4g} .*512 x 512;", remark)
-    assert remark in report.lines()
-    assert run(half, tmp_path / "out") == report
 
 
 def at_the_face(image):
