@@ -259,15 +259,13 @@ def test_the_model_stays_as_it_was(model, tmp_path: Path) -> None:
 def test_mistakes(model, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match="format must be one of onnx, exported-program, got 'tflite'"):
         export_model(model, tmp_path / "model.onnx", "tflite")
-    with pytest.raises(ValueError, match=r"model\.pt: a file of format exported-program must end in \.pt2"):
+    with pytest.raises(ValueError, match=r"model\.pt: .*exported-program .*\.pt2"):
         export_model(model, tmp_path / "model.pt", "exported-program")
     with monkeypatch.context() as patch:
         patch.setattr(export, "MAX_ONNX_BYTES", 1000)
-        with pytest.raises(ValueError, match=r"GB of weights, .* use the format exported-program"):
+        with pytest.raises(ValueError, match=r"GB of weights, .*exported-program"):
             export_model(model, tmp_path / "model.onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ImportError, match=r"needs onnx, which is not installed: run `pip install 'jaa_ext\[exp"
-    ):
+    with pytest.raises(ImportError, match=r"needs onnx, .*pip install 'jaa_ext\[exp"):
         export_model(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

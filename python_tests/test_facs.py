@@ -54,15 +54,11 @@ def test_the_number_of_an_au() -> None:
 
 
 def test_a_rule_without_a_number_has_no_labels() -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"AURule\(points=\(3, 6\), .*no number.* AURule\(number="):
         facs.au_numbers((1, facs.AURule((3, 6), dy=0.25)))
-    assert str(caught.value) == (
-        "AURule(points=(3, 6), dy=0.25, number=None) has no number, by which its labels could be found: "
-        "give AURule(number=...)"
-    )
 
 
 @pytest.mark.parametrize("points", [(3,), (3, 49), (-1, 3), (1, 2, 3)])
 def test_points_that_are_no_landmarks(points: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"points must be two landmark indices in 0\.\.48, got \("):
+    with pytest.raises(ValueError, match=r"points .*0\.\.48, got \("):
         facs.AURule(points, number=1)  # type: ignore[arg-type]

@@ -40,9 +40,7 @@ def test_they_are_those_of_a_predictor_without_a_model(shipped):
 def test_a_build_without_them_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "FILE", tmp_path / "default.safetensors")
     for load in (jaa_ext.load, Predictor, weights.default_weights):
-        with pytest.raises(
-            FileNotFoundError, match=r"comes without weights of its own \(.*default\.safet.*--we"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"without weights .*default\.safet.*--we"):
             load()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import matplotlib
@@ -45,6 +45,41 @@ FINE_BITS = 4
 FINE = 1 << FINE_BITS
 """Steps to a pixel in which dots are placed."""
 CIRCLE = np.stack([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False)])
+
+
+class Fill(NamedTuple):
+    """Rectangle of one colour, its edges in pixels of the picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    colour: str
+
+
+class AttentionScale(NamedTuple):
+    """Rectangle with the colours of attention maps, from weight 0 at its left to 1 at its right."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Label(NamedTuple):
+    """Text whose middle is at height `y`; `x` is its left edge (align 0), middle (0.5) or right edge (1)."""
+
+    text: str
+    x: float
+    y: float
+    ink: str = INK
+    paper: str = "#FFFFFF"
+    bold: bool = False
+    align: float = 0
+    small: bool = False
+
+
+Shape = Fill | AttentionScale | Label
 
 
 class FrameDrawer:
@@ -88,11 +123,40 @@ class FrameDrawer:
         self._columns: list[int | None] = []
 
     def __call__(self, frame: FramePrediction) -> NDArray[np.uint8]:
+        layout = self._layout_of(frame)
+        canvas = self._background.copy()
+        height, width = layout.drawn_size
+        photo = canvas[:height, :width]
+        if layout.scale == 1:
+            photo[:] = frame.image
+        else:
+            photo[:] = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_CUBIC)
+        if self._map is not None:
+            for face in frame.faces:
+                _paint_attention(photo, face, self._map, layout.scale)
+        for face in frame.faces:
+            _draw_face(photo, face, layout)
+        _draw(canvas, self._values(frame, layout), layout)
+        self._draw_close_ups(canvas, frame, layout)
+        return canvas
+
+    def panel(self, frame: FramePrediction) -> list[Shape]:
+        """List what is drawn beside and below a frame but for pictures, in the order of drawing.
+
+        The names of the AUs, the legend and the note come first, then the frame's time and number, then what
+        its faces show: for each AU the track of its bar, the bar, its number, and the mark of its threshold.
+        """
+        layout = self._layout_of(frame)
+        return [*self._lettering(layout), *self._values(frame, layout)]
+
+    def _layout_of(self, frame: FramePrediction) -> _Layout:
+        """Give the layout, which the first frame fixes; raises if this one does not fit."""
         if self._layout is None:
             self._layout = _Layout(
                 frame.image.shape[:2], len(self.aus), self.note, self.attention is not None
             )
-            self._background = self._draw_background(self._layout)
+            self._background = np.full((*self._layout.size, 3), 255, np.uint8)
+            _draw(self._background, self._lettering(self._layout), self._layout)
         layout = self._layout
         if frame.image.shape != (*layout.frame_size, 3):
             height, width = layout.frame_size
@@ -106,110 +170,103 @@ class FrameDrawer:
                     f"FrameDrawer: frame {frame.frame} of {frame.source} has a face with "
                     f"{len(face.probabilities)} probabilities, wanted {len(self.aus)}"
                 )
-        canvas = self._background.copy()
-        height, width = layout.drawn_size
-        photo = canvas[:height, :width]
-        if layout.scale == 1:
-            photo[:] = frame.image
-        else:
-            photo[:] = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_CUBIC)
-        if self._map is not None:
-            for face in frame.faces:
-                _paint_attention(photo, face, self._map, layout.scale)
-        for face in frame.faces:
-            _draw_face(photo, face, layout)
-        self._draw_panel(canvas, frame, layout)
-        return canvas
+        return layout
 
-    def _draw_background(self, layout: _Layout) -> NDArray[np.uint8]:
-        """Draw what all pictures share: names of the AUs, legend and note."""
-        canvas = np.full((*layout.size, 3), 255, np.uint8)
-        letters, line, left = layout.letters, layout.line, layout.left
+    def _lettering(self, layout: _Layout) -> Iterator[Shape]:
+        """Give the names of the AUs, the legend and the note."""
+        line, left = layout.line, layout.left
         for i, au in enumerate(self.aus):
             y = layout.row(i)
-            letters.put(canvas, au_label(au, i), left, y)
-            name = facs.AU_NAMES.get(facs.au_number(au) or 0, "")
-            letters.put(canvas, name, left + 2.7 * line, y, ink=GREY)
+            yield Label(au_label(au, i), left, y)
+            yield Label(facs.AU_NAMES.get(facs.au_number(au) or 0, ""), left + 2.7 * line, y, ink=GREY)
         y = layout.foot
         x = left
         above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"
         for colour, text in ((ORANGE, f"\N{CHECK MARK} present, above {above}"), (BLUE, "absent")):
-            _fill(canvas, x, y - 0.25 * line, x + 0.5 * line, y + 0.25 * line, colour)
-            x = letters.put(canvas, text, x + 0.8 * line, y) + 1.2 * line
+            yield Fill(x, y - 0.25 * line, x + 0.5 * line, y + 0.25 * line, colour)
+            label = Label(text, x + 0.8 * line, y)
+            yield label
+            x = layout.letters.right(label) + 1.2 * line
         if self.attention is not None:
             y += 1.3 * line
-            x = letters.put(canvas, f"attention of AU {self.attention}:  0", left, y) + 0.3 * line
-            bar = round(x), round(y - 0.25 * line), round(x + 4 * line), round(y + 0.25 * line)
-            weights = np.linspace(0, 255, bar[2] - bar[0]).astype(np.uint8)
-            _paint(canvas[bar[1] : bar[3], bar[0] : bar[2]], np.tile(weights, (bar[3] - bar[1], 1)))
-            letters.put(canvas, "1", x + 4.3 * line, y)
+            label = Label(f"attention of AU {self.attention}:  0", left, y)
+            yield label
+            x = layout.letters.right(label) + 0.3 * line
+            yield AttentionScale(x, y - 0.25 * line, x + 4 * line, y + 0.25 * line)
+            yield Label("1", x + 4.3 * line, y)
         if layout.close_up:
             for i, text in enumerate(("aligned face, as the", "network sees it")):
-                letters.put(canvas, text, left, layout.close_up_top + (0.4 + i) * line, ink=GREY)
+                yield Label(text, left, layout.close_up_top + (0.4 + i) * line, ink=GREY)
         for i, text in enumerate(layout.note):
             y = layout.body_height + (0.8 + 1.1 * i) * line
-            letters.put(canvas, text, 0.5 * line, y, ink=VERMILION, bold=True)
-        return canvas
+            yield Label(text, 0.5 * line, y, ink=VERMILION, bold=True)
 
-    def _draw_panel(self, canvas: NDArray[np.uint8], frame: FramePrediction, layout: _Layout) -> None:
-        letters, line, left = layout.letters, layout.line, layout.left
-        letters.put(canvas, _clock(frame.timestamp), left, 1.0 * line, bold=True)
+    def _values(self, frame: FramePrediction, layout: _Layout) -> Iterator[Shape]:
+        """Give what differs from frame to frame."""
+        line, left = layout.line, layout.left
+        yield Label(_clock(frame.timestamp), left, 1.0 * line, bold=True)
         right = left + (LABELS + CELLS) * line
-        letters.put(canvas, f"frame {frame.frame}", right, 1.0 * line, ink=GREY, align=1)
+        yield Label(f"frame {frame.frame}", right, 1.0 * line, ink=GREY, align=1)
         if not frame.faces:
-            letters.put(canvas, "no face", left, layout.head, bold=True)
+            yield Label("no face", left, layout.head, bold=True)
         elif len(frame.faces) > MAX_FACES:
-            letters.put(canvas, f"+{len(frame.faces) - MAX_FACES} more", left, layout.head, bold=True)
-
-        self._assign_columns([face.face_id for face in frame.faces])
-        faces = {face.face_id: face for face in frame.faces}
-        count = max(1, len(self._columns))
-        cell = CELLS * line / count
-        for column, face_id in enumerate(self._columns or [None]):
-            x = left + LABELS * line + column * cell
+            yield Label(f"+{len(frame.faces) - MAX_FACES} more", left, layout.head, bold=True)
+        for column, (face, x, width) in enumerate(self._cells(frame, layout)):
             if column:
-                _fill(canvas, x, layout.head - 0.4 * line, x + 1, layout.foot - 0.7 * line, GREY)
-            self._draw_cell(canvas, None if face_id is None else faces[face_id], x, cell, layout)
+                yield Fill(x, layout.head - 0.4 * line, x + 1, layout.foot - 0.7 * line, GREY)
+            yield from self._bars(face, x, width, layout)
 
-    def _draw_cell(
-        self,
-        canvas: NDArray[np.uint8],
-        face: FacePrediction | None,
-        left: float,
-        width: float,
-        layout: _Layout,
-    ) -> None:
-        """Draw the column of bars of one face; empty bars if it is not there."""
-        letters, line = layout.letters, layout.line
+    def _bars(
+        self, face: FacePrediction | None, left: float, width: float, layout: _Layout
+    ) -> Iterator[Shape]:
+        """Give the column of bars of one face; empty bars if it is not there."""
+        line = layout.line
         bar, end = left + 1.2 * line, left + width - 2.4 * line
         middle = round((bar + end) / 2)
         ticks = layout.head + 1.1 * line
         for value, x in (("0", bar), ("0.5", middle), ("1", end)):
             if end - bar > 4 * line or x != middle:
-                layout.small.put(canvas, value, x, ticks, ink=GREY, align=0.5)
+                yield Label(value, x, ticks, ink=GREY, align=0.5, small=True)
         for i in range(len(self.aus)):
             y = layout.row(i)
             top, bottom = y - 0.32 * line, y + 0.32 * line
-            _fill(canvas, bar, top, end, bottom, PALE)
+            yield Fill(bar, top, end, bottom, PALE)
             if face is not None:
                 present, probability = bool(face.present[i]), float(face.probabilities[i])
                 if math.isfinite(probability):
                     colour = ORANGE if present else BLUE
-                    _fill(canvas, bar, top, bar + probability * (end - bar), bottom, colour)
-                letters.put(canvas, f"{probability:.2f}", end + 0.3 * line, y, bold=present)
+                    yield Fill(bar, top, bar + probability * (end - bar), bottom, colour)
+                yield Label(f"{probability:.2f}", end + 0.3 * line, y, bold=present)
                 if present:
-                    letters.put(canvas, "\N{CHECK MARK}", left + 0.5 * line, y, bold=True)
+                    yield Label("\N{CHECK MARK}", left + 0.5 * line, y, bold=True)
             mark = round(bar + self.thresholds[i] * (end - bar))
-            _fill(canvas, mark, top - 0.08 * line, mark + layout.stroke, bottom + 0.08 * line, INK)
+            yield Fill(mark, top - 0.08 * line, mark + layout.stroke, bottom + 0.08 * line, INK)
         if face is not None:
-            letters.put(canvas, f" face {face.face_id} ", bar, layout.head, ink="#FFFFFF", paper=BLUE)
-            side = min(layout.close_up, round(width - 1.6 * line))
-            if side:
-                x, y = round(bar), round(layout.close_up_top)
+            yield Label(f" face {face.face_id} ", bar, layout.head, ink="#FFFFFF", paper=BLUE)
+
+    def _draw_close_ups(self, canvas: NDArray[np.uint8], frame: FramePrediction, layout: _Layout) -> None:
+        for face, left, width in self._cells(frame, layout):
+            side = min(layout.close_up, round(width - 1.6 * layout.line))
+            if side and face is not None:
+                x, y = round(left + 1.2 * layout.line), round(layout.close_up_top)
                 close_up = canvas[y : y + side, x : x + side]
                 close_up[:] = cv2.resize(face.crop, (side, side), interpolation=cv2.INTER_CUBIC)
                 if self._map is not None:
                     _paint(close_up, cv2.resize(_levels(face, self._map), (side, side)))
+
+    def _cells(
+        self, frame: FramePrediction, layout: _Layout
+    ) -> list[tuple[FacePrediction | None, float, float]]:
+        """List the columns of faces: the face, or None while it is away, left edge, and width."""
+        self._assign_columns([face.face_id for face in frame.faces])
+        faces = {face.face_id: face for face in frame.faces}
+        columns = self._columns or [None]
+        width = CELLS * layout.line / len(columns)
+        left = layout.left + LABELS * layout.line
+        return [
+            (None if face_id is None else faces[face_id], left + i * width, width)
+            for i, face_id in enumerate(columns)
+        ]
 
     def _assign_columns(self, ids: Sequence[int]) -> None:
         """Free the columns of faces that are gone; a column once opened stays, so that nothing jumps."""
@@ -397,27 +454,23 @@ class _Letters:
     def width(self, text: str, bold: bool = False) -> float:
         return float(self._fonts[bold].getlength(text))
 
-    def put(
-        self,
-        canvas: NDArray[np.uint8],
-        text: str,
-        x: float,
-        y: float,
-        *,
-        ink: str = INK,
-        paper: str = "#FFFFFF",
-        bold: bool = False,
-        align: float = 0,
-    ) -> float:
-        """Paste text with its middle at height y, from x on (align 0) or up to x (1); returns its right
-        edge."""
-        picture: NDArray[np.uint8] = self._draw(text, ink, paper, bold)
-        left, top = round(x - align * picture.shape[1]), round(y - picture.shape[0] / 2)
-        right, bottom = left + picture.shape[1], top + picture.shape[0]
+    def right(self, label: Label) -> int:
+        """Give the right edge of a text."""
+        width: int = self._picture(label).shape[1]
+        return round(label.x - label.align * width) + width
+
+    def put(self, canvas: NDArray[np.uint8], label: Label) -> None:
+        """Paste a text, as far as it lies in the canvas."""
+        picture = self._picture(label)
+        right, top = self.right(label), round(label.y - picture.shape[0] / 2)
+        left, bottom = right - picture.shape[1], top + picture.shape[0]
         part = picture[max(0, -top) :, max(0, -left) :]
         place = canvas[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
         place[:] = part[: place.shape[0], : place.shape[1]]
-        return float(right)
+
+    def _picture(self, label: Label) -> NDArray[np.uint8]:
+        picture: NDArray[np.uint8] = self._draw(label.text, label.ink, label.paper, label.bold)
+        return picture
 
     def _draw_text(self, text: str, ink: str, paper: str, bold: bool) -> NDArray[np.uint8]:
         font = self._fonts[bold]
@@ -445,7 +498,7 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
     y = top - 0.6 * layout.line
     label = max(left - stroke, 0), y if y > 0.5 * layout.line else max(top, 0) + 0.6 * layout.line
     name = f" face {face.face_id}{'' if face.settled else ', not aligned'} "
-    layout.letters.put(photo, name, *label, ink="#FFFFFF", paper=BLUE)
+    layout.letters.put(photo, Label(name, *label, ink="#FFFFFF", paper=BLUE))
 
 
 def _paint_attention(photo: NDArray[np.uint8], face: FacePrediction, place: int, scale: float) -> None:
@@ -515,10 +568,17 @@ def _drawn(places: NDArray[Any], scale: float) -> NDArray[Any]:
     return (places + 0.5) * scale - 0.5
 
 
-def _fill(
-    canvas: NDArray[np.uint8], left: float, top: float, right: float, bottom: float, colour: str
-) -> None:
-    canvas[round(top) : round(bottom), round(left) : round(right)] = rgb(colour)
+def _draw(canvas: NDArray[np.uint8], shapes: Iterable[Shape], layout: _Layout) -> None:
+    for shape in shapes:
+        if isinstance(shape, Label):
+            (layout.small if shape.small else layout.letters).put(canvas, shape)
+            continue
+        left, top, right, bottom = map(round, shape[:4])
+        part = canvas[top:bottom, left:right]
+        if isinstance(shape, Fill):
+            part[:] = rgb(shape.colour)
+        else:
+            _paint(part, np.tile(np.linspace(0, 255, part.shape[1]).astype(np.uint8), (part.shape[0], 1)))
 
 
 def _clock(seconds: float) -> str:

@@ -53,7 +53,20 @@ def draw_faces(
     Raises:
         ValueError: another number of thresholds than of AUs; or see `as_rgb`.
     """
-    image = as_rgb(image)
+    canvas = FigureCanvasAgg(faces_figure(as_rgb(image), predictions, aus, note, thresholds=thresholds))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def faces_figure(
+    image: NDArray[np.uint8],
+    predictions: Sequence[FacePrediction],
+    aus: Sequence[int | facs.AURule],
+    note: str = "",
+    *,
+    thresholds: Sequence[float] | None = None,
+) -> Figure:
+    """Lay out what `draw_faces` draws, in data coordinates that are pixels of the picture."""
     thresholds = check_thresholds((THRESHOLD,) * len(aus) if thresholds is None else thresholds, len(aus))
     longer = max(image.shape[:2])
     scale = np.clip(longer, *DRAWN_SIDES) / longer
@@ -74,7 +87,6 @@ def draw_faces(
     canvas_height = body_height + round(1.1 * line * len(note_lines) + 0.6 * line * bool(note_lines))
 
     figure = Figure(figsize=(canvas_width / 72, canvas_height / 72), dpi=72)  # so that a point is a pixel
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(photo, extent=(0, width, height, 0), interpolation="none")
 
@@ -91,8 +103,7 @@ def draw_faces(
         axes.text(0.5 * line, y, text, size=0.62 * line, color=VERMILION, weight="bold", va="center")
     axes.set(xlim=(0, canvas_width), ylim=(canvas_height, 0), aspect="auto")  # imshow moves the limits
     axes.axis("off")
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    return figure
 
 
 def _draw_box(

@@ -235,11 +235,11 @@ class TestFormats:
     def test_what_is_not_read_is_told(self, tmp_path, monkeypatch):
         path = tmp_path / "a.heic"
         path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-        with pytest.raises(ImageError, match=r"a\.heic: is an image of the format HEIF, .* to JPEG"):
+        with pytest.raises(ImageError, match=r"a\.heic: .*HEIF, .* to JPEG"):
             read_image(path)
         path.write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif")
         monkeypatch.setattr(features, "check", lambda codec: False)
-        with pytest.raises(ImageError, match=r"format AVIF, which the installed Pillow [0-9.]+ cannot read"):
+        with pytest.raises(ImageError, match=r"AVIF, .*Pillow [0-9.]+ cannot"):
             read_image(path)
         # OpenCV would take red for blue there.
         path.write_bytes(b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n\1\2\3")
@@ -265,7 +265,7 @@ class TestTooLarge:
         header = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
         claimed = b"".join(side.to_bytes(4, "big") for side in (20000, 16000))
         (tmp_path / "a.png").write_bytes(header[:16] + claimed + header[24:])
-        with pytest.raises(ImageError, match="has 20000 x 16000 pixels, more than 120,000,000"):
+        with pytest.raises(ImageError, match=r"20000 x 16000 pixels, .*120,000,000"):
             read_image(tmp_path / "a.png")
         assert count_pixels(tmp_path / "a.png") == 320_000_000
 
@@ -273,14 +273,14 @@ class TestTooLarge:
         path = write(tmp_path / "a.bmp", np.zeros((4, 4, 3), np.uint8))
         with path.open("r+b") as file:
             file.truncate(1 << 31)  # takes no room on the disk
-        with pytest.raises(ImageError, match="has 2,147,483,648 bytes, more than 120,000,000 pixels take"):
+        with pytest.raises(ImageError, match=r"2,147,483,648 bytes, .*120,000,000 pixels"):
             read_image(path)
 
     @pytest.mark.parametrize("text", ["", "0", "-1", "1e6", "many", "²"])
     def test_a_limit_that_is_none(self, tmp_path, monkeypatch, text):
         path = write(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
         monkeypatch.setenv("JAA_MAX_PIXELS", text)
-        with pytest.raises(RuntimeError, match=f'JAA_MAX_PIXELS must be a number of pixels.* got "{text}"'):
+        with pytest.raises(RuntimeError, match=f'JAA_MAX_PIXELS .*got "{text}"'):
             read_image(path)
 
     def test_memory_that_does_not_suffice(self, tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ class TestTooLarge:
         lacking.code = cv2.Error.StsNoMem
         for error in (MemoryError(), lacking):
             monkeypatch.setattr(images, "as_rgb", Mock(side_effect=error))
-            with pytest.raises(ImageError, match=r"a\.png: its 4 x 4 pixels do not fit into memory"):
+            with pytest.raises(ImageError, match=r"a\.png: .*4 x 4 pixels .*memory"):
                 read_image(path)
 
 

@@ -243,7 +243,7 @@ def test_folds_of_ones_own_in_the_csv(csv_folder):
 def test_a_subject_in_two_folds_is_refused_whatever_is_chosen(csv_folder):
     edit(csv_folder, lambda rows: rows[0].update(fold="2"))
     for options in ({}, {"folds": ["validation"]}):
-        with pytest.raises(FolderError, match="p: subject 'NA' is in folds '2' and '10', wanted in one"):
+        with pytest.raises(FolderError, match=r"p: subject 'NA' .*folds '2' and '10'"):
             PreparedFaces(csv_folder, **options)
 
 
@@ -258,7 +258,7 @@ def test_a_lost_image_is_named_when_it_is_read(csv_folder):
 def test_folders_that_are_no_finished_preparation(csv_folder, tmp_path):
     settings = csv_folder / "prepare.json"
     known = json.loads(settings.read_text())
-    with pytest.raises(FolderError, match=r"none: wanted a prepared data set, got no prepare\.json"):
+    with pytest.raises(FolderError, match=r"none: .*got no prepare\.json"):
         PreparedFaces(tmp_path / "none")
     for change, message in (
         ({"format": 2}, r"prepare\.json: wanted format 1, got 2; prepare the data set anew"),
@@ -295,7 +295,7 @@ def test_settings_that_are_damaged_inside(csv_folder, change, message):
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b"null", b"7"])
 def test_settings_that_are_no_json_of_ours(csv_folder, content):
     (csv_folder / "prepare.json").write_bytes(content)
-    with pytest.raises(FolderError, match=r"prepare\.json: is damaged: wanted the JSON that the preparation"):
+    with pytest.raises(FolderError, match=r"prepare\.json: is damaged"):
         PreparedFaces(csv_folder)
 
 
@@ -342,9 +342,7 @@ def test_more_rows_than_were_kept(folder, tmp_path):
     known["report"]["kept"] = 4
     (copy / "prepare.json").write_text(json.dumps(known))
     for read in (PreparedFaces, read_folds):
-        with pytest.raises(
-            FolderError, match=r"index\.\w+: wanted the 4 rows that prepare.json tells of, got 5"
-        ):
+        with pytest.raises(FolderError, match=r"index\.\w+: .*4 rows .*prepare.json .*got 5"):
             read(copy)
 
 
@@ -354,7 +352,7 @@ def test_text_in_parquet_that_is_no_utf8(originals, tmp_path):
     index = copy / "index.parquet"
     pyarrow.parquet.write_table(pyarrow.parquet.read_table(index), index, compression="none")
     index.write_bytes(index.read_bytes().replace(b"images/x/5.png", b"images/x/\xff.png"))
-    with pytest.raises(FolderError, match=r"index\.parquet: is damaged, wanted text in column path"):
+    with pytest.raises(FolderError, match=r"index\.parquet: is damaged, .*text in column path"):
         PreparedFaces(copy)
 
 
@@ -366,7 +364,7 @@ def test_a_damaged_index(folder, tmp_path):
     with pytest.raises(FolderError, match=rf"index\.{folder.name}: is damaged"):
         PreparedFaces(copy)
     index.unlink()
-    with pytest.raises(FolderError, match=rf"index\.{folder.name}: wanted the index .*, got no such file"):
+    with pytest.raises(FolderError, match=rf"index\.{folder.name}: .*got no such file"):
         PreparedFaces(copy)
 
 

@@ -221,7 +221,7 @@ def test_files_that_are_no_video_are_named(tmp_path):
     with pytest.raises(VideoError, match=r"there is no such file"):
         Video(tmp_path)
     (tmp_path / "text.avi").write_text("no video")
-    with pytest.raises(VideoError, match=r"text.avi: is damaged, or not a video that OpenCV can decode"):
+    with pytest.raises(VideoError, match=r"text.avi: is damaged, or not a video"):
         next(read_frames(tmp_path / "text.avi"))
 
 
@@ -944,7 +944,7 @@ class TestInterlaced:
         if many == 1:  # by another thread, of another video
             assert numbers(Video(film).frames()) == [1, 2, 3]
         else:
-            with pytest.raises(VideoError, match="frame 1 is stored in a way that OpenCV"):
+            with pytest.raises(VideoError, match=r"frame 1 .*OpenCV"):
                 next(Video(film).frames())
         assert capfd.readouterr().err.count("other words\n") == (4 if many == 1 else 0)
 
@@ -1050,6 +1050,6 @@ class TestCamera:
             next(Video(3).frames())
 
     def test_one_that_is_not_there(self, capfd):
-        with pytest.raises(VideoError, match=r"^camera 93: is not there, or another program uses it$"):
+        with pytest.raises(VideoError, match=r"^camera 93: is not there"):
             Video(93)
         assert capfd.readouterr() == ("", "")

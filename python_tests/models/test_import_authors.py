@@ -585,18 +585,14 @@ def test_what_unpacks_to_more_than_the_file_is_refused(folder):
 
 def test_another_epoch(folder, network):
     network.save(folder, epoch=12)
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(FileNotFoundError, match=rf"{folder / 'region_learning_6.pth'} .*there: 5, 12\)"):
         import_weights(folder, 6)
-    first = folder / "region_learning_6.pth"
-    assert str(caught.value) == f"no such file: {first} (epochs of which all files are there: 5, 12)"
 
 
 def test_a_file_is_missing(folder):
     (folder / "au_net_5.pth").unlink()
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(FileNotFoundError, match=rf"{folder / 'au_net_5.pth'} .*there: none\)"):
         import_weights(folder, 5)
-    path = folder / "au_net_5.pth"
-    assert str(caught.value) == f"no such file: {path} (epochs of which all files are there: none)"
 
 
 def test_epochs(folder, network):

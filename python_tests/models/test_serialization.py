@@ -130,7 +130,7 @@ class TestHalf:
             ValueError, match=r"in float16 tensor 'au_head\.0\.weight' has 1 of .*without half"
         ):
             save_model(large, path, half=True)
-        with pytest.raises(TypeError, match="half is for a model in float32, got bfloat16 in "):
+        with pytest.raises(TypeError, match="float32, got bfloat16 in "):
             save_model(model().bfloat16(), path, half=True)
         assert not path.exists()
 
@@ -175,7 +175,7 @@ class TestThresholds:
 
 
 def test_a_fused_model_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="save_model: a fused model cannot be saved; save the model"):
+    with pytest.raises(ValueError, match="fused model cannot be saved"):
         save_model(model().fuse(), tmp_path / "fused.safetensors")
     assert os.listdir(tmp_path) == []
 
@@ -378,7 +378,7 @@ def test_a_file_has_the_mode_that_the_umask_leaves(tmp_path, umask):
 
 
 def test_a_folder_in_place_of_the_file(tmp_path):
-    with pytest.raises(IsADirectoryError, match="is a folder, wanted the name of the model's file"):
+    with pytest.raises(IsADirectoryError, match=r"is a folder, .*file"):
         save_model(model(), tmp_path)
     assert os.listdir(tmp_path) == []
 

@@ -131,7 +131,7 @@ def test_no_frames_give_the_unit_matrix():
 
 @pytest.mark.parametrize("threshold", [0.0, -0.1, 1.01, math.nan])
 def test_thresholds_out_of_range(threshold):
-    with pytest.raises(ValueError, match=rf"threshold must be above 0 and up to 1, got {threshold:g}$"):
+    with pytest.raises(ValueError, match=rf"threshold .*above 0 and up to 1, got {threshold:g}$"):
         au_adjacency(LABELS, threshold)
 
 
@@ -139,7 +139,7 @@ def test_thresholds_out_of_range(threshold):
 def test_labels_that_do_not_fit(compute):
     with pytest.raises(ValueError, match=r"labels must be \(n, A\), got \[4\]"):
         compute(torch.zeros(4))
-    with pytest.raises(ValueError, match=r"labels must be 1, 0 or -1 \(missing\), got 9$"):
+    with pytest.raises(ValueError, match=r"labels .*1, 0 or -1 .*got 9$"):
         compute(torch.tensor([[0, 1], [9, 1]]))
 
 
@@ -277,7 +277,7 @@ def test_it_says_how_many_edges_there_are():
 
 @pytest.mark.parametrize("widths", [(), (0,), (4, -1)])
 def test_widths_that_make_no_layers(widths):
-    with pytest.raises(ValueError, match="AUGraph: widths must be at least one number of at least 1, got"):
+    with pytest.raises(ValueError, match=r"AUGraph: widths .*at least 1, got"):
         AUGraph(3, widths, 2)
 
 

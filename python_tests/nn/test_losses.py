@@ -200,9 +200,7 @@ def test_weights_of_an_au_that_always_occurs():
 
 @pytest.mark.parametrize("labels", [torch.zeros(3, 2), torch.full((3, 2), -1), torch.zeros(0, 2)])
 def test_labels_without_any_occurrence_give_no_weights(labels):
-    with pytest.raises(
-        ValueError, match="au_weights: at least one AU must occur in the labels, but none of 2"
-    ):
+    with pytest.raises(ValueError, match=r"au_weights: .*none of 2"):
         au_weights(labels)
 
 
@@ -219,7 +217,7 @@ def test_an_au_of_weight_0_teaches_nothing(dice):
 
 
 def test_weights_refuse_other_codes():
-    with pytest.raises(ValueError, match=r"must be 1, 0 or -1 \(missing\), got 9"):
+    with pytest.raises(ValueError, match=r"1, 0 or -1 .*got 9"):
         au_weights(torch.tensor([[1, 9]]))
     with pytest.raises(ValueError, match=r"must be \(n, A\), got \[3\]"):
         au_weights(torch.tensor([1, 0, 1]))

@@ -285,7 +285,7 @@ def test_saved_blocks_keep_their_names():
 
 
 def test_batch_norm_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"grid must be a positive integer or a pair of them, got 0"):
+    with pytest.raises(ValueError, match=r"grid .*positive .*got 0"):
         RegionBatchNorm2d(3, 0)
     with pytest.raises(
         ValueError, match=r"weight must be \(grid_h, grid_w, C\) = \[2, 2, 4\], got \[2, 2, 3\]"
@@ -337,7 +337,7 @@ def test_each_cell_of_a_conv_starts_like_a_conv():
 def test_conv_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="kernel sides must be odd, got 4"):
         RegionConv2d(1, 1, 4, 2)
-    with pytest.raises(ValueError, match=r"grid must be a positive integer or a pair of them, got \(2, 0\)"):
+    with pytest.raises(ValueError, match=r"grid .*positive .*got \(2, 0\)"):
         RegionConv2d(1, 1, 3, (2, 0))
     with pytest.raises(ValueError, match='border must be "cell" or "image", got "zeros"'):
         RegionConv2d(1, 1, 3, 2, border="zeros")
@@ -403,7 +403,7 @@ def test_region_layer():
 
 
 def test_width_must_split_into_scales():
-    with pytest.raises(ValueError, match="width must be a multiple of 4, got 6"):
+    with pytest.raises(ValueError, match=r"width .*multiple of 4, got 6"):
         HierarchicalMultiScaleRegion(3, 6)
 
 

@@ -194,5 +194,5 @@ def test_mistakes_are_named_alike(mistake: str, refused_alike: Callable[..., Non
 def test_unknown_au() -> None:
     with pytest.raises(ValueError, match="no rule for AU 3: known are"):
         attention_maps(torch.zeros(1, 49, 2), [1, 3], image_size=176, map_size=52)
-    with pytest.raises(ValueError, match=r"points must be two landmark indices in 0\.\.48, got \(3, 49\)"):
+    with pytest.raises(ValueError, match=r"points .*0\.\.48, got \(3, 49\)"):
         facs.AURule((3, 49))

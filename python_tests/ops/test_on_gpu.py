@@ -236,12 +236,12 @@ def needs_memory(gigabytes: int) -> None:
 def test_tensors_on_several_devices_are_refused() -> None:
     here, there = torch.zeros(1, 3, 8, 8, device="cuda"), torch.zeros(2, 2, 4, 3, 3, 3)
     device = here.device
-    with pytest.raises(ValueError, match=f"weight must be on the device of input, {device}, got cpu"):
+    with pytest.raises(ValueError, match=f"weight .*device of input, {device}, got cpu"):
         region_conv2d(here, there)
-    with pytest.raises(ValueError, match=f"weight must be on the device of input, {device}, got cpu"):
+    with pytest.raises(ValueError, match=f"weight .*device of input, {device}, got cpu"):
         parameters = there[..., 0, 0, 0]
         region_batch_norm(here, grid=(2, 2), weight=parameters, bias=parameters, training=True)
-    with pytest.raises(ValueError, match=f"target must be on the device of logits, {device}, got cpu"):
+    with pytest.raises(ValueError, match=f"target .*device of logits, {device}, got cpu"):
         softmax_dice_loss(torch.zeros(4, 2, 5, device="cuda"), torch.zeros(4, 5))
 
 

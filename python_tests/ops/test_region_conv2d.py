@@ -296,7 +296,7 @@ def test_autocast_treats_every_dtype_as_in_torchs_convolution(
 def test_autocast_lets_no_integers_in(function: Callable[..., Tensor]) -> None:
     with (
         torch.autocast("cpu", torch.bfloat16),
-        pytest.raises(TypeError, match="input must be float64, float32, float16 or bfloat16, got int32"),
+        pytest.raises(TypeError, match=r"input .*float64, .*bfloat16, got int32"),
     ):
         function(torch.zeros(1, 3, 4, 4, dtype=torch.int32), torch.zeros(1, 1, 2, 3, 3, 3))
 
@@ -365,12 +365,12 @@ MISTAKES = {
     "mixed dtypes": (
         dict(weight=torch.zeros(2, 2, 4, 3, 3, 3, dtype=torch.float64)),
         TypeError,
-        "weight must have the dtype of input, float32, got float64",
+        "weight .*dtype of input, float32, got float64",
     ),
     "device": (
         dict(weight=torch.zeros(2, 2, 4, 3, 3, 3, device="meta")),
         ValueError,
-        "weight must be on the device of input, cpu, got meta",
+        "weight .*device of input, cpu, got meta",
     ),
 }
 

@@ -3,14 +3,17 @@
 import cv2
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from skimage import data
 
 from jaa_ext import facs
-from jaa_ext.plots.photographs import draw_faces
+from jaa_ext.plots.photographs import DRAWN_SIDES, draw_faces, faces_figure
+from jaa_ext.plots.style import BLUE, ORANGE
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
 AUS = facs.BP4D_AUS
-ORANGE, BLUE = (230, 159, 0), (0, 114, 178)
+SIDE = DRAWN_SIDES[0]
+"""To which the astronaut's 512 pixels are enlarged."""
 
 
 @pytest.fixture(scope="module")
@@ -18,92 +21,90 @@ def astronaut():
     return data.astronaut()
 
 
-def count(picture, colour):
-    return int((np.abs(picture.astype(int) - colour).max(-1) <= 2).sum())
-
-
-def enlarged(photograph, side):
+def enlarged(photograph, side=SIDE):
     return cv2.resize(photograph, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
-def test_landmarks_and_box_are_drawn_and_the_rest_is_the_photograph(astronaut, prediction):
-    drawn = draw_faces(astronaut, [prediction()], AUS, NOTE)
-    assert drawn.dtype == np.uint8 and drawn.shape[0] > 900 and drawn.shape[1] > 1400
-    photo, scale = enlarged(astronaut, 900), 900 / 512
-    changed = np.abs(drawn[:900, :900].astype(int) - photo).max(-1) > 0
-    for x, y in (prediction().landmarks + 0.5) * scale:
-        # A dot of 300 * scale / 40 = 13 pixels around the point.
-        column, row = int(x), int(y)
-        for near in (
-            (row, column),
-            (row, column - 4),
-            (row, column + 4),
-            (row - 4, column),
-            (row + 4, column),
-        ):
-            assert np.abs(drawn[near].astype(int) - ORANGE).max() <= 2
-        assert not changed[row, [column - 12, column + 12]].any()
-        assert not changed[[row - 12, row + 12], column].any()
-    assert np.abs(drawn[round(90 * scale), round(100 * scale)].astype(int) - BLUE).max() <= 2
-    # Nothing is drawn beyond the box and its label.
-    changed[: round(323 * scale), round(97 * scale) : round(403 * scale)] = False
-    assert not changed.any()
+def bars(figure):
+    """Track and bar of each AU of each face, in order."""
+    filled = [patch for patch in figure.axes[0].patches if patch.get_fill()]
+    return list(zip(filled[::2], filled[1::2], strict=True))
+
+
+def texts(figure):
+    """The texts, each with its x and y."""
+    return [(text.get_text(), *text.get_position()) for text in figure.axes[0].texts]
+
+
+def test_landmarks_and_box_are_drawn_and_the_rest_is_the_photograph(astronaut, prediction, near):
+    face = prediction()
+    drawn = draw_faces(astronaut, [face], AUS, NOTE)
+    assert drawn.dtype == np.uint8
+    changed = (drawn[:SIDE, :SIDE] != enlarged(astronaut)).any(-1)
+    points = (face.landmarks + 0.5) * SIDE / 512
+    assert all(changed[near([point], changed.shape, 3)].all() for point in points)
+    left, top, right, bottom = (round(edge * SIDE / 512) for edge in face.box)
+    edges = np.zeros(changed.shape, np.uint8)
+    cv2.rectangle(edges, (left, top), (right, bottom), 1, 9)
+    assert changed[round((top + bottom) / 2), left] and changed[top, round((left + right) / 2)]
+    label = np.zeros(changed.shape, bool)
+    label[:top, left - 9 : right] = True
+    assert changed[label].any()
+    assert not changed[~(near(points, changed.shape, 12) | (edges > 0) | label)].any()
 
 
 def test_without_a_face_the_photograph_is_left_alone(astronaut):
-    drawn = draw_faces(astronaut, [], AUS)
-    assert np.array_equal(drawn[:900, :900], enlarged(astronaut, 900))
-    assert (drawn[:, 900:] < 100).any()  # says that no face was found
+    assert np.array_equal(draw_faces(astronaut, [], AUS)[:SIDE, :SIDE], enlarged(astronaut))
+    ((text, x, _),) = texts(faces_figure(astronaut, [], AUS))
+    assert text == "no face found" and x > SIDE
 
 
 def test_the_note_is_printed_below(astronaut, prediction):
-    without, with_note = (draw_faces(astronaut, [prediction()], AUS, note) for note in ("", NOTE))
+    without, with_note, long = (draw_faces(astronaut, [prediction()], AUS, NOTE * n) for n in (0, 1, 6))
     height = without.shape[0]
-    assert np.array_equal(with_note[:height], without)
-    strip = with_note[height:]
-    assert strip.shape[0] >= 20 and (strip.min(-1) < 128).sum() > 500
+    assert np.array_equal(with_note[:height], without) and np.array_equal(long[:height], without)
+    assert (with_note[height:] < 128).any()
+    # A long one is wrapped and reaches no border.
+    assert long.shape[0] > with_note.shape[0] and (long[height:, -5:] == 255).all()
+    figure = faces_figure(astronaut, [prediction()], AUS, NOTE * 6)
+    lines = [text for text, _, y in texts(figure) if y > height]
+    assert "".join(lines).replace(" ", "") == (NOTE * 6).replace(" ", "") and len(lines) > 2
 
 
-def test_a_long_note_is_wrapped_and_reaches_no_border(astronaut, prediction):
-    short, long = (draw_faces(astronaut, [prediction()], AUS, NOTE * n) for n in (1, 6))
-    assert long.shape[0] > short.shape[0] and long.shape[1] == short.shape[1]
-    assert (long[-20:, -5:] == 255).all()
-
-
-def test_present_aus_have_longer_bars_another_colour_and_a_mark(astronaut, prediction):
-    present, absent = (draw_faces(astronaut, [prediction([p] * 12)], AUS)[:, 900:] for p in (0.75, 0.25))
-    bars = present[:395]  # above the close-up
-    assert count(bars, ORANGE) > 10000 and count(bars, BLUE) == 0
-    assert count(absent[:395], BLUE) > 3000 and count(absent[:395], ORANGE) == 0
-    assert 2.8 < count(bars, ORANGE) / count(absent[:395], BLUE) < 3.2
-    mark = slice(45, 375), slice(0, 40)
-    assert (present[mark] < 128).any() and (absent[mark] == 255).all()
+def test_a_bar_is_as_long_as_its_probability_and_coloured_and_marked_by_presence(astronaut, prediction):
+    probabilities = np.linspace(0.02, 0.98, 12)
+    figure = faces_figure(astronaut, [prediction(probabilities)], AUS)
+    written = texts(figure)
+    for au, probability, (track, bar) in zip(AUS, probabilities, bars(figure), strict=True):
+        assert bar.get_xy() == track.get_xy() and bar.get_height() == track.get_height()
+        assert bar.get_width() == pytest.approx(probability * track.get_width())
+        assert to_hex(bar.get_facecolor()).upper() == (ORANGE if probability > 0.5 else BLUE)
+        row = [text for text, _, y in written if 0 < y - track.get_y() < track.get_height()]
+        marked = ["\N{CHECK MARK}"] if probability > 0.5 else []
+        assert row == [*marked, f"AU {au}", facs.AU_NAMES[au], f"{probability:.2f}"]
 
 
 def test_the_line_lies_where_the_thresholds_are(astronaut, prediction):
-    thresholds = [0.25] * 6 + [0.75] * 6
-    usual, stepped = (
-        draw_faces(astronaut, [prediction([0.0] * 12, present=np.zeros(12, bool))], AUS, thresholds=chosen)
-        for chosen in (None, thresholds)
-    )
-    dark = [(picture[:395, 900:].max(-1) < 128) for picture in (usual, stepped)]
-    line = 900 / 32
-    for i, threshold in enumerate(thresholds):
-        row = round((2.1 + i) * line)
-        for picture, at in zip(dark, (0.5, threshold), strict=True):
-            there, mirrored = (round((12 + 7 * place) * line) for place in (at, 1 - at))
-            assert picture[row, there - 2 : there + 3].any(), (i, at)
-            assert at == 0.5 or not picture[row, mirrored - 2 : mirrored + 3].any(), (i, at)
-    with pytest.raises(ValueError, match="one for each of the 12 AUs, got 1"):
+    for thresholds in (None, np.linspace(0.1, 0.9, 12)):
+        figure = faces_figure(astronaut, [prediction()], AUS, thresholds=thresholds)
+        (line,) = figure.axes[0].lines
+        pieces = line.get_xydata().reshape(12, 2, 2)  # start and end, x and y
+        for threshold, piece, (track, _) in zip(
+            [0.5] * 12 if thresholds is None else thresholds, pieces, bars(figure), strict=True
+        ):
+            assert piece[:, 0] == pytest.approx(track.get_x() + threshold * track.get_width())
+            assert piece[0, 1] < track.get_y() and piece[1, 1] > track.get_y() + track.get_height()
+    with pytest.raises(ValueError, match="12 AUs, got 1"):
         draw_faces(astronaut, [], AUS, thresholds=[0.5])
 
 
 @pytest.mark.parametrize("side, drawn_side", [(60, 900), (900, 900), (1500, 1500), (3000, 2400)])
 def test_size_and_letters_follow_the_photograph(side, drawn_side):
-    drawn = draw_faces(np.zeros((side, side), np.uint8), [], AUS)
+    black = np.zeros((side, side), np.uint8)
+    drawn = draw_faces(black, [], AUS)
     assert (drawn[:drawn_side, :drawn_side] == 0).all() and (drawn[:, drawn_side] == 255).all()
-    rows = np.nonzero((drawn[:, drawn_side:] < 128).any((1, 2)))[0]
-    assert 0.013 < np.ptp(rows) / drawn_side < 0.03  # height of the words "no face found"
+    (text,) = faces_figure(np.stack((black,) * 3, -1), [], AUS).axes[0].texts
+    assert 0.013 < text.get_size() / drawn_side < 0.03
 
 
 def test_extreme_photographs():
@@ -113,16 +114,22 @@ def test_extreme_photographs():
 
 def test_a_face_that_reaches_out_of_the_photograph_stays_inside(astronaut, prediction):
     face = prediction(box=(400.0, -50.0, 600.0, 150.0), landmarks=np.full((49, 2), (600, 100), np.float32))
-    drawn = draw_faces(astronaut, [face], AUS)
-    usual = draw_faces(astronaut, [prediction()], AUS)
+    drawn, usual = (draw_faces(astronaut, [f], AUS) for f in (face, prediction()))
     assert drawn.shape == usual.shape
-    assert np.array_equal(drawn[:395, 900:], usual[:395, 900:])
+    track, _ = bars(faces_figure(astronaut, [face], AUS))[-1]
+    rows = slice(0, round(track.get_y() + track.get_height()))
+    assert np.array_equal(drawn[rows, SIDE:], usual[rows, SIDE:])
 
 
-def test_every_face_has_a_block_and_rules_of_ones_own_are_drawn(astronaut, prediction):
-    aus = (facs.AURule((1, 2)), *AUS[1:])
-    one, three = (draw_faces(astronaut, [prediction()] * n, aus) for n in (1, 3))
-    assert count(three[:, 900:], ORANGE) > 2.5 * count(one[:, 900:], ORANGE)
+def test_every_face_has_a_block_and_rules_of_ones_own_are_named(astronaut, prediction):
+    faces = [prediction([0.1 + 0.2 * i] * 12, face_id=i) for i in range(3)]
+    figure = faces_figure(astronaut, faces, (facs.AURule((1, 2)), *AUS[1:]))
+    written = texts(figure)
+    blocks = [(x, y) for text, x, y in written if text.startswith("Face ")]
+    assert len(set(blocks)) == 3 and all(x > SIDE for x, _ in blocks)
+    lengths = [bar.get_width() / track.get_width() for track, bar in bars(figure)]
+    assert lengths == pytest.approx(np.repeat([0.1, 0.3, 0.5], 12))
+    assert [text for text, *_ in written].count("rule 0") == 3
 
 
 def test_same_input_same_bits(astronaut, prediction):

@@ -9,11 +9,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaa_ext.data.images import read_image
-from jaa_ext.plots.timeline import COLUMNS, ROW, STRIP, timeline_figure
+from jaa_ext.plots.style import ORANGE, PALE, VERMILION
+from jaa_ext.plots.timeline import COLOURS, COLUMNS, ROW, STRIP, timeline_figure
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
-ORANGE, WHITE, GREY = (230, 159, 0), (255, 255, 255), (230, 230, 230)
-VERMILION = "#D55E00"
+PALETTE = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256), bytes=True)[:, :3].astype(int)
+LEVEL = 2 / 255
+"""How closely a colour tells the probability."""
 
 
 def table(probabilities, *, frames=None, face_id=0, present=None, seconds=0.04, **fields):
@@ -36,27 +38,40 @@ def without_face(frames, seconds=0.04):
 
 
 class Panel:
-    """The rows of a face, by what is drawn in them."""
+    """The rows of a face, by what their colours say."""
 
     def __init__(self, axes):
         self.axes, self.title = axes, axes.get_title(loc="left")
         (image,) = axes.images
         assert image.get_interpolation() == "none"
-        self.pixels = np.asarray(image.get_array())
-        assert self.pixels.shape[1] == COLUMNS
-
-    def strip(self, row=0):
-        """One line of pixels through an AU's colours, and one through its marks."""
-        return self.pixels[row * ROW + STRIP // 2], self.pixels[row * ROW + STRIP + 2]
-
-    @property
-    def gaps(self):
-        """What is hatched: the first column of each gap, and the one after the last."""
-        (hatched,) = self.axes.collections
+        pixels = np.asarray(image.get_array())
+        assert pixels.shape[1] == COLUMNS
+        strips, marks = pixels[STRIP // 2 :: ROW], pixels[STRIP + 2 :: ROW]
+        distances = np.abs(strips[:, :, None] - PALETTE).sum(-1)
+        unknown = is_colour(strips, PALE)
+        assert ((distances.min(-1) == 0) | unknown).all()
+        self.probabilities = np.where(unknown, np.nan, distances.argmin(-1) / 255)
+        """(A, COLUMNS); NaN where the face was not found."""
+        self.present = is_colour(marks, ORANGE)
+        assert (unknown == is_colour(marks, PALE)).all()
+        (hatched,) = axes.collections
         assert hatched.get_hatch() and hatched.get_linewidth()[0] > 0
-        start, end = self.axes.get_xlim()
-        edges = [path.get_extents().intervalx for path in hatched.get_paths()]
-        return [tuple(((x - start) / (end - start) * COLUMNS).round(3).tolist()) for x in edges]
+        self.gaps = [pytest.approx(path.get_extents().intervalx) for path in hatched.get_paths()]
+        """Start and end of each hatched time in seconds."""
+
+    def times(self, start, end):
+        """The columns that show a time."""
+        first, last = self.axes.get_xlim()
+        return slice(*(round((time - first) / (last - first) * COLUMNS) for time in (start, end)))
+
+    def shows(self, expected, row=0):
+        """Whether a row has these probabilities, each for as many columns."""
+        expected = np.repeat(expected, COLUMNS // len(expected))
+        return np.allclose(self.probabilities[row], expected, atol=LEVEL)
+
+
+def is_colour(pixels, name):
+    return (pixels == np.round(255 * np.array(matplotlib.colors.to_rgb(name)))).all(-1)
 
 
 @pytest.fixture
@@ -70,18 +85,12 @@ def draw(figures, tmp_path):
     return make
 
 
-def colour(probability):
-    return np.asarray(matplotlib.colormaps["GnBu"](probability, bytes=True))[..., :3]
-
-
 def test_every_frame_has_its_colour_for_as_long_as_it_lasts(draw):
     probabilities = np.stack((np.linspace(0, 1, 12), np.linspace(1, 0, 12) ** 2), 1)
     (panel,), _ = draw(table(probabilities))
     for row in range(2):
-        colours, marks = panel.strip(row)
-        expected = np.repeat(probabilities[:, row], COLUMNS // 12)
-        assert (colours == colour(expected)).all()
-        assert (marks[expected > 0.5] == ORANGE).all() and (marks[expected <= 0.5] == WHITE).all()
+        assert panel.shows(probabilities[:, row], row)
+        assert (panel.present[row] == np.repeat(probabilities[:, row] > 0.5, COLUMNS // 12)).all()
     assert panel.gaps == []
 
 
@@ -104,13 +113,13 @@ def test_a_column_and_a_row_of_an_au_are_whole_pixels(tmp_path, monkeypatch):
     picture = read_image(tmp_path / "a.png")
     for row in range(2):
         line = picture[top + row * ROW + STRIP // 2, left : left + COLUMNS].astype(int)
-        assert np.abs(line - colour(probabilities[:, row])).max() <= 1
+        wanted = matplotlib.colormaps[COLOURS](probabilities[:, row], bytes=True)[:, :3].astype(int)
+        assert np.abs(line - wanted).max() <= 1
 
 
 def test_presence_is_the_tables_own(draw):
     (panel,), _ = draw(table([0.9, 0.9, 0.1, 0.1], present=[1, 0, 1, 0]))
-    marked = (panel.strip()[1] == ORANGE).all(-1)
-    assert np.array_equal(marked, np.repeat([True, False, True, False], COLUMNS // 4))
+    assert (panel.present == np.repeat([True, False, True, False], COLUMNS // 4)).all()
 
 
 @pytest.mark.parametrize("rows_without", [True, False])
@@ -121,27 +130,29 @@ def test_gaps_are_empty_and_nothing_is_interpolated(draw, rows_without):
         tables.append(without_face([5, 6, 7]))
     (panel,), _ = draw(*tables)
     # A missing row of the table ends half a frame later: how long frame 4 was shown is not known.
-    start = 400 if rows_without else 450
-    assert panel.gaps == [(start, 700)]
-    for line in panel.strip():
-        assert (line[:start] == line[0]).all() and (line[700:] == line[0]).all()
-    assert (panel.pixels[:, start:700] == GREY).all()
+    start, end = 0.16 if rows_without else 0.18, 0.28
+    assert panel.gaps == [(start, end)]
+    expected = np.full((1, COLUMNS), 0.8)
+    expected[:, panel.times(start, end)] = np.nan
+    np.testing.assert_allclose(panel.probabilities, expected, atol=LEVEL)
+    assert (panel.present == (expected == 0.8)).all()
 
 
 def test_a_gap_of_one_frame_can_be_seen(draw):
     kept = np.delete(np.arange(1, 601), 299)
     (panel,), _ = draw(table([0.0] * 599, frames=kept), without_face([300]))
-    assert panel.gaps == [(598, 600)]
-    assert (panel.pixels[:, 598:600] == GREY).all() and not (panel.strip()[0][:598] == GREY).all(-1).any()
+    gap = 299 * 0.04, 300 * 0.04
+    assert panel.gaps == [gap]
+    assert np.isnan(panel.probabilities).nonzero()[1].tolist() == [*range(COLUMNS)][panel.times(*gap)]
 
 
 def test_frames_that_lie_apart_in_time_are_shown_when_they_were(draw):
-    # Predictions of every tenth frame; frame 31 is missing. Shown from 0 to 2.4 s, 500 columns a second.
+    # Predictions of every tenth frame; frame 31 is missing.
     (panel,), _ = draw(table([0.2, 0.4, 0.6, 0.8, 1.0], frames=[1, 11, 21, 41, 51]))
-    colours = panel.strip()[0]
-    for start, p in ((0, 0.2), (10, 0.4), (20, 0.6), (40, 0.8), (50, 1.0)):
-        assert (colours[round((start + 5) * 0.04 * 500)] == colour(p)).all()
-    assert panel.gaps == [(700, 800)]
+    for start, p in ((0, 0.2), (0.4, 0.4), (0.8, 0.6), (1.6, 0.8), (2.0, 1.0)):
+        assert panel.probabilities[0, panel.times(start, start + 0.4)] == pytest.approx(p, abs=LEVEL)
+    # A frame may have been shown for half as long again as the others.
+    assert panel.gaps == [(1.4, 1.6)]
 
 
 def test_a_column_of_many_frames_shows_their_maximum(draw, texts):
@@ -150,24 +161,19 @@ def test_a_column_of_many_frames_shows_their_maximum(draw, texts):
     present = np.zeros(12000)
     present[3007] = 1
     (panel,), figure = draw(table(probabilities, present=present))
-    expected = np.full(COLUMNS, 0.1)
-    expected[600] = 0.9
-    colours, marks = panel.strip()
-    assert (colours == colour(expected)).all()
-    assert np.flatnonzero((marks == ORANGE).all(-1)).tolist() == [300]
-    sentence = "shows the maximum of about 10 frames"
-    assert sentence in "\n".join(texts(figure))
-    assert sentence not in "\n".join(texts(draw(table([0.1]))[1]))
+    assert panel.shows(probabilities.reshape(COLUMNS, 10).max(1))
+    assert (panel.present[0] == present.reshape(COLUMNS, 10).max(1)).all()
+    assert "maximum of about 10 frames" in "\n".join(texts(figure))
+    assert "maximum" not in "\n".join(texts(draw(table([0.1]))[1]))
 
 
 def test_a_column_is_hatched_where_half_of_its_frames_or_more_are_missing(draw):
     missing = [*range(1001, 1001 + 4), *range(2001, 2001 + 5), *range(3001, 3001 + 10)]
     kept = np.setdiff1d(np.arange(1, 12001), missing)
     (panel,), _ = draw(table(np.full(len(kept), 0.3), frames=kept), without_face(missing))
-    assert panel.gaps == [(200, 201), (300, 301)]
-    colours, marks = panel.strip()
-    assert (colours[:300] == colour(0.3)).all() and (colours[300] == GREY).all()
-    assert (marks[:300] == WHITE).all()
+    assert panel.gaps == [(frame * 0.04, (frame + 10) * 0.04) for frame in (2000, 3000)]
+    assert np.isnan(panel.probabilities[0]).nonzero()[0].tolist() == [300]
+    assert np.nanmax(np.abs(panel.probabilities - 0.3)) < LEVEL and not panel.present.any()
 
 
 def test_the_four_faces_seen_longest_have_panels_in_order_of_their_ids(draw, texts):
@@ -179,20 +185,21 @@ def test_the_four_faces_seen_longest_have_panels_in_order_of_their_ids(draw, tex
     assert len(panels) == 4
     for panel, i in zip(panels, (2, 3, 7, 9), strict=True):
         assert panel.title == f"face {i}: in {lengths[i]} of 60 frames"
-        known = (panel.strip()[0] == colour((i + 1) / 10)).all(-1)
-        assert known[: lengths[i] * 20].all() and known.sum() == lengths[i] * 20
+        assert panel.probabilities[0, : lengths[i] * 20] == pytest.approx((i + 1) / 10, abs=LEVEL)
+        assert np.isnan(panel.probabilities[0, lengths[i] * 20 :]).all()
     heights = [panel.axes.get_position().y0 for panel in panels]
     assert heights == sorted(heights, reverse=True)
     assert "2 more faces are left out, seen in at most 5 frames." in texts(figure)
     of_four, figure = draw(*(face for face in faces if face["face_id"][0] in (2, 3, 7, 9)))
     assert "left out" not in "\n".join(texts(figure))
     for panel, same in zip(panels, of_four, strict=True):
-        assert np.array_equal(panel.pixels, same.pixels) and panel.gaps == same.gaps
+        assert np.array_equal(panel.probabilities, same.probabilities, equal_nan=True)
+        assert panel.title == same.title
 
 
 def test_without_any_face(draw):
     (panel,), _ = draw(table([0.5, 0.5]).assign(success=0, AU01_p=np.nan, AU01_c=np.nan))
-    assert panel.gaps == [(0, COLUMNS)] and (panel.pixels == GREY).all()
+    assert panel.gaps == [(0, 0.08)] and np.isnan(panel.probabilities).all()
     assert panel.title == "no face in 2 frames"
 
 
@@ -200,20 +207,20 @@ def test_without_any_face(draw):
 @pytest.mark.filterwarnings("error")
 def test_tiny_tables(draw, frames):
     (panel,), _ = draw(table([0.7] * frames))
-    assert (panel.strip()[0] == colour(0.7)).all()
+    assert panel.shows([0.7])
 
 
 @pytest.mark.filterwarnings("error")
 def test_times_that_stand_still(draw):
     # As some cameras have it.
     (panel,), _ = draw(table([0.7] * 5, seconds=0.0))
-    assert (panel.strip()[0] == colour(0.7)).all()
+    assert panel.shows([0.7])
 
 
 def test_names_come_from_the_table(draw):
     own = table([[0.1, 0.9]]).rename(columns=lambda name: name.replace("AU02", "AUrule1"))
     (panel,), _ = draw(own)
-    assert (panel.strip(1)[0] == colour(0.9)).all()
+    assert panel.shows([0.9], row=1)
     names = [label.get_text() for label in panel.axes.get_yticklabels()]
     assert names[0].endswith("AU 1") and names[1] == "AUrule1"
 

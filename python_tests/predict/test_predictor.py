@@ -418,7 +418,7 @@ class TestPredictor:
     def test_slow_bfloat16_is_float32(self, monkeypatch):
         monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
         monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
-        with pytest.warns(UserWarning, match=r"^this processor does not .*: float32 is used instead"):
+        with pytest.warns(UserWarning, match=r"^this processor .*: float32 is used"):
             predict = Predictor(Stub(None), detector=Finding(), device="cpu", precision="bfloat16")
         assert predict.precision == "float32"
         monkeypatch.setenv("JAA_SLOW_BFLOAT16", "1")
@@ -507,9 +507,7 @@ class TestPhotographs:
                 raise MemoryError("dlib wants more")
 
         before = set(threading.enumerate())
-        with pytest.raises(
-            ImageError, match=r"\.png: cannot be searched for faces \(the memory does not suf"
-        ):
+        with pytest.raises(ImageError, match=r"\.png: cannot be searched .*memory"):
             list(Predictor(Stub(None), detector=Failing(), device="cpu").photographs(paths))
         assert set(threading.enumerate()) == before
 

@@ -173,7 +173,7 @@ def test_what_is_not_there(folder, monkeypatch):
     for name in ("-1", "1.5", ""):
         with pytest.raises(ValueError, match=rf"{name}: .*no such file"):
             find_sources([name])
-    with pytest.raises(ValueError, match=r"^texts: .*no photograph and no video.* \.txt \(1\)$"):
+    with pytest.raises(ValueError, match=r"^texts: .*no photograph.* \.txt \(1\)$"):
         find_sources(["texts"])
     for pattern, only in (("*.webm", ""), ("nowhere/*", ""), ("*.txt", r", only \.txt \(1\)")):
         with pytest.raises(ValueError, match=rf"no photograph and no video.* pattern{only}$"):

@@ -98,7 +98,7 @@ class TestIntensities:
     def test_they_are_left_out_or_missed(self, tmp_path, rated, frames):
         write_table(tmp_path / "t.csv", rated, AUS)
         assert list(read_table(tmp_path / "t.csv").columns) == columns(AUS)
-        with pytest.raises(ValueError, match=r"a, b\.jpg: got a face with 0 intensities, wanted 3"):
+        with pytest.raises(ValueError, match=r"a, b\.jpg: .*0 intensities, wanted 3"):
             write_table(tmp_path / "u.csv", frames, AUS, intensity=True)
 
     def test_those_of_a_face_without_numbers_are_empty(self, prediction):
@@ -391,5 +391,5 @@ class TestFailures:
         write_table(tmp_path / "TABLE.CSV", [], AUS)
 
     def test_probabilities_that_do_not_fit_the_aus(self, tmp_path, prediction):
-        with pytest.raises(ValueError, match=r"a\.mp4: got a face with 2 probabilities, wanted 3"):
+        with pytest.raises(ValueError, match=r"a\.mp4: .*2 probabilities, wanted 3"):
             write_table(tmp_path / "table.csv", [frame([prediction(np.zeros(2))])], AUS)

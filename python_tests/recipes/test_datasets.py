@@ -72,9 +72,7 @@ def test_the_first_fold_holds_the_first_people() -> None:
 
 def test_two_people_are_too_few_for_three_folds() -> None:
     data = drawn(train_subjects=1, test_subjects=1, test_fold="2")
-    with pytest.raises(
-        ValueError, match=r"^fold 2 of the drawn faces is empty: wanted at least 3 subjects, got 2$"
-    ):
+    with pytest.raises(ValueError, match=r"fold 2 of the drawn faces .*at least 3 subjects, got 2$"):
         data.build(CONFIG)
 
 
@@ -95,10 +93,10 @@ def test_a_rule_of_one_s_own_is_known_to_the_data_by_its_number() -> None:
     train, _ = DRAWN.build(config)
     assert tuple(train.aus) == (6, 12)
     unknown = JAANetConfig.released((AURule((31, 37), number=20),), image_size=64, width=1)
-    with pytest.raises(ValueError, match=r"aus must be some of \[1, 2, .*\], got \[20\]"):
+    with pytest.raises(ValueError, match=r"\[1, 2, .*\], got \[20\]"):
         DRAWN.build(unknown)
     nameless = JAANetConfig.released((AURule((31, 37)),), image_size=64, width=1)
-    with pytest.raises(ValueError, match=r"has no number, by which its labels could be found"):
+    with pytest.raises(ValueError, match="no number"):
         DRAWN.build(nameless)
 
 
@@ -133,7 +131,7 @@ def test_what_rendered_faces_are_worth(tmp_path: Path) -> None:
     assert note_of(prepared(tmp_path, "1").build(CONFIG)[0]) == OF_RENDERED_FACES
 
 
-SECTIONS = 'keys and values with the name "synthetic", "rendered" or "prepared"'
+SECTIONS = 'name "synthetic", "rendered" or "prepared"'
 RECIPE = """
 name: mine
 model: {aus: [6, 12], image_size: 64, width: 1}
@@ -145,58 +143,54 @@ stages:
 
 
 @pytest.mark.parametrize(
-    ("data", "sentences"),
+    ("data", "words"),
     [
         (
-            "{train_subjcts: 3, test_subjects: 2, samples_per_subject: 4}",
-            [
-                "data.train_subjects: is missing",
-                'data.train_subjcts: unknown key, the nearest known one is "train_subjects"',
-            ],
-        ),
-        (
             "{name: synthetic, train_subjects: 0, test_subjects: 2, samples_per_subject: 4}",
-            ["data.train_subjects: should be a whole number of at least 1, got 0"],
+            ["data.train_subjects: ", "at least 1", "got 0"],
         ),
         (
             "{train_subjects: 3, test_subjects: 2, samples_per_subject: 4, co_occurrence: -1}",
-            ["data.co_occurrence: should be a number of at least 0, got -1"],
+            ["data.co_occurrence: ", "at least 0", "got -1"],
         ),
         (
             "{train_subjects: 3, test_subjects: 2, samples_per_subject: 4, test_fold: '4'}",
-            ["data.test_fold: should be '1', '2' or '3', got \"4\""],
+            ["data.test_fold: ", "'1', '2' or '3'", 'got "4"'],
         ),
         (
             "{name: rendered, train_subjects: 3, test_subjects: 2, samples_per_subject: 4, mix: disfa}",
-            ["data.mix: should be 'natural' or 'bp4d', got \"disfa\""],
+            ["data.mix: ", "'natural' or 'bp4d'", 'got "disfa"'],
         ),
-        ("{name: prepared, foldr: x}", ['data.foldr: unknown key, the nearest known one is "folder"']),
+        ("{name: prepared, foldr: x}", ["data.foldr: unknown key", '"folder"']),
         # A key of the other section is none of this one.
-        ("{name: prepared, seed: 3}", ["data.seed: unknown key, the nearest known one is "]),
-        ("{name: prepared, folder: 3}", ["data.folder: should be text, got 3"]),
-        ("{name: prepared, test_fold: 1}", ["data.test_fold: should be text, got 1"]),
-        (
-            "{name: bp4d, folder: x}",
-            [f'data: should be {SECTIONS}, got {{"name": "bp4d"'],
-        ),
-        (
-            "{name: [prepared]}",
-            [f'data: should be {SECTIONS}, got {{"name": ["p'],
-        ),
-        ("3", ["data: should be keys and values, got 3"]),
-        ("[prepared]", ['data: should be keys and values, got ["prepared"]']),
+        ("{name: prepared, seed: 3}", ["data.seed: unknown key"]),
+        ("{name: prepared, folder: 3}", ["data.folder: ", "text", "got 3"]),
+        ("{name: prepared, test_fold: 1}", ["data.test_fold: ", "text", "got 1"]),
+        ("{name: bp4d, folder: x}", ["data: ", SECTIONS, 'got {"name": "bp4d"']),
+        ("{name: [prepared]}", ["data: ", SECTIONS, 'got {"name": ["p']),
+        ("3", ["data: ", "keys and values", "got 3"]),
+        ("[prepared]", ["data: ", "keys and values", 'got ["prepared"]']),
     ],
 )
-def test_each_problem_of_a_data_section_is_one_sentence(
-    tmp_path: Path, data: str, sentences: list[str]
-) -> None:
-    (tmp_path / "mine.yaml").write_text(RECIPE.replace("DATA", data))
+def test_each_problem_of_a_data_section_is_one_sentence(tmp_path: Path, data: str, words: list[str]) -> None:
+    (line,) = problems(tmp_path, data)
+    assert line.startswith(f"mine.yaml: {words[0]}") and all(word in line for word in words)
+
+
+def test_several_problems_of_a_data_section(tmp_path: Path) -> None:
+    misspelt, missing = sorted(
+        problems(tmp_path, "{train_subjcts: 3, test_subjects: 2, samples_per_subject: 4}")
+    )
+    assert "data.train_subjcts: unknown key" in misspelt and '"train_subjects"' in misspelt
+    assert "data.train_subjects: is missing" in missing
+
+
+def problems(folder: Path, data: str) -> list[str]:
+    """What `load_recipe` says of a data section."""
+    (folder / "mine.yaml").write_text(RECIPE.replace("DATA", data))
     with pytest.raises(RecipeError) as caught:
-        load_recipe(tmp_path / "mine.yaml")
-    lines = sorted(str(caught.value).splitlines())
-    assert len(lines) == len(sentences)
-    for line, sentence in zip(lines, sorted(f"mine.yaml: {s}" for s in sentences), strict=True):
-        assert line.startswith(sentence)
+        load_recipe(folder / "mine.yaml")
+    return str(caught.value).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -250,16 +244,14 @@ def test_what_a_command_makes_of_a_recipe_s_data(
 
 def test_drawn_faces_have_three_folds() -> None:
     for default, data in ((DRAWN, None), (OPEN, "synthetic")):
-        with pytest.raises(
-            ValueError, match=r'^there is no fold "4" of the drawn faces, wanted one of 1, 2, 3$'
-        ):
+        with pytest.raises(ValueError, match=r'no fold "4" of the drawn faces, .*1, 2, 3$'):
             choose_data(default, data, "4")
     assert (STAND_IN.train_subjects + STAND_IN.test_subjects) == 41  # those of BP4D
 
 
 def test_data_without_a_folder_says_how_to_give_one() -> None:
     for ask in (OPEN.folds, lambda: OPEN.build(CONFIG), lambda: OPEN.title):
-        with pytest.raises(ValueError, match=r"^the recipe leaves open where its data lies: give --data "):
+        with pytest.raises(ValueError, match=r"recipe leaves open .*--data "):
             ask()
 
 
@@ -324,10 +316,13 @@ def test_prepared_faces_are_those_of_the_folder(folder: Path) -> None:
     assert (face.subject, face.id) == ("M001", "M001/T1/1")
 
 
+NO_FOLD = "no test fold is chosen, .*1, 2, 3$"
+
+
 def test_a_prepared_fold_must_be_chosen(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
+    with pytest.raises(ValueError, match=NO_FOLD):
         prepared(folder).build(CONFIG)
-    with pytest.raises(ValueError, match=r': there is no fold "4" to test, wanted one of 1, 2, 3$'):
+    with pytest.raises(ValueError, match=r'no fold "4" to test, .*1, 2, 3$'):
         prepared(folder, "4").build(CONFIG)
 
 
@@ -337,7 +332,7 @@ def test_folds_for_testing_only(tmp_path: Path, name: str) -> None:
     assert prepared(tmp_path).folds() == (name,)
     sets = prepared(tmp_path).build(CONFIG)
     assert subjects(sets) == ({"F001", "F003"}, {"F002"})
-    with pytest.raises(ValueError, match=rf': there is no fold "train" to test, wanted one of {name}$'):
+    with pytest.raises(ValueError, match=rf'no fold "train" to test, .*{name}$'):
         prepared(tmp_path, "train").build(CONFIG)
 
 
@@ -350,7 +345,7 @@ def test_validation_is_not_trained_on_when_test_is_tested(tmp_path: Path) -> Non
 
 def test_a_prepared_folder_of_one_fold(tmp_path: Path) -> None:
     make_folder(tmp_path, {"F001": "1", "F002": "1"})
-    with pytest.raises(ValueError, match=r': has the fold "1" alone, and nothing else to train on$'):
+    with pytest.raises(ValueError, match=r'fold "1" alone'):
         prepared(tmp_path).build(CONFIG)
 
 
@@ -367,14 +362,14 @@ def test_people_without_folds_are_dealt_into_three(tmp_path: Path) -> None:
         assert (len(sets[0]), len(sets[1])) == (2 * len(trained), 2 * len(left))
         tested += left
     assert sorted(tested) == people
-    with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
+    with pytest.raises(ValueError, match=NO_FOLD):
         data.build(CONFIG)
 
 
 def test_a_folder_that_is_not_prepared_or_has_other_aus(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FolderError, match="wanted a prepared data set"):
         prepared(tmp_path / "nothing").folds()
-    with pytest.raises(FolderError, match=r"has no labels of AU 1, only of \[6, 12\]"):
+    with pytest.raises(FolderError, match=r"no labels of AU 1, .*\[6, 12\]"):
         prepared(folder, "1").build(JAANetConfig.released((1, 6), image_size=64, width=1))
 
 
@@ -392,9 +387,9 @@ def test_what_a_model_is_scored_on(folder: Path) -> None:
 
 def test_nothing_to_score_on(folder: Path) -> None:
     for data in (None, "synthetic"):
-        with pytest.raises(ValueError, match=r"^say what to test on: --recipe, or --data with a folder"):
+        with pytest.raises(ValueError, match="--recipe, or --data"):
             datasets.faces_to_test(None, data, None, CONFIG)
-    with pytest.raises(ValueError, match=r'^there is no fold "all" of the drawn faces'):
+    with pytest.raises(ValueError, match='no fold "all" of the drawn faces'):
         datasets.faces_to_test(DRAWN, None, "all", CONFIG)
-    with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
+    with pytest.raises(ValueError, match=NO_FOLD):
         datasets.faces_to_test(None, str(folder), None, CONFIG)

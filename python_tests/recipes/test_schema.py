@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -195,69 +196,61 @@ def test_a_written_recipe_reads_back_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "words"),
     [
-        ("lr: 0.01", "lr: fast", 'mine.yaml: stages.0.lr: should be a number above 0, got "fast"'),
-        ("lr: 0.01", 'lr: "0.01"', 'mine.yaml: stages.0.lr: should be a number above 0, got "0.01"'),
-        ("lr: 0.01", "lr: -1", "mine.yaml: stages.0.lr: should be a number above 0, got -1"),
-        ("lr: 0.01", "lr: .nan", "mine.yaml: stages.0.lr: should be a number above 0, got NaN"),
-        ("lr: 0.01", "lr: true", "mine.yaml: stages.0.lr: should be a number above 0, got true"),
-        ("lr: 0.01", "lrr: 0.01", "mine.yaml: stages.0.lr: is missing"),
-        ("lr: 0.01", "lr: 1, lrr: 2", 'mine.yaml: stages.0.lrr: unknown key, the nearest known one is "lr"'),
-        ("size: 4", "size: 4.5", "mine.yaml: batch_size: should be a whole number of at least 1, got 4.5"),
-        ("align: 1", "align: much", 'stages.1.align: should be a number of at least 0, got "much"'),
+        ("lr: 0.01", "lr: fast", ["stages.0.lr: ", "number above 0", 'got "fast"']),
+        ("lr: 0.01", 'lr: "0.01"', ["stages.0.lr: ", "number above 0", 'got "0.01"']),
+        ("lr: 0.01", "lr: -1", ["stages.0.lr: ", "number above 0", "got -1"]),
+        ("lr: 0.01", "lr: .nan", ["stages.0.lr: ", "number above 0", "got NaN"]),
+        ("lr: 0.01", "lr: true", ["stages.0.lr: ", "number above 0", "got true"]),
+        ("lr: 0.01", "lrr: 0.01", ["stages.0.lr: ", "missing"]),
+        ("lr: 0.01", "lr: 1, lrr: 2", ["stages.0.lrr: unknown", '"lr"']),
+        ("size: 4", "size: 4.5", ["batch_size: ", "whole number of at least 1", "got 4.5"]),
+        ("align: 1", "align: much", ["stages.1.align: ", "number of at least 0", 'got "much"']),
         (
             "[alignment]",
             "[alinment]",
-            "mine.yaml: stages.1.train.0: should be a list of modules out of region_learning, alignment, "
-            'global_features, attention, graph, au_head, got "alinment"',
+            ["stages.1.train.0: ", "region_learning, alignment, global_features, attention, graph, au_head",
+             'got "alinment"'],
         ),
-        ("batch_size", "batchsize", 'batchsize: unknown key, the nearest known one is "batch_size"'),
-        ("width: 2", "widht: 2", 'mine.yaml: model.widht: unknown key, the nearest known one is "width"'),
-        ("width: 2", "width: wide", 'mine.yaml: model.width: should be a whole number, got "wide"'),
-        ("width: 2", "region: XX", "mine.yaml: model.region: should be 'R' or 'HMR', got \"XX\""),
-        (
-            "[1, 6, 12]",
-            "[1, six]",
-            "mine.yaml: model.aus.1: should be an AU number, or a rule with number, points and dy, got "
-            '"six"',
-        ),
-        ("[1, 6, 12]", "6", "mine.yaml: model.aus: should be a list of AU numbers, got 6"),
-        ("[1, 6, 12]", "[1, 6, 1]", "mine.yaml: model: aus has AU 1 more than once"),
-        ("[1, 6, 12]", "[1, 3]", "mine.yaml: model: no rule for AU 3: known are [1, 2, 4, "),
-        ("width: 2", "threshold: 0.4", 'mine.yaml: model: threshold needs preset "graph", got "released"'),
+        ("batch_size", "batchsize", ["batchsize: unknown", '"batch_size"']),
+        ("width: 2", "widht: 2", ["model.widht: unknown", '"width"']),
+        ("width: 2", "width: wide", ["model.width: ", "whole number", 'got "wide"']),
+        ("width: 2", "region: XX", ["model.region: ", "'R' or 'HMR'", 'got "XX"']),
+        ("[1, 6, 12]", "[1, six]", ["model.aus.1: ", "AU number", "number, points and dy", 'got "six"']),
+        ("[1, 6, 12]", "6", ["model.aus: ", "list of AU numbers", "got 6"]),
+        ("[1, 6, 12]", "[1, 6, 1]", ["model: ", "AU 1 more than once"]),
+        ("[1, 6, 12]", "[1, 3]", ["model: ", "AU 3", "[1, 2, 4, "]),
+        ("width: 2", "threshold: 0.4", ["model: threshold", '"graph"', 'got "released"']),
         (
             "width: 2",
             "preset: graph, graph_widths: [8, none]",
-            'mine.yaml: model.graph_widths.1: should be a list of whole numbers, got "none"',
+            ["model.graph_widths.1: ", "list of whole numbers", 'got "none"'],
         ),
         (
             "width: 2",
             "preset: graph, attention: false, refinement: false, local_loss: false",
-            "mine.yaml: model: graph_widths needs attention=True, the local features",
+            ["model: graph_widths", "attention=True"],
         ),
-        ("batch_size: 4", "batch_size: 4\ninit: 3", "mine.yaml: init: should be text, got 3"),
-        ("width: 2", "width: 0", "mine.yaml: model: width must be at least 1, got 0"),
-        ("width: 2", "alignment: false", "mine.yaml: model: attention=True needs alignment=True"),
-        ("{attention: 1e-7}", "3", "mine.yaml: loss: should be keys and values, got 3"),
-        ("name: tiny", "name: tiny\nname: two", 'the key "name" stands twice'),
-        (
-            "loss:",
-            "optimizer: {momentum: 0}\nloss:",
-            "mine.yaml: optimizer: nesterov needs a momentum above 0",
-        ),
+        ("batch_size: 4", "batch_size: 4\ninit: 3", ["init: ", "text", "got 3"]),
+        ("width: 2", "width: 0", ["model: width", "at least 1", "got 0"]),
+        ("width: 2", "alignment: false", ["model: attention=True", "alignment=True"]),
+        ("{attention: 1e-7}", "3", ["loss: ", "keys and values", "got 3"]),
+        ("name: tiny", "name: tiny\nname: two", ['"name"', "twice"]),
+        ("loss:", "optimizer: {momentum: 0}\nloss:", ["optimizer: nesterov", "momentum above 0"]),
         (
             "batch_size: 4",
             "batch_size: 4\nprecision: 16-mixed\ntrainer: {cuda_graph: true}",
-            'mine.yaml: trainer: cuda_graph=true needs precision "32-true" or "bf16-mixed", got "16-mixed"',
+            ["trainer: cuda_graph=true", 'precision "32-true" or "bf16-mixed"', 'got "16-mixed"'],
         ),
-        ("batch_size: 4", "batch_size: 4\ntrainer: {graph: true}", 'the nearest known one is "cuda_graph"'),
-        ("name: tiny", "name: [", "mine.yaml: not YAML: "),
+        ("batch_size: 4", "batch_size: 4\ntrainer: {graph: true}", ["graph: unknown", '"cuda_graph"']),
+        ("name: tiny", "name: [", ["not YAML: "]),
     ],
 )  # fmt: skip
-def test_each_problem_is_one_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+def test_each_problem_is_one_sentence(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
     lines = problem(tmp_path, old, new).splitlines()
-    assert any(sentence in line for line in lines)
+    assert any(all(word in line for word in words) for line in lines)
+    assert all(line.startswith("mine.yaml: ") for line in lines)
     assert len(lines) == (2 if "lrr: 0.01" in new or "batchsize" in new else 1)
 
 
@@ -269,14 +262,12 @@ def test_several_problems_are_all_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "- 1", "just words"])
 def test_a_file_without_keys(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=r"^mine\.yaml: should be keys and values, got "):
+    with pytest.raises(RecipeError, match=r"^mine\.yaml: .*keys and values, got "):
         load_recipe(tmp_path / "mine.yaml")
 
 
 def test_an_unknown_name_lists_the_builtin_ones() -> None:
-    with pytest.raises(
-        RecipeError, match=r"^papr: no such recipe; give a YAML file or one of .*demo, .*paper"
-    ):
+    with pytest.raises(RecipeError, match=r"^papr: no such recipe; .*demo, .*paper"):
         load_recipe("papr")
 
 
@@ -319,13 +310,14 @@ def test_augmentation_is_off_unless_a_recipe_asks_for_it(tmp_path: Path) -> None
     assert some.augment == Augmentation(blur=0.2, geometry=0)
     (tmp_path / "copy.yaml").write_text(some.to_yaml())
     assert load_recipe(tmp_path / "copy.yaml") == some
-    for text, sentence in (
-        ("{blur: 2}", "mine.yaml: augment.blur: should be a number from 0 to 1, got 2"),
-        ("{colour: -1}", "mine.yaml: augment.colour: should be a number from 0 to 3, got -1"),
-        ("{colours: 1}", 'mine.yaml: augment.colours: unknown key, the nearest known one is "colour"'),
-        ("true", "mine.yaml: augment: should be keys and values; {} for the usual ones, got true"),
+    for text, words in (
+        ("{blur: 2}", ["augment.blur: ", "from 0 to 1", "got 2"]),
+        ("{colour: -1}", ["augment.colour: ", "from 0 to 3", "got -1"]),
+        ("{colours: 1}", ["augment.colours: unknown", '"colour"']),
+        ("true", ["augment: ", "keys and values", "{}", "got true"]),
     ):
-        assert problem(tmp_path, "batch_size: 4", f"batch_size: 4\naugment: {text}") == sentence
+        (line,) = problem(tmp_path, "batch_size: 4", f"batch_size: 4\naugment: {text}").splitlines()
+        assert all(word in line for word in words)
 
 
 def test_a_recipe_holds_what_differs_from_its_base(tmp_path: Path) -> None:
@@ -416,9 +408,7 @@ def test_a_builtin_recipe_comes_before_a_file_of_its_name(
     ],
 )
 def test_bases_that_go_round_in_circles(tmp_path: Path, texts: dict[str, str]) -> None:
-    with pytest.raises(
-        RecipeError, match=r'^[abc]\.yaml: base: should be another recipe, got "(\./)?[ab]\.yaml"$'
-    ):
+    with pytest.raises(RecipeError, match=r'^[abc]\.yaml: base: .*got "(\./)?[ab]\.yaml"$'):
         load_recipe(write(tmp_path, **texts))
 
 
@@ -431,23 +421,21 @@ def test_two_files_of_one_name_are_no_circle(tmp_path: Path) -> None:
 
 def test_a_base_that_is_missing_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
     top = write(tmp_path, top="base: middle.yaml", middle="base: papr")
-    with pytest.raises(
-        RecipeError, match=r"^middle\.yaml: base: \S*papr: no such recipe; give a YAML file or one of"
-    ):
+    with pytest.raises(RecipeError, match=r"^middle\.yaml: base: \S*papr: no such recipe"):
         load_recipe(top)
 
 
-@pytest.mark.parametrize("base", ["3", "[paper]", "{name: paper}", "true"])
-def test_a_base_that_is_no_name(tmp_path: Path, base: str) -> None:
-    with pytest.raises(RecipeError, match=r"^own\.yaml: base: should be another recipe, got "):
+@pytest.mark.parametrize(
+    ("base", "got"), [("3", "3"), ("[paper]", r"\["), ("{name: paper}", "{"), ("true", "true")]
+)
+def test_a_base_that_is_no_name(tmp_path: Path, base: str, got: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^own\.yaml: base: .*another recipe, got {got}"):
         load_recipe(write(tmp_path, own=f"base: {base}"))
 
 
 def test_a_problem_over_a_base_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     own = write(tmp_path, own="base: good.yaml\nmodel: {widht: 3}", good=GOOD)
-    with pytest.raises(
-        RecipeError, match=r'^own\.yaml: model\.widht: unknown key, the nearest known one is "width"$'
-    ):
+    with pytest.raises(RecipeError, match=r'^own\.yaml: model\.widht: unknown .*"width"$'):
         load_recipe(own)
 
 
@@ -496,16 +484,13 @@ def test_rules_of_one_s_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_rule_is_one_sentence(tmp_path: Path, rule: str) -> None:
-    sentence = "mine.yaml: model.aus.1: should be an AU number, or a rule with number, points and dy, got "
-    text = problem(tmp_path, "[1, 6, 12]", f"[6, {rule}]")
-    assert text.startswith(sentence) and len(text) > len(sentence) and "\n" not in text
+    (line,) = problem(tmp_path, "[1, 6, 12]", f"[6, {rule}]").splitlines()
+    assert re.match(r"mine\.yaml: model\.aus\.1: .*AU number.* number, points and dy, got .", line)
 
 
 def test_points_that_are_no_landmarks(tmp_path: Path) -> None:
     text = problem(tmp_path, "[1, 6, 12]", "[{number: 20, points: [31, 49]}]")
-    assert text == (
-        "mine.yaml: model.aus.0: AURule: points must be two landmark indices in 0..48, got (31, 49)"
-    )
+    assert re.match(r"mine\.yaml: model\.aus\.0: .*points .*in 0\.\.48, got \(31, 49\)$", text)
 
 
 def test_widths_of_the_graph_are_a_list(tmp_path: Path) -> None:
@@ -522,54 +507,58 @@ def test_widths_of_the_graph_are_a_list(tmp_path: Path) -> None:
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
-NOT_YAML = "mine.yaml: not YAML: "
+NO_ANCHORS, TOO_DEEP, TOO_BIG = (
+    ["not YAML: ", "anchors (&)"],
+    ["not YAML: ", "20 lists"],
+    "beyond whole numbers",
+)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "words"),
     [
-        ("name: tiny", LAUGHS, NOT_YAML + "anchors (&) and aliases (*) are not known in recipes in "),
-        ("loss:", "x: &a [*a]\nloss:", NOT_YAML + "anchors (&) and aliases (*) are not known"),
-        ("width: 2", "width: &w 2", NOT_YAML + "anchors (&) and aliases (*) are not known"),
-        ("loss:", f"x: {5000 * '['}{5000 * ']'}\nloss:", NOT_YAML + "wanted at most 20 lists and sections"),
-        ("loss:", f"x: {500 * '{a: '}1{500 * '}'}\nloss:", NOT_YAML + "wanted at most 20 lists and sections"),
-        ("loss:", "x: !!python/object/apply:os.system ['true']\nloss:", NOT_YAML + "tags (!) are not known"),
-        ("loss:", "init: !!binary aGVsbG8=\nloss:", NOT_YAML + "tags (!) are not known"),
-        ("loss:", "--- {}\nloss:", NOT_YAML + "expected a single document"),
-        ("loss:", "<<: {seed: 3}\nloss:", NOT_YAML + "a key should be text"),
-        ("loss:", "3: 3\nloss:", NOT_YAML + "a key should be text"),
-        ("loss:", "[a, b]: 3\nloss:", NOT_YAML + "a key should be text"),
-        ("loss:", "seed: 18446744073709551616\nloss:", "18446744073709551616 is beyond whole numbers of 64"),
-        ("loss:", f"seed: {5000 * '9'}\nloss:", "999... is beyond whole numbers of 64 bits"),
-        ("loss:", f"seed: 0x{5000 * 'f'}\nloss:", "fff... is beyond whole numbers of 64 bits"),
-        ("loss:", f"seed: {2000 * '9:'}9\nloss:", ":9... is beyond whole numbers of 64 bits"),
-        ("loss:", "seed: -1\nloss:", "mine.yaml: seed: should be a whole number of at least 0, got -1"),
-        ("loss:", "workers: 1000000\nloss:", "mine.yaml: workers: should be at most 1024, got 1000000"),
-        ("size: 4", "size: 1000000000000", "batch_size: should be at most 65536, got 1000000000000"),
-        ("subjects: 3", "subjects: 100000000", "data.train_subjects: should be at most 10000000, got 100000"),
-        ("subject: 4", "subject: 9000000", "data: subjects and their samples should be at most 10000000"),
-        ("epochs: 2", "epochs: 1e400", "stages.0.epochs: should be a whole number of at least 1, got Infini"),
-        ("epochs: 2", "epochs: 100000000", "stages.0.epochs: should be at most 10000000, got 100000000"),
-        ("lr: 0.01", "lr: 1e400", "mine.yaml: stages.0.lr: should be a number above 0, got Infinity"),
-        ("lr: 0.01", "lr: 1, lr_decay: .nan", "stages.0.lr_decay: should be a number above 0 and up to 1, g"),
-        ("align: 1", "align: .inf", "stages.1.align: should be a number of at least 0, got Infinity"),
-        ("loss:", "optimizer: {momentum: .nan}\nloss:", "should be a number from 0 to below 1, got NaN"),
-        ("size: 64", "size: 1600000000", "mine.yaml: model: image_size must be at most 4096, got 1600000000"),
-        ("width: 2", "decay: .inf", "mine.yaml: model: decay must be finite, got inf"),
-        ("width: 2", "gradient_enhancement: .inf", "model: gradient_enhancement must be finite, got inf"),
-        ("[1, 6, 12]", f"[{', '.join(['12'] * 5000)}]", "model: aus must be at most 1000, got 5000"),
+        ("name: tiny", LAUGHS, NO_ANCHORS),
+        ("loss:", "x: &a [*a]\nloss:", NO_ANCHORS),
+        ("width: 2", "width: &w 2", NO_ANCHORS),
+        ("loss:", f"x: {5000 * '['}{5000 * ']'}\nloss:", TOO_DEEP),
+        ("loss:", f"x: {500 * '{a: '}1{500 * '}'}\nloss:", TOO_DEEP),
+        ("loss:", "x: !!python/object/apply:os.system ['true']\nloss:", ["not YAML: ", "tags (!)"]),
+        ("loss:", "init: !!binary aGVsbG8=\nloss:", ["not YAML: ", "tags (!)"]),
+        ("loss:", "--- {}\nloss:", ["not YAML: ", "single document"]),
+        ("loss:", "<<: {seed: 3}\nloss:", ["not YAML: ", "key should be text"]),
+        ("loss:", "3: 3\nloss:", ["not YAML: ", "key should be text"]),
+        ("loss:", "[a, b]: 3\nloss:", ["not YAML: ", "key should be text"]),
+        ("loss:", "seed: 18446744073709551616\nloss:", ["18446744073709551616 is", TOO_BIG]),
+        ("loss:", f"seed: {5000 * '9'}\nloss:", ["999... is", TOO_BIG]),
+        ("loss:", f"seed: 0x{5000 * 'f'}\nloss:", ["fff... is", TOO_BIG]),
+        ("loss:", f"seed: {2000 * '9:'}9\nloss:", [":9... is", TOO_BIG]),
+        ("loss:", "seed: -1\nloss:", ["seed: ", "at least 0", "got -1"]),
+        ("loss:", "workers: 1000000\nloss:", ["workers: ", "at most 1024", "got 1000000"]),
+        ("size: 4", "size: 1000000000000", ["batch_size: ", "at most 65536", "got 1000000000000"]),
+        ("subjects: 3", "subjects: 100000000", ["data.train_subjects: ", "at most 10000000", "got 10000"]),
+        ("subject: 4", "subject: 9000000", ["data: subjects and their samples", "at most 10000000"]),
+        ("epochs: 2", "epochs: 1e400", ["stages.0.epochs: ", "at least 1", "got Infinity"]),
+        ("epochs: 2", "epochs: 100000000", ["stages.0.epochs: ", "at most 10000000", "got 100000000"]),
+        ("lr: 0.01", "lr: 1e400", ["stages.0.lr: ", "above 0", "got Infinity"]),
+        ("lr: 0.01", "lr: 1, lr_decay: .nan", ["stages.0.lr_decay: ", "above 0 and up to 1", "got NaN"]),
+        ("align: 1", "align: .inf", ["stages.1.align: ", "at least 0", "got Infinity"]),
+        ("loss:", "optimizer: {momentum: .nan}\nloss:", ["optimizer.momentum: ", "0 to below 1", "got NaN"]),
+        ("size: 64", "size: 1600000000", ["model: image_size", "at most 4096", "got 1600000000"]),
+        ("width: 2", "decay: .inf", ["model: decay", "finite", "got inf"]),
+        ("width: 2", "gradient_enhancement: .inf", ["model: gradient_enhancement", "finite", "got inf"]),
+        ("[1, 6, 12]", f"[{', '.join(['12'] * 5000)}]", ["model: aus", "at most 1000", "got 5000"]),
         (
             "width: 2",
             "preset: graph, graph_widths: [1000000000000]",
-            "graph_widths must be at most 64 numbers of at most 16777216, got 1 up to 1000000000000",
+            ["graph_widths", "at most 64", "at most 16777216", "got 1 up to 1000000000000"],
         ),
-        ("[1, 6, 12]", "[{number: 0, points: [1, 2]}]", "AURule: number must be at least 1, got 0"),
+        ("[1, 6, 12]", "[{number: 0, points: [1, 2]}]", ["model.aus.0: ", "number", "at least 1", "got 0"]),
     ],
 )  # fmt: skip
-def test_what_is_no_recipe_at_all(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+def test_what_is_no_recipe_at_all(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
     start = time.perf_counter()
     (line,) = problem(tmp_path, old, new).splitlines()
-    assert sentence in line and len(line) < 400
+    assert line.startswith("mine.yaml: ") and all(word in line for word in words) and len(line) < 400
     assert time.perf_counter() - start < 5
 
 
@@ -584,20 +573,19 @@ def test_of_many_problems_a_few_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "words"),
     [
-        (b"name: \xff\xfe\n", "wanted a text file in UTF-8, got other bytes in place 6"),
-        (GOOD.encode("utf-16"), "wanted a text file in UTF-8, got other bytes in place 0"),
+        (b"name: \xff\xfe\n", "UTF-8.* in place 6"),
+        (GOOD.encode("utf-16"), "UTF-8.* in place 0"),
         (bytes(range(1, 100)), "not YAML: "),
-        (b"a: 1\n" * 20_000, "is no recipe: wanted at most 65,536 bytes, got more"),
-        (b"".join(b"k%d: 1\n" % i for i in range(20_000)), "is no recipe: wanted at most 65,536 bytes"),
+        (b"a: 1\n" * 20_000, "at most 65,536 bytes"),
+        (b"".join(b"k%d: 1\n" % i for i in range(20_000)), "at most 65,536 bytes"),
     ],
 )
-def test_a_file_of_other_bytes(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_a_file_of_other_bytes(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "mine.yaml").write_bytes(content)
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(RecipeError, match=rf"^mine\.yaml: .*{words}"):
         load_recipe(tmp_path / "mine.yaml")
-    assert str(caught.value).startswith(f"mine.yaml: {sentence}")
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
@@ -608,16 +596,14 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def test_a_long_row_of_bases(tmp_path: Path) -> None:
     row = {f"b{i}": f"base: b{i + 1}.yaml" for i in range(30)}
     first = write(tmp_path, **row, b30=GOOD)
-    with pytest.raises(
-        RecipeError, match=r"^b20\.yaml: base: wanted at most 20 recipes based on one another"
-    ):
+    with pytest.raises(RecipeError, match=r"^b20\.yaml: base: .*at most 20 recipes"):
         load_recipe(first)
     assert load_recipe(tmp_path / "b15.yaml").name == "tiny"
 
 
 @pytest.mark.parametrize("base", ['"a\\0b"', "a" * 5000, "''", "."])
 def test_a_base_of_an_impossible_name(tmp_path: Path, base: str) -> None:
-    with pytest.raises(RecipeError, match=r"^own\.yaml: base: .*: no such recipe; give a YAML file"):
+    with pytest.raises(RecipeError, match=r"^own\.yaml: base: .*: no such recipe"):
         load_recipe(write(tmp_path, own=f"base: {base}"))
 
 

@@ -433,7 +433,7 @@ def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
         (
             "history.json",
             '[{"epoch": 1, "losses": {"total": NaN}}]',
-            "wanted a list of epochs and their losses, got",
+            "list of epochs and their losses, got",
         ),
         ("history.json", '[{"epoch": 1, "losses": {}, "scores": []}]', "got 0.scores: "),
         ("history.json", '[{"epoch": 1}]', "history.json: is damaged: wanted a list of epochs"),
@@ -594,9 +594,7 @@ def test_the_note_is_the_first_thing_seen(run_page: Page, tmp_path: Path) -> Non
 def test_scores_that_are_none(run: Path, name: str, value: object) -> None:
     values = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({**values, name: value}))
-    with pytest.raises(
-        ValueError, match=r"metrics\.json: is damaged: wanted the scores that jaa writes, got "
-    ):
+    with pytest.raises(ValueError, match=r"metrics\.json: is damaged: .*got "):
         write_report(run, run / "report.html")
     assert not (run / "report.html").exists()
 
@@ -607,9 +605,7 @@ def test_labels_that_are_none(run: Path, cell: str) -> None:
     cells = lines[2].split(",")
     cells[2] = cell
     (run / "predictions.csv").write_text("\n".join([*lines[:2], ",".join(cells), *lines[3:]]))
-    with pytest.raises(
-        ValueError, match=r"predictions\.csv: line 3: wanted \d+ columns, numbers for the AUs"
-    ):
+    with pytest.raises(ValueError, match=r"predictions\.csv: line 3: wanted \d+ columns"):
         write_report(run, run / "report.html")
 
 

@@ -20,5 +20,5 @@ def test_names_of_columns():
 
 def test_a_folder_without_a_preparation(tmp_path):
     for folder in (tmp_path, str(tmp_path / "nowhere")):
-        with pytest.raises(FolderError, match=r"wanted a prepared data set, got no prepare\.json"):
+        with pytest.raises(FolderError, match=r"got no prepare\.json"):
             read_settings(folder)

@@ -153,43 +153,6 @@ def test_intensities_that_are_none_stop(tmp_path, photograph):
             run(rated(photograph, (0, 0), wrong), tmp_path / str(wrong[0]))
 
 
-def test_remarks_of_the_reader_come_first(tmp_path, photograph):
-    report = run(release(*small(photograph).clips, remarks=("no intensities",)), tmp_path / "out")
-    assert report.remarks == ("no intensities",) and report.lines()[-1] == "no intensities"
-    assert report.intensities == () and report.aus_with_intensities == ()
-
-
-def test_the_csv_has_what_the_parquet_has(tmp_path, photograph):
-    for table in ("parquet", "csv"):
-        run(small(photograph), tmp_path / table, table=table)
-    with (tmp_path / "csv" / "index.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    index = pd.read_parquet(tmp_path / "parquet" / "index.parquet")
-    assert list(rows[0]) == list(index)
-    assert [(row["AU01"], row["AU12"]) for row in rows] == [
-        ("1", "0"), ("0", ""), ("1", "1"), ("", ""), ("0", "0"), ("1", ""),
-    ]  # fmt: skip
-    for name in (*X, *Y, "eye_distance"):
-        assert [np.float32(row[name]) for row in rows] == index[name].tolist()
-
-
-def test_the_report(tmp_path, photograph):
-    report = run(replace(small(photograph), expected=8), tmp_path / "out")
-    assert (report.name, report.kept, report.expected, report.subjects) == ("Test", 6, 8, 2)
-    assert report.aus == AUS and report.valid == (5, 3)
-    assert report.occurrence == pytest.approx((3 / 5, 1 / 3))
-    assert report.folds == {"1": 4, "2": 2} and report.skipped == {} and report.image_size == 64
-    assert report.lines() == [
-        "Test: 6 frames of 2 subjects kept; the papers keep 8 (-2)",
-        "frames of each fold: 1: 4, 2: 2",
-    ]
-
-
-def test_an_au_without_a_valid_label_has_no_rate(tmp_path, photograph):
-    report = run(release(clip(photograph, labels=((1, -1), (0, -1)))), tmp_path / "out")
-    assert report.occurrence == (0.5, None) and report.valid == (2, 0)
-
-
 class Bad:
     """One good frame between bad ones of all kinds."""
 
@@ -250,14 +213,12 @@ def test_landmarks_of_another_resolution_stop_with_their_numbers(tmp_path, photo
     )
     left, top = np.stack([face(n) * 4 for n in numbers]).min((0, 1))
     right, bottom = np.stack([face(n) * 4 for n in numbers]).max((0, 1))
-    with pytest.raises(ReleaseError) as error:
-        run(wide, tmp_path / "out")
-    assert str(error.value) == (
-        "Test: wanted landmarks of the faces in the pictures, but in 30 of 30 frames, such as frame 0 of "
-        "F001/T1, most landmarks lie outside the picture: they reach from x "
-        f"{left:.4g} to {right:.4g} and from y {top:.4g} to {bottom:.4g} in pictures of 512 x 512; are they "
-        "of another resolution, or of a crop of the pictures?"
+    words = (
+        "Test: .*30 of 30 frames, such as frame 0 of F001/T1, .*outside the picture: "
+        rf".*x {left:.4g} to {right:.4g} .*y {top:.4g} to {bottom:.4g} .*512 x 512; .*another resolution"
     )
+    with pytest.raises(ReleaseError, match=words):
+        run(wide, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert run(small(photograph), tmp_path / "out").kept == 6
 
@@ -278,21 +239,6 @@ def test_a_few_frames_whose_landmarks_miss_the_face_are_left_out(tmp_path, photo
         ("F001/T1", "4", "the eyes are less than 4 pixels apart"),
     ]
     assert sum(report.skipped.values()) == 3
-
-
-def test_landmarks_that_all_lie_in_one_quarter_are_remarked_on(tmp_path, photograph):
-    numbers = (1, 2)
-    points = np.stack([face(n) / 2 for n in numbers])
-    half = release(clip(photograph, numbers=numbers, landmarks=points))
-    report = run(half, tmp_path / "out")
-    (remark,) = report.remarks
-    right, bottom = points.max((0, 1))
-    assert "all landmarks lie in the upper left quarter of their pictures: they reach from x" in remark
-    assert (
-        f"to {right:.4g} and from y" in remark and f"to {bottom:.4g} in pictures of 512 x 512; look" in remark
-    )
-    assert remark in report.lines()
-    assert run(half, tmp_path / "out") == report
 
 
 def at_the_face(image):
@@ -319,17 +265,12 @@ def test_a_checker_sees_landmarks_that_lie_beside_the_face(tmp_path, photograph)
     # The eyes are 46 pixels apart.
     report = run(shifted(photograph, 15), tmp_path / "near", checker=checker)
     assert report.kept == 30 and report.remarks == () and 20 <= len(looked) <= 30
-    message = (
-        "in 30 of 30 frames that were looked at, such as frame 0 of F001/T1, they lie beside the face that a "
-        "detector finds: "
-    )
-    with pytest.raises(
-        ReleaseError, match=message + "they reach from x .* in pictures of 512 x 512; are they"
-    ):
+    words = r"in 30 of 30 frames .*such as frame 0 of F001/T1, .*beside the face .* from x .*512 x 512;"
+    with pytest.raises(ReleaseError, match=words):
         run(shifted(photograph, 20), tmp_path / "far", checker=checker)
     # Of a few frames it may have found another face.
     (remark,) = run(shifted(photograph, 20, frames=4), tmp_path / "few", checker=checker).remarks
-    assert remark.startswith("the landmarks lie beside the face that a detector finds: they reach from")
+    assert "beside the face" in remark
 
 
 def test_without_a_checker_or_a_face_nothing_is_said(tmp_path, photograph):
@@ -353,7 +294,7 @@ def test_the_folder_names_the_opencv_that_aligned_its_faces(tmp_path, photograph
     assert PreparedFaces(tmp_path / "out").opencv == (cv2.__version__,)
     assert not recwarn
     monkeypatch.setattr(cv2, "__version__", "3.4.0")
-    with pytest.warns(UserWarning, match=r"aligned by OpenCV [45]\.\S+, and this is 3\.4\.0, which .* grey"):
+    with pytest.warns(UserWarning, match=r"OpenCV [45]\.\S+, .* 3\.4\.0, "):
         PreparedFaces(tmp_path / "out")
 
 
@@ -421,7 +362,7 @@ def test_a_full_disk_names_the_file(tmp_path, photograph, monkeypatch):
 
 @pytest.mark.parametrize("aus", [(0, 1), (1, 1000), (1, 1)])
 def test_aus_that_are_none(tmp_path, photograph, aus):
-    with pytest.raises(ReleaseError, match=r"wanted clips of frames and distinct AUs from 1 to 999, got 3"):
+    with pytest.raises(ReleaseError, match=r"distinct AUs from 1 to 999, got 3"):
         run(replace(small(photograph), aus=aus), tmp_path / "out")
 
 
@@ -559,7 +500,7 @@ def test_a_finished_folder_stays_as_it_is(tmp_path, photograph):
 def test_another_call_on_the_folder_is_refused(tmp_path, photograph, change, options, message):
     run(small(photograph), tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(FolderError, match=f"out: was begun with {message}; give another folder"):
+    with pytest.raises(FolderError, match=f"out: was begun with {message};"):
         run(replace(small(photograph), **change), tmp_path / "out", **options)
     assert contents(tmp_path / "out") == before
 
@@ -577,7 +518,7 @@ def test_other_clips_on_the_folder_are_refused(tmp_path, photograph):
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, photograph):
-    with pytest.raises(FolderError, match=r"photos: wanted an empty folder, .* got other files"):
+    with pytest.raises(FolderError, match=r"photos: .*empty folder, .* got other files"):
         run(small(photograph), photograph.parent)
     assert [path.name for path in photograph.parent.iterdir()] == ["a.png"]
 
@@ -612,9 +553,9 @@ def test_clips_that_ids_could_not_name(tmp_path, photograph, fields, message):
 
 def test_what_cannot_be_told_apart(tmp_path, photograph):
     twice = clip(photograph)
-    with pytest.raises(ReleaseError, match="clips of different names, got 'F001/T1' 2 times"):
+    with pytest.raises(ReleaseError, match="got 'F001/T1' 2 times"):
         run(release(twice, twice), tmp_path / "out")
-    with pytest.raises(FolderError, match="Test: subject 'F001' is in folds '1' and '2', wanted in one"):
+    with pytest.raises(FolderError, match=r"Test: subject 'F001' .*folds '1' and '2'"):
         run(release(twice, clip(photograph, "F001/T2", fold="2")), tmp_path / "out")
     with pytest.raises(ReleaseError, match=r"got 0 clips and AUs \[1, 12\]"):
         run(release(), tmp_path / "out")
@@ -622,10 +563,7 @@ def test_what_cannot_be_told_apart(tmp_path, photograph):
 
 def test_no_usable_frame_leaves_the_folder_to_a_better_try(tmp_path, photograph):
     hidden = photograph.rename(photograph.with_name("hidden.png"))
-    message = (
-        "wanted frames that can be used, got none: the image is missing in 6 of 6, such as frame 3 of F001/T1"
-    )
-    with pytest.raises(ReleaseError, match=message):
+    with pytest.raises(ReleaseError, match=r"got none: .*image is missing in 6 of 6, .*frame 3 of F001/T1"):
         run(small(photograph), tmp_path / "out")
     hidden.rename(photograph)
     assert run(small(photograph), tmp_path / "out").kept == 6
@@ -633,9 +571,7 @@ def test_no_usable_frame_leaves_the_folder_to_a_better_try(tmp_path, photograph)
 
 def test_arguments_out_of_range(tmp_path, photograph):
     for options in ({"size": 1}, {"table": "xls"}, {"workers": -1}):
-        with pytest.raises(
-            ValueError, match="prepare: wanted size >= 2, table 'parquet' or 'csv' and workers"
-        ):
+        with pytest.raises(ValueError, match="size >= 2, table 'parquet' or 'csv' and workers"):
             run(small(photograph), tmp_path / "out", **options)
 
 
@@ -771,7 +707,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path, photograph):
 
 
 def test_a_killed_worker_is_told_in_a_sentence(tmp_path, photograph):
-    with pytest.raises(RuntimeError, match=r"a worker died, .*the same command goes on, with fewer workers"):
+    with pytest.raises(RuntimeError, match=r"a worker died, .*same command .*fewer workers"):
         run(without_landmarks(photograph), tmp_path / "out", workers=1, detector=dies)
 
 

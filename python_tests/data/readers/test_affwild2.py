@@ -1,4 +1,4 @@
-import pickle
+import re
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
         ("video2", "video2", "", "validation", 3),
     ]
     for clip in release.clips:
-        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(clip)).read()}
+        frames = {frame.number: frame for frame in clip.read()}
         check(frames, made[clip.name])
         assert list(frames) == [1, 2, 3]
         assert np.sum([frame.labels for frame in frames.values()], 0).tolist() == [1] * 12
@@ -69,12 +69,10 @@ def test_labels_are_found_among_those_of_other_challenges(releases, tmp_path):
 def test_images_may_lie_elsewhere(releases, tmp_path):
     made = releases.make_affwild2(tmp_path / "labels")
     (tmp_path / "labels" / "cropped_aligned").rename(tmp_path / "faces")
-    with pytest.raises(
-        ReleaseError, match=r"labels: wanted the folder cropped_aligned in it or up to 2 levels"
-    ):
+    with pytest.raises(ReleaseError, match=r"labels: .*folder cropped_aligned"):
         read(tmp_path / "labels")
     check(read(tmp_path / "labels", images=tmp_path / "faces"), made["video1"])
-    with pytest.raises(ReleaseError, match=r"nowhere: wanted the folder cropped_aligned, got no folder"):
+    with pytest.raises(ReleaseError, match=r"nowhere: .*cropped_aligned, got no folder"):
         read(tmp_path / "labels", images=tmp_path / "nowhere")
 
 
@@ -111,45 +109,38 @@ def test_lengths_of_long_files_are_estimated(releases, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "text", "message"),
+    ("line", "text", "words"),
     [
-        (1, "AU1,AU2", "line 1: wanted one column AU4, got 'AU1,AU2'"),
-        (2, "0,0,0", "line 2: wanted 12 labels or more, got 3"),
-        (3, "0,0,0,0,0,0,0,0,0,0,0,x", "line 3: wanted a label of 0, 1 or -1, got 'x'"),
-        (4, "0,0,0,0,2,0,0,0,0,0,0,0", "line 4: wanted 0, 1 or -1 for AU7, got 2"),
+        (1, "AU1,AU2", "one column AU4, got 'AU1,AU2'"),
+        (2, "0,0,0", "12 labels or more, got 3"),
+        (3, "0,0,0,0,0,0,0,0,0,0,0,x", "a label of 0, 1 or -1, got 'x'"),
+        (4, "0,0,0,0,2,0,0,0,0,0,0,0", "0, 1 or -1 for AU7, got 2"),
     ],
 )
-def test_a_bad_line_is_named(releases, tmp_path, line, text, message):
+def test_a_bad_line_is_named(releases, tmp_path, line, text, words):
     releases.make_affwild2(tmp_path)
     releases.edit(tmp_path / LABELS, line, text)
-    with pytest.raises(ReleaseError) as error:
+    with pytest.raises(ReleaseError, match=rf"{tmp_path / LABELS}, line {line}: .*{re.escape(words)}"):
         read(tmp_path)
-    assert str(error.value) == f"{tmp_path / LABELS}, {message}"
 
 
 def test_a_file_that_is_no_text_is_named(releases, tmp_path):
     releases.make_affwild2(tmp_path)
     (tmp_path / LABELS).write_bytes(b"AU1\xff\xfe")
-    with pytest.raises(ReleaseError, match=r"video1.txt: wanted a text file, got bytes that are no UTF-8"):
+    with pytest.raises(ReleaseError, match=r"video1.txt: .*no UTF-8"):
         read(tmp_path)
 
 
 def test_what_is_missing_is_named(releases, tmp_path):
-    with pytest.raises(
-        ReleaseError, match=r"wanted the folder Train_Set in it or up to 2 levels below, got none"
-    ):
+    with pytest.raises(ReleaseError, match=r"folder Train_Set .*got none"):
         read_affwild2(tmp_path)
     releases.make_affwild2(tmp_path)
     (tmp_path / IMAGES).rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        ReleaseError, match=r"cropped_aligned/video1: wanted the images of .*video1.txt, got no"
-    ):
+    with pytest.raises(ReleaseError, match=r"cropped_aligned/video1: .*video1.txt, got no"):
         read_affwild2(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path / IMAGES)
     (tmp_path / "AU_Set/Validation_Set").rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        ReleaseError, match=r"wanted Train_Set and Validation_Set side by side, with text files"
-    ):
+    with pytest.raises(ReleaseError, match=r"Train_Set and Validation_Set side by side"):
         read_affwild2(tmp_path)
 
 

@@ -1,6 +1,6 @@
 import itertools
 import os
-import pickle
+import re
 import subprocess
 import sys
 
@@ -61,7 +61,7 @@ def test_a_release_is_read_as_it_was_made(releases, tmp_path):
         ("F004/T8", "F004", "T8", "3", 3),
     ]
     for clip in release.clips:
-        frames = {frame.number: frame for frame in pickle.loads(pickle.dumps(clip)).read()}
+        frames = {frame.number: frame for frame in clip.read()}
         check(frames, made[clip.name], tmp_path)
         assert list(frames) == [197, 198, 199]
         assert np.sum([frame.labels for frame in frames.values()], 0).tolist() == [1] * 12
@@ -193,9 +193,7 @@ def test_more_references_than_a_video_has_frames(releases, tmp_path):
     releases.make_bp4d(tmp_path)
     with h5py.File(tmp_path / POINTS, "w") as file:
         file.create_dataset("fit/pred", (10**12, 1), h5py.ref_dtype, chunks=(1000, 1))
-    with pytest.raises(
-        ReleaseError, match=r"F001_T1.mat, key fit/pred: wanted up to 1,000,000 references, got"
-    ):
+    with pytest.raises(ReleaseError, match=r"F001_T1.mat, key fit/pred: .*up to 1,000,000 .*got"):
         read(tmp_path)
 
 
@@ -274,27 +272,26 @@ def test_folders_that_may_not_be_read_are_passed_over(releases, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("line", "text", "message"),
+    ("line", "text", "words"),
     [
-        (1, "0,1,2,4,6,7,10,12,14,15,17,23", "line 1: wanted a column for each AU, got none for AU 24"),
-        (2, "x,0,0", "line 2: wanted a frame number, got 'x'"),
-        (2, "-5" + ",0" * 23, "line 2: wanted a frame number, got '-5'"),
-        (2, "1_0" + ",0" * 23, "line 2: wanted a frame number, got '1_0'"),
-        (2, "٣" + ",0" * 23, "line 2: wanted a frame number, got '٣'"),
-        (2, "9" * 30 + ",0" * 23, f"line 2: wanted a frame number, got '{'9' * 30}'"),
-        (1, "0;1;2;4", "line 1: wanted a column for each AU, got values separated by ';', not by commas"),
-        (1, "0,1,1" + ",2" * 22, "line 1: wanted a column for each AU, got 2 for AU 1"),
-        (3, "198,2" + ",0" * 22, "line 3: wanted 0, 1 or 9 for AU 1, got '2'"),
-        (3, "198" + ",0" * 20, "line 3: wanted 0, 1 or 9 for AU 24, got ''"),
-        (4, "197" + ",0" * 23, "line 4: wanted each frame once, got frame 197 again"),
+        (1, "0,1,2,4,6,7,10,12,14,15,17,23", "column for each AU, got none for AU 24"),
+        (2, "x,0,0", "a frame number, got 'x'"),
+        (2, "-5" + ",0" * 23, "a frame number, got '-5'"),
+        (2, "1_0" + ",0" * 23, "a frame number, got '1_0'"),
+        (2, "٣" + ",0" * 23, "a frame number, got '٣'"),
+        (2, "9" * 30 + ",0" * 23, f"a frame number, got '{'9' * 30}'"),
+        (1, "0;1;2;4", "separated by ';'"),
+        (1, "0,1,1" + ",2" * 22, "got 2 for AU 1"),
+        (3, "198,2" + ",0" * 22, "0, 1 or 9 for AU 1, got '2'"),
+        (3, "198" + ",0" * 20, "0, 1 or 9 for AU 24, got ''"),
+        (4, "197" + ",0" * 23, "frame 197 again"),
     ],
 )
-def test_a_bad_line_is_named(releases, tmp_path, line, text, message):
+def test_a_bad_line_is_named(releases, tmp_path, line, text, words):
     releases.make_bp4d(tmp_path)
     releases.edit(tmp_path / CODES, line, text)
-    with pytest.raises(ReleaseError) as error:
+    with pytest.raises(ReleaseError, match=rf"{tmp_path / CODES}, line {line}: .*{re.escape(words)}"):
         read(tmp_path)
-    assert str(error.value) == f"{tmp_path / CODES}, {message}"
 
 
 def test_landmark_files_that_are_none_are_named(releases, tmp_path):
@@ -308,9 +305,7 @@ def test_landmark_files_that_are_none_are_named(releases, tmp_path):
         read(tmp_path)
     with h5py.File(path, "w") as file:
         file["fit/pred"] = np.zeros((3, 49, 2))
-    with pytest.raises(
-        ReleaseError, match=r"F001_T1.mat, key fit/pred: wanted one reference a frame, got float64"
-    ):
+    with pytest.raises(ReleaseError, match=r"F001_T1.mat, key fit/pred: .*got float64"):
         read(tmp_path)
     with h5py.File(path, "w") as file:
         file["fit/other"] = np.zeros(1)
@@ -324,38 +319,34 @@ def test_landmark_files_that_are_none_are_named(releases, tmp_path):
 def test_two_images_of_one_frame_are_named(releases, tmp_path):
     releases.make_bp4d(tmp_path)
     (tmp_path / IMAGES / "197.jpg").write_bytes(b"")
-    with pytest.raises(ReleaseError, match=r"wanted one image of frame 197, got 0197.jpg and 197.jpg"):
+    with pytest.raises(ReleaseError, match=r"frame 197, got 0197.jpg and 197.jpg"):
         read(tmp_path)
 
 
 def test_what_is_missing_is_named(releases, tmp_path):
-    with pytest.raises(ReleaseError, match=r"none: wanted the folder of the data set"):
+    with pytest.raises(ReleaseError, match=r"none: wanted the folder"):
         read_bp4d(tmp_path / "none")
-    with pytest.raises(
-        ReleaseError, match=r"wanted the folder AUCoding/AU_OCC in it or up to 2 levels below"
-    ):
+    with pytest.raises(ReleaseError, match=r"folder AUCoding/AU_OCC"):
         read_bp4d(tmp_path)
     releases.make_bp4d(tmp_path, subjects=["F001"])
     (tmp_path / IMAGES).rename(tmp_path / "elsewhere")
-    with pytest.raises(ReleaseError, match=r"wanted the folder F001/T1 with the images of .*F001_T1.csv"):
+    with pytest.raises(ReleaseError, match=r"folder F001/T1 .*F001_T1.csv"):
         read_bp4d(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path / IMAGES)
     (tmp_path / POINTS).unlink()
     with pytest.raises(ReleaseError, match=r"2DFeatures/F001_T1.mat: wanted the landmarks of .*F001_T1.csv"):
         read_bp4d(tmp_path)
     (tmp_path / CODES).rename(tmp_path / "AUCoding/AU_OCC/F099_T1.csv")
-    with pytest.raises(ReleaseError, match=r"F099_T1.csv: wanted one of the 41 subjects of BP4D, got F099"):
+    with pytest.raises(ReleaseError, match=r"F099_T1.csv: .*41 subjects.* got F099"):
         read_bp4d(tmp_path)
     (tmp_path / "AUCoding/AU_OCC/F099_T1.csv").unlink()
-    with pytest.raises(ReleaseError, match=r"AU_OCC: wanted AU codes in files such as F001_T1.csv, got none"):
+    with pytest.raises(ReleaseError, match=r"AU_OCC: .*F001_T1.csv, got none"):
         read_bp4d(tmp_path)
 
 
 def test_a_missing_h5py_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ImportError, match=r"need h5py, which is not installed: run `pip install 'jaa_ext\[data\]'`"
-    ):
+    with pytest.raises(ImportError, match=r"need h5py, .*pip install 'jaa_ext\[data\]'"):
         read_bp4d(tmp_path)
 
 

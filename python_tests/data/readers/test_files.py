@@ -24,7 +24,7 @@ def test_the_shallowest_folders_come_first_then_by_name(tmp_path):
 
 def test_folders_three_levels_down_are_not_found(tmp_path):
     (tmp_path / "1/2/3/A").mkdir(parents=True)
-    with pytest.raises(ReleaseError, match=r"wanted the folder A in it or up to 2 levels below, got none"):
+    with pytest.raises(ReleaseError, match=r"folder A .*2 levels below, got none"):
         find_folders(tmp_path, "A")
 
 
@@ -33,7 +33,7 @@ def test_lines_are_read_without_byte_order_mark_and_blank_end(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfa,b\r\n\r\n1,2\r\n\r\n \r\n")
     assert read_lines(path) == ["a,b", "", "1,2"]
     assert estimate_lines(path) == 3
-    with pytest.raises(ReleaseError, match=r"none.txt: cannot be read \(No such file or directory\)"):
+    with pytest.raises(ReleaseError, match=r"none.txt: .*\(No such file"):
         read_lines(tmp_path / "none.txt")
 
 
@@ -44,9 +44,8 @@ def test_ranges_include_both_ends():
 
 def test_what_is_no_whole_number_is_named(tmp_path):
     assert whole_number(" 12 ", tmp_path, 1, "a frame number") == 12
-    with pytest.raises(ReleaseError) as error:
+    with pytest.raises(ReleaseError, match=rf"{tmp_path}, line 3: .*a frame number, got '1\.5'"):
         whole_number(" 1.5 ", tmp_path, 3, "a frame number")
-    assert str(error.value) == f"{tmp_path}, line 3: wanted a frame number, got '1.5'"
 
 
 def test_images_by_their_numbers(tmp_path):

@@ -316,16 +316,14 @@ def test_missing_files_and_arguments(tmp_path, images):
         read_lists([prefix], tmp_path / "none", landmarks="raw")
     with pytest.raises(ReleaseError, match="prefixes whose last components differ"):
         read_lists([prefix, prefix], images, landmarks="raw")
-    with pytest.raises(
-        ValueError, match="one prefix and landmarks 'raw', 'aligned' or 'none', got 1 and 'both'"
-    ):
+    with pytest.raises(ValueError, match="'raw', 'aligned' or 'none', got 1 and 'both'"):
         read_lists([prefix], images, landmarks="both")
     with pytest.raises(
         ReleaseError, match=r"q: wanted lists .*, q_path\.txt or .* q_test_img_path_fold1\.txt"
     ):
         read_lists([tmp_path / "q"], images, landmarks="raw")
     (tmp_path / "p_land.txt").unlink()
-    with pytest.raises(ReleaseError, match=r"p_land\.txt: cannot be read \(No such file or directory\)"):
+    with pytest.raises(ReleaseError, match=r"p_land\.txt: .*\(No such file"):
         read_lists([prefix], images, landmarks="raw")
 
 
