@@ -34,8 +34,9 @@ def agreement_figure(
 ) -> None:
     """Save kappa, F1 and ICC of each AU, and below them a Bland-Altman panel for each AU with values.
 
-    A panel shows for each face the difference b - a over the mean of both, the mean difference and its limits
-    of agreement, 1.96 standard deviations beside it. All panels of a quantity have the same axes.
+    A score that is not defined is "-". A panel shows for each face the difference b - a over the mean of
+    both, the mean difference and its limits of agreement, 1.96 standard deviations beside it. All panels of a
+    quantity have the same axes.
 
     Args:
         agreements: at least one.
@@ -48,16 +49,14 @@ def agreement_figure(
     rows = -(-len(drawn) // columns)
     width = max(8.0, 2.2 + 0.72 * len(agreements), columns * PANEL + 0.6)
     top = 4.4
-    figure = Figure(figsize=(width, top + rows * PANEL + (0.5 if rows else 0)), dpi=110)
+    figure = Figure(figsize=(width, top + rows * PANEL + (0.2 if rows else 0)), dpi=110)
     height = figure.get_figheight()
     upper = figure.add_axes((0.75 / width, 1 - (top - 0.75) / height, 1 - 1.0 / width, (top - 1.75) / height))
     _draw_scores(upper, agreements)
     figure.text(0.2 / width, 1 - 0.15 / height, f"a: {names[0]}\nb: {names[1]}", va="top", size=10, color=INK)
     if drawn:
-        says = (
-            "below, of each face: line at the mean of b - a, dashed lines 1.96 standard deviations beside it"
-        )
-        figure.text(1 - 0.2 / width, 1 - 0.15 / height, says, ha="right", va="top", size=9, color=INK)
+        says = "each face: line at the mean of b - a, dashed lines 1.96 standard deviations beside it"
+        figure.text(0.75 / width, 1 - (top - 0.08) / height, says, va="top", size=9, color=INK)
     for i, one in enumerate(drawn):
         row, column = divmod(i, columns)
         left = 0.75 + column * (width - 0.85) / columns
@@ -84,6 +83,8 @@ def _draw_scores(axes: Axes, agreements: Sequence[Agreement]) -> None:
         x = places + 0.24 * (i - 1)
         axes.bar(x, shown, width=0.2, color=colour, alpha=0.35, zorder=2)
         axes.plot(x, shown, marker, color=colour, markersize=6, label=label, zorder=3, clip_on=False)
+        for at in x[np.isnan(shown)]:
+            axes.text(at, 0.01, "-", ha="center", va="bottom", size=13, color=INK)
         lowest = min([lowest, *shown[np.isfinite(shown)].tolist()])
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set(ylabel="agreement", ylim=(lowest - (0.05 if lowest < 0 else 0), 1.02))

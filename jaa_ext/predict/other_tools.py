@@ -167,14 +167,15 @@ def _face_table(
         boxes = np.where(np.isnan(spanned).any(1, keepdims=True), boxes, spanned)
     presence, probabilities, intensities = (
         {
-            match[1]: _numbers(path, table, name, low=0, high=high, whole=whole, missing=True)[found]
+            match[1]: _numbers(path, table, name, low=low, high=high, whole=whole, missing=True)[found]
             for name in table.columns
             if (match := re.fullmatch(pattern, name))
         }
-        for pattern, high, whole in (
-            (r"(AU\w+)_c", 1, True),
-            (r"(AU\d\d)" if tool == "py-feat" else r"(AU\w+)_p", 1, False),
-            (r"(AU\w+)_r", 5, False),
+        for pattern, low, high, whole in (
+            (r"(AU\w+)_c", 0, 1, True),
+            # Those of py-feat's MPDetector come from a regression, and leave 0..1.
+            (r"(AU\d\d)", -math.inf, math.inf, False) if tool == "py-feat" else (r"(AU\w+)_p", 0, 1, False),
+            (r"(AU\w+)_r", 0, 5, False),
         )
     )
     if tool == "py-feat":

@@ -121,7 +121,7 @@ def test_parquet(read, tmp_path, text) -> None:
         (OPENFACE.replace("0.067", "later"), r"row 3 of column timestamp cannot hold 'later'"),
         (OPENFACE.replace("0.97, 1", "0.97, 2"), r"row 3 of column success cannot hold '2'"),
         (PYFEAT.replace("0.98", "inf"), r"row 3 of column FaceScore cannot hold 'inf'"),
-        (PYFEAT.replace("0.625", "1.625"), r"row 3 of column AU12 cannot hold '1\.625'"),
+        (PYFEAT.replace("0.625", "smile"), r"row 3 of column AU12 cannot hold 'smile'"),
         (PYFEAT.replace("talk.mp4,2", "talk.mp4,two"), r"row 3 of column frame cannot hold 'two'"),
     ],
 )
