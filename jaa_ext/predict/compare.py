@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +125,8 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
         by: "frame" or "time".
 
     Raises:
-        FileNotFoundError, ValueError: see `read_face_table`; or tables without a face or an AU in common.
+        FileNotFoundError, ValueError: see `read_face_table`; tables without a frame, face or AU in common; or
+            another `by`.
         MissingDependency: see `read_face_table`.
 
     Example:
@@ -135,6 +136,8 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
     """
     from jaa_ext.evaluation.agreement import agreements
 
+    if by not in get_args(By):
+        raise ValueError(f'compare_tables: by must be "frame" or "time", got "{by}"')
     first, second = read_face_table(a), read_face_table(b)
     both = f"{first.name} and {second.name}"
     frames = _frames_by_time(first, second) if by == "time" else _frames_by_number(first, second)

@@ -74,10 +74,10 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
         >>> read_face_table("openface.csv").presence["AU12"].mean()  # doctest: +SKIP
     """
     path = os.fspath(path)
-    table = _read(path)
-    names = set(table.columns)
+    names = set(_read(path, rows=0).columns)
     if {"source", "success"} <= names:
         return _of_ours(path, read_table(path))
+    table = _read(path)
     if {"frame", "timestamp", "confidence", "success"} <= names or {"face", "confidence"} <= names:
         return _of_openface(path, table)
     if {"frame", "FaceScore"} <= names:
@@ -86,7 +86,8 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
     raise ValueError(f"{path}: is no table of jaa_ext, OpenFace 2 or py-feat; its columns begin with {some}")
 
 
-def _read(path: str) -> pandas.DataFrame:
+def _read(path: str, rows: int | None = None) -> pandas.DataFrame:
+    """Read a table as it stands, with at least so many of its rows, None for all."""
     try:
         import pandas
     except ImportError:
@@ -100,7 +101,8 @@ def _read(path: str) -> pandas.DataFrame:
         if Path(path).suffix.lower() == ".parquet":
             table = pandas.read_parquet(path)
         else:
-            table = pandas.read_csv(path, skipinitialspace=True, na_values=NOT_A_NUMBER, low_memory=False)
+            options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
+            table = pandas.read_csv(path, nrows=rows, **options)
     except (ValueError, OSError) as error:  # the errors of pandas and pyarrow derive from these
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: is damaged, or no table ({why})") from None

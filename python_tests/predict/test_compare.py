@@ -183,6 +183,10 @@ class TestByTime:
 
 
 class TestMistakes:
+    def test_of_the_caller(self, talk) -> None:
+        with pytest.raises(ValueError, match='by must be "frame" or "time", got "name"'):
+            compare_tables(talk, talk, by="name")
+
     def test_no_frame_in_common(self, write, talk) -> None:
         other = write("other.csv", [(i, [(0, (0.5,) * 3)]) for i in (20, 21)])
         with pytest.raises(ValueError, match=r"talk\.csv and .*other\.csv: have no frame in common"):
