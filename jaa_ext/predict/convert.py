@@ -26,6 +26,7 @@ GROUPS = (
     (r"left|top|right|bottom", "the box"),
     (r"[xy]_(\d|1[0-6]|60|64)", "landmarks 0 to 16, 60 and 64"),
     (r"pose_\w+|Pitch|Roll|Yaw", "head pose"),
+    (r"AU\w+_raw", "raw values"),
 )
 """Patterns of columns that a sentence names by one word where all of them are meant."""
 AU_GROUPS = (
