@@ -21,6 +21,8 @@ SCORES = (("kappa", "kappa", BLUE, "o"), ("f1", "F1", ORANGE, "s"), ("icc", "ICC
 PANELS_A_ROW = 5
 MOST_POINTS = 2000
 """Most points in a panel; of more, evenly spaced ones are drawn."""
+FEW_POINTS = 200
+"""Most points in a panel that are drawn larger."""
 PANEL = 2.5
 """Side of a panel in inches."""
 
@@ -62,9 +64,7 @@ def agreement_figure(
         left = 0.75 + column * (width - 0.85) / columns
         bottom = height - top - (row + 1) * PANEL + 0.35
         side = (width - 0.85) / columns
-        axes = figure.add_axes(
-            (left / width, bottom / height, (side - 0.35) / width, (PANEL - 0.75) / height)
-        )
+        axes = figure.add_axes((left / width, bottom / height, (side - 0.5) / width, (PANEL - 0.75) / height))
         alike = [values[other.au] for other in drawn if other.quantity == one.quantity]
         _draw_differences(axes, one, values[one.au], _limits(alike))
         if column == 0:
@@ -104,7 +104,9 @@ def _draw_differences(
 ) -> None:
     known = pairs[np.isfinite(pairs).all(1)]
     shown = known[np.unique(np.linspace(0, len(known) - 1, MOST_POINTS).astype(int))]
-    axes.plot(shown.mean(1), shown[:, 1] - shown[:, 0], ".", color=BLUE, markersize=3, alpha=0.35, zorder=2)
+    size, alpha = (3, 0.35) if len(shown) > FEW_POINTS else (6, 0.6)
+    differences = shown[:, 1] - shown[:, 0]
+    axes.plot(shown.mean(1), differences, ".", color=BLUE, markersize=size, alpha=alpha, zorder=2)
     mean, spread = one.mean_difference or 0.0, 1.96 * (one.sd_difference or 0.0)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axhline(mean, color=VERMILION, linewidth=1.6, zorder=3)
