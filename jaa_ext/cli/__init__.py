@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from jaa_ext.cli import demo, evaluate, models, predict, prepare, train
+from jaa_ext.cli import demo, evaluate, models, other_tools, predict, prepare, train
 
 app = typer.Typer(
     help="Joint facial action unit detection and face alignment.",
@@ -22,6 +22,8 @@ app.add_typer(prepare.app, name="prepare")
 for command in (
     predict.predict,
     predict.draw,
+    other_tools.convert,
+    other_tools.compare,
     demo.demo,
     train.train,
     evaluate.evaluate,

@@ -4,6 +4,8 @@
 """
 
 from jaa_ext.data.images import ImageError, read_image
+from jaa_ext.predict.compare import compare_tables
+from jaa_ext.predict.convert import convert_table
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 from jaa_ext.predict.predictor import Predictor
@@ -18,6 +20,8 @@ __all__ = [
     "MissingDependency",
     "Predictor",
     "columns",
+    "compare_tables",
+    "convert_table",
     "read_image",
     "read_table",
     "write_table",

@@ -1,0 +1,140 @@
+"""Tables of jaa_ext, OpenFace 2 and py-feat are recognised and read alike."""
+
+import numpy as np
+import pandas
+import pytest
+
+from jaa_ext import facs
+from jaa_ext.predict import FramePrediction, MissingDependency, write_table
+from jaa_ext.predict.other_tools import read_face_table
+
+# What the tools write, in little: the spaces behind OpenFace's commas are its own.
+OPENFACE = """frame, face_id, timestamp, confidence, success, AU01_r, AU12_r, AU12_c, AU28_c
+1, 0, 0.000, 0.98, 1, 0.50, 3.25, 1.00, 0.00
+2, 0, 0.033, 0.02, 0, 0.00, 0.00, 0.00, 0.00
+3, 0, 0.067, 0.97, 1, -nan(ind), 1.00, 0.00, 1.00
+"""
+PHOTOGRAPH = """face, confidence, AU12_c
+0, 0.925, 1.0
+1, 0.875, 0.0
+"""
+PYFEAT = """FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,FaceScore,AU01,AU12,input,frame,approx_time,\
+Identity
+10.0,20.0,100.0,120.0,0.99,0.75,0.5,talk.mp4,0,00:00,Person_0
+,,,,0.0,,,talk.mp4,1,00:00,
+12.0,20.0,100.0,120.0,0.98,0.25,0.625,talk.mp4,2,00:00,Person_0
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a table from its text."""
+
+    def from_text(text, name="table.csv"):
+        (tmp_path / name).write_text(text)
+        return read_face_table(tmp_path / name)
+
+    return from_text
+
+
+def test_ours(tmp_path, prediction) -> None:
+    def frame(number, *faces):
+        return FramePrediction("talk.mp4", number, number / 10, np.zeros((2, 2, 3), np.uint8), list(faces))
+
+    rated = prediction((0.9, 0.2), intensities=np.float32((3.5, np.nan)))
+    lost = prediction((0.9, 0.2), settled=False, face_id=1, intensities=np.float32((1, 0)))
+    write_table(tmp_path / "talk.csv", [frame(4, rated, lost), frame(6)], (1, 12), intensity=True)
+    table = read_face_table(tmp_path / "talk.csv")
+    assert (table.name, table.tool) == (str(tmp_path / "talk.csv"), "jaa_ext")
+    assert table.all_frames.tolist() == [4, 6] and table.frame_times.tolist() == [0.4, 0.6]
+    assert table.frames.tolist() == [4]  # the face that did not settle is none
+    assert table.boxes.tolist() == [[130, 50, 370, 290]]  # of the landmarks, not of the face's box
+    assert table.presence["AU01"].tolist() == [1] and table.presence["AU12"].tolist() == [0]
+    assert table.probabilities["AU12"].tolist() == [0.2]
+    assert table.intensities["AU01"].tolist() == [3.5] and np.isnan(table.intensities["AU12"]).all()
+
+
+class TestOpenface:
+    def test_of_a_video(self, read) -> None:
+        table = read(OPENFACE)
+        assert table.tool == "OpenFace" and table.all_frames.tolist() == [1, 2, 3]
+        assert table.frame_times.tolist() == [0, 0.033, 0.067]
+        assert table.frames.tolist() == [1, 3] and np.isnan(table.boxes).all()
+        assert table.presence["AU12"].tolist() == [1, 0] and table.presence["AU28"].tolist() == [0, 1]
+        assert table.intensities["AU12"].tolist() == [3.25, 1] and table.probabilities == {}
+        assert table.intensities["AU01"][0] == 0.5 and np.isnan(table.intensities["AU01"][1])
+
+    def test_of_a_photograph(self, read) -> None:
+        table = read(PHOTOGRAPH)
+        assert table.tool == "OpenFace" and table.frames.tolist() == [1, 1]
+        assert table.presence["AU12"].tolist() == [1, 0]
+
+    def test_its_box_is_what_our_landmarks_span(self, read) -> None:
+        points = {f"{axis}_{i}": [float(i)] for axis in "xy" for i in range(68)}
+        head = {"frame": [1], "timestamp": [0.0], "confidence": [1.0], "success": [1]}
+        table = read(pandas.DataFrame(head | points).to_csv(index=False))
+        first, last = facs.DLIB68_TO_49[0], facs.DLIB68_TO_49[-1]
+        assert table.boxes.tolist() == [[first, first, last, last]]
+
+
+class TestPyfeat:
+    def test_of_a_video(self, read) -> None:
+        table = read(PYFEAT)
+        assert table.tool == "py-feat" and table.frame_times is None
+        assert table.all_frames.tolist() == [1, 2, 3] and table.frames.tolist() == [1, 3]
+        assert table.boxes.tolist() == [[10, 20, 110, 140], [12, 20, 112, 140]]
+        assert table.probabilities["AU12"].tolist() == [0.5, 0.625]
+        assert table.presence["AU12"].tolist() == [0, 1] and table.presence["AU01"].tolist() == [1, 0]
+        assert table.intensities == {}
+
+    def test_478_points_are_of_another_scheme(self, read) -> None:
+        lines = PYFEAT.splitlines()
+        names = ",".join(f"{axis}_{i}" for axis in "xy" for i in range(69))
+        text = "\n".join([f"{lines[0]},{names}", *(line + ",7" * 138 for line in lines[1:])])
+        assert read(text).boxes.tolist() == read(PYFEAT).boxes.tolist()
+
+    def test_of_several_photographs(self, read) -> None:
+        with pytest.raises(ValueError, match=r"table of one video, got 2: talk\.mp4, b\.mp4$"):
+            read(PYFEAT.replace("0.625,talk", "0.625,b"))
+
+
+@pytest.mark.parametrize("text", [OPENFACE, PYFEAT], ids=["OpenFace", "py-feat"])
+def test_parquet(read, tmp_path, text) -> None:
+    table = read(text)
+    pandas.read_csv(tmp_path / "table.csv", skipinitialspace=True, na_values="-nan(ind)").to_parquet(
+        tmp_path / "table.parquet"
+    )
+    other = read_face_table(tmp_path / "table.parquet")
+    assert other.tool == table.tool
+    assert np.array_equal(other.presence["AU12"], table.presence["AU12"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\n1,2,3\n", r"is no table of jaa_ext, OpenFace 2 or py-feat; its columns begin with a, b, c$"),
+        ("", r"is damaged, or no table \("),
+        (OPENFACE.replace("3.25", "smile"), r"row 1 of column AU12_r cannot hold 'smile'"),
+        (OPENFACE.replace("3.25", "5.01"), r"row 1 of column AU12_r cannot hold '5\.01'"),
+        (OPENFACE.replace("1.00, 0.00\n2", "0.50, 0.00\n2"), r"row 1 of column AU12_c cannot hold '0\.5'"),
+        (OPENFACE.replace("3, 0, 0.067", "0, 0, 0.067"), r"row 3 of column frame cannot hold '0'"),
+        (OPENFACE.replace("0.067", "later"), r"row 3 of column timestamp cannot hold 'later'"),
+        (OPENFACE.replace("0.97, 1", "0.97, 2"), r"row 3 of column success cannot hold '2'"),
+        (PYFEAT.replace("0.98", "inf"), r"row 3 of column FaceScore cannot hold 'inf'"),
+        (PYFEAT.replace("0.625", "smile"), r"row 3 of column AU12 cannot hold 'smile'"),
+        (PYFEAT.replace("talk.mp4,2", "talk.mp4,two"), r"row 3 of column frame cannot hold 'two'"),
+    ],
+)
+def test_what_is_no_table(read, text, message) -> None:
+    with pytest.raises(ValueError, match=rf"table\.csv: .*{message}"):
+        read(text)
+
+
+def test_files_that_are_not_there(tmp_path, monkeypatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.csv: there is no such file"):
+        read_face_table(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"none\.txt: a table must end in"):
+        read_face_table(tmp_path / "none.txt")
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(MissingDependency, match=r"needs pandas.*pip install 'jaa_ext\["):
+        read_face_table(tmp_path / "none.csv")
