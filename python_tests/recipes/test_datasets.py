@@ -250,9 +250,7 @@ def test_what_a_command_makes_of_a_recipe_s_data(
 
 def test_drawn_faces_have_three_folds() -> None:
     for default, data in ((DRAWN, None), (OPEN, "synthetic")):
-        with pytest.raises(
-            ValueError, match=r'^there is no fold "4" of the drawn faces, wanted one of 1, 2, 3$'
-        ):
+        with pytest.raises(ValueError, match=r'^drawn faces: has no test fold "4", wanted one of 1, 2, 3$'):
             choose_data(default, data, "4")
     assert (STAND_IN.train_subjects + STAND_IN.test_subjects) == 41  # those of BP4D
 
@@ -327,7 +325,7 @@ def test_prepared_faces_are_those_of_the_folder(folder: Path) -> None:
 def test_a_prepared_fold_must_be_chosen(folder: Path) -> None:
     with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
         prepared(folder).build(CONFIG)
-    with pytest.raises(ValueError, match=r': there is no fold "4" to test, wanted one of 1, 2, 3$'):
+    with pytest.raises(ValueError, match=r': has no test fold "4", wanted one of 1, 2, 3$'):
         prepared(folder, "4").build(CONFIG)
 
 
@@ -337,7 +335,7 @@ def test_folds_for_testing_only(tmp_path: Path, name: str) -> None:
     assert prepared(tmp_path).folds() == (name,)
     sets = prepared(tmp_path).build(CONFIG)
     assert subjects(sets) == ({"F001", "F003"}, {"F002"})
-    with pytest.raises(ValueError, match=rf': there is no fold "train" to test, wanted one of {name}$'):
+    with pytest.raises(ValueError, match=rf': has no test fold "train", wanted one of {name}$'):
         prepared(tmp_path, "train").build(CONFIG)
 
 
@@ -394,7 +392,7 @@ def test_nothing_to_score_on(folder: Path) -> None:
     for data in (None, "synthetic"):
         with pytest.raises(ValueError, match=r"^say what to test on: --recipe, or --data with a folder"):
             datasets.faces_to_test(None, data, None, CONFIG)
-    with pytest.raises(ValueError, match=r'^there is no fold "all" of the drawn faces'):
+    with pytest.raises(ValueError, match=r'^drawn faces: has no test fold "all"'):
         datasets.faces_to_test(DRAWN, None, "all", CONFIG)
     with pytest.raises(ValueError, match=r": no test fold is chosen, wanted one of 1, 2, 3$"):
         datasets.faces_to_test(None, str(folder), None, CONFIG)
