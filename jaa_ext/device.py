@@ -87,9 +87,8 @@ def float32_instead(device: torch.device) -> bool:
 
 
 def warn_of_float32_instead(device: torch.device) -> None:
-    """Warn that float32 is used in place of bfloat16, in the first process of `torchrun` alone."""
-    several, _ = started_by_torchrun()
-    if several > 1 and os.environ["RANK"] != "0":
+    """Warn that float32 is used in place of bfloat16, in the main process alone."""
+    if not is_main_process():
         return
     if device.type == "cuda":
         why = "this GPU does not multiply bfloat16 natively (those from Ampere on do)"
@@ -140,6 +139,12 @@ def started_by_torchrun() -> tuple[int, int]:
     if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return 1, 1
     return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def is_main_process() -> bool:
+    """Tell whether this process is the one that speaks of those that torchrun has started, if it has."""
+    processes, _ = started_by_torchrun()
+    return processes == 1 or os.environ["RANK"] == "0"
 
 
 _warned: set[str] = set()

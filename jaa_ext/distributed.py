@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from rich.console import Console
 from torch import Tensor, nn
 
 from jaa_ext.device import started_by_torchrun
@@ -175,12 +174,11 @@ class Processes:
             raise
 
     @contextmanager
-    def print_on_main_process(self, console: Console) -> Iterator[None]:
-        """Quiet all but the main process: their console for good, their warnings for the block."""
+    def warn_on_main_process(self) -> Iterator[None]:
+        """Keep the warnings of all but the main process quiet."""
         if self.is_main_process:
             yield
             return
-        console.quiet = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jaa_ext.cli.output import show_table
+from jaa_ext.cli.progress import training_progress
 from jaa_ext.evaluation import Scores
 from jaa_ext.evaluation.metrics import mean
 from jaa_ext.experiments.tables import ResultTable, percent_of_one
@@ -72,7 +73,8 @@ def without_attention(model: JAANet) -> JAANet:
 
 def trained(made: Recipe, folder: Path, console: Console) -> Scores:
     console.print(folder, highlight=False)
-    return train(made, folder, resume=has_begun(folder), device="cpu", console=console)
+    with training_progress(console) as listener:
+        return train(made, folder, resume=has_begun(folder), device="cpu", listener=listener)
 
 
 def main(faces: Path, out: Path, weights: Path | None = None) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from jaa_ext.cli.output import show_table
+from jaa_ext.cli.progress import training_progress
 from jaa_ext.data import Crops, normalize
 from jaa_ext.evaluation import Metrics, Scores
 from jaa_ext.evaluation.metrics import mean
@@ -74,7 +75,9 @@ def trained(name: str, seed: int, out: Path, console: Console) -> Scores:
     folder = out / f"seed-{seed}" / name
     init = None if name == FIRST else model_of_first(out, seed)
     console.print(folder, highlight=False)
-    return train(recipe(name, seed, init), folder, resume=has_begun(folder), device="cpu", console=console)
+    made = recipe(name, seed, init)
+    with training_progress(console) as listener:
+        return train(made, folder, resume=has_begun(folder), device="cpu", listener=listener)
 
 
 def model_of_first(out: Path, seed: int) -> Path:

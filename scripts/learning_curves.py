@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from jaa_ext.cli.output import show_table
+from jaa_ext.cli.progress import training_progress
 from jaa_ext.data import aligned_size, prepare
 from jaa_ext.data.rendered.release import SUBJECTS_PER_TEST_SUBJECT, rendered_release
 from jaa_ext.evaluation.results import read_history, read_scores
@@ -123,8 +124,8 @@ def main(out: Path) -> None:
         console.print(name, highlight=False)
         spent = out / f"network-{number}-minutes.txt"
         if not (folder / "metrics.json").exists():
-            with timed(spent):
-                train(made, folder, resume=has_begun(folder), device="cpu", console=console)
+            with timed(spent), training_progress(console) as listener:
+                train(made, folder, resume=has_begun(folder), device="cpu", listener=listener)
         scores, minutes = read_scores(folder / "metrics.json"), minutes_in(spent)
         curves[name] = minutes, read_history(folder / "history.json")
         weights = sum(p.numel() for p in JAANet(made.model.config(), device="meta").parameters())

@@ -40,6 +40,7 @@ def demo(
 
     Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
     """
+    from jaa_ext.cli.progress import training_progress
     from jaa_ext.distributed import require_one_process
     from jaa_ext.evaluation.results import read_history
     from jaa_ext.models import load_model
@@ -52,7 +53,8 @@ def demo(
     recipe = load_recipe("demo")
     say(console, "Training a small JAA-Net on drawn faces. Ctrl-C stops it, the same command goes on.")
     resume = (out / "checkpoint.pt").exists()
-    scores = train(recipe, out, resume=resume, seed=seed, device=device, console=console)
+    with training_progress(console) as listener:
+        scores = train(recipe, out, resume=resume, seed=seed, device=device, listener=listener)
 
     model = load_model(out / "model.safetensors")
     _, test_set = recipe.data.build(model.config)

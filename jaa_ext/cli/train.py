@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaa_ext.cli.options import (
-    Data,
-    Fold,
-    Folds,
-    Init,
-    Out,
-    RecipeName,
-    Resume,
-    Seed,
-    Shrunk,
-)
+from jaa_ext.cli.options import Data, Fold, Folds, Init, Out, RecipeName, Resume, Seed, Shrunk
 from jaa_ext.cli.output import Device, console, say_where, show_scores, show_table
 
 if TYPE_CHECKING:
@@ -36,10 +26,14 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a model by a recipe and test it after every epoch."""
+    from jaa_ext.cli.progress import training_progress
+    from jaa_ext.device import is_main_process
     from jaa_ext.training import train as run
 
     chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
-    scores = run(chosen, out, resume=resume, device=device, console=console)
+    console.quiet = not is_main_process()
+    with training_progress(console) as listener:
+        scores = run(chosen, out, resume=resume, device=device, listener=listener)
     show_scores(scores)
     say_where(
         {
@@ -67,18 +61,20 @@ def crossval(
     device: Device = "auto",
 ) -> None:
     """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables."""
+    from jaa_ext.cli.progress import training_progress
     from jaa_ext.experiments.crossval import cross_validate
 
     chosen = _recipe(recipe, data, budget, seed)
-    result = cross_validate(
-        chosen,
-        out,
-        folds=_split(folds),
-        init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
-        resume=resume,
-        device=device,
-        console=console,
-    )
+    with training_progress(console) as listener:
+        result = cross_validate(
+            chosen,
+            out,
+            folds=_split(folds),
+            init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
+            resume=resume,
+            device=device,
+            listener=listener,
+        )
     tables = result.tables()
     for table in tables.values():
         show_table(table)
@@ -105,17 +101,19 @@ def ablate(
     device: Device = "auto",
 ) -> None:
     """Train and test every system that a paper compares, and print its tables."""
+    from jaa_ext.cli.progress import training_progress
     from jaa_ext.experiments.ablate import ablate as run
 
-    comparison = run(
-        study,
-        out,
-        lambda name: _recipe(name, data, budget, seed),
-        folds=_split(folds),
-        resume=resume,
-        device=device,
-        console=console,
-    )
+    with training_progress(console) as listener:
+        comparison = run(
+            study,
+            out,
+            lambda name: _recipe(name, data, budget, seed),
+            folds=_split(folds),
+            resume=resume,
+            device=device,
+            listener=listener,
+        )
     tables = comparison.tables()
     for table in tables.values():
         show_table(table)

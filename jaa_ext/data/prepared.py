@@ -88,7 +88,7 @@ class PreparedFaces:
         keep = np.ones(len(subject), bool)
         for what, wanted, column in (("fold", folds, fold), ("subject", subjects, subject)):
             if wanted is not None:
-                keep &= np.isin(column, _require_known(wanted, set(column), what, self._folder))
+                keep &= np.isin(column, require_known(wanted, set(column), what, str(folder)))
         rows = np.flatnonzero(keep)
 
         self._subjects: tuple[str, ...] = tuple(dict.fromkeys(subject[rows]))
@@ -205,13 +205,17 @@ def subject_folds(subjects: Iterable[str], k: int) -> dict[str, str]:
     return dict(sorted(dealt.items()))
 
 
-def _require_known(wanted: Collection[str], known: set[str], what: str, folder: Path) -> list[str]:
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise FolderError(
-            f"{folder}: has no {what} {unknown[0]!r}, only {', '.join(sort_folds(known)) or 'none'}"
-        )
-    return list(wanted)
+def require_known(wanted: Collection[str], known: Collection[str], what: str, where: str) -> tuple[str, ...]:
+    """Check that folds or subjects are among those that there are, and give them as a tuple.
+
+    Raises:
+        FolderError: one is not; the message says `where` which `what` is missing.
+    """
+    for name in wanted:
+        if name not in known:
+            there = ", ".join(sort_folds(known)) or "none"
+            raise FolderError(f'{where}: has no {what} "{name}", wanted one of {there}')
+    return tuple(wanted)
 
 
 class _Index(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from jaa_ext.evaluation.bootstrap import bootstrap_intervals
 from jaa_ext.evaluation.metrics import Metrics, score
 from jaa_ext.evaluation.predictions import Predictions
 from jaa_ext.evaluation.scores import Scores
-from jaa_ext.facs import au_numbers, eye_distance
+from jaa_ext.facs import AURule, au_numbers, eye_distance
 from jaa_ext.models import JAANet
 
 
@@ -109,9 +110,7 @@ def collect_predictions(
     """
     if len(dataset) == 0:
         raise ValueError("evaluate: the data set is empty")
-    aus = au_numbers(model.config.aus)
-    if tuple(dataset.aus) != aus:
-        raise ValueError(f"evaluate: the model has AUs {list(aus)}, but the data set has {list(dataset.aus)}")
+    require_same_aus(model.config.aus, dataset)
     device = resolve_device(device) if device is not None else next(model.parameters()).device
     fused = model.fuse().to(device).float()
     processes = processes or Processes()
@@ -133,18 +132,25 @@ def collect_predictions(
             landmarks = None if output.landmarks is None else output.landmarks.cpu()
             intensities = None if output.intensities is None else output.intensities.cpu()
             _require_finite({"probabilities": probabilities, "landmarks": landmarks}, batch)
-            outputs.append(
-                (
-                    *(probabilities, batch["labels"], landmarks, batch["landmarks"]),
-                    *(batch["id"], intensities, batch["intensities"]),
-                )
-            )
+            truth = batch["labels"], batch["landmarks"], batch["id"], batch["intensities"]
+            outputs.append((probabilities, landmarks, intensities, *truth))
     thresholds = getattr(model, "thresholds", None)
-    metrics = Metrics(aus, note=getattr(model, "note", ""), thresholds=thresholds)
+    metrics = Metrics(tuple(dataset.aus), note=getattr(model, "note", ""), thresholds=thresholds)
     for of_process in processes.gather_object(outputs):
-        for of_batch in of_process:
-            metrics.update(*of_batch)
+        for probabilities, landmarks, intensities, labels, target, ids, true_intensities in of_process:
+            metrics.update(probabilities, labels, landmarks, target, ids, intensities, true_intensities)
     return metrics.predictions()
+
+
+def require_same_aus(aus: Sequence[int | AURule], dataset: FaceDataset) -> None:
+    """Check that a data set has a model's AUs, in its order.
+
+    Raises:
+        ValueError: it has others.
+    """
+    numbers = au_numbers(aus)
+    if tuple(dataset.aus) != numbers:
+        raise ValueError(f"the model has AUs {list(numbers)}, but the data set has {list(dataset.aus)}")
 
 
 def _require_finite(output: dict[str, Tensor | None], batch: dict[str, Any]) -> None:

@@ -51,12 +51,8 @@ class Metrics:
         self.aus, self.note = tuple(aus), note
         plain = thresholds is None or all(value == THRESHOLD for value in thresholds)
         self.thresholds = None if plain or thresholds is None else tuple(thresholds)
-        self._labels: list[Tensor] = []
-        self._probabilities: list[Tensor] = []
-        self._landmarks: list[Tensor] = []
-        self._errors: list[Tensor] = []
-        self._intensities: list[Tensor] = []
-        self._true_intensities: list[Tensor] = []
+        self._parts: dict[str, list[Tensor]] = {"labels": [torch.empty(0, len(self.aus), dtype=torch.int64)]}
+        """Fields of `Predictions`, batch by batch."""
         self._ids: list[str] = []
 
     def update(
@@ -80,43 +76,26 @@ class Metrics:
             intensities: (N, A) predicted, 0..5, NaN for AUs without.
             true_intensities: (N, A), NaN where missing; None where all are.
         """
-        self._labels.append(labels.long().cpu())
         self._ids += ids
+        batch: dict[str, Tensor] = {"labels": labels.long()}
         if probabilities is not None:
-            self._probabilities.append(probabilities.float().cpu())
+            batch["probabilities"] = probabilities.float()
         if intensities is not None:
-            self._intensities.append(intensities.float().cpu())
             missing = torch.full(intensities.shape, torch.nan)
-            self._true_intensities.append(missing if true_intensities is None else true_intensities.cpu())
+            batch["intensities"] = intensities.float()
+            batch["true_intensities"] = missing if true_intensities is None else true_intensities
         if landmarks is not None:
-            self._landmarks.append(landmarks.float().cpu())
-            self._errors.append(normalized_error(landmarks.float(), target).double().cpu())
+            batch["landmarks"] = landmarks.float()
+            batch["errors"] = normalized_error(landmarks.float(), target).double()
+        for name, values in batch.items():
+            self._parts.setdefault(name, []).append(values.cpu())
 
     def predictions(self) -> Predictions:
         """Give the predictions added so far."""
-        labels = torch.cat(self._labels) if self._labels else torch.empty(0, len(self.aus), dtype=torch.int64)
-        probabilities, landmarks, errors, intensities, true_intensities = (
-            torch.cat(parts).numpy() if parts else None
-            for parts in (
-                self._probabilities,
-                self._landmarks,
-                self._errors,
-                self._intensities,
-                self._true_intensities,
-            )
-        )
-        return Predictions(
-            self.aus,
-            labels.numpy(),
-            probabilities,
-            landmarks,
-            errors,
-            ids=tuple(self._ids) if len(self._ids) == len(labels) else None,
-            note=self.note,
-            intensities=intensities,
-            true_intensities=true_intensities,
-            thresholds=self.thresholds,
-        )
+        values: dict[str, Any] = dict.fromkeys(("probabilities", "landmarks", "errors"))
+        values |= {name: torch.cat(parts).numpy() for name, parts in self._parts.items()}
+        ids = tuple(self._ids) if len(self._ids) == len(values["labels"]) else None
+        return Predictions(self.aus, **values, ids=ids, note=self.note, thresholds=self.thresholds)
 
     def result(self) -> Scores:
         """Score the predictions added so far, without intervals."""
@@ -203,22 +182,13 @@ def _au_scores(
     predicted = predicted.long()
     # The validation of torchmetrics refuses a single label.
     options: dict[str, Any] = {"average": "none", "ignore_index": -1, "validate_args": labels.shape[1] > 1}
-    per_au = {
-        name: tuple(
-            value if any_ else None
-            for value, any_ in zip(
-                function(predicted, labels, labels.shape[1], **options).view(-1).tolist(),
-                known.any(0).tolist(),
-                strict=True,
-            )
+    per_au: dict[str, PerAU] = {}
+    functions = (multilabel_f1_score, multilabel_accuracy, multilabel_precision, multilabel_recall)
+    for name, function in zip(("f1", "accuracy", "precision", "recall"), functions, strict=True):
+        values = function(predicted, labels, labels.shape[1], **options).view(-1).tolist()
+        per_au[name] = tuple(
+            value if any_ else None for value, any_ in zip(values, known.any(0).tolist(), strict=True)
         )
-        for name, function in (
-            ("f1", multilabel_f1_score),
-            ("accuracy", multilabel_accuracy),
-            ("precision", multilabel_precision),
-            ("recall", multilabel_recall),
-        )
-    }
     per_au["auc"] = tuple(
         _auc(probabilities[known[:, i], i], labels[known[:, i], i]) for i in range(labels.shape[1])
     )

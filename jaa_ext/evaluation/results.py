@@ -174,12 +174,9 @@ def read_predictions(path: Path, scores: Scores) -> Predictions:
             if missing:
                 raise ValueError(f"{path}: is damaged, or not of metrics.json: wanted a column {missing[0]}")
             for row in rows:
-                numbers = (
-                    _numbers([row[header[name]] for name in columns], len(labels))
-                    if (len(row) == len(header))
-                    else None
-                )
-                if numbers is None:
+                cells = [row[header[name]] for name in columns] if len(row) == len(header) else []
+                numbers = _numbers(cells, len(labels))
+                if numbers is None or len(row) != len(header):
                     raise ValueError(
                         f"{path}: line {rows.line_num}: wanted {len(header)} columns, numbers for the AUs "
                         f"and landmarks, got {','.join(row)[:60]!r}"

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from jaa_ext.distributed import require_one_process
 from jaa_ext.experiments.crossval import CrossValidation, cross_validate
 from jaa_ext.experiments.published import ABAW, ABLATION
 from jaa_ext.experiments.tables import ResultTable, percent, percent_of_one
 from jaa_ext.json_files import write_json
 from jaa_ext.recipes.schema import Recipe, load_recipe
+from jaa_ext.training.listener import Listener
 from jaa_ext.training.run_folder import has_begun, hold_folder
 
 Study = Literal["eccv", "abaw"]
@@ -111,7 +110,7 @@ def ablate(
     folds: Sequence[str] | None = None,
     resume: bool = False,
     device: str = "auto",
-    console: Console | None = None,
+    listener: Listener | None = None,
 ) -> Comparison:
     """Train and test every system of a study.
 
@@ -121,19 +120,20 @@ def ablate(
         study: the study.
         out: folder, made if need be.
         prepare: gives the recipe of a name, with the data on which it is to run.
-        folds, resume, device, console: see `cross_validate`.
+        folds, resume, device: see `cross_validate`.
+        listener: is told of systems, folds, updates and epochs.
 
     Raises:
         RunError, ValueError: as `cross_validate`; RunError too if another process works in `out`.
     """
     require_one_process("`jaa ablate`")
-    console = console or Console()
+    listener = listener or Listener()
     rows = ABAW if study == "abaw" else ABLATION
     recipes = {row.recipe: prepare(row.recipe) for row in rows if row.recipe is not None}
     results: dict[str, CrossValidation] = {}
     with hold_folder(out):
         for i, (name, recipe) in enumerate(recipes.items(), 1):
-            console.rule(f"{name}: {i} of {len(recipes)}", align="left")
+            listener.on_system(name, i, len(recipes))
             results[name] = cross_validate(
                 recipe,
                 out / name,
@@ -141,7 +141,7 @@ def ablate(
                 init=_start(name, out),
                 resume=resume,
                 device=device,
-                console=console,
+                listener=listener,
             )
         comparison = Comparison(study, recipes, results)
         for name, table in comparison.tables().items():

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
 
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
@@ -20,11 +17,12 @@ from jaa_ext.evaluation.scores import Scores
 from jaa_ext.experiments.published import BY_AUS
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.json_files import read_json, write_json
-from jaa_ext.progress import say
+from jaa_ext.recipes.datasets import folds_to_test
 from jaa_ext.recipes.schema import Recipe
+from jaa_ext.training.listener import Listener
 from jaa_ext.training.precision import recipe_on
-from jaa_ext.training.run_folder import has_begun, hold_folder, open_run, require_no_run
-from jaa_ext.training.trainer import train
+from jaa_ext.training.run import train
+from jaa_ext.training.run_folder import has_begun, hold_folder, is_finished, open_run, require_no_run
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,7 @@ class CrossValidation:
     def to_dict(self) -> dict[str, Any]:
         """Give plain numbers, lists and text."""
         folds = [
-            {
-                "fold": fold.fold,
-                "last": fold.last.to_dict(),
-                "best": fold.best.to_dict(),
-                "best_epoch": fold.best_epoch,
-            }
-            for fold in self.folds
+            {**vars(fold), "last": fold.last.to_dict(), "best": fold.best.to_dict()} for fold in self.folds
         ]
         return {"recipe": self.recipe, "data": self.data, "folds": folds}
 
@@ -97,27 +89,25 @@ class CrossValidation:
         for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
             if self.folds[0].last.f1 is None:
                 continue
-            rows = [
-                self._row(str(au), partial(_score_of_au, score=score, index=i), 100, 1)
-                for i, au in enumerate(self.aus)
-            ]
-            rows.append(self._row("Avg", attrgetter(f"{score}_mean"), 100, 1))
-            tables[score] = self._table(word, rows)
+            rows = [self._row(str(au), score, 100, 1, i) for i, au in enumerate(self.aus)]
+            tables[score] = self._table(word, [*rows, self._row("Avg", f"{score}_mean", 100, 1)])
         if self.folds[0].last.mean_error is not None:
-            rows = [
-                self._row("mean error", attrgetter("mean_error"), 1, 2),
-                self._row("failures", attrgetter("failure_rate"), 1, 2),
-            ]
+            rows = [self._row("mean error", "mean_error", 1, 2), self._row("failures", "failure_rate", 1, 2)]
             tables["landmarks"] = self._table("landmarks", rows)
         return tables
 
     def _row(
-        self, name: str, score: Callable[[Any], float | None], factor: float, digits: int
+        self, name: str, score: str, factor: float, digits: int, au: int | None = None
     ) -> tuple[str, ...]:
-        """Give a row: the published score, which is in percent, and those of the folds times a factor."""
+        """Give a row: the score as published, which is in percent, and those of the folds times a factor."""
+
+        def of(scores: Any) -> float | None:
+            value = getattr(scores, score)
+            return value if au is None else value[au]  # type: ignore[no-any-return]
+
         published = BY_AUS.get(self.aus)
-        paper = None if published is None else score(published)
-        last, best = ([score(getattr(fold, which)) for fold in self.folds] for which in ("last", "best"))
+        paper = None if published is None else of(published)
+        last, best = ([of(getattr(fold, which)) for fold in self.folds] for which in ("last", "best"))
         figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
         return (name, *(percent(value, digits) for value in (paper, *figures)))
 
@@ -156,7 +146,7 @@ def cross_validate(
     init: Callable[[str], Path] | None = None,
     resume: bool = False,
     device: str = "auto",
-    console: Console | None = None,
+    listener: Listener | None = None,
 ) -> CrossValidation:
     """Train and test a recipe on each fold of its data: on all others, and on this one.
 
@@ -169,7 +159,8 @@ def cross_validate(
         folds: the folds to test, None for all.
         init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
         resume: go on with what `out` holds: finished folds are read, a begun one is resumed.
-        device, console: see `train`.
+        device: see `train`.
+        listener: is told of folds, updates and epochs.
 
     Raises:
         RunError: `out` holds runs already, and they are not to be resumed or are of another recipe; or
@@ -177,14 +168,9 @@ def cross_validate(
         ValueError: a fold that the data does not have, or what `train` raises.
     """
     require_one_process("`jaa crossval`")
-    console = console or Console()
+    listener = listener or Listener()
     recipe = recipe_on(resolve_device(device), recipe)
-    known = recipe.data.folds()
-    unknown = [fold for fold in folds or () if fold not in known]
-    if unknown:
-        raise ValueError(f'there is no fold "{unknown[0]}" to test, wanted some of {", ".join(known)}')
-    chosen = tuple(folds or known)
-    runs = {fold: out / f"fold-{fold}" for fold in chosen}
+    runs = {fold: out / f"fold-{fold}" for fold in folds_to_test(recipe.data, folds)}
     with hold_folder(out):
         if not resume:
             for folder in runs.values():
@@ -194,8 +180,8 @@ def cross_validate(
             update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
             if init is not None:
                 update["init"] = str(init(fold))
-            say(console, f"{recipe.name}: fold {fold} ({i} of {len(runs)})")
-            results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, console))
+            listener.on_fold(recipe.name, fold, i, len(runs))
+            results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, listener))
         result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
         write_json(out / "crossval.json", result.to_dict())
         for name, table in result.tables().items():
@@ -213,12 +199,11 @@ def read_crossval(path: Path) -> CrossValidation:
     return result
 
 
-def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, console: Console) -> FoldResult:
-    begun = has_begun(folder)
-    if begun and (folder / "metrics.csv").exists():  # `train` writes it last
+def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, listener: Listener) -> FoldResult:
+    if is_finished(folder):
         open_run(recipe, folder, resume=True)  # raises if the run is of another recipe
     else:
-        train(recipe, folder, resume=begun, device=device, console=console)
+        train(recipe, folder, resume=has_begun(folder), device=device, listener=listener)
     path = folder / "history.json"
     tested: list[_Tested] = read_json(path, list[_Tested], "the scores of each epoch")
     if not tested:
@@ -239,8 +224,3 @@ def _quality(scores: Scores) -> float:
     if scores.f1_mean is not None:
         return scores.f1_mean
     return -math.inf if scores.mean_error is None else -scores.mean_error
-
-
-def _score_of_au(scores: Any, score: str, index: int) -> float | None:
-    value: float | None = getattr(scores, score)[index]
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from jaa_ext import facs
 from jaa_ext.data import FaceDataset, PreparedFaces, RenderedFaces, SyntheticFaces, aligned_size
-from jaa_ext.data.prepared import read_folds, subject_folds
+from jaa_ext.data.prepared import read_folds, require_known, subject_folds
 from jaa_ext.data.rendered.labels import Mix
 from jaa_ext.data.rendered.release import RENDERED
 from jaa_ext.models import JAANetConfig
@@ -171,9 +172,9 @@ class Prepared(Section):
         folds = read_folds(folder)
         choice = _to_test(folds)
         test = self.test_fold or (choice[0] if len(choice) == 1 else None)
-        if test not in choice:
-            got = "no test fold is chosen" if test is None else f'there is no fold "{test}" to test'
-            raise ValueError(f"{folder}: {got}, wanted one of {', '.join(choice)}")
+        if test is None:
+            raise ValueError(f"{folder}: no test fold is chosen, wanted one of {', '.join(choice)}")
+        require_known([test], choice, "test fold", self.title)
         faces = partial(PreparedFaces, folder, aus=facs.au_numbers(config.aus))
         if not folds:
             dealt = subject_folds(faces().frame_subjects, len(DEALT_FOLDS))
@@ -223,6 +224,16 @@ STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=20
 """Drawn faces in place of a data set, of as many subjects as BP4D has."""
 
 
+def folds_to_test(data: BuiltIn | Prepared, folds: Collection[str] | None = None) -> tuple[str, ...]:
+    """Give the folds of a data section that are tested one by one: those asked for, or all that can be.
+
+    Raises:
+        ValueError: one that cannot be tested.
+    """
+    known = data.folds()
+    return require_known(folds or known, known, "test fold", data.title)
+
+
 def note_of(faces: FaceDataset) -> str:
     """Give the note of weights that were trained on a data set; empty if they need none."""
     if isinstance(faces, SyntheticFaces):
@@ -250,10 +261,8 @@ def choose_data(default: BuiltIn | Prepared, data: str | None, fold: str | None)
         chosen = former.model_copy(update={"folder": data})
     if fold is None:
         return chosen
-    if isinstance(chosen, BuiltIn) and fold not in chosen.folds():
-        raise ValueError(
-            f'there is no fold "{fold}" of the {chosen.title}, wanted one of {", ".join(chosen.folds())}'
-        )
+    if isinstance(chosen, BuiltIn):  # reading those of a folder takes its time
+        folds_to_test(chosen, [fold])
     return chosen.model_copy(update={"test_fold": fold})
 
 

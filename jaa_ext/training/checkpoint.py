@@ -42,11 +42,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_state(path: Path, state: dict[str, Any]) -> None:
-    """See that what `load_checkpoint` read has the parts of a run, of the types that they have.
+def check_state(path: Path, state: dict[str, Any], *, epochs: int, per_epoch: int) -> None:
+    """Check that what `load_checkpoint` read has the parts of a run, of their types, and how far it has come.
+
+    Args:
+        path: the checkpoint.
+        state: its content.
+        epochs: how many epochs the run has.
+        per_epoch: how many batches an epoch has.
 
     Raises:
-        ValueError: it has not; the message names the file and the part.
+        ValueError: otherwise; the message names the file and the part.
     """
     try:
         _State.model_validate(state)
@@ -58,10 +64,22 @@ def check_state(path: Path, state: dict[str, Any]) -> None:
         raise ValueError(f"{path}: is damaged: {error.title}: {place}: {problem['msg']}") from None
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: is damaged: random or history: {str(error)[:200]}") from None
+    epoch, batch, iteration, history = (state[key] for key in ("epoch", "batch", "iteration", "history"))
+    if (
+        epoch > epochs
+        or batch > per_epoch
+        or iteration != epoch * per_epoch + batch
+        or len(history) != epoch
+        or any(entry.get("scores") is None for entry in history)
+    ):
+        raise ValueError(
+            f"{path}: is damaged: wanted up to {epochs} epochs of {per_epoch} batches, each with its scores, "
+            f"got epoch {epoch}, batch {batch}, iteration {iteration} and {len(history)} epochs of scores"
+        )
 
 
 def check_momentum(path: Path, momentum: dict[int, Any], parameters: Sequence[nn.Parameter]) -> None:
-    """See that the momentum in a checkpoint is that of the parameters that the stage trains.
+    """Check that the momentum in a checkpoint is that of the parameters that the stage trains.
 
     Raises:
         ValueError: it is not; the message names the file and the parameter.

@@ -70,6 +70,18 @@ class GraphedStep(Generic[Result]):
             self.result = self.step(*self.inputs)
 
 
+def require_recordable(device: torch.device, world_size: int) -> None:
+    """Refuse to record where that cannot be done.
+
+    Raises:
+        ValueError: several processes, or a device that is no GPU.
+    """
+    if world_size > 1:
+        what = "whose exchange of gradients it does not record"
+        raise ValueError(f"trainer.cuda_graph=true needs a single process, got {world_size}, {what}")
+    require_cuda(device)
+
+
 def require_cuda(device: torch.device) -> None:
     """Refuse to record on anything but a GPU.
 

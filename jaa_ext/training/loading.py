@@ -33,6 +33,18 @@ def training_loader(recipe: Recipe, train_set: FaceDataset, batches: Batches, fa
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
+def require_other_subjects(train_set: FaceDataset, test_set: FaceDataset) -> None:
+    """Check that nobody is both trained on and tested on.
+
+    Raises:
+        ValueError: the sets share subjects; the message names some.
+    """
+    shared = sorted(set(train_set.subjects) & set(test_set.subjects))
+    if shared:
+        names = ", ".join(shared[:5])
+        raise ValueError(f"subjects of the test set must be none of the training set's, got {names} in both")
+
+
 def _collate(samples: list[dict[str, Any]], nothing: dict[str, Any]) -> dict[str, Any]:
     """A batch of samples of `Crops`, or `nothing` of none."""
     return default_collate(samples) if samples else nothing  # type: ignore[no-any-return]

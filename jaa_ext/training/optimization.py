@@ -42,7 +42,7 @@ class Optimization:
         model: on the device.
         weight: (A,) weights of the AUs in the loss; None for 1.
         fabric: launched.
-        processes: those that train together; their batch norms are `synchronized` or not.
+        processes: those that train together.
         momentum: `state_dict()["state"]` of a former optimizer of the same parameters; None starts afresh.
 
     Raises:
@@ -58,11 +58,10 @@ class Optimization:
         fabric: Fabric,
         processes: Processes,
         *,
-        synchronized: bool,
         momentum: dict[int, Any] | None,
     ) -> None:
         self.stage, self.model, self.fabric, self.processes = stage, model, fabric, processes
-        self.synchronized = synchronized
+        self.synchronized = recipe.trainer.sync_batch_norm
         self.attention_is_compared = recipe.loss.attention > 0
         self.sizes: Sequence[int] = ()
         """Faces of each process in the batch under way."""

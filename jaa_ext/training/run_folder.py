@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaa_ext.atomic import locked, naming, replacing, sync
+from jaa_ext.evaluation.scores import Scores
 from jaa_ext.json_files import write_json
+from jaa_ext.models import JAANet, save_model
 from jaa_ext.recipes.schema import Recipe, difference, load_recipe
 from jaa_ext.training.criterion import TERMS
 
@@ -69,8 +71,13 @@ def open_run(recipe: Recipe, out: Path, *, resume: bool) -> None:
 
 
 def has_begun(out: Path) -> bool:
-    """Whether a folder holds a run that can be resumed."""
+    """Tell whether a folder holds a run that can be resumed."""
     return (out / "checkpoint.pt").exists()
+
+
+def is_finished(out: Path) -> bool:
+    """Tell whether the run in a folder has written all its results."""
+    return has_begun(out) and (out / "metrics.csv").exists()
 
 
 def require_run(out: Path) -> None:
@@ -83,6 +90,13 @@ def require_no_run(out: Path) -> None:
     """Raise a `RunError` if a folder holds a run."""
     if has_begun(out):
         raise RunError(f"{out}: holds a run already; resume it, or give another folder")
+
+
+def write_results(out: Path, model: JAANet, scores: Scores) -> None:
+    """Write model.safetensors, metrics.json and, last of all, metrics.csv."""
+    save_model(model, out / "model.safetensors", note=model.note)
+    scores.to_json(out / "metrics.json")
+    scores.to_csv(out / "metrics.csv")
 
 
 class Log:

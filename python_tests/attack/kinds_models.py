@@ -232,7 +232,7 @@ class Checkpoints(Files):
         (self.folder / "tiny.yaml").write_text(TINY.replace("epochs: 2", "epochs: 1"))
         self.recipe = load_recipe(self.folder / "tiny.yaml")
         self.run = self.folder / "run"
-        train(self.recipe, self.run, device="cpu", console=Console(quiet=True))
+        train(self.recipe, self.run, device="cpu")
         shutil.rmtree(self.run / "tensorboard")
         self.checkpoint = self.run / "checkpoint.pt"
         self.whole = (self.run / "model.safetensors").read_bytes()
@@ -256,7 +256,7 @@ class Checkpoints(Files):
 
     def take(self) -> None:
         shutil.copytree(self.run, self.out)
-        train(self.recipe, self.out, resume=True, device="cpu", console=Console(quiet=True))
+        train(self.recipe, self.out, resume=True, device="cpu")
         model = load_model(self.out / "model.safetensors")
         check_tensors(model.state_dict())
         scores = read_scores(self.out / "metrics.json")
@@ -380,7 +380,7 @@ class RunFiles(Files):
             tiny_model().config, load_tiny(self.folder).data, fold="1", model="m", recipe="r"
         ).write(self.folder)
         cv = self.folder / "cv"
-        cross_validate(load_tiny(self.folder), cv, folds=["1"], device="cpu", console=Console(quiet=True))
+        cross_validate(load_tiny(self.folder), cv, folds=["1"], device="cpu")
         shutil.rmtree(cv / "fold-1" / "tensorboard")
         self.readers = {
             "metrics.json": lambda path: _check_scores(read_scores(path)),
@@ -421,7 +421,7 @@ class RunFiles(Files):
         """A cross validation whose folds are done reads them, and makes its tables again."""
         shutil.copytree(self.folder / "cv", self.out)
         recipe = load_tiny(self.folder)
-        cross_validate(recipe, self.out, folds=["1"], resume=True, device="cpu", console=Console(quiet=True))
+        cross_validate(recipe, self.out, folds=["1"], resume=True, device="cpu")
 
     def names(self) -> Iterable[str]:
         return {path.name for path in self.changed} | {str(self.out)}

@@ -64,12 +64,12 @@ def test_mistakes_with_data_are_one_sentence(
         ("train", "paper"): "the recipe leaves open where its data lies: give --data",
         ("train", "paper", "--data", tmp_path): "wanted a prepared data set",
         ("train", "paper", "--data", faces, *tiny): "no test fold is chosen, wanted one of 1, 2, 3",
-        ("train", "paper", "--data", faces, "--fold", 7, *tiny): 'there is no fold "7" to test',
-        ("train", "paper", "--data", "synthetic", "--fold", 4): 'there is no fold "4" of the drawn faces',
+        ("train", "paper", "--data", faces, "--fold", 7, *tiny): 'has no test fold "7", wanted',
+        ("train", "paper", "--data", "synthetic", "--fold", 4): 'drawn faces: has no test fold "4"',
         ("train", "paper-disfa", "--data", faces, "--fold", 1, *tiny): "AU 9",
         ("train", "paper", "--data", faces, "--fold", 1): "images of shape (200, 200, 3)",
         ("train", "paper", "--data", faces, "--fold", 1, "--init", out, *tiny): "no such file",
-        ("crossval", "paper", "--data", faces, "--folds", "1,9", *tiny): 'there is no fold "9" to test',
+        ("crossval", "paper", "--data", faces, "--folds", "1,9", *tiny): 'has no test fold "9", wanted',
     }.items():
         code, _, error = jaa(*arguments, "--out", out)
         assert code == 2 and sentence in error, (arguments, error)

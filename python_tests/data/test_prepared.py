@@ -191,8 +191,8 @@ def test_what_is_not_there_is_named(folder):
         ({"aus": (2, 4)}, r"has no labels of AU 4, only of \[2, 5, 12\]"),
         ({"aus": (2, 2)}, r"wanted distinct AUs of \[2, 5, 12\], got \[2, 2\]"),
         ({"aus": ()}, r"wanted distinct AUs of .*, got \[\]"),
-        ({"folds": ["1"]}, "has no fold '1', only 2, 10, validation"),
-        ({"subjects": ["NaN"]}, "has no subject 'NaN', only 007, NA, x"),
+        ({"folds": ["1"]}, 'has no fold "1", wanted one of 2, 10, validation'),
+        ({"subjects": ["NaN"]}, 'has no subject "NaN", wanted one of 007, NA, x'),
     ):
         with pytest.raises(FolderError, match=f"{folder.name}: {message}"):
             PreparedFaces(folder, **wanted)

@@ -115,7 +115,7 @@ def test_evaluate_variants_without_landmarks_or_aus(tmp_path: Path) -> None:
 def test_evaluate_refuses_other_aus() -> None:
     faces = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 2))
     model = JAANet(JAANetConfig((2, 1), image_size=64, width=2))
-    with pytest.raises(ValueError, match=r"the model has AUs \[2, 1\], but the data set has \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"^the model has AUs \[2, 1\], but the data set has \[1, 2\]"):
         evaluate(model, faces)
 
 

@@ -27,8 +27,7 @@ from jaa_ext.models import JAAGraphNet, load_model
 from jaa_ext.recipes.budget import shrink
 from jaa_ext.recipes.datasets import STAND_IN
 from jaa_ext.recipes.schema import Recipe, load_recipe
-from jaa_ext.training import RunError
-from jaa_ext.training.trainer import train
+from jaa_ext.training import Listener, RunError, train
 
 TABLE_3 = """
 R-Net          | R   S     GF                       | 54.9
@@ -56,8 +55,7 @@ def tiny(name: str) -> Recipe:
 
 
 def run(study: Study, out: Path, prepare: Callable[[str], Recipe] = tiny, **options: Any) -> Comparison:
-    console = Console(file=io.StringIO(), width=200)
-    return ablate(study, out, prepare, folds=["2"], device="cpu", console=console, **options)
+    return ablate(study, out, prepare, folds=["2"], device="cpu", **options)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -290,6 +288,7 @@ def test_another_recipe_is_refused(abaw: Finished) -> None:
 def test_every_system_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And cross validated on its own data, on the folds asked for."""
     asked: list[str] = []
+    heard: list[tuple[str, int, int]] = []
     validated: list[tuple[str, Path, Any, str | None]] = []
 
     def prepare(name: str) -> Recipe:
@@ -303,8 +302,14 @@ def test_every_system_is_prepared_once(tmp_path: Path, monkeypatch: pytest.Monke
 
     # The package's attribute of that name is the function.
     monkeypatch.setattr(sys.modules["jaa_ext.experiments.ablate"], "cross_validate", fake)
-    run("eccv", tmp_path, prepare)
+
+    class Systems(Listener):
+        def on_system(self, *system: Any) -> None:
+            heard.append(system)
+
+    run("eccv", tmp_path, prepare, listener=Systems())
     assert asked == [row.recipe for row in ABLATION]
+    assert heard == [(name, number, len(asked)) for number, name in enumerate(asked, 1)]
     assert validated == [(name, tmp_path / name, ["2"], None) for name in asked]
     asked.clear(), validated.clear()
     run("abaw", tmp_path, prepare)

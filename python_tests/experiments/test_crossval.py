@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
@@ -22,9 +20,8 @@ from jaa_ext.experiments import cross_validate
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult, read_crossval
 from jaa_ext.models import load_model, save_model
 from jaa_ext.recipes.schema import Recipe
-from jaa_ext.training import RunError, train
+from jaa_ext.training import Listener, RunError, Trainer, train
 from jaa_ext.training.run_folder import hold_folder
-from jaa_ext.training.trainer import Trainer
 
 AUS, THRESHOLD = (6, 7, 12), 0.45
 RECIPE: dict[str, Any] = {
@@ -50,10 +47,8 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({**RECIPE, **changes})
 
 
-def run(made: Recipe, out: Path, **options: Any) -> tuple[CrossValidation, str]:
-    text = io.StringIO()
-    result = cross_validate(made, out, device="cpu", console=Console(file=text, width=200), **options)
-    return result, text.getvalue()
+def run(made: Recipe, out: Path, **options: Any) -> CrossValidation:
+    return cross_validate(made, out, device="cpu", **options)
 
 
 class Seen(NamedTuple):
@@ -64,22 +59,26 @@ class Seen(NamedTuple):
     tested: set[str]
     adjacency: torch.Tensor
     state: dict[str, torch.Tensor]
+    transfer: str
 
 
-def watch(patch: pytest.MonkeyPatch) -> list[Seen]:
-    """Fills while runs begin."""
-    seen: list[Seen] = []
-    whole = Trainer.fit
+class Watch(Listener):
+    """Notes with what each run begins, and of which folds it hears."""
 
-    def spy(self: Trainer, console: Console) -> Scores:
-        state = {key: value.clone() for key, value in self.model.state_dict().items()}
-        assert self.weight is not None
-        people = set(self.train_set.subjects), set(self.test_set.subjects)
-        seen.append(Seen(self.weight.clone(), *people, state["graph.adjacency"], state))
-        return whole(self, console)
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.folds: list[tuple[str, str, int, int]] = []
 
-    patch.setattr(Trainer, "fit", spy)
-    return seen
+    def on_fold(self, *fold: Any) -> None:
+        self.folds.append(fold)
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        if trainer.iteration == 0:
+            state = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+            assert trainer.weight is not None
+            people = set(trainer.train_set.subjects), set(trainer.test_set.subjects)
+            told = str(trainer.transfer)
+            self.seen.append(Seen(trainer.weight.clone(), *people, state["graph.adjacency"], state, told))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,17 +94,15 @@ class Finished(NamedTuple):
     out: Path
     result: CrossValidation
     seen: list[Seen]
-    text: str
+    folds: list[tuple[str, str, int, int]]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A cross validation that nothing interrupted."""
     out = tmp_path_factory.mktemp("crossval")
-    with pytest.MonkeyPatch.context() as patch:
-        seen = watch(patch)
-        result, text = run(recipe(), out)
-    return Finished(out, result, seen, text)
+    watch = Watch()
+    return Finished(out, run(recipe(), out, listener=watch), watch.seen, watch.folds)
 
 
 def files(out: Path) -> dict[str, tuple[int, bytes]]:
@@ -132,8 +129,7 @@ def test_every_fold_is_a_run_of_its_own(finished: Finished) -> None:
         assert fold.last == Scores.from_dict(json.loads((folder / "metrics.json").read_text()))
         assert yaml.safe_load((folder / "recipe.yaml").read_text())["data"]["test_fold"] == fold.fold
         assert (folder / "model.safetensors").exists()
-    for place in (1, 2, 3):
-        assert f"tiny: fold {place} ({place} of 3)" in finished.text
+    assert finished.folds == [("tiny", str(place), place, 3) for place in (1, 2, 3)]
 
 
 def test_a_fold_is_trained_on_the_others_alone(finished: Finished) -> None:
@@ -161,11 +157,11 @@ def test_weights_and_graph_are_those_of_the_training_folds(finished: Finished) -
 
 
 def test_chosen_folds(tmp_path: Path, finished: Finished) -> None:
-    result, _ = run(recipe(), tmp_path, folds=["3"])
+    result = run(recipe(), tmp_path, folds=["3"])
     assert [fold.fold for fold in result.folds] == ["3"]
     assert result.folds[0] == finished.result.folds[2]
     assert not (tmp_path / "fold-1").exists()
-    with pytest.raises(ValueError, match=r'no fold "4".* 1, 2, 3$'):
+    with pytest.raises(ValueError, match=r'no test fold "4".* 1, 2, 3$'):
         run(recipe(), tmp_path / "other", folds=["1", "4"])
     assert not (tmp_path / "other").exists()
 
@@ -176,7 +172,7 @@ def test_what_is_finished_is_not_trained_again(finished: Finished, monkeypatch: 
 
     monkeypatch.setattr("jaa_ext.experiments.crossval.train", never)
     before = files(finished.out)
-    result, _ = run(recipe(), finished.out, resume=True)
+    result = run(recipe(), finished.out, resume=True)
     after = files(finished.out)
     assert result == finished.result
     assert {name: content for name, (_, content) in before.items()} == {
@@ -186,34 +182,28 @@ def test_what_is_finished_is_not_trained_again(finished: Finished, monkeypatch: 
     assert runs and all(before[name] == after[name] for name in runs)
 
 
-def test_an_interrupted_cross_validation_goes_on(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    iterations = []
-    whole = Trainer.train_batch
+class Iterations(Listener):
+    """Notes each update, the first of a run being 1, and fails after one of them."""
 
-    def dying(self: Trainer, stage: Any, batch: Any) -> Any:
-        if self.out.name == "fold-2" and self.iteration == 3:
+    def __init__(self, last: tuple[str, int] | None = None) -> None:
+        self.done: list[tuple[str, int]] = []
+        self.last = last
+
+    def on_update(self, trainer: Trainer, losses: dict[str, float]) -> None:
+        self.done.append((trainer.out.name, trainer.iteration))
+        if self.done[-1] == self.last:
             raise MemoryError
-        iterations.append((self.out.name, self.iteration))
-        return whole(self, stage, batch)
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "train_batch", dying)
-        run(recipe(), tmp_path)
-    assert iterations[-1] == ("fold-2", 2)
+
+def test_an_interrupted_cross_validation_goes_on(finished: Finished, tmp_path: Path) -> None:
+    with pytest.raises(MemoryError):
+        run(recipe(), tmp_path, listener=Iterations(("fold-2", 3)))
     assert not (tmp_path / "crossval.json").exists() and not (tmp_path / "fold-3").exists()
     first = files(tmp_path / "fold-1")
 
-    iterations.clear()
-
-    def counting(self: Trainer, stage: Any, batch: Any) -> Any:
-        iterations.append((self.out.name, self.iteration))
-        return whole(self, stage, batch)
-
-    monkeypatch.setattr(Trainer, "train_batch", counting)
-    result, _ = run(recipe(), tmp_path, resume=True)
-    assert iterations == [("fold-2", 3), *(("fold-3", i) for i in range(4))]
+    iterations = Iterations()
+    result = run(recipe(), tmp_path, resume=True, listener=iterations)
+    assert iterations.done == [("fold-2", 4), *(("fold-3", i) for i in (1, 2, 3, 4))]
     assert files(tmp_path / "fold-1") == first
     assert result == finished.result
     for name in ("crossval.json", "f1.md", "f1.csv", "fold-2/losses.csv", "fold-2/model.safetensors"):
@@ -225,7 +215,7 @@ def test_a_fold_killed_between_its_last_two_files_gets_the_last_one(
 ) -> None:
     shutil.copytree(finished.out, tmp_path / "killed")
     (tmp_path / "killed" / "fold-2" / "metrics.csv").unlink()
-    result, _ = run(recipe(), tmp_path / "killed", resume=True)
+    result = run(recipe(), tmp_path / "killed", resume=True)
     assert result == finished.result
     for name in ("metrics.csv", "model.safetensors"):
         made, wanted = ((out / "fold-2" / name).read_bytes() for out in (tmp_path / "killed", finished.out))
@@ -233,7 +223,7 @@ def test_a_fold_killed_between_its_last_two_files_gets_the_last_one(
 
 
 def test_a_fold_that_was_not_begun_is_begun_by_resume(tmp_path: Path, finished: Finished) -> None:
-    result, _ = run(recipe(), tmp_path, folds=["2"], resume=True)
+    result = run(recipe(), tmp_path, folds=["2"], resume=True)
     assert result.folds[0] == finished.result.folds[1]
 
 
@@ -243,7 +233,7 @@ def test_finished_folds_in_place_of_slow_bfloat16_are_taken_up(
     monkeypatch.delenv("JAA_SLOW_BFLOAT16", raising=False)
     monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
     with pytest.warns(UserWarning, match="float32 is used instead") as warned:
-        result, _ = run(recipe(precision="bf16-mixed"), finished.out, resume=True)
+        result = run(recipe(precision="bf16-mixed"), finished.out, resume=True)
     assert len(warned) == 1 and result == finished.result
 
 
@@ -269,18 +259,14 @@ def test_each_fold_starts_from_a_model_of_its_own(tmp_path: Path) -> None:
     short = [{"name": "joint", "epochs": 1, "lr": 0.01}]
     sources = {}
     for fold, seed in (("1", 5), ("2", 6)):
-        train(
-            recipe(model=model, seed=seed, stages=short), tmp_path / f"from-{fold}", device="cpu",
-            console=Console(file=io.StringIO()),
-        )  # fmt: skip
+        train(recipe(model=model, seed=seed, stages=short), tmp_path / f"from-{fold}", device="cpu")
         sources[fold] = tmp_path / f"from-{fold}" / "model.safetensors"
-    with pytest.MonkeyPatch.context() as patch:
-        seen = watch(patch)
-        _, text = run(recipe(stages=short), tmp_path / "out", folds=["1", "2"], init=sources.__getitem__)
-    for (fold, source), began in zip(sources.items(), seen, strict=True):
+    watch = Watch()
+    run(recipe(stages=short), tmp_path / "out", folds=["1", "2"], init=sources.__getitem__, listener=watch)
+    for (fold, source), began in zip(sources.items(), watch.seen, strict=True):
         written = yaml.safe_load((tmp_path / "out" / f"fold-{fold}" / "recipe.yaml").read_text())
         assert written["init"] == str(source)
-        assert f"{source}: fresh: " in text
+        assert began.transfer.startswith("fresh: ")
         theirs = load_model(source).state_dict()
         taken = [key for key in theirs if not key.startswith("au_head")]
         assert len(taken) > 50
@@ -293,11 +279,12 @@ def test_a_graph_is_not_that_of_the_model_one_starts_from(finished: Finished, tm
     changed = load_model(source)
     changed.graph.adjacency.copy_(torch.eye(3)[[1, 2, 0]])  # none that labels give
     save_model(changed, tmp_path / "other.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
-        seen = watch(patch)
-        run(recipe(), tmp_path / "out", folds=["2"], init=lambda fold: tmp_path / "other.safetensors")
-    assert torch.equal(seen[0].adjacency, finished.seen[1].adjacency)
-    assert torch.equal(seen[0].state["graph.layers.0.weight"], changed.graph.layers[0].weight)
+    watch = Watch()
+    source = tmp_path / "other.safetensors"
+    run(recipe(), tmp_path / "out", folds=["2"], init=lambda fold: source, listener=watch)
+    (began,) = watch.seen
+    assert torch.equal(began.adjacency, finished.seen[1].adjacency)
+    assert torch.equal(began.state["graph.layers.0.weight"], changed.graph.layers[0].weight)
 
 
 def scores(f1: Any, *, error: float | None = 5.0, aus: tuple[int, ...] = AUS, **fields: Any) -> Scores:
@@ -340,7 +327,7 @@ HISTORIES = {
 def known(tmp_path: Path) -> tuple[Path, CrossValidation]:
     """A cross validation whose histories are `HISTORIES`."""
     finish(recipe(), tmp_path, HISTORIES)
-    return tmp_path, run(recipe(), tmp_path, resume=True)[0]
+    return tmp_path, run(recipe(), tmp_path, resume=True)
 
 
 def test_the_best_epoch_is_not_the_last(known: tuple[Path, CrossValidation]) -> None:
@@ -436,7 +423,7 @@ def test_alignment_alone(tmp_path: Path) -> None:
     made = recipe(model={**model, "gradient_enhancement": 1.0})
     histories = {"1": [scores(None, error=e) for e in (9.0, 4.0, 5.0)], "2": [scores(None, error=8.0)]}
     finish(made, tmp_path, histories)
-    result, _ = run(made, tmp_path, folds=["1", "2"], resume=True)
+    result = run(made, tmp_path, folds=["1", "2"], resume=True)
     assert [fold.best_epoch for fold in result.folds] == [2, 1]
     assert result.mean("f1_mean") is None
     assert result.mean("mean_error", best=True) == 6.0

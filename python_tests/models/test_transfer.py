@@ -1,12 +1,10 @@
 """Starting from another model's weights, tensor by tensor and row by row; the two stages of ABAW 2021."""
 
 import hashlib
-import io
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
@@ -24,7 +22,7 @@ from jaa_ext.models.transfer import branch_places
 from jaa_ext.recipes import load_recipe
 from jaa_ext.recipes.budget import shrink
 from jaa_ext.recipes.datasets import Synthetic
-from jaa_ext.training import train
+from jaa_ext.training import Listener, Trainer, train
 
 PLAIN = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
 DISFA_FROM_BP4D = (0, 1, 2, 3, None, 6, 10, 9)
@@ -356,14 +354,21 @@ DATA = Synthetic(train_subjects=1, test_subjects=1, samples_per_subject=1, seed=
 """`shrink` says how many."""
 
 
+class Begun(Listener):
+    """Notes what the run takes from the model that it starts from."""
+
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        self.transfer = str(trainer.transfer)
+
+
 def run(name: str, out: Path, init: Path | None = None) -> str:
     recipe = load_recipe(name)
     recipe = shrink(
         recipe.model_copy(update={"data": DATA, "init": None if init is None else str(init)}), "tiny"
     )
-    text = io.StringIO()
-    train(recipe, out, device="cpu", console=Console(file=text, width=200))
-    return text.getvalue()
+    begun = Begun()
+    train(recipe, out, device="cpu", listener=begun)
+    return begun.transfer
 
 
 @pytest.fixture(scope="module")
@@ -423,8 +428,8 @@ def test_the_adjacency_is_that_of_the_training_labels(two_steps):
 
 
 def test_what_the_second_step_says(two_steps):
-    first, second, text = two_steps
-    assert text.startswith(f"{first / 'model.safetensors'}: fresh: au_head, graph\n")
+    _, second, text = two_steps
+    assert text == "fresh: au_head, graph"
     header, *rows = (second / "losses.csv").read_text().splitlines()
     names = header.split(",")
     filled = {name for row in rows for name, value in zip(names, row.split(","), strict=True) if value}
@@ -454,4 +459,4 @@ def test_the_control_without_a_graph_trains_the_head_alone(two_steps, tmp_path):
     before, after = load_model(first).state_dict(), load_model(tmp_path / "2" / "model.safetensors")
     assert type(after) is JAANet
     assert changed(before, after) == keys(after, "au_head.")
-    assert text.startswith(f"{first}: fresh: nothing\n")
+    assert text == "fresh: nothing"

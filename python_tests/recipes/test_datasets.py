@@ -244,7 +244,7 @@ def test_what_a_command_makes_of_a_recipe_s_data(
 
 def test_drawn_faces_have_three_folds() -> None:
     for default, data in ((DRAWN, None), (OPEN, "synthetic")):
-        with pytest.raises(ValueError, match=r'no fold "4" of the drawn faces, .*1, 2, 3$'):
+        with pytest.raises(ValueError, match=r'drawn faces: has no test fold "4", .*1, 2, 3$'):
             choose_data(default, data, "4")
     assert (STAND_IN.train_subjects + STAND_IN.test_subjects) == 41  # those of BP4D
 
@@ -322,7 +322,7 @@ NO_FOLD = "no test fold is chosen, .*1, 2, 3$"
 def test_a_prepared_fold_must_be_chosen(folder: Path) -> None:
     with pytest.raises(ValueError, match=NO_FOLD):
         prepared(folder).build(CONFIG)
-    with pytest.raises(ValueError, match=r'no fold "4" to test, .*1, 2, 3$'):
+    with pytest.raises(ValueError, match=r': has no test fold "4", .*1, 2, 3$'):
         prepared(folder, "4").build(CONFIG)
 
 
@@ -332,7 +332,7 @@ def test_folds_for_testing_only(tmp_path: Path, name: str) -> None:
     assert prepared(tmp_path).folds() == (name,)
     sets = prepared(tmp_path).build(CONFIG)
     assert subjects(sets) == ({"F001", "F003"}, {"F002"})
-    with pytest.raises(ValueError, match=rf'no fold "train" to test, .*{name}$'):
+    with pytest.raises(ValueError, match=rf': has no test fold "train", .*{name}$'):
         prepared(tmp_path, "train").build(CONFIG)
 
 
@@ -389,7 +389,7 @@ def test_nothing_to_score_on(folder: Path) -> None:
     for data in (None, "synthetic"):
         with pytest.raises(ValueError, match="--recipe, or --data"):
             datasets.faces_to_test(None, data, None, CONFIG)
-    with pytest.raises(ValueError, match='no fold "all" of the drawn faces'):
+    with pytest.raises(ValueError, match=r'drawn faces: has no test fold "all"'):
         datasets.faces_to_test(DRAWN, None, "all", CONFIG)
     with pytest.raises(ValueError, match=NO_FOLD):
         datasets.faces_to_test(None, str(folder), None, CONFIG)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,9 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from jaa_ext.data import FaceSample, SyntheticFaces
 from jaa_ext.recipes.schema import Recipe
-from jaa_ext.training import NonFiniteLoss, cuda_graph, load_checkpoint, train
+from jaa_ext.training import Listener, NonFiniteLoss, Trainer, cuda_graph, load_checkpoint, train
 from jaa_ext.training.cuda_graph import GraphedStep
-from jaa_ext.training.trainer import Trainer
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -101,7 +100,7 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
-    monkeypatch.setattr("jaa_ext.training.trainer.require_cuda", lambda device: None)
+    monkeypatch.setattr(cuda_graph, "require_cuda", lambda device: None)
     monkeypatch.setattr(cuda_graph, "WARM_UP", 1)
     monkeypatch.setattr(Graph, "replays", 0)
     return Graph
@@ -116,22 +115,20 @@ def graphed(**changes: Any) -> Recipe:
 
 
 def run(made: Recipe, out: Path, device: str = "cpu", **options: Any) -> Path:
-    train(made, out, device=device, console=Console(quiet=True), **options)
+    train(made, out, device=device, **options)
     return out
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, iteration: int, start: Callable[[], Any]) -> None:
-    """Let a run die at the start of an iteration, counted from 0."""
-    whole = Trainer.train_batch
+def interrupted(made: Recipe, out: Path, iteration: int, device: str = "cpu") -> None:
+    """Let a run die after so many iterations."""
 
-    def dying(self: Trainer, stage: Any, batch: Any) -> Any:
-        if self.iteration == iteration:
-            raise MemoryError
-        return whole(self, stage, batch)
+    class Dying(Listener):
+        def on_update(self, trainer: Trainer, losses: dict[str, float]) -> None:
+            if trainer.iteration == iteration:
+                raise MemoryError
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(Trainer, "train_batch", dying)
-        start()
+    with pytest.raises(MemoryError):
+        run(made, out, device, listener=Dying())
 
 
 def results(out: Path) -> dict[str, str]:
@@ -188,10 +185,10 @@ def test_bfloat16_too(graph: type[Graph], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("iteration", [4, 5, 10, 13])
 def test_an_interrupted_run_goes_on_with_the_same_bits(
-    graph: type[Graph], without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int
+    graph: type[Graph], without: Path, tmp_path: Path, iteration: int
 ) -> None:
     """In the midst of an epoch, before its half batch, and in the second stage."""
-    interrupted(monkeypatch, iteration, lambda: run(graphed(), tmp_path))
+    interrupted(graphed(), tmp_path, iteration)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == iteration
     run(graphed(), tmp_path, resume=True)
     assert results(tmp_path) == results(without)
@@ -213,35 +210,31 @@ class Broken(SyntheticFaces):
         return sample._replace(landmarks=np.full((49, 2), 30, np.float32)) if index == 5 else sample
 
 
-def test_a_loss_that_is_not_finite_does_not_change_the_weights(
-    graph: type[Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_not_finite_does_not_change_the_weights(graph: type[Graph], tmp_path: Path) -> None:
     """And stops the run before the next iteration, with the sample's name."""
     parameters: list[list[Tensor]] = []
-    whole = Trainer.train_batch
 
-    def spy(self: Trainer, stage: Any, batch: Any) -> Any:
-        parameters.append([p.detach().clone() for p in self.model.parameters()])
-        iteration = whole(self, stage, batch)
-        parameters.append([p.detach().clone() for p in self.model.parameters()])
-        return iteration
+    class Spy(Listener):
+        def on_epoch_start(self, trainer: Trainer) -> None:
+            self.model = trainer.model
+            parameters.append([p.detach().clone() for p in self.model.parameters()])
 
-    monkeypatch.setattr(Trainer, "train_batch", spy)
+        def on_update(self, trainer: Trainer, losses: dict[str, float]) -> None:
+            parameters.append([p.detach().clone() for p in self.model.parameters()])
+
+    spy = Spy()
     faces = Broken(subjects=[4, 5], samples_per_subject=5, size=73, aus=(6, 7, 12))
     test = SyntheticFaces(subjects=[9], samples_per_subject=2, size=73, aus=(6, 7, 12))
     with pytest.raises(NonFiniteLoss, match=r"align inf, .*; samples S005/00000$"):
-        run(graphed(seed=3), tmp_path, datasets=(faces, test))
+        run(graphed(seed=3), tmp_path, datasets=(faces, test), listener=spy)
     assert graph.replays == 1  # it came in a replay
-    before, after = parameters[-2:]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert not torch.equal(parameters[0][0], before[0])  # whereas the iterations before did
-    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == len(parameters) // 2 - 1
+    assert all(torch.equal(a, b) for a, b in zip(parameters[-1], spy.model.parameters(), strict=True))
+    assert not torch.equal(parameters[0][0], parameters[-1][0])  # whereas the iterations before did
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["iteration"] == len(parameters) - 1
 
 
-def test_checkpoints_of_an_unfused_optimizer_and_the_reverse(
-    without: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted(monkeypatch, 4, lambda: run(recipe(), tmp_path))
+def test_checkpoints_of_an_unfused_optimizer_and_the_reverse(without: Path, tmp_path: Path) -> None:
+    interrupted(recipe(), tmp_path, 4)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
     momentum = [values["momentum_buffer"] for values in state["optimizer"]["state"].values()]
     plain = torch.optim.SGD([x.clone() for x in momentum], lr=0.3, momentum=0.1)
@@ -282,7 +275,7 @@ def test_on_a_gpu_the_graph_trains_to_the_same_bits(
     assert len(replays) == 2 * (8 - cuda_graph.WARM_UP)
     assert results(tmp_path / "with") == results(tmp_path / "without")
 
-    interrupted(monkeypatch, 7, lambda: run(graphed(**made), tmp_path / "resumed", "cuda"))
+    interrupted(graphed(**made), tmp_path / "resumed", 7, "cuda")
     run(graphed(**made), tmp_path / "resumed", "cuda", resume=True)
     assert results(tmp_path / "resumed") == results(tmp_path / "without")
 
@@ -290,21 +283,21 @@ def test_on_a_gpu_the_graph_trains_to_the_same_bits(
 @cuda
 def test_on_a_gpu_an_iteration_is_one_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launches: dict[str, list[int]] = {}
-    whole = Trainer.train_batch
+    whole, calls = GraphedStep.__call__, count()
 
-    def counted(self: Trainer, stage: Any, batch: Any) -> Any:
-        if self.iteration == 4:  # which records: not beside a profiler
-            return whole(self, stage, batch)
+    def counted(self: GraphedStep[Any], *inputs: Tensor) -> Any:
+        if next(calls) == 4:  # which records: not beside a profiler
+            return whole(self, *inputs)
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-            iteration = whole(self, stage, batch)
+            update = whole(self, *inputs)
             torch.cuda.synchronize()
         for name in ("LaunchKernel", "GraphLaunch", "StreamSynchronize"):
             found = sum(name in event.name for event in profiler.events())
             launches.setdefault(name, []).append(found)
-        return iteration
+        return update
 
-    monkeypatch.setattr(Trainer, "train_batch", counted)
+    monkeypatch.setattr(GraphedStep, "__call__", counted)
     run(graphed(stages=[{"name": "joint", "epochs": 3, "lr": 0.01}]), tmp_path, "cuda")
     # Of 9 iterations 3, 6 and 9 have half a batch, 1, 2 and 4 warm up, 5 records.
     assert launches["GraphLaunch"] == [0, 0, 0, 0, 0, 1, 1, 0]
