@@ -2,6 +2,7 @@
 
 import errno
 import io
+from pathlib import Path
 from unittest import mock
 from unittest.mock import Mock
 
@@ -257,7 +258,8 @@ class TestTooLarge:
         monkeypatch.setenv("JAA_MAX_PIXELS", "2400")  # JPEG 2000 counts twice
         assert read_image(path).shape == (30, 40, 3)
         monkeypatch.setenv("JAA_MAX_PIXELS", "1199")
-        monkeypatch.setattr(images, "_decoded", None)
+        monkeypatch.setattr(images, "as_rgb", Mock(side_effect=AssertionError("decoded")))
+        monkeypatch.setattr(cv2, "imdecode", Mock(side_effect=AssertionError("decoded")))
         with pytest.raises(ImageError, match=rf"a\.{ending}: has 40 x 30 pixels, more than [0-9,]+; JAA_MAX"):
             read_image(path)
 
@@ -300,7 +302,7 @@ def test_a_disk_that_fails_while_it_is_read(tmp_path, monkeypatch):
         def read(self, *size):
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(images, "_opened", lambda path: Failing())
+    monkeypatch.setattr(Path, "open", lambda *_: Failing())
     with pytest.raises(ImageError, match=r"a\.png: cannot be read \(Input/output error\)"):
         read_image(path)
     assert count_pixels(path) == 0

@@ -19,6 +19,7 @@ import pandas
 import pytest
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from skimage import data
 
 from jaa_ext import facs
@@ -29,6 +30,7 @@ from jaa_ext.models import JAANet, JAANetConfig, save_model
 from jaa_ext.predict import DetectedFace, Predictor, job, predictor, read_table
 from jaa_ext.predict.job import predict_tables
 from jaa_ext.predict.sources import find_sources
+from jaa_ext.predict.tables import csv_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,21 +125,25 @@ def test_start_and_end(model, inputs, tmp_path) -> None:
 
 @pytest.fixture
 def interrupted(monkeypatch):
-    """A block in which Ctrl-C comes while a frame of a number is being written."""
+    """A block in which Ctrl-C comes when the rows of a frame are written, but not yet vouched for."""
 
     @contextmanager
     def at(number: int):
-        write = job._Run._write
+        written = 0
 
-        def stopping(self, file, frame, counts, task):
-            if frame.frame == number:
-                file.write(b"half a row")
+        def rows(frame, *arguments, **options):
+            nonlocal written
+            written = frame.frame
+            return csv_rows(frame, *arguments, **options)
+
+        def stopping(bar, *arguments, **options):
+            if written == number:
                 raise KeyboardInterrupt
-            return write(self, file, frame, counts, task)
 
         with monkeypatch.context() as patch:
             patch.setattr(job, "SAVED_EVERY", 0.0)
-            patch.setattr(job._Run, "_write", stopping)
+            patch.setattr(job, "csv_rows", rows)
+            patch.setattr(Progress, "update", stopping)
             yield
 
     return at

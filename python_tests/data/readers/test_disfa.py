@@ -44,8 +44,7 @@ def test_exclusions_have_the_published_counts():
     assert len(recorded) == 27 and set(DISFA_EXCLUDED) <= set(recorded)
     kept = {s: n - len(DISFA_EXCLUDED.get(s, ())) for s, n in recorded.items()}
     assert [sum(kept[s] for s in fold) for fold in DISFA_FOLDS.values()] == [43_173, 40_344, 42_627]
-    assert sum(kept.values()) == 126_144
-    assert DISFA_FRAMES == 126_144
+    assert sum(kept.values()) == DISFA_FRAMES == 126_144
     assert all(min(numbers) >= 1 and max(numbers) <= 4845 for numbers in DISFA_EXCLUDED.values())
 
 
