@@ -113,7 +113,9 @@ def correct_table(
     _check_presence(old["p"], old["c"], chosen, names)
     rows = _Rows(
         table["source"].astype(str).tolist(),
-        *(table[name].to_numpy(np.int64) for name in ("frame", "face_id", "success")),
+        table["frame"].to_numpy(np.int64),
+        table["face_id"].to_numpy(np.int64),
+        table["success"].to_numpy(np.int64),
         table["timestamp"].to_numpy(np.float64),
         old["p"],
         old.get("r"),
@@ -289,7 +291,7 @@ def smoothed(values: NDArray[np.float64], times: NDArray[np.float64], seconds: f
 
     Example:
         >>> smoothed(np.array([[0.0], [1.0], [0.0]]), np.array([0.0, 0.1, 0.2]), 0.2).round(2).tolist()
-        [[0.36], [0.5], [0.36]]
+        [[0.32], [0.5], [0.32]]
     """
     if seconds == 0:
         return values

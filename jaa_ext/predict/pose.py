@@ -97,7 +97,9 @@ def head_pose(
         )
         if not placed:
             return None
-        rotation, translation = _refine(points, cv2.Rodrigues(turn)[0], shift.ravel())
+        start = np.asarray(cv2.Rodrigues(turn)[0], np.float64), np.asarray(shift.ravel(), np.float64)
+        with np.errstate(all="ignore"):  # of points that no head can have
+            rotation, translation = _refine(points, *start)
     except (cv2.error, np.linalg.LinAlgError):
         return None
     angles = euler_angles(rotation)
@@ -164,7 +166,7 @@ def head_shapes() -> HeadShapes:
         def landmarks(values: NDArray[np.float64]) -> NDArray[np.float64]:
             corners = values[..., vertices, :].astype(np.float64)
             # From the head's axes, x to the person's left, y up, z to the camera, to those of the camera.
-            return np.einsum("...kij,ki->...kj", corners, weights) * (1.0, -1.0, -1.0)
+            return np.asarray(np.einsum("...kij,ki->...kj", corners, weights) * (1.0, -1.0, -1.0))
 
         mean, people = landmarks(file["vertices"]), landmarks(file["identity"])
         actions = landmarks(file["actions"]) * file["action_scale"][:, None, None]

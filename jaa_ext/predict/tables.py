@@ -141,7 +141,8 @@ def join_tables(
     sentence for each source of which it leaves something out.
     """
     require_table(path)
-    names, remarks = columns(aus, intensity), []
+    names = columns(aus, intensity)
+    remarks: list[str] = []
     with replacing(path) as temporary:
         with temporary.open("wb") as table:
             table.write(_header(aus, intensity).encode())

@@ -131,8 +131,9 @@ def write(path, image, *options):
 
 
 class TestFaces:
-    def test_the_head_pose_is_that_of_the_landmarks(self, astronaut, detector, model):
+    def test_the_head_pose_is_that_of_the_landmarks(self, astronaut, detector, at_rest):
         height, width = astronaut.shape[:2]
+        model = at_rest(JAANet(JAANetConfig.released((1, 12), image_size=SIDE, width=1)))
         for focal_length in (None, 900.0):
             one = Predictor(model, detector=detector, device="cpu", focal_length=focal_length)
             (face,) = one.faces(astronaut)
