@@ -48,6 +48,32 @@ SearchEvery = Annotated[
         "0 searches each frame.",
     ),
 ]
+FocalLength = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Of the camera, for head poses; by default OpenFace's guess, 500 at 640x480 and in proportion "
+        "to the size of the picture.",
+        show_default=False,
+    ),
+]
+Neutral = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME-TIME",
+        help="Of videos: subtract each face's neutral face, which it shows at these times, as 0:02-0:05; "
+        "auto: in the tenth of its frames with the least action. The raw columns stand beside.",
+        show_default=False,
+    ),
+]
+Smooth = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Of videos: average AUs over so many seconds around each frame. The raw columns stand beside.",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     typer.Option(
@@ -73,22 +99,29 @@ def predict(
     start: Start = "0",
     end: End = None,
     search_every: SearchEvery = 1.0,
+    focal_length: FocalLength = None,
+    neutral: Neutral = None,
+    smooth: Smooth = 0.0,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Find the faces of photographs and videos and write their AUs and landmarks as tables.
+    """Find the faces of photographs and videos and write their AUs, landmarks and head poses as tables.
 
     Needs the extra `faces`. Interrupted, the same command goes on. At a camera, Ctrl-C ends the table.
     Photographs of more than 120 million pixels are passed over; JAA_MAX_PIXELS sets another limit.
     """
+    from jaa_ext.predict.correction import Correction
     from jaa_ext.predict.job import predict_tables
     from jaa_ext.predict.sources import find_sources
     from jaa_ext.weights import digest
 
     left_out: list[str] = []
+    correction = None
+    if neutral is not None or smooth > 0:
+        correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
-    predictor = _predictor(weights, landmarks, device, precision, search_every)
+    predictor = _predictor(weights, landmarks, device, precision, search_every, focal_length)
     summary = predict_tables(
         predictor,
         found,
@@ -97,6 +130,7 @@ def predict(
         start=seconds(start, "--start"),
         end=None if end is None else seconds(end, "--end"),
         weights=digest(weights),
+        correction=correction,
         console=console,
     )
     if not summary.tables:
@@ -178,12 +212,28 @@ def seconds(text: str, option: str) -> float:
     return math.fsum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
+def neutral_times(text: str) -> tuple[float, float] | Literal["auto"]:
+    """Parse the times of a neutral face, such as ``0:02-0:05``, or ``auto``.
+
+    Example:
+        >>> neutral_times("0:02-0:05"), neutral_times("auto")
+        ((2.0, 5.0), 'auto')
+    """
+    if text == "auto":
+        return "auto"
+    start, dash, end = text.partition("-")
+    if not dash:
+        raise ValueError(f'--neutral must be two times, as 0:02-0:05, or "auto", got "{text}"')
+    return seconds(start, "--neutral"), seconds(end, "--neutral")
+
+
 def _predictor(
     weights: Path,
     landmarks: Literal["network", "dlib"],
     device: str,
     precision: Literal["auto", "float32", "bfloat16"],
     search_every: float,
+    focal_length: float | None = None,
 ) -> Predictor:
     from jaa_ext.distributed import local_device
     from jaa_ext.memory import keep_freed_memory
@@ -198,6 +248,7 @@ def _predictor(
         device=local_device(device),
         precision=precision,
         search_every=search_every,
+        focal_length=focal_length,
     )
 
 

@@ -6,7 +6,9 @@
 from jaa_ext.data.images import ImageError, read_image
 from jaa_ext.predict.compare import compare_tables
 from jaa_ext.predict.convert import convert_table
+from jaa_ext.predict.correction import correct_table
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
+from jaa_ext.predict.pose import HeadPose, head_pose
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 from jaa_ext.predict.predictor import Predictor
 from jaa_ext.predict.tables import columns, read_table, write_table
@@ -16,12 +18,15 @@ __all__ = [
     "FaceDetector",
     "FacePrediction",
     "FramePrediction",
+    "HeadPose",
     "ImageError",
     "MissingDependency",
     "Predictor",
     "columns",
     "compare_tables",
     "convert_table",
+    "correct_table",
+    "head_pose",
     "read_image",
     "read_table",
     "write_table",

@@ -21,6 +21,7 @@ from jaa_ext.atomic import locked, naming, replacing, sync
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.distributed import Processes
+from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
@@ -74,6 +75,7 @@ def predict_tables(
     start: float = 0.0,
     end: float | None = None,
     weights: str = "",
+    correction: Correction | None = None,
     console: Console | None = None,
 ) -> Summary:
     """Write tables of photographs, videos and cameras.
@@ -91,6 +93,7 @@ def predict_tables(
         every, start, end: of videos, see `Video.frames`.
         weights: identifies the weights, for example by a digest of their file; a run goes on with the same
             weights only.
+        correction: corrects the finished tables; a run may go on with another one.
         console: prints progress; if it is no terminal, a line for each source.
 
     Raises:
@@ -120,6 +123,7 @@ def predict_tables(
         "device": predictor.device.type,
         "search_every": predictor.search_every,
         "landmarks": predictor.landmarks,
+        "focal_length": predictor.focal_length,
         "frames": run.chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
@@ -143,7 +147,14 @@ def predict_tables(
         if processes.is_main_process and not nothing:
             for table in dict.fromkeys(part.table for part in parts):
                 files = [run.file(i, "rows") for i, part in enumerate(parts) if part.table == table]
-                join_tables(table, files, predictor.aus, intensity=predictor.intensity)
+                summary.remarks += join_tables(
+                    table,
+                    files,
+                    predictor.aus,
+                    intensity=predictor.intensity,
+                    correction=correction,
+                    thresholds=predictor.thresholds,
+                )
                 summary.tables.append(table)
         if processes.is_main_process:
             (folder / RUN_FILE).unlink()  # first, since without it the rest counts as rubbish

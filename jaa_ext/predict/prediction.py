@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jaa_ext.predict.pose import HeadPose
+
 TRACE = 1.0
 """Least intensity of an AU that is present; A in FACS, a trace."""
 
@@ -42,6 +44,8 @@ class FacePrediction:
     intensities: NDArray[np.float32] | None = None
     """(A,) float32 intensity of each AU, 0..5, consistent with `present` (see `consistent_intensities`); NaN
     for an AU whose intensity the model did not learn. None if the model predicts no intensities."""
+    pose: HeadPose | None = None
+    """Where the head is and how it is turned, see `jaa_ext.predict.pose`; None if `landmarks` cannot tell."""
 
 
 def consistent_intensities(

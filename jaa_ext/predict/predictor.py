@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
@@ -31,6 +32,7 @@ from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
 from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
+from jaa_ext.predict.pose import check_focal_length, head_pose
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction, consistent_intensities
 from jaa_ext.predict.prefetch import lower_priority, parallel_map, prefetch
 from jaa_ext.predict.sources import Source, find_sources
@@ -72,12 +74,14 @@ class Predictor:
             not multiply it natively, "bfloat16" is float32 too, with a warning, see `float32_instead`.
         search_every: in videos, seconds from one search of the whole frame to the next while every face can
             be followed by its landmarks; 0 searches each frame, as a model without alignment always does.
+        focal_length: of the camera in pixels of the picture, by which head poses are found; None for
+            `jaa_ext.predict.pose.default_focal_length`.
 
     Raises:
         ValueError: a model without AU detection, or one without alignment whose landmarks are to align faces
             (with `detector` given, raised when it finds a face without landmarks); `detector` together with
             "dlib"; a device that is not there; an unknown precision or `landmarks`; negative or infinite
-            seconds.
+            seconds; a focal length that is not above 0.
         MissingDependency: no detector is given, and dlib or the model of its landmarks is not installed.
         FileNotFoundError: no model is given and this build comes without weights.
 
@@ -95,6 +99,7 @@ class Predictor:
         device: str | torch.device = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         search_every: float = SEARCH_EVERY,
+        focal_length: float | None = None,
     ) -> None:
         model = load_model() if model is None else model
         if not model.config.au_detection:
@@ -124,6 +129,7 @@ class Predictor:
         self.intensity = model.config.intensity
         """Whether intensities are predicted."""
         self.landmarks = landmarks
+        self.focal_length = None if focal_length is None else check_focal_length(focal_length)
         self.stages = Stages()
         """How long each stage of the work was busy so far."""
         self.model = model.fuse().to(self.device).float()
@@ -287,6 +293,7 @@ class Predictor:
                     return self._with_landmarks([(image, face) for face in found])
 
                 faces = tracker.track(image, frame.timestamp, network, find)
+                faces = self._with_poses(image, faces)
                 yield FramePrediction(video.name, frame.number, frame.timestamp, image, faces)
 
     def tracker(self) -> Tracker:
@@ -326,7 +333,9 @@ class Predictor:
             placed = zip(pairs, numbers, self._with_landmarks(pairs), strict=True)
             faces = iter(self._predict([(image, TrackedFace.of(i, face)) for (image, _), i, face in placed]))
             for name, image, found in held:
-                yield FramePrediction(name, 1, 0.0, image, [next(faces) for _ in found])
+                yield FramePrediction(
+                    name, 1, 0.0, image, self._with_poses(image, [next(faces) for _ in found])
+                )
 
         held: list[Searched] = []
         with (
@@ -358,6 +367,14 @@ class Predictor:
         ):
             found[i] = face
         return found
+
+    def _with_poses(self, image: NDArray[np.uint8], faces: list[FacePrediction]) -> list[FacePrediction]:
+        height, width = image.shape[:2]
+        with self.stages.busy("head pose"):
+            return [
+                replace(face, pose=head_pose(face.landmarks, width, height, self.focal_length))
+                for face in faces
+            ]
 
     @torch.inference_mode()
     def _predict_landmarks(

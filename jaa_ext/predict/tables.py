@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
+from jaa_ext.predict.correction import RAW, Correction, correct_csv
 from jaa_ext.predict.detector import MissingDependency
+from jaa_ext.predict.pose import HeadPose
 from jaa_ext.predict.prediction import FramePrediction
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 NO_FACE = -1
 """Face id in the row of a frame without a face."""
 
+POSE_COLUMNS = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
+
 TABLE_ENDINGS = (".csv", ".parquet")
 
-AU_COLUMN = re.compile(r"AU\w+_[cpr]")
-OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom")
+AU_COLUMN = re.compile(r"AU\w+_[cpr](_raw)?")
+OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom|pose_[TR][xyz]")
 """Columns of numbers besides the AUs and the first five columns."""
 
 
@@ -39,9 +43,10 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
     (0..1), ``success`` (1 or 0), the landmarks ``x_0`` to ``x_48`` and ``y_0`` to ``y_48`` (pixels of the
     frame) and the presence ``AU01_c`` of each AU (1 or 0). Then come our own: the probability ``AU01_p`` of
     each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
-    ``weights`` (the note of the model's weights). With `intensity` there follows, as in OpenFace 2, the
-    intensity ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for an AU whose
-    intensity the model did not learn).
+    ``weights`` (the note of the model's weights). There follow, again as in OpenFace 2, the head's place
+    ``pose_Tx``, ``pose_Ty``, ``pose_Tz`` (millimetres) and turn ``pose_Rx``, ``pose_Ry``, ``pose_Rz``
+    (radians), see `jaa_ext.predict.pose`, and with `intensity` the intensity ``AU01_r`` of each AU (0..5; at
+    least 1 exactly where ``AU01_c`` is 1; empty for an AU whose intensity the model did not learn).
 
     In a frame without a face, confidence and success are 0 and the columns of the face are empty. Success is
     also 0 for a face that is not `FacePrediction.settled`, and for one with a value that is not finite, whose
@@ -59,6 +64,7 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
         *(f"{name}_p" for name in names),
         *("left", "top", "right", "bottom"),
         *("source", "weights"),
+        *POSE_COLUMNS,
         *(f"{name}_r" for name in names if intensity),
     ]
 
@@ -117,7 +123,7 @@ def write_table(
         file.write(_header(aus, intensity))
         file.writelines(csv_rows(frame, aus, weights, intensity=intensity) for frame in frames)
         file.flush()
-        _convert(temporary, aus, intensity)
+        _convert(temporary, columns(aus, intensity))
 
 
 def join_tables(
@@ -126,16 +132,29 @@ def join_tables(
     aus: Sequence[int | facs.AURule],
     *,
     intensity: bool = False,
-) -> None:
-    """Join files that hold `csv_rows` to one table, as `write_table` would write it."""
+    correction: Correction | None = None,
+    thresholds: Sequence[float] = (),
+) -> list[str]:
+    """Join files that hold `csv_rows` to one table, as `write_table` would write it.
+
+    With a correction, for which the AUs' thresholds are needed, see `jaa_ext.predict.correction`; returns a
+    sentence for each source of which it leaves something out.
+    """
     require_table(path)
+    names = columns(aus, intensity)
+    remarks: list[str] = []
     with replacing(path) as temporary:
         with temporary.open("wb") as table:
             table.write(_header(aus, intensity).encode())
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, table)
-        _convert(temporary, aus, intensity)
+        if correction is not None:
+            corrected = temporary.with_name("corrected")
+            names, remarks = correct_csv(temporary, corrected, correction, thresholds)
+            os.replace(corrected, temporary)
+        _convert(temporary, names)
+    return remarks
 
 
 def require_table(path: str | os.PathLike[str]) -> None:
@@ -250,12 +269,21 @@ def _rows(
             ]
         yield [
             *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
-            *(*cells, source, weights, *intensities),
+            *(*cells, source, weights, *_pose_cells(face.pose), *intensities),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
-        none = [""] * (len(aus) if intensity else 0)
+        none = [""] * (len(POSE_COLUMNS) + (len(aus) if intensity else 0))
         yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights, *none]
+
+
+def _pose_cells(pose: HeadPose | None) -> list[str]:
+    if pose is None:
+        return [""] * len(POSE_COLUMNS)
+    return [
+        *(_number(millimetres, 1) for millimetres in pose.translation.tolist()),
+        *(_number(radians, 4) for radians in pose.rotation.tolist()),
+    ]
 
 
 def _number(value: float, digits: int) -> str:
@@ -269,7 +297,7 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
 
     low, high = -math.inf, math.inf
     if name == "success" or AU_COLUMN.fullmatch(name):
-        low, high = 0, 5 if name.endswith("_r") else 1
+        low, high = 0, 5 if name.removesuffix(RAW).endswith("_r") else 1
     elif name in ("frame", "face_id", "timestamp"):
         low = {"frame": 1, "face_id": -1}.get(name, -math.inf)
     elif not OTHER_NUMBERS.fullmatch(name):
@@ -292,11 +320,11 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
 
 def _is_whole(column: str) -> bool:
     """Tell whether a column holds whole numbers."""
-    return column in ("frame", "face_id", "success") or column.endswith("_c")
+    return column in ("frame", "face_id", "success") or column.removesuffix(RAW).endswith("_c")
 
 
-def _convert(table: Path, aus: Sequence[int | facs.AURule], intensity: bool) -> None:
-    """Convert a CSV table in place to Parquet, part by part, if its name says so."""
+def _convert(table: Path, names: Sequence[str]) -> None:
+    """Convert a CSV table of these columns in place to Parquet, part by part, if its name says so."""
     if table.suffix.lower() != ".parquet":
         return
     import pyarrow
@@ -309,7 +337,7 @@ def _convert(table: Path, aus: Sequence[int | facs.AURule], intensity: bool) -> 
         else pyarrow.int64()
         if _is_whole(name)
         else pyarrow.float64()
-        for name in columns(aus, intensity)
+        for name in names
     }
     converted = table.with_name("converted")
     options = pyarrow.csv.ConvertOptions(column_types=types)

@@ -76,6 +76,30 @@ def test_times_of_a_video(jaa, read, weights: Path, talk: Path, tmp_path: Path) 
     assert [row["frame"] for row in read(tmp_path / "talk.csv")] == ["4", "6", "8"]
 
 
+def test_neutral_faces_and_smoothing(
+    jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path
+) -> None:
+    raw, new = tmp_path / "raw", tmp_path / "new"
+    assert jaa("predict", talk, photo, "--weights", weights, "--out", raw)[0] == 0
+    options = ("--neutral", "0:00-0:00.5", "--smooth", 0.2, "--focal-length", 800)
+    code, printed, error = jaa("predict", talk, photo, "--weights", weights, *options, "--out", new)
+    assert code == 0, error
+    assert f"note: {photo}: a single picture keeps its AUs as they are" in printed
+    for before, after in zip(read(raw / "talk.csv"), read(new / "talk.csv"), strict=True):
+        assert after["AU12_p_raw"] == before["AU12_p"] and after["x_3"] == before["x_3"]
+        assert float(after["AU12_p"]) < 0.01 and after["AU12_c"] == "0"  # the face is still
+        assert 1.2 < float(after["pose_Tz"]) / float(before["pose_Tz"]) < 3.5  # 500 * 300 / 552 before
+    for text, sentence in {
+        "5": '--neutral must be two times, as 0:02-0:05, or "auto", got "5"',
+        "a-b": '--neutral must be seconds or hours:minutes:seconds, got "a"',
+        "5-2": "neutral must be two times, the earlier one first, got 5 to 2 s",
+    }.items():
+        code, _, error = jaa("predict", talk, "--weights", weights, "--neutral", text, "--out", new)
+        assert code == 2 and sentence in error
+    code, _, error = jaa("predict", talk, "--weights", weights, "--focal-length", 0, "--out", new)
+    assert code == 2 and "the focal length must be a number of pixels above 0, got 0" in error
+
+
 def test_draw(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     other = tmp_path / "other" / photo.name

@@ -27,7 +27,8 @@ from jaa_ext.atomic import locked
 from jaa_ext.data.images import read_image
 from jaa_ext.data.video import Video, VideoError
 from jaa_ext.models import JAANet, JAANetConfig, save_model
-from jaa_ext.predict import DetectedFace, Predictor, job, predictor, read_table
+from jaa_ext.predict import DetectedFace, Predictor, correct_table, job, predictor, read_table
+from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.job import predict_tables
 from jaa_ext.predict.sources import find_sources
 from jaa_ext.predict.tables import csv_rows
@@ -116,6 +117,24 @@ def test_one_table_of_everything_in_the_order_given(model, inputs, tmp_path) -> 
     assert table.loc[table["source"] == str(names[1]), "frame"].tolist() == list(range(1, FRAMES + 1, 4))
     # In Parquet whole numbers stay whole where some are missing.
     pandas.testing.assert_frame_equal(read_table(tmp_path / "all.parquet"), table, check_dtype=False)
+
+
+def test_tables_are_corrected_when_they_are_finished(model, inputs, tmp_path, monkeypatch) -> None:
+    """An interrupted run goes on with another correction, since its rows are those that were predicted."""
+    names = [inputs / "talk.avi", inputs / "a.png"]
+    quick(model, names, tmp_path / "raw.csv")
+    raw = read_table(tmp_path / "raw.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "join_tables", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            quick(model, names, tmp_path / "new.csv", correction=Correction(smooth=5))
+    summary = quick(model, names, tmp_path / "new.csv", correction=Correction(smooth=0.2))
+    assert summary.done_now == 0
+    assert summary.remarks == [f"{names[1]}: a single picture keeps its AUs as they are"]
+    with pytest.warns(UserWarning, match="a single picture"):
+        want = correct_table(raw, smooth=0.2, thresholds=model.thresholds)
+    pandas.testing.assert_frame_equal(read_table(tmp_path / "new.csv"), want)
+    assert not (want["AU01_p"] == want["AU01_p_raw"])[raw["source"] == str(names[0])].all()
 
 
 def test_start_and_end(model, inputs, tmp_path) -> None:

@@ -25,6 +25,7 @@ from jaa_ext.predict import (
     FaceDetector,
     MissingDependency,
     Predictor,
+    head_pose,
     predictor,
     read_table,
     write_table,
@@ -130,6 +131,20 @@ def write(path, image, *options):
 
 
 class TestFaces:
+    def test_the_head_pose_is_that_of_the_landmarks(self, astronaut, detector, at_rest):
+        height, width = astronaut.shape[:2]
+        model = at_rest(JAANet(JAANetConfig.released((1, 12), image_size=SIDE, width=1)))
+        for focal_length in (None, 900.0):
+            one = Predictor(model, detector=detector, device="cpu", focal_length=focal_length)
+            (face,) = one.faces(astronaut)
+            pose = head_pose(face.landmarks, width, height, focal_length)
+            row = one(astronaut).iloc[0]
+            assert np.array_equal(face.pose.rotation, pose.rotation)
+            assert np.abs(row[["pose_Rx", "pose_Ry", "pose_Rz"]] - pose.rotation).max() < 5.1e-5
+            assert np.abs(row[["pose_Tx", "pose_Ty", "pose_Tz"]] - pose.translation).max() < 0.051
+        with pytest.raises(ValueError, match=r"focal length must be .* above 0, got -1"):
+            Predictor(model, detector=detector, device="cpu", focal_length=-1)
+
     def test_a_photograph(self, astronaut, detector, model):
         (face,) = Predictor(model, detector=detector, device="cpu").faces(astronaut)
         assert face.face_id == 0 and face.box == detector(astronaut)[0].box

@@ -10,13 +10,14 @@ import pyarrow.parquet
 import pytest
 
 from jaa_ext import facs
-from jaa_ext.predict import FramePrediction, MissingDependency, columns, read_table, write_table
+from jaa_ext.predict import FramePrediction, HeadPose, MissingDependency, columns, read_table, write_table
 from jaa_ext.predict.tables import csv_rows, data_frame, join_tables
 
 AUS = (1, 12, facs.AURule((31, 37), 0.25))
 AU_NAMES = ("AU01", "AU12", "AUrule2")
 NOTE = 'Demonstration weights, "drawn" faces'
 POINTS = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
+POSE = ["pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz"]
 ENDINGS = pytest.mark.parametrize("ending", ["csv", "parquet"])
 
 
@@ -41,6 +42,7 @@ def frames(prediction):
             box=tuple(random.uniform(-20, 4000, 4).tolist()),
             landmarks=random.uniform(-10, 5000, (49, 2)).astype(np.float32),
             confidence=random.random(),
+            pose=HeadPose(random.uniform(-900, 900, 3), random.uniform(-1.5, 1.5, 3)),
         )
 
     return [
@@ -54,12 +56,12 @@ def frames(prediction):
 
 def test_the_columns():
     names = columns((4, 10))
-    assert len(names) == len(set(names)) == 5 + 98 + 4 + 4 + 2
+    assert len(names) == len(set(names)) == 5 + 98 + 4 + 4 + 2 + 6
     # OpenFace's first: its frame, face and landmarks, and the AUs' presence.
     assert names[:7] == ["frame", "face_id", "timestamp", "confidence", "success", "x_0", "x_1"]
     assert names[53:55] == ["x_48", "y_0"]
     assert names[102:107] == ["y_48", "AU04_c", "AU10_c", "AU04_p", "AU10_p"]
-    assert names[107:] == ["left", "top", "right", "bottom", "source", "weights"]
+    assert names[107:] == ["left", "top", "right", "bottom", "source", "weights", *POSE]
     assert columns(AUS)[103:109] == [*(f"{name}_c" for name in AU_NAMES), *(f"{name}_p" for name in AU_NAMES)]
 
 
@@ -140,6 +142,9 @@ class TestCsv:
             assert np.abs([float(row[name]) for name in POINTS] - face.landmarks.T.ravel()).max() < 1e-3
             assert np.abs([float(row[f"{n}_p"]) for n in AU_NAMES] - face.probabilities).max() < 1e-6
             assert [row[f"{n}_c"] for n in AU_NAMES] == [str(int(p > 0.5)) for p in face.probabilities]
+            written = np.array([float(row[name]) for name in POSE])
+            assert np.abs(written[:3] - face.pose.translation).max() < 5.1e-2
+            assert np.abs(written[3:] - face.pose.rotation).max() < 5.1e-5
 
     def test_a_face_that_did_not_settle_is_no_success(self, tmp_path, prediction):
         frame = FramePrediction("a.mp4", 1, 0.0, np.zeros((9, 9, 3), np.uint8), [prediction(settled=False)])
@@ -316,6 +321,7 @@ class TestInMemory:
             *(("success", 2), ("success", np.nan), ("frame", 0), ("frame", 1.5), ("frame", "x")),
             *(("face_id", -2), ("timestamp", np.inf), ("timestamp", np.nan), ("x_3", np.inf)),
             *(("AU01_p", 1.1), ("AU01_c", 0.5), ("left", "x"), ("confidence", -np.inf)),
+            ("pose_Rx", np.inf),
         ],
     )
     def test_a_value_that_none_of_ours_is(self, tmp_path, frames, ending, column, value):
@@ -348,9 +354,10 @@ class TestWhatIsNotFinite:
     def test_of_a_landmark_or_the_box(self, tmp_path, prediction):
         landmarks = prediction().landmarks.copy()
         landmarks[3, 1] = np.nan
+        pose = HeadPose(np.ones(3), np.ones(3))
         faces = [
-            prediction([0.9, 0.1, 0.2], landmarks=landmarks),
-            prediction([0.9, 0.1, 0.2], face_id=1, box=(1.0, np.inf, 2.0, 3.0), confidence=np.nan),
+            prediction([0.9, 0.1, 0.2], landmarks=landmarks, pose=pose),
+            prediction([0.9, 0.1, 0.2], face_id=1, box=(1.0, np.inf, 2.0, 3.0), confidence=np.nan, pose=pose),
             prediction([0.9, 0.1, 0.2], face_id=2),
         ]
         write_table(tmp_path / "a.csv", [frame(faces)], AUS)
@@ -358,6 +365,15 @@ class TestWhatIsNotFinite:
         assert [row["success"] for row in (first, second, third)] == ["0", "0", "1"]
         assert [name for name, cell in first.items() if cell == ""] == ["y_3", "weights"]
         assert [name for name, cell in second.items() if cell == ""] == ["confidence", "top", "weights"]
+
+
+def test_a_face_without_a_pose_has_empty_cells(tmp_path, prediction):
+    pose = HeadPose(np.array((1.0, np.nan, 900.0)), np.zeros(3))
+    faces = [prediction(np.zeros(3)), prediction(np.zeros(3), face_id=1, pose=pose)]
+    write_table(tmp_path / "a.csv", [frame(faces)], AUS)
+    first, second = read(tmp_path / "a.csv")
+    assert {first[name] for name in POSE} == {""} and first["success"] == "1"
+    assert [second[name] for name in POSE] == ["1.0", "", "900.0", "0.0000", "0.0000", "0.0000"]
 
 
 class TestFailures:

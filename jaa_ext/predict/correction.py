@@ -1,0 +1,350 @@
+"""Tables measured against each person's own neutral face, and smoothed over time.
+
+Both need the whole table of a video, so they are done on finished tables. What the network said stays beside,
+in columns whose names end in ``_raw``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import warnings
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds, is_present
+from jaa_ext.predict.prediction import consistent_intensities
+
+if TYPE_CHECKING:
+    import pandas
+
+RAW = "_raw"
+"""Ending of the columns that hold what was predicted."""
+AUTO_SHARE = 10
+"""One frame in so many is taken for neutral by "auto"."""
+AUTO_LEAST = 5
+"""Fewest frames that "auto" takes; of a face that is seen in fewer than twice as many it takes none."""
+AUTO_WINDOW = 0.5
+"""Seconds over which "auto" averages the action, so that no frame's noise passes for a neutral face."""
+CUT = 3.0
+"""Standard deviations beyond which a frame has no weight in smoothing."""
+
+_AU_COLUMN = re.compile(r"(AU\w+)_[cpr]")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How tables are corrected.
+
+    Args:
+        neutral: the neutral face that is subtracted: of the frames from one time to another, in seconds of
+            the video; "auto" for the tenth of a face's frames with the least action; None subtracts nothing.
+        smooth: full width at half maximum, in seconds, of the Gaussian that averages a face's frames; 0
+            leaves them as they are.
+
+    Raises:
+        ValueError: other words, times that do not rise, or seconds that are negative or not finite.
+
+    Example:
+        >>> Correction(neutral=(2, 5), smooth=0.5)
+        Correction(neutral=(2, 5), smooth=0.5)
+    """
+
+    neutral: tuple[float, float] | Literal["auto"] | None = None
+    smooth: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smooth < math.inf:
+            raise ValueError(f"smooth must be seconds from 0 on, got {self.smooth}")
+        if self.neutral is None or self.neutral == "auto":
+            return
+        if isinstance(self.neutral, str) or len(self.neutral) != 2:
+            raise ValueError(f'neutral must be two times in seconds or "auto", got {self.neutral!r}')
+        start, end = self.neutral
+        if not 0 <= start < end < math.inf:
+            raise ValueError(f"neutral must be two times, the earlier one first, got {start:g} to {end:g} s")
+
+
+def correct_table(
+    table: pandas.DataFrame,
+    *,
+    neutral: tuple[float, float] | Literal["auto"] | None = None,
+    smooth: float = 0.0,
+    thresholds: Sequence[float] | None = None,
+) -> pandas.DataFrame:
+    """Subtract each face's neutral face from a table of predictions, and smooth it, as `jaa predict` does.
+
+    Each face of each video is taken by itself. With q the smoothed value and b the median of the neutral
+    frames (0 without `neutral`), the probability becomes ``max(0, q - b) / (1 - b)``, which is 0 at the
+    neutral face and stays 1 at 1; the AU is present where this exceeds its threshold; and the intensity
+    becomes ``q - b``, clipped to 0..5 and then, as in every table, at least 1 exactly where the AU is
+    present. The columns AU.._c, AU.._p and AU.._r are replaced, and AU.._c_raw and so on, with what was
+    predicted, stand behind the others.
+
+    Rows with ``success`` 0 belong to no neutral face and to no average; the neutral face is subtracted from
+    theirs too. The AUs of a face that has no neutral frames become empty, with a warning. What has one frame
+    alone, as a photograph, keeps its values.
+
+    Args:
+        table: see `read_table`; it is not changed.
+        neutral, smooth: see `Correction`.
+        thresholds: of the AUs, ``predictor.thresholds``, with which the table was made; None for 0.5.
+
+    Raises:
+        ValueError: see `Correction`; a table without AUs, one that is corrected already, or other thresholds
+            than those of its column AU.._c.
+
+    Example:
+        >>> table = correct_table(read_table("talk.csv"), neutral=(2, 5), smooth=0.5)  # doctest: +SKIP
+        >>> table["AU12_p"], table["AU12_p_raw"]  # doctest: +SKIP
+    """
+    correction = Correction(neutral, smooth)
+    names = _names([str(name) for name in table.columns], "correct_table")
+    chosen = check_thresholds(thresholds or [THRESHOLD] * len(names), len(names))
+    kinds = _kinds([str(name) for name in table.columns], names)
+    old = {kind: table[[f"{name}_{kind}" for name in names]].to_numpy(np.float64) for kind in kinds}
+    _check_presence(old["p"], old["c"], chosen, names)
+    rows = _Rows(
+        table["source"].astype(str).tolist(),
+        table["frame"].to_numpy(np.int64),
+        table["face_id"].to_numpy(np.int64),
+        table["success"].to_numpy(np.int64),
+        table["timestamp"].to_numpy(np.float64),
+        old["p"],
+        old.get("r"),
+    )
+    new, remarks = _correct(rows, chosen, correction)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=2)
+    result = table.copy()
+    for kind in kinds:
+        for i, name in enumerate(names):
+            column = new[kind][:, i]
+            whole = kind == "c" and np.isfinite(column).all()
+            result[f"{name}_{kind}"] = column.astype(np.int64) if whole else column
+    raw = table[[f"{name}_{kind}" for kind in kinds for name in names]].add_suffix(RAW)
+    return result.join(raw)
+
+
+def correct_csv(
+    path: Path, out: Path, correction: Correction, thresholds: Sequence[float]
+) -> tuple[list[str], list[str]]:
+    """Correct a CSV table as `correct_table` does, in memory for the AUs alone.
+
+    Returns:
+        The names of the new table's columns, and a sentence for each source of which something is left out.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines)
+        names = _names(header, str(path))
+        rows = _read_rows(lines, header, names)
+    new, remarks = _correct(rows, thresholds, correction)
+    kinds = _kinds(header, names)
+    places = [header.index(f"{name}_{kind}") for kind in kinds for name in names]
+    columns = header + [header[place] + RAW for place in places]
+    with path.open(encoding="utf-8", newline="") as file, out.open("w", encoding="utf-8", newline="") as made:
+        _write_rows(file, made, columns, places, np.concatenate([new[kind] for kind in kinds], 1), kinds)
+    return columns, remarks
+
+
+class _Rows(NamedTuple):
+    """What a correction needs to know of a table of N rows and A AUs."""
+
+    source: list[str]
+    frame: NDArray[np.int64]
+    face_id: NDArray[np.int64]
+    success: NDArray[np.int64]
+    timestamp: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    """(N, A), NaN without a face."""
+    intensities: NDArray[np.float64] | None
+
+
+def _names(columns: Sequence[str], where: str) -> list[str]:
+    """List the AUs of a table, as ``AU01``."""
+    if any(name.endswith(RAW) for name in columns):
+        raise ValueError(f"{where}: the table is corrected already; predict anew, or take its columns *{RAW}")
+    names = [name[:-2] for name in columns if _AU_COLUMN.fullmatch(name) and name.endswith("_p")]
+    if not names:
+        raise ValueError(f"{where}: the table has no AUs, wanted columns such as AU12_p")
+    return names
+
+
+def _kinds(columns: Sequence[str], names: list[str]) -> str:
+    return "cpr" if f"{names[0]}_r" in columns else "cp"
+
+
+def _check_presence(
+    probabilities: NDArray[np.float64],
+    present: NDArray[np.float64],
+    thresholds: Sequence[float],
+    names: list[str],
+) -> None:
+    limits = np.asarray(thresholds)
+    near = np.abs(probabilities - limits) < 2e-6  # tables have six digits
+    wrong = ((probabilities > limits) != (present == 1)) & np.isfinite(probabilities) & ~near
+    if wrong.any():
+        name = names[int(wrong.any(0).argmax())]
+        raise ValueError(
+            f"correct_table: {name}_c was made with another threshold than {limits[names.index(name)]:g}; "
+            "give thresholds=predictor.thresholds"
+        )
+
+
+def _correct(
+    rows: _Rows, thresholds: Sequence[float], correction: Correction
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Return the new values (N, A) of each kind of column, with the digits that tables have, and remarks."""
+    both = [rows.probabilities] + ([] if rows.intensities is None else [rows.intensities])
+    values = np.concatenate(both, 1)
+    count = rows.probabilities.shape[1]
+    baseline = np.zeros_like(values)
+    without: dict[str, list[int]] = {}
+    single: list[str] = []
+    for source, places in _groups(rows.source).items():
+        if len(np.unique(rows.frame[places])) == 1:
+            single.append(source)
+            continue
+        for face in np.unique(rows.face_id[places]).tolist():
+            if face < 0:
+                continue
+            here = places[rows.face_id[places] == face]
+            sure = here[rows.success[here] == 1]
+            sure = sure[np.argsort(rows.timestamp[sure], kind="stable")]
+            times = rows.timestamp[sure]
+            if correction.neutral is not None:
+                chosen = _neutral_frames(times, values[sure, :count], correction.neutral)
+                if not chosen.any():
+                    without.setdefault(source, []).append(face)
+                baseline[here] = np.median(values[sure[chosen]], axis=0) if chosen.any() else math.nan
+            values[sure] = smoothed(values[sure], times, correction.smooth)
+    probabilities, neutral = values[:, :count], baseline[:, :count]
+    room = np.where(neutral < 1, 1 - neutral, 1.0)
+    probabilities = np.round(np.maximum(0.0, probabilities - neutral) / room, 6)
+    present = is_present(probabilities.astype(np.float32), thresholds)
+    new = {"p": probabilities, "c": np.where(np.isnan(probabilities), math.nan, present)}
+    if rows.intensities is not None:
+        less = np.clip(values[:, count:] - baseline[:, count:], 0, 5).astype(np.float32)
+        new["r"] = np.round(consistent_intensities(less, present).astype(np.float64), 2)
+    return new, _remarks(without, single, correction)
+
+
+def _remarks(without: dict[str, list[int]], single: list[str], correction: Correction) -> list[str]:
+    if isinstance(correction.neutral, tuple):
+        start, end = correction.neutral
+        why = f"not seen from {start:g} to {end:g} s"
+    else:
+        why = f"seen in fewer than {2 * AUTO_LEAST} frames"
+    remarks = [
+        f"{source}: no neutral face of {'face' if len(faces) == 1 else 'faces'} "
+        f"{', '.join(map(str, faces))}, {why}: the corrected AUs are empty there"
+        for source, faces in without.items()
+    ]
+    if single:
+        more = f" and {len(single) - 1} more" if len(single) > 1 else ""
+        remarks.append(f"{single[0]}{more}: a single picture keeps its AUs as they are")
+    return remarks
+
+
+def _groups(keys: list[str]) -> dict[str, NDArray[np.int64]]:
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return {key: np.array(some) for key, some in places.items()}
+
+
+def _neutral_frames(
+    times: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    neutral: tuple[float, float] | Literal["auto"],
+) -> NDArray[np.bool_]:
+    """Choose the neutral frames of a face, (n,), of frames with rising times and probabilities (n, A)."""
+    if neutral != "auto":
+        start, end = neutral
+        return np.asarray((start <= times) & (times <= end))
+    chosen = np.zeros(len(times), bool)
+    if len(times) >= 2 * AUTO_LEAST:
+        action = smoothed(probabilities, times, AUTO_WINDOW).mean(1)
+        least = max(AUTO_LEAST, round(len(times) / AUTO_SHARE))
+        chosen[np.argsort(action, kind="stable")[:least]] = True
+    return chosen
+
+
+def smoothed(values: NDArray[np.float64], times: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
+    """Average values over time by a Gaussian centred at each, which moves nothing to earlier or later.
+
+    Weights depend on times, so that frames may come unevenly; nothing is interpolated where frames are
+    missing, and at either end, where the frames lie on one side, the average is of these.
+
+    Args:
+        values: (n, A).
+        times: (n,) seconds that do not fall.
+        seconds: full width at half maximum of the Gaussian; 0 returns the values.
+
+    Example:
+        >>> smoothed(np.array([[0.0], [1.0], [0.0]]), np.array([0.0, 0.1, 0.2]), 0.2).round(2).tolist()
+        [[0.32], [0.5], [0.32]]
+    """
+    if seconds == 0:
+        return values
+    deviation = seconds / math.sqrt(8 * math.log(2))
+    total, weight = values.copy(), np.ones((len(times), 1))
+    for shift in range(1, len(times)):
+        apart = times[shift:] - times[:-shift]
+        if apart.min() > CUT * deviation:
+            break
+        share = np.where(apart <= CUT * deviation, np.exp(-0.5 * (apart / deviation) ** 2), 0.0)[:, None]
+        total[shift:] += share * values[:-shift]
+        total[:-shift] += share * values[shift:]
+        weight[shift:] += share
+        weight[:-shift] += share
+    return total / weight
+
+
+def _read_rows(lines: Any, header: list[str], names: list[str]) -> _Rows:
+    """Read what is needed of the rows of a CSV table."""
+    place = {name: i for i, name in enumerate(header)}
+    values = [f"{name}_{kind}" for kind in _kinds(header, names)[1:] for name in names]
+    wanted = [place[name] for name in ("frame", "face_id", "success", "timestamp", *values)]
+    sources: list[str] = []
+    numbers = array("d")
+    known: dict[str, str] = {}  # one text for the rows of each source
+    for line in lines:
+        source = line[place["source"]]
+        sources.append(known.setdefault(source, source))
+        numbers.extend(float(line[i] or "nan") for i in wanted)
+    table = (
+        np.frombuffer(numbers, np.float64).reshape(-1, len(wanted)) if numbers else np.empty((0, len(wanted)))
+    )
+    frame, face_id, success = table[:, :3].astype(np.int64).T
+    count = len(names)
+    intensities = table[:, 4 + count :] if table.shape[1] > 4 + count else None
+    return _Rows(sources, frame, face_id, success, table[:, 3], table[:, 4 : 4 + count], intensities)
+
+
+def _write_rows(
+    old: IO[str],
+    made: IO[str],
+    columns: list[str],
+    places: list[int],
+    new: NDArray[np.float64],
+    kinds: str,
+) -> None:
+    """Write a CSV table anew with other values in some places, the old ones behind all."""
+    digits = [{"c": 0, "p": 6, "r": 2}[kind] for kind in kinds for _ in range(len(places) // len(kinds))]
+    lines, writer = csv.reader(old), csv.writer(made)
+    next(lines)
+    writer.writerow(columns)
+    for line, values in zip(lines, new, strict=True):
+        before = [line[place] for place in places]
+        for place, value, some in zip(places, values.tolist(), digits, strict=True):
+            line[place] = f"{value:.{some}f}" if math.isfinite(value) else ""
+        writer.writerow(line + before)
