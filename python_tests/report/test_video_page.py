@@ -603,7 +603,6 @@ def test_ten_minutes_react_at_once(make, browser: Browser, tmp_path: Path) -> No
         redraw: least(() => drawAll()),
       };
     })()""")
-    print("took", took)
     assert max(took.values()) < 100, took
     picture = browser.screenshot(tmp_path / "page.png")
     # Both the pale and the dark end of the colours, the marks of presence, and the hatching.
