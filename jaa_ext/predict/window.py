@@ -123,7 +123,7 @@ class Window:
             self._line = RunningTimeline(self._predictor.aus, picture.shape[1])
             height, width = picture.shape[0] + len(self._line.picture()), picture.shape[1]
             scale = min(1.0, LARGEST[0] / width, LARGEST[1] / height)
-            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(TITLE, round(scale * width), round(scale * height))
         self._line.add(frame)
         whole = np.concatenate((picture, self._line.picture()))
