@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from jaa_ext.cli import demo, evaluate, models, other_tools, predict, prepare, train
+from jaa_ext.cli import demo, evaluate, models, other_tools, predict, prepare, report, train
 
 app = typer.Typer(
     help="Joint facial action unit detection and face alignment.",
@@ -30,7 +30,7 @@ for command in (
     evaluate.calibrate,
     train.crossval,
     train.ablate,
-    evaluate.report,
+    report.report,
     models.export,
     models.import_weights,
     models.info,

@@ -1,4 +1,4 @@
-"""The commands that test models: evaluate, calibrate, report."""
+"""The commands that test models: evaluate, calibrate."""
 
 from __future__ import annotations
 
@@ -137,25 +137,3 @@ def calibrate(
     console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
     say_where({out: "the model, with its thresholds"})
-
-
-def report(
-    folder: Annotated[Path, typer.Argument(help="What `jaa train`, `jaa evaluate` or `jaa crossval` wrote.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The HTML file; report.html in the folder if not given.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help='Where the test faces lie now: a folder of `jaa prepare`, or "synthetic".'),
-    ] = None,
-) -> None:
-    """Make one HTML file of a run, an evaluation or a cross validation, for any browser."""
-    from jaa_ext.distributed import require_one_process
-    from jaa_ext.report.html_report import write_report
-
-    require_one_process("`jaa report`")
-    out = folder / "report.html" if out is None else out
-    why = write_report(folder, out, data=data, console=console)
-    if why:
-        say(console, f"Without faces: {why}.")
-    say_where({out: "the report, for any browser; it needs no other file"})

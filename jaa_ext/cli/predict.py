@@ -15,6 +15,8 @@ from jaa_ext.progress import say
 if TYPE_CHECKING:
     from jaa_ext.predict import Predictor
     from jaa_ext.predict.job import Summary
+    from jaa_ext.predict.sources import Source
+    from jaa_ext.predict.window import Window
 
 Sources = Annotated[
     list[str],
@@ -82,17 +84,27 @@ Precision = Annotated[
         "unless the environment variable JAA_SLOW_BFLOAT16 is 1."
     ),
 ]
+Show = Annotated[
+    bool,
+    typer.Option(
+        "--show",
+        help="Of one video or camera: open a window with landmarks, AUs and a running time line; q or Escape "
+        "ends it, and the table. Needs a display and opencv-python.",
+    ),
+]
 
 
 def predict(
     sources: Sources,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="One table of everything, *.csv or *.parquet; or a folder for a table of each video and one "
-            "of all photographs."
+            "of all photographs. Only with --show it can be left out.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    show: Show = False,
     weights: Weights = None,
     landmarks: Landmarks = "network",
     every: Every = 1,
@@ -115,13 +127,23 @@ def predict(
     from jaa_ext.predict.sources import find_sources
     from jaa_ext.weights import digest
 
+    if show:
+        _require_window()
+    elif out is None:
+        raise ValueError("predict: --out must name a table or a folder; only with --show it can be left out")
     left_out: list[str] = []
     correction = None
     if neutral is not None or smooth > 0:
+        if out is None:
+            raise ValueError("predict: --neutral and --smooth correct a finished table: they need --out")
         correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
     predictor = _predictor(weights, landmarks, device, precision, search_every, focal_length)
+    window = _window(predictor, found) if show else None
+    if out is None:
+        _watch(predictor, found, window, every, start, end)
+        return
     summary = predict_tables(
         predictor,
         found,
@@ -132,6 +154,7 @@ def predict(
         weights=digest(weights),
         correction=correction,
         console=console,
+        watch=None if window is None else window.show,
     )
     if not summary.tables:
         return  # another process prints the summary
@@ -250,6 +273,41 @@ def _predictor(
         search_every=search_every,
         focal_length=focal_length,
     )
+
+
+def _require_window() -> None:
+    from jaa_ext.distributed import require_one_process
+    from jaa_ext.predict.window import require_display
+
+    require_one_process("`jaa predict --show`")
+    require_display()
+
+
+def _window(predictor: Predictor, sources: list[Source]) -> Window:
+    from jaa_ext.predict.window import Window, only_video
+
+    only_video(sources)
+    return Window(predictor)
+
+
+def _watch(
+    predictor: Predictor,
+    sources: list[Source],
+    window: Window | None,
+    every: int,
+    start: str,
+    end: str | None,
+) -> None:
+    """Show a video or a camera, and write nothing."""
+    from jaa_ext.predict.window import only_video, watch
+
+    assert window is not None
+    until = None if end is None else seconds(end, "--end")
+    summary = watch(
+        predictor, only_video(sources), window, every=every, start=seconds(start, "--start"), end=until
+    )
+    _show(summary, predictor)
+    _say_note(predictor.note)
 
 
 def _show(summary: Summary, predictor: Predictor) -> None:

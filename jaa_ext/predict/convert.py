@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
-from jaa_ext.predict.tables import read_table, require_table
+from jaa_ext.predict.tables import POSE_COLUMNS, read_table, require_table
 
 if TYPE_CHECKING:
     import pandas
@@ -20,7 +20,6 @@ Tool = Literal["openface", "pyfeat"]
 OPENFACE_INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 OPENFACE_PRESENCES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)
 PYFEAT_AUS = (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43)
-POSE = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz")
 
 GROUPS = (
     (r"left|top|right|bottom", "the box"),
@@ -171,7 +170,7 @@ def _openface(table: pandas.DataFrame) -> _Made:
     made = _Made(table)
     made.take("frame", "frame")
     made.add("face_id", table["face_id"].clip(lower=0), "face_id")
-    for name in ("timestamp", "confidence", "success", *POSE):
+    for name in ("timestamp", "confidence", "success", *POSE_COLUMNS):
         made.take(name, name)
     made.take_landmarks()
     for numbers, ending in ((OPENFACE_INTENSITIES, "_r"), (OPENFACE_PRESENCES, "_c")):

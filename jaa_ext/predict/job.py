@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,6 +77,7 @@ def predict_tables(
     weights: str = "",
     correction: Correction | None = None,
     console: Console | None = None,
+    watch: Callable[[FramePrediction], bool] | None = None,
 ) -> Summary:
     """Write tables of photographs, videos and cameras.
 
@@ -95,6 +96,8 @@ def predict_tables(
             weights only.
         correction: corrects the finished tables; a run may go on with another one.
         console: prints progress; if it is no terminal, a line for each source.
+        watch: called with each frame of a video or camera once its rows are written; False ends the video
+            there, and its table is complete.
 
     Raises:
         ValueError: none of the sources can be read, impossible numbers, a file of that name that is no such
@@ -116,7 +119,7 @@ def predict_tables(
     for part in parts:
         _require_free(part.table)
     folder = out.with_name(f".{out.name}.unfinished") if one_table else out / ".unfinished"
-    run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end})
+    run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end}, watch)
     settings = {
         "weights": weights,
         "precision": predictor.precision,
@@ -168,9 +171,15 @@ class _Run:
     """The parts of a run that this process does or has done."""
 
     def __init__(
-        self, predictor: Predictor, folder: Path, parts: list[_Part], chosen: dict[str, Any]
+        self,
+        predictor: Predictor,
+        folder: Path,
+        parts: list[_Part],
+        chosen: dict[str, Any],
+        watch: Callable[[FramePrediction], bool] | None = None,
     ) -> None:
         self.predictor, self.folder, self.parts, self.chosen = predictor, folder, parts, chosen
+        self.watch = watch
         self.summary = Summary()
         self.began = time.perf_counter()
         self.bar: Progress
@@ -243,6 +252,10 @@ class _Run:
                     for frame in _until_error(frames, errors):
                         length += self._write(file, frame, counts, task)
                         after = frame.frame
+                        if self.watch is not None and not self.watch(frame):
+                            if source.kind == "video":
+                                counts["remarks"].append(f"{video.name}: ended by you after frame {after}")
+                            break
                         if time.monotonic() - saved > SAVED_EVERY:
                             file.flush()
                             os.fsync(file.fileno())

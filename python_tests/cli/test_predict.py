@@ -149,3 +149,44 @@ def test_draw_keeps_what_it_draws(jaa, weights: Path, photo: Path, talk: Path, t
     code, _, error = jaa("draw", talk, "--weights", weights, "--start", 60, "--out", tmp_path / "v.2")
     assert code == 2 and "talk.avi: has no frame between --start and --end" in error
     assert [path.name for path in (tmp_path / "v.2").iterdir()] == ["astronaut_faces.png"]
+
+
+def test_show_without_windows_says_so_before_anything_is_written(
+    jaa, weights: Path, talk: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(cv2, "currentUIFramework", lambda: "")  # as of opencv-python-headless
+    for source in (0, talk):
+        for out in ((), ("--out", tmp_path / "new" / "talk.csv")):
+            code, printed, error = jaa("predict", source, "--show", "--weights", weights, *out)
+            assert code == 2 and error.startswith("jaa: --show ") and len(error.splitlines()) == 1
+            assert printed == "" and list(tmp_path.iterdir()) == []
+
+
+def test_show(jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path, monkeypatch) -> None:
+    """With functions in the place of OpenCV's window, of which the third picture ends in q."""
+    pictures: list[np.ndarray] = []
+    for name, stand_in in {
+        "namedWindow": lambda *_: None,
+        "resizeWindow": lambda *_: None,
+        "destroyAllWindows": lambda: None,
+        "imshow": lambda _, picture: pictures.append(picture),
+        "waitKey": lambda _: ord("q") if len(pictures) == 3 else -1,
+        "getWindowProperty": lambda *_: 1.0,
+    }.items():
+        monkeypatch.setattr(cv2, name, stand_in)
+    monkeypatch.setattr("jaa_ext.predict.window.require_display", lambda: None)
+    monkeypatch.setattr("jaa_ext.predict.window.MOST_A_SECOND", 1e9)
+    before = sorted(tmp_path.iterdir())
+    options = ("--show", "--weights", weights)
+    code, printed, error = jaa("predict", talk, *options)
+    assert code == 0 and "3 frames, 3 faces" in printed and "only a test" in printed, error
+    assert "Results" not in printed and sorted(tmp_path.iterdir()) == before and len(pictures) == 3
+    pictures.clear()
+    code, printed, error = jaa("predict", talk, *options, "--out", tmp_path / "talk.csv")
+    assert code == 0 and "talk.avi: ended by you after frame 3" in printed and len(pictures) == 3, error
+    assert [row["frame"] for row in read(tmp_path / "talk.csv")] == ["1", "2", "3"]
+    for sources, sentence in (((photo,), "got a photograph"), ((talk, 0), "got 2 sources")):
+        code, _, error = jaa("predict", *sources, *options)
+        assert code == 2 and sentence in error and len(error.splitlines()) == 1
+    code, _, error = jaa("predict", talk, "--weights", weights)
+    assert code == 2 and "--out must name a table or a folder" in error
