@@ -31,9 +31,9 @@ from jaa_ext.nn import (
     RegionLayer,
     scale_gradient,
 )
-from jaa_ext.nn.losses import full_precision
 from jaa_ext.nn.region import reset_layers
 from jaa_ext.ops import attention_maps
+from jaa_ext.ops.reference import full_precision
 
 HIGHEST_INTENSITY = 5.0
 """The highest intensity of FACS: 0 is absent, 1 a trace (A), 5 the most that a face can do (E)."""

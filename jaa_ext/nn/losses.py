@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jaa_ext import facs
 from jaa_ext.ops import SoftmaxDice, softmax_dice_loss
-from jaa_ext.ops.reference import full_precision as full_precision
+from jaa_ext.ops.reference import full_precision
 
 
 class SoftmaxDiceLoss(nn.Module):
