@@ -29,6 +29,14 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help='What finds faces: "dlib"; "dlib-landmarks", which is that with --landmarks dlib; '
+        '"opencv-yunet:FILE", OpenCV\'s YuNet with your copy of its model; or MODULE:ATTRIBUTE, your own.',
+    ),
+]
 Landmarks = Annotated[
     Literal["network", "dlib"],
     typer.Option(
@@ -68,6 +76,7 @@ def predict(
         ),
     ],
     weights: Weights = None,
+    detector: DetectorName = "dlib",
     landmarks: Landmarks = "network",
     every: Every = 1,
     start: Start = "0",
@@ -88,7 +97,7 @@ def predict(
     left_out: list[str] = []
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
-    predictor = _predictor(weights, landmarks, device, precision, search_every)
+    predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
     summary = predict_tables(
         predictor,
         found,
@@ -119,6 +128,7 @@ def draw(
         Path, typer.Option(help="Folder for the pictures; for a single one also a file, such as talk.mp4.")
     ],
     weights: Weights = None,
+    detector: DetectorName = "dlib",
     landmarks: Landmarks = "network",
     attention: Annotated[
         int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
@@ -146,7 +156,8 @@ def draw(
         files = draw_tables(tables, out)
     else:
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
-        predictor = _predictor(chosen_weights(weights), landmarks, device, precision, search_every)
+        weights = chosen_weights(weights)
+        predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
         files = draw_sources(
             predictor,
             found,
@@ -180,6 +191,7 @@ def seconds(text: str, option: str) -> float:
 
 def _predictor(
     weights: Path,
+    detector: str,
     landmarks: Literal["network", "dlib"],
     device: str,
     precision: Literal["auto", "float32", "bfloat16"],
@@ -194,6 +206,7 @@ def _predictor(
     keep_freed_memory()
     return Predictor(
         load_model(weights),
+        detector=detector,
         landmarks=landmarks,
         device=local_device(device),
         precision=precision,

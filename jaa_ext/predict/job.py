@@ -120,6 +120,7 @@ def predict_tables(
         "device": predictor.device.type,
         "search_every": predictor.search_every,
         "landmarks": predictor.landmarks,
+        "detector": predictor.detector_identity,
         "frames": run.chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
