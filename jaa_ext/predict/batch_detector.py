@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
 Image = NDArray[np.uint8]
 
 
+@runtime_checkable
 class BatchDetector(Protocol):
     """A detector of one's own: all it needs is to find the faces of several pictures at once.
 

@@ -48,9 +48,7 @@ def choose_detector(name: str) -> Detector | BatchDetector:
         detector = make()
     except TypeError as error:
         raise ValueError(f'detector "{name}": called without arguments: {error}') from error
-    if not callable(getattr(detector, "find_faces", None)) and not (
-        callable(detector) and callable(getattr(detector, "score", None))
-    ):
+    if not isinstance(detector, BatchDetector) and not (callable(detector) and hasattr(detector, "score")):
         raise ValueError(
             f'detector "{name}": wanted what has a method find_faces, as jaa_ext.predict.BatchDetector '
             f"has, got a {type(detector).__name__}"

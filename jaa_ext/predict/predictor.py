@@ -144,10 +144,9 @@ class Predictor:
             detector = choose_detector(detector)
         self.detector_identity = identity(detector)
         """Which detector is used, for unfinished tables."""
-        self._in_batches = hasattr(detector, "find_faces")
-        self.detector = _TimedDetector(
-            BatchSearch(detector) if hasattr(detector, "find_faces") else detector, self.stages
-        )
+        search = BatchSearch(detector) if isinstance(detector, BatchDetector) else detector
+        self._in_batches = isinstance(search, BatchSearch)
+        self.detector = _TimedDetector(search, self.stages)
         self.search_every = float(search_every) if model.config.alignment else 0.0
 
     def __call__(

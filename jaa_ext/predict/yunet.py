@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,9 @@ class YuNet:
         faces: list[DetectedFace] = []
         for side in dict.fromkeys(min(side, longest) for side in SIDES):
             size = tuple(max(1, round(length * side / longest)) for length in (width, height))
-            searched = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if side < longest else image
+            searched: NDArray[Any] = image
+            if side < longest:
+                searched = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             stretch = np.array([width, height]) / size
             for found in self._detect(searched):
                 points = (found[4:14].reshape(5, 2) + 0.5) * stretch - 0.5
@@ -85,7 +88,7 @@ class YuNet:
                 break
         return faces
 
-    def _detect(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _detect(self, image: NDArray[Any]) -> NDArray[Any]:
         """Give (N, 15): box, five points and score of each face, in pixels of the image."""
         self._network.setInputSize((image.shape[1], image.shape[0]))
         _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
