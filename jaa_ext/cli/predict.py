@@ -31,6 +31,14 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help='What finds faces: "dlib"; "dlib-landmarks", which is that with --landmarks dlib; '
+        '"opencv-yunet:FILE", OpenCV\'s YuNet with your copy of its model; or MODULE:ATTRIBUTE, your own.',
+    ),
+]
 Landmarks = Annotated[
     Literal["network", "dlib"],
     typer.Option(
@@ -106,6 +114,7 @@ def predict(
     ] = None,
     show: Show = False,
     weights: Weights = None,
+    detector: DetectorName = "dlib",
     landmarks: Landmarks = "network",
     every: Every = 1,
     start: Start = "0",
@@ -139,7 +148,7 @@ def predict(
         correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
-    predictor = _predictor(weights, landmarks, device, precision, search_every, focal_length)
+    predictor = _predictor(weights, detector, landmarks, device, precision, search_every, focal_length)
     window = _window(predictor, found) if show else None
     if out is None:
         _watch(predictor, found, window, every, start, end)
@@ -176,6 +185,7 @@ def draw(
         Path, typer.Option(help="Folder for the pictures; for a single one also a file, such as talk.mp4.")
     ],
     weights: Weights = None,
+    detector: DetectorName = "dlib",
     landmarks: Landmarks = "network",
     attention: Annotated[
         int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
@@ -203,7 +213,8 @@ def draw(
         files = draw_tables(tables, out)
     else:
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
-        predictor = _predictor(chosen_weights(weights), landmarks, device, precision, search_every)
+        weights = chosen_weights(weights)
+        predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
         files = draw_sources(
             predictor,
             found,
@@ -252,6 +263,7 @@ def neutral_times(text: str) -> tuple[float, float] | Literal["auto"]:
 
 def _predictor(
     weights: Path,
+    detector: str,
     landmarks: Literal["network", "dlib"],
     device: str,
     precision: Literal["auto", "float32", "bfloat16"],
@@ -267,6 +279,7 @@ def _predictor(
     keep_freed_memory()
     return Predictor(
         load_model(weights),
+        detector=detector,
         landmarks=landmarks,
         device=local_device(device),
         precision=precision,

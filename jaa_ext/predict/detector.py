@@ -1,4 +1,4 @@
-"""Face detection by dlib (the extra ``faces``), with dlib's landmarks if they are asked for."""
+"""Faces that were found, and their detection by dlib (the extra ``faces``), with its landmarks if asked."""
 
 from __future__ import annotations
 
@@ -46,11 +46,13 @@ class DetectedFace:
     """A face that a detector found, in pixels of the photograph."""
 
     box: Box
-    """Box of the face, which may reach outside the photograph."""
+    """Box of the face as dlib's detector gives it, square, which may reach outside the photograph; other
+    detectors convert theirs, see `jaa_ext.predict.batch_detector`."""
     landmarks: NDArray[np.float32] | None
     """(49, 2) float32 x, y; None from a detector that finds boxes alone."""
     score: float
-    """dlib's detection score, above `MIN_SCORE`; a clear frontal face has 1 and more."""
+    """dlib's detection score, above `MIN_SCORE`; a clear frontal face has 1 and more. A probability becomes
+    one by `batch_detector.score_of`."""
     roll: float = 0.0
     """Clockwise rotation of the face in degrees, as far as the detector can tell, see `ROLLS`."""
     settled: bool = True

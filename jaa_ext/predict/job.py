@@ -127,6 +127,7 @@ def predict_tables(
         "search_every": predictor.search_every,
         "landmarks": predictor.landmarks,
         "focal_length": predictor.focal_length,
+        "detector": predictor.detector_identity,
         "frames": run.chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }

@@ -31,7 +31,9 @@ from jaa_ext.device import (
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
-from jaa_ext.predict.detector import Box, DetectedFace, FaceDetector
+from jaa_ext.predict.batch_detector import BatchDetector, BatchSearch
+from jaa_ext.predict.detector import Box, DetectedFace
+from jaa_ext.predict.detector_choice import choose_detector, identity
 from jaa_ext.predict.pose import check_focal_length, head_pose
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction, consistent_intensities
 from jaa_ext.predict.prefetch import lower_priority, parallel_map, prefetch
@@ -63,11 +65,12 @@ class Predictor:
     Args:
         model: a JAANet; None for the weights that come with jaa_ext, whose `note` says what they are worth. A
             fused copy predicts (`JAANet.fuse`), so the model stays as it is and later changes have no effect.
-        detector: detector of faces; None for `FaceDetector`. Several threads call it.
+        detector: detector of faces, or its name, see `choose_detector`; None for "dlib". A `BatchDetector` is
+            called by one thread at a time, with up to 8 photographs or a frame; any other by several threads.
         landmarks: which landmarks align the detected faces: "network" for the model's own, see
             `jaa_ext.predict.alignment`, or "dlib" for those of dlib's 68-point model, which is for
-            non-commercial use (the extra ``dlib-landmarks``). With `detector` given, the landmarks that it
-            finds align, or else the model's.
+            non-commercial use (the extra ``dlib-landmarks``). With another `detector` than dlib's, the
+            landmarks that it finds align, or else the model's.
         device: "auto" (the first GPU if there is one), "cpu", "cuda" or "cuda:1", or a torch device.
         precision: of the network: "float32", "bfloat16", or "auto" for the faster one, which is bfloat16 on a
             GPU that multiplies it natively and on a processor with AMX, else float32. On a device that does
@@ -94,7 +97,7 @@ class Predictor:
         self,
         model: JAANet | None = None,
         *,
-        detector: Detector | None = None,
+        detector: Detector | BatchDetector | str | None = None,
         landmarks: Literal["network", "dlib"] = "network",
         device: str | torch.device = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -110,8 +113,13 @@ class Predictor:
             raise ValueError(f'Predictor: precision must be auto, float32 or bfloat16, got "{precision}"')
         if landmarks not in ("network", "dlib"):
             raise ValueError(f'Predictor: landmarks must be network or dlib, got "{landmarks}"')
+        if detector == "dlib-landmarks":
+            detector, landmarks = None, "dlib"
+        elif detector == "dlib":
+            detector = None
         if landmarks == "dlib" and detector is not None:
-            raise ValueError('Predictor: got a detector and landmarks="dlib", wanted one of the two')
+            of = f' "{detector}"' if isinstance(detector, str) else ""
+            raise ValueError(f'Predictor: got a detector{of} and landmarks="dlib", wanted one of the two')
         if detector is None and landmarks == "network" and not model.config.alignment:
             raise ValueError(f"Predictor: {NO_LANDMARKS}")
         if not 0 <= search_every < math.inf:
@@ -136,8 +144,15 @@ class Predictor:
         if precision == "bfloat16":
             for layer in self.model.half_precision_layers().values():
                 layer.to(torch.bfloat16)  # once: autocast would convert the weights for every frame
-        detector = detector or FaceDetector(landmarks="dlib" if landmarks == "dlib" else None)
-        self.detector: Detector = _TimedDetector(detector, self.stages)
+        if detector is None:
+            detector = "dlib-landmarks" if landmarks == "dlib" else "dlib"
+        if isinstance(detector, str):
+            detector = choose_detector(detector)
+        self.detector_identity = identity(detector)
+        """Which detector is used, for unfinished tables."""
+        search = BatchSearch(detector) if isinstance(detector, BatchDetector) else detector
+        self._in_batches = isinstance(search, BatchSearch)
+        self.detector = _TimedDetector(search, self.stages)
         self.search_every = float(search_every) if model.config.alignment else 0.0
 
     def __call__(
@@ -305,20 +320,20 @@ class Predictor:
         images: Iterable[tuple[str, NDArray[Any] | str | os.PathLike[str]]],
         unreadable: Callable[[str, ImageError], None] | None,
     ) -> Generator[FramePrediction, None, None]:
-        Searched = tuple[str, NDArray[np.uint8], list[DetectedFace]]
+        Searched = tuple[str, NDArray[np.uint8], list[DetectedFace]]  # not yet searched in batches: no face
 
         def search(named: tuple[str, Any]) -> Searched | _Unreadable:
             name, image = named
             try:
                 with self.stages.busy("reading"):
                     pixels = as_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
-                return name, pixels, self.detector(pixels)
+                return name, pixels, [] if self._in_batches else self.detector(pixels)
             except ImageError as error:
                 reason = error
             except (cv2.error, MemoryError) as error:
                 if isinstance(image, np.ndarray):
                     raise
-                reason = ImageError(f"{os.fspath(image)}: cannot be searched for faces ({in_words(error)})")
+                reason = _unsearchable(name, error)
             if unreadable is None:
                 raise reason
             return _Unreadable(name, reason)
@@ -327,7 +342,26 @@ class Predictor:
             _, image = named
             return 0 if isinstance(image, np.ndarray) else count_pixels(image)
 
+        def searched_together(held: list[Searched]) -> Iterator[Searched]:
+            try:
+                lists = self.detector.batch([image for _, image, _ in held])
+            except (cv2.error, MemoryError):  # one alone may be the cause
+                for name, image, _ in held:
+                    try:
+                        yield name, image, self.detector(image)
+                    except (cv2.error, MemoryError) as error:
+                        if not name:
+                            raise
+                        if unreadable is None:
+                            raise _unsearchable(name, error) from None
+                        unreadable(name, _unsearchable(name, error))
+            else:
+                for (name, image, _), found in zip(held, lists, strict=True):
+                    yield name, image, found
+
         def predicted(held: list[Searched]) -> Generator[FramePrediction, None, None]:
+            if self._in_batches and held:
+                held = list(searched_together(held))
             pairs = [(image, face) for _, image, found in held for face in found]
             numbers = [i for _, _, found in held for i in range(len(found))]
             placed = zip(pairs, numbers, self._with_landmarks(pairs), strict=True)
@@ -477,6 +511,10 @@ def in_words(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def _unsearchable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name}: cannot be searched for faces ({in_words(error)})")
+
+
 def _warn(name: str, error: ImageError | VideoError) -> None:
     warnings.warn(f"{error}; passed over", stacklevel=3)
 
@@ -515,6 +553,11 @@ class _TimedDetector:
     def __call__(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
         with self.stages.busy("finding faces"):
             return self.detector(image)
+
+    def batch(self, images: list[NDArray[np.uint8]]) -> list[list[DetectedFace]]:
+        assert isinstance(self.detector, BatchSearch)
+        with self.stages.busy("finding faces"):
+            return self.detector.batch(images)
 
     def score(self, aligned: NDArray[np.uint8]) -> float:
         return self.locate(aligned)[0]

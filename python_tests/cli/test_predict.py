@@ -40,6 +40,54 @@ def test_landmarks_that_align(jaa, read, weights: Path, photo: Path, tmp_path: P
     assert code == 2 and "pip install 'jaa_ext[dlib-landmarks]'" in error and len(error.splitlines()) == 1
 
 
+OWN = """
+from jaa_ext.predict import face_by_points
+
+class Astronaut:
+    def find_faces(self, images):
+        points = [(202, 101), (248, 102), (226, 129), (207, 147), (240, 147)]
+        return [[face_by_points(points, 0.9)] for _ in images]
+"""
+
+
+def test_detectors(jaa, read, weights: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "jaa_test_astronaut.py").write_text(OWN)
+    rows = {}
+    for name in (None, "dlib", "dlib-landmarks", "jaa_test_astronaut:Astronaut"):
+        out = tmp_path / "faces.csv"
+        options = ("--weights", weights, "--out", out, *(() if name is None else ("--detector", name)))
+        code, _, error = jaa("predict", photo, *options)
+        assert code == 0, error
+        (rows[name],) = read(out)
+    assert rows["dlib"] == rows[None] != rows["dlib-landmarks"]
+    assert rows["dlib-landmarks"]["left"] == rows["dlib"]["left"]
+    own = rows["jaa_test_astronaut:Astronaut"]
+    assert own["success"] == "1" and float(own["confidence"]) == 0.9 and own["left"] != rows["dlib"]["left"]
+    assert abs(float(own["x_13"]) - 226) < 8 and abs(float(own["y_13"]) - 129) < 8
+    out = tmp_path / "drawn.png"
+    options = ("--detector", "jaa_test_astronaut:Astronaut", "--weights", weights, "--out", out)
+    code, _, error = jaa("draw", photo, *options)
+    assert code == 0 and out.exists(), error
+
+
+def test_what_is_no_detector(jaa, weights: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "lfs.onnx").write_text("version https://git-lfs.github.com/spec/v1")
+    for command, options, sentence in (
+        ("predict", ("--detector", "mtcnn"), "detector must be dlib, dlib-landmarks, opencv-yunet:FILE or M"),
+        ("draw", ("--detector", "opencv-yunet"), "detector must be"),
+        ("predict", ("--detector", "opencv-yunet:none.onnx"), "none.onnx: cannot be read (No such file"),
+        ("draw", ("--detector", "opencv-yunet:none.onnx"), "none.onnx: cannot be read (No such file"),
+        ("predict", ("--detector", "opencv-yunet:lfs.onnx"), "lfs.onnx: is no face detector that OpenCV"),
+        ("predict", ("--detector", "jaa_nowhere:Faces"), "no module jaa_nowhere, neither installed nor in"),
+        ("predict", ("--detector", "json:loads"), "called without arguments: loads() missing 1 required"),
+        ("predict", ("--detector", "a:b", "--landmarks", "dlib"), 'detector "a:b" and landmarks="dlib"'),
+    ):
+        out = tmp_path / "c.csv"
+        code, _, error = jaa(command, photo, "--weights", weights, *options, "--out", out)
+        assert code == 2 and sentence in error and len(error.splitlines()) == 1, (options, error)
+        assert not out.exists()
+
+
 def test_faces_that_do_not_settle_are_counted(jaa, read, photo: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     blind = tmp_path / "blind.safetensors"

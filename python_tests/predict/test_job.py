@@ -191,6 +191,9 @@ def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(
     for changed in ({"end": 1.0}, {"weights": "others"}):
         with pytest.raises(ValueError, match=r"\.out\.csv\.unfinished: holds an unfinished run of other"):
             run(model, [inputs / "talk.avi"], out, **changed)
+    other = Predictor(model, detector=Quick(), device="cpu", precision="float32", search_every=0.2)
+    with pytest.raises(ValueError, match="holds an unfinished run of other"):
+        predict_tables(other, find_sources([inputs / "talk.avi"]), out, console=QUIET)
     assert run(model, [inputs / "talk.avi"], out).done_now == FRAMES - 19 and not unfinished.exists()
 
 
