@@ -57,7 +57,8 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     if not note and "weights" in table:
         note = " ".join(dict.fromkeys(table["weights"].dropna().astype(str)))
     time = _Time.of(table)
-    seen = table[table["success"] == 1]
+    # A face without a neutral face of its own has no AUs in a corrected table.
+    seen = table[table["success"] == 1].dropna(subset=[f"{name}_p" for name in names], how="all")
     counts = seen["face_id"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
     ids = sorted(counts.index[:MAX_FACES].tolist())
 
