@@ -63,7 +63,7 @@ def face_by_points(points: NDArray[Any], probability: float) -> DetectedFace:
         >>> points = np.array([(80, 100), (120, 100), (100, 120), (85, 145), (115, 145)])
         >>> face = face_by_points(points, 0.9)
         >>> [round(edge) for edge in face.box], face.roll
-        ([50, 71, 150, 170], 0.0)
+        ([51, 71, 149, 170], 0.0)
     """
     points = np.asarray(points, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
