@@ -8,8 +8,8 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.predict import FramePrediction, convert, convert_table, read_table, write_table
-from jaa_ext.predict.convert import POSE, convert_file
-from jaa_ext.predict.tables import data_frame
+from jaa_ext.predict.convert import convert_file
+from jaa_ext.predict.tables import POSE_COLUMNS, data_frame
 
 AUS = (1, 12, 24)
 OPENFACE = [
@@ -47,11 +47,11 @@ def table(face):
     two = [rated, face(3, intensities=np.float32((1, np.nan, 2)), settled=False)]
     frames = [frame([rated]), frame([], number=2, timestamp=0.04), frame(two, number=63, timestamp=61.5)]
     whole = data_frame(frames, AUS, "a note", intensity=True)
-    return whole.drop(columns=list(POSE), errors="ignore")
+    return whole.drop(columns=list(POSE_COLUMNS), errors="ignore")
 
 
 def with_pose(table):
-    pose = pandas.DataFrame({name: i + table["frame"] / 100 for i, name in enumerate(POSE)})
+    pose = pandas.DataFrame({name: i + table["frame"] / 100 for i, name in enumerate(POSE_COLUMNS)})
     return pandas.concat((table, pose), axis=1)
 
 
