@@ -104,9 +104,11 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
             break
         os.close(opened)
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:  # also if the removal is interrupted: the lock would make the folder look in use
         os.close(opened)
 
 

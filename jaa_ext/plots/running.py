@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.plots.frames import _Letters
-from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, au_label
+from jaa_ext.plots.frames import Label, _Letters
+from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, au_label, rgb
 from jaa_ext.plots.timeline import COLOURS
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ class RunningTimeline:
         self._last: tuple[int, float] | None = None  # the column of the last frame, and its time
         self._seen = -np.inf  # when the face was last there
         colours = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 101), bytes=True)[:, :3]
-        self._colours = np.concatenate((colours, [_rgb(PALE)])).astype(np.uint8)
+        self._colours = np.concatenate((colours, [rgb(PALE)])).astype(np.uint8)
         self._letters = _Letters(12)
         self._background = np.full((HEAD + ROW * self._rows, width, 3), 255, np.uint8)
         for i, au in enumerate(aus):
             y = HEAD + ROW * i + STRIP / 2 + 1
             edge = NAMES - 8.0 - self._letters.width(label := au_label(au, i))
-            self._letters.put(self._background, label, edge, y)
+            self._letters.put(self._background, Label(label, edge, y))
             name = facs.AU_NAMES.get(facs.au_number(au) or 0, "")
-            self._letters.put(self._background, name, edge - 6, y, ink=GREY, align=1)
+            self._letters.put(self._background, Label(name, edge - 6, y, ink=GREY, align=1))
 
     def add(self, frame: FramePrediction) -> None:
         """Take a frame; frames come in the order of their times."""
@@ -94,16 +94,17 @@ class RunningTimeline:
         """Draw it: (H, width, 3) uint8 RGB."""
         canvas = self._background.copy()
         who = "no face yet" if self.face_id is None else f"face {self.face_id}"
-        self._letters.put(canvas, who, NAMES, HEAD / 2, bold=True)
+        self._letters.put(canvas, Label(who, NAMES, HEAD / 2, bold=True))
         right = canvas.shape[1] - 8
-        self._letters.put(canvas, f"the last {SECONDS:g} seconds", right, HEAD / 2, ink=GREY, align=1)
+        span = f"the last {SECONDS:g} seconds"
+        self._letters.put(canvas, Label(span, right, HEAD / 2, ink=GREY, align=1))
         rows = self._colours[self._levels]
-        marks = np.where(self._present[..., None], _rgb(ORANGE), np.uint8(255))
+        marks = np.where(self._present[..., None], rgb(ORANGE), np.uint8(255))
         for i in range(self._rows):
             top = HEAD + ROW * i + 1
             canvas[top : top + STRIP, NAMES:right] = rows[i]
             canvas[top + STRIP : top + STRIP + MARK, NAMES:right] = marks[i]
-        cv2.line(canvas, (right, HEAD), (right, len(canvas) - 1), _rgb(INK).tolist(), 1)
+        cv2.line(canvas, (right, HEAD), (right, len(canvas) - 1), rgb(INK), 1)
         return canvas
 
     def _clear(self) -> None:
@@ -121,7 +122,3 @@ class RunningTimeline:
         empty = place == len(self._colours) - 1
         place[:] = np.where(empty, levels, np.maximum(place, levels)) if again else levels
         self._present[:, first:] |= np.asarray(face.present, np.bool_)[:, None]
-
-
-def _rgb(colour: str) -> NDArray[np.uint8]:
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)

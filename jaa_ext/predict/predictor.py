@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -201,7 +202,8 @@ class Predictor:
         Example:
             >>> [face.present for face in Predictor().faces("photo.jpg")]  # doctest: +SKIP
         """
-        (frame,) = self._photographs([("", image)], None)
+        name = "" if isinstance(image, np.ndarray) else os.fspath(image)
+        (frame,) = self._photographs([(name, image)], None)
         return frame.faces
 
     def frames(
@@ -505,7 +507,10 @@ class Predictor:
 def in_words(error: Exception) -> str:
     """Say why a file cannot be read or searched, without its name."""
     if isinstance(error, cv2.error):
-        return f"OpenCV: {getattr(error, 'err', None) or str(error).strip()}"
+        # Not `error.err`, which is of the class: it tells of the last error of any thread.
+        text = str(error).strip()
+        found = re.search(r"error: \([^)]*\) (.+?)(?: in function .*)?$", text, re.DOTALL)
+        return f"OpenCV: {found[1] if found else text}"
     if isinstance(error, MemoryError):
         return "the memory does not suffice"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -32,6 +32,7 @@ from jaa_ext.predict import (
 )
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
 from jaa_ext.predict.prediction import consistent_intensities
+from jaa_ext.predict.predictor import in_words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -912,3 +913,15 @@ def test_bfloat16_is_autocast_with_weights_cast_once(astronaut, detector, model)
     np.testing.assert_array_equal(faces["bfloat16"].probabilities, expected.probabilities[0].float().numpy())
     difference = np.abs(faces["bfloat16"].landmarks - faces["float32"].landmarks).max()
     assert 0 < difference < 0.5
+
+
+def test_an_error_of_opencv_keeps_its_words_when_opencv_fails_again():
+    def failure(call):
+        with pytest.raises(cv2.error) as caught:
+            call()
+        return caught.value
+
+    first = failure(lambda: cv2.cvtColor(np.zeros((0, 0, 3), np.uint8), cv2.COLOR_RGB2GRAY))
+    failure(lambda: cv2.resize(np.zeros((4, 4), np.uint8), (0, 0)))
+    assert in_words(first) == "OpenCV: !_src.empty()"
+    assert in_words(cv2.error("too large")) == "OpenCV: too large"
