@@ -21,7 +21,10 @@ FACES = 4800
 
 
 def main(first: Path, second: Path, data: Path, out: Path) -> None:
-    model, other = load_model(second), load_model(first).state_dict()
+    model, before = load_model(second), load_model(first)
+    if before.config != model.config:
+        raise SystemExit(f"{first} and {second} must be of one config")
+    other = before.state_dict()
     mean = {
         name: (tensor + other[name]) / 2 if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()

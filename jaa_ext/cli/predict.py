@@ -142,29 +142,35 @@ def predict(
         raise ValueError("predict: --out must name a table or a folder; only with --show it can be left out")
     left_out: list[str] = []
     correction = None
-    if neutral is not None or smooth > 0:
+    if neutral is not None or smooth != 0:
         if out is None:
             raise ValueError("predict: --neutral and --smooth correct a finished table: they need --out")
         correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
+    if show:
+        _require_one_video(found)
     predictor = _predictor(weights, detector, landmarks, device, precision, search_every, focal_length)
-    window = _window(predictor, found) if show else None
+    window = _window(predictor) if show else None
     if out is None:
         _watch(predictor, found, window, every, start, end)
         return
-    summary = predict_tables(
-        predictor,
-        found,
-        out,
-        every=every,
-        start=seconds(start, "--start"),
-        end=None if end is None else seconds(end, "--end"),
-        weights=digest(weights),
-        correction=correction,
-        console=console,
-        watch=None if window is None else window.show,
-    )
+    try:
+        summary = predict_tables(
+            predictor,
+            found,
+            out,
+            every=every,
+            start=seconds(start, "--start"),
+            end=None if end is None else seconds(end, "--end"),
+            weights=digest(weights),
+            correction=correction,
+            console=console,
+            watch=None if window is None else window.show,
+        )
+    finally:
+        if window is not None:
+            window.close()
     if not summary.tables:
         return  # another process prints the summary
     summary.remarks = left_out + summary.remarks
@@ -296,10 +302,15 @@ def _require_window() -> None:
     require_display()
 
 
-def _window(predictor: Predictor, sources: list[Source]) -> Window:
-    from jaa_ext.predict.window import Window, only_video
+def _require_one_video(sources: list[Source]) -> None:
+    from jaa_ext.predict.window import only_video
 
     only_video(sources)
+
+
+def _window(predictor: Predictor) -> Window:
+    from jaa_ext.predict.window import Window
+
     return Window(predictor)
 
 

@@ -55,7 +55,8 @@ def agreement_figure(
     height = figure.get_figheight()
     upper = figure.add_axes((0.75 / width, 1 - (top - 0.75) / height, 1 - 1.0 / width, (top - 1.75) / height))
     _draw_scores(upper, agreements)
-    figure.text(0.2 / width, 1 - 0.15 / height, f"a: {names[0]}\nb: {names[1]}", va="top", size=10, color=INK)
+    both = f"a: {names[0]}\nb: {names[1]}"
+    figure.text(0.2 / width, 1 - 0.15 / height, both, va="top", size=10, color=INK, parse_math=False)
     if drawn:
         says = "each face: line at the mean of b - a, dashed lines 1.96 standard deviations beside it"
         figure.text(0.75 / width, 1 - (top - 0.08) / height, says, va="top", size=9, color=INK)

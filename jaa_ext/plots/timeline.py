@@ -87,7 +87,7 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
         _set_time_axis(axes, time)
     axes.set_xlabel("time (s)" if time.end < MINUTES_FROM else "time (min:s)", size=9)
     top: dict[str, Any] = {"transform": None, "color": INK, "va": "top"}
-    figure.text(left, height - 12, source, size=10, weight="bold", **top)
+    figure.text(left, height - 12, source, size=10, weight="bold", parse_math=False, **top)
     for i, sentence in enumerate(caption):
         figure.text(left, room + 18 * (len(caption) - i), sentence, size=8, **top)
     _draw_legend(figure, width - right, width, height)

@@ -22,12 +22,24 @@ from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
 Image = NDArray[np.uint8]
 
 
+class DetectorError(RuntimeError):
+    """A mistake of a detector of one's own, which no other picture would mend.
+
+    Example:
+        >>> raise DetectorError("Faces.find_faces: wanted 2 lists, got 1")
+        Traceback (most recent call last):
+        jaa_ext.predict.batch_detector.DetectorError: Faces.find_faces: wanted 2 lists, got 1
+    """
+
+
 @runtime_checkable
 class BatchDetector(Protocol):
     """A detector of one's own: all it needs is to find the faces of several pictures at once.
 
     `Predictor` takes one as `detector`, and `jaa predict --detector MODULE:ATTRIBUTE` makes one by calling
-    what has that name, such as the class, without arguments. It is called by one thread at a time.
+    what has that name, such as the class, without arguments. One thread of a predictor calls it at a time. An
+    attribute `identity`, a text, tells an unfinished table apart from that of other settings; without it the
+    name does.
 
     Example:
         >>> class Middle:
@@ -43,8 +55,8 @@ class BatchDetector(Protocol):
 
         Returns:
             A list for each image. Of photographs and frames, faces of a probability below 0.73 are left out
-            (`detector.MIN_SCORE`). To confirm a face that is followed in a video, 0.31 suffices: so give all
-            from there on.
+            (`detector.MIN_SCORE`). In videos it must find each face again in the 160x160 pixels around it: a
+            new one with 0.73, one that is followed with 0.31, so give all from there on.
         """
 
 
@@ -57,7 +69,7 @@ def face_by_points(points: NDArray[Any], probability: float) -> DetectedFace:
         probability: 0 to 1 that this is a face.
 
     Raises:
-        ValueError: points of another shape or not finite.
+        ValueError: points of another shape, not finite, or all in one place.
 
     Example:
         >>> points = np.array([(80, 100), (120, 100), (100, 120), (85, 145), (115, 145)])
@@ -74,6 +86,8 @@ def face_by_points(points: NDArray[Any], probability: float) -> DetectedFace:
     # As `align_face` does: the larger side of what surrounds the points is the scale, its middle the middle.
     (low, high), (mean_low, mean_high) = ((p.min(0), p.max(0)) for p in (upright, _MEAN_POINTS))
     side = float((high - low).max() / (mean_high - mean_low).max())
+    if side == 0:
+        raise ValueError(f"face_by_points: points must lie apart, got {points.tolist()}")
     x, y = (turn @ ((low + high) / 2 - side * (mean_low + mean_high) / 2)).tolist()
     box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
     return DetectedFace(box, None, score_of(probability), math.degrees(roll))
@@ -152,18 +166,28 @@ class BatchSearch:
         return max(covering, default=(-math.inf, None))
 
     def _find(self, images: Sequence[Image]) -> list[list[DetectedFace]]:
-        with self._lock:
-            found = [
-                list(faces) for faces in self.detector.find_faces([np.ascontiguousarray(i) for i in images])
-            ]
         name = f"{type(self.detector).__qualname__}.find_faces"
+        pictures = [np.ascontiguousarray(image) for image in images]
+        try:
+            with self._lock:
+                found = [list(faces) for faces in self.detector.find_faces(pictures)]
+        except (ValueError, TypeError, OSError) as error:
+            raise DetectorError(f"{name}: {error}") from error
         if len(found) != len(images):
-            raise ValueError(
+            raise DetectorError(
                 f"{name}: wanted a list of faces for each image, {len(images)}, got {len(found)} lists"
             )
         for face in (face for faces in found for face in faces):
             if not isinstance(face, DetectedFace):
-                raise ValueError(f"{name}: wanted lists of DetectedFace, got a {type(face).__name__} in one")
+                raise DetectorError(
+                    f"{name}: wanted lists of DetectedFace, got a {type(face).__name__} in one"
+                )
+            left, top, right, bottom = face.box
+            if not (np.isfinite((*face.box, face.score, face.roll)).all() and left < right and top < bottom):
+                raise DetectorError(
+                    f"{name}: wanted finite scores and boxes with right > left and bottom > top, got "
+                    f"{face.box} with score {face.score:g}"
+                )
         return found
 
 

@@ -208,7 +208,10 @@ def _frames_by_number(a: FaceTable, b: FaceTable) -> NDArray[np.int64]:
 def _frames_by_time(a: FaceTable, b: FaceTable) -> NDArray[np.int64]:
     """Give the frames of a and b that lie within half a frame of each other, (F, 2), rising."""
     x, y = (_rising_times(table) for table in (a, b))
-    half = 0.5 * min([float(np.median(np.diff(times))) for times in (x, y) if len(times) > 1] or [math.inf])
+    if not (len(x) and len(y)):
+        return np.empty((0, 2), np.int64)
+    # Of single frames nothing tells how long they last; tables have milliseconds.
+    half = 0.5 * min([float(np.median(np.diff(times))) for times in (x, y) if len(times) > 1] or [0.002])
     after = np.clip(np.searchsorted(y, x), 1, max(1, len(y) - 1))
     nearest = np.where(abs(y[after - 1] - x) <= abs(y[np.minimum(after, len(y) - 1)] - x), after - 1, after)
     nearest = np.minimum(nearest, len(y) - 1)

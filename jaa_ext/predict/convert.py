@@ -183,8 +183,11 @@ def _pyfeat(table: pandas.DataFrame) -> _Made:
     made = _Made(table)
     made.take("FaceRectX", "left")
     made.take("FaceRectY", "top")
-    made.add("FaceRectWidth", (table["right"] - table["left"]).round(2), "right")
-    made.add("FaceRectHeight", (table["bottom"] - table["top"]).round(2), "bottom")
+    for theirs, low, high in (("FaceRectWidth", "left", "right"), ("FaceRectHeight", "top", "bottom")):
+        if low in table and high in table:
+            made.add(theirs, (table[high] - table[low]).round(2), high)
+        else:
+            made.take(theirs, "")
     made.take("FaceScore", "confidence")
     made.take_landmarks()
     for theirs, name, sign in (("Pitch", "pose_Rx", -1), ("Roll", "pose_Rz", -1), ("Yaw", "pose_Ry", 1)):
@@ -198,7 +201,7 @@ def _pyfeat(table: pandas.DataFrame) -> _Made:
         made.take(column, f"{column}_p")
     made.take("input", "source")
     photographs, _ = table["source"].factorize()
-    if (table.groupby("source")["frame"].nunique() > 1).any():
+    if (table["frame"] > 1).any():  # photographs are all of frame 1
         made.add("frame", table["frame"] - 1, "frame")
         seconds = table["timestamp"].floordiv(1).astype(int)
         made.add("approx_time", seconds.map(lambda s: f"{s // 60:02d}:{s % 60:02d}"), "timestamp")

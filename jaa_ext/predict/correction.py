@@ -36,6 +36,11 @@ AUTO_WINDOW = 0.5
 CUT = 3.0
 """Standard deviations beyond which a frame has no weight in smoothing."""
 
+MOST_NAMED = 8
+"""Faces that a remark names."""
+MOST_SMOOTHING = 60.0
+"""Seconds that are averaged at most: the work grows with their square."""
+
 _AU_COLUMN = re.compile(r"(AU\w+)_[cpr]")
 
 
@@ -50,7 +55,7 @@ class Correction:
             leaves them as they are.
 
     Raises:
-        ValueError: other words, times that do not rise, or seconds that are negative or not finite.
+        ValueError: other words, times that do not rise, or seconds that are negative or more than 60.
 
     Example:
         >>> Correction(neutral=(2, 5), smooth=0.5)
@@ -61,8 +66,8 @@ class Correction:
     smooth: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smooth < math.inf:
-            raise ValueError(f"smooth must be seconds from 0 on, got {self.smooth}")
+        if not 0 <= self.smooth <= MOST_SMOOTHING:
+            raise ValueError(f"smooth must be from 0 to {MOST_SMOOTHING:g} seconds, got {self.smooth}")
         if self.neutral is None or self.neutral == "auto":
             return
         if isinstance(self.neutral, str) or len(self.neutral) != 2:
@@ -107,8 +112,12 @@ def correct_table(
     """
     correction = Correction(neutral, smooth)
     names = _names([str(name) for name in table.columns], "correct_table")
-    chosen = check_thresholds(thresholds or [THRESHOLD] * len(names), len(names))
+    chosen = check_thresholds([THRESHOLD] * len(names) if thresholds is None else thresholds, len(names))
     kinds = _kinds([str(name) for name in table.columns], names)
+    wanted = ["source", "frame", "face_id", "success", "timestamp", *(f"{name}_c" for name in names)]
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise ValueError(f"correct_table: the table lacks the column {missing[0]}")
     old = {kind: table[[f"{name}_{kind}" for name in names]].to_numpy(np.float64) for kind in kinds}
     _check_presence(old["p"], old["c"], chosen, names)
     rows = _Rows(
@@ -129,8 +138,9 @@ def correct_table(
             column = new[kind][:, i]
             whole = kind == "c" and np.isfinite(column).all()
             result[f"{name}_{kind}"] = column.astype(np.int64) if whole else column
-    raw = table[[f"{name}_{kind}" for kind in kinds for name in names]].add_suffix(RAW)
-    return result.join(raw)
+    for column in (f"{name}_{kind}" for kind in kinds for name in names):
+        result[f"{column}{RAW}"] = table[column].array  # by place: an index may hold a label twice
+    return result
 
 
 def correct_csv(
@@ -238,16 +248,19 @@ def _correct(
 
 
 def _remarks(without: dict[str, list[int]], single: list[str], correction: Correction) -> list[str]:
-    if isinstance(correction.neutral, tuple):
+    if correction.neutral is None or correction.neutral == "auto":
+        why = f"seen in fewer than {2 * AUTO_LEAST} frames"
+    else:
         start, end = correction.neutral
         why = f"not seen from {start:g} to {end:g} s"
-    else:
-        why = f"seen in fewer than {2 * AUTO_LEAST} frames"
-    remarks = [
-        f"{source}: no neutral face of {'face' if len(faces) == 1 else 'faces'} "
-        f"{', '.join(map(str, faces))}, {why}: the corrected AUs are empty there"
-        for source, faces in without.items()
-    ]
+    remarks = []
+    for source, faces in without.items():
+        more = f" and {len(faces) - MOST_NAMED} more" if len(faces) > MOST_NAMED else ""
+        named = ", ".join(map(str, faces[:MOST_NAMED])) + more
+        remarks.append(
+            f"{source}: no neutral face of {'face' if len(faces) == 1 else 'faces'} {named}, {why}: the "
+            "corrected AUs are empty there"
+        )
     if single:
         more = f" and {len(single) - 1} more" if len(single) > 1 else ""
         remarks.append(f"{single[0]}{more}: a single picture keeps its AUs as they are")
@@ -272,7 +285,7 @@ def _neutral_frames(
         return np.asarray((start <= times) & (times <= end))
     chosen = np.zeros(len(times), bool)
     if len(times) >= 2 * AUTO_LEAST:
-        action = smoothed(probabilities, times, AUTO_WINDOW).mean(1)
+        action = smoothed(probabilities.mean(1, keepdims=True), times, AUTO_WINDOW)[:, 0]
         least = max(AUTO_LEAST, round(len(times) / AUTO_SHARE))
         chosen[np.argsort(action, kind="stable")[:least]] = True
     return chosen

@@ -32,7 +32,7 @@ from jaa_ext.device import (
 from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
-from jaa_ext.predict.batch_detector import BatchDetector, BatchSearch
+from jaa_ext.predict.batch_detector import BatchDetector, BatchSearch, DetectorError
 from jaa_ext.predict.detector import Box, DetectedFace
 from jaa_ext.predict.detector_choice import choose_detector, identity
 from jaa_ext.predict.pose import check_focal_length, head_pose
@@ -147,9 +147,11 @@ class Predictor:
                 layer.to(torch.bfloat16)  # once: autocast would convert the weights for every frame
         if detector is None:
             detector = "dlib-landmarks" if landmarks == "dlib" else "dlib"
+        name = detector if isinstance(detector, str) else ""
         if isinstance(detector, str):
             detector = choose_detector(detector)
-        self.detector_identity = identity(detector)
+        by_name = ":" in name and not hasattr(detector, "identity")
+        self.detector_identity = name if by_name else identity(detector)
         """Which detector is used, for unfinished tables."""
         search = BatchSearch(detector) if isinstance(detector, BatchDetector) else detector
         self._in_batches = isinstance(search, BatchSearch)
@@ -396,7 +398,7 @@ class Predictor:
         """Give the faces landmarks by which they can be aligned, unless the detector did."""
         without = [i for i, (_, face) in enumerate(faces) if face.landmarks is None]
         if without and not self.model.config.alignment:
-            raise ValueError(f"Predictor: {NO_LANDMARKS}")
+            raise DetectorError(f"Predictor: {NO_LANDMARKS}")
         found = [face for _, face in faces]
         for i, face in zip(
             without, alignment.settle([faces[i] for i in without], self._predict_landmarks), strict=True

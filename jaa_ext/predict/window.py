@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -55,7 +56,11 @@ def require_display() -> None:
     if sys.platform == "linux":
         # Without a display Qt ends the whole process, so another one tries.
         probe = _PROBE.format(path=sys.path, title=TITLE)
-        if subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=120).returncode:
+        try:
+            failed = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60).returncode
+        except subprocess.TimeoutExpired:  # such as a display far away that does not answer
+            failed = 1
+        if failed:
             raise OSError(
                 "--show wants a display, and there is none on which a window opens; leave it out, or sit "
                 "before the machine"
@@ -132,8 +137,15 @@ class Window:
         closed = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
         if not closed and not (key >= 0 and key & 0xFF in KEYS):
             return True
-        cv2.destroyAllWindows()
+        self.close()
         return False
+
+    def close(self) -> None:
+        """Close the window, if it is open."""
+        if self._line is not None:
+            self._line = None
+            with suppress(cv2.error):
+                cv2.destroyAllWindows()
 
 
 def watch(
@@ -173,8 +185,11 @@ def watch(
                 break
     except KeyboardInterrupt:
         pass
+    except cv2.error as error:
+        raise VideoError(f"{video.name}: cannot be searched for faces ({in_words(error)})") from error
     finally:
         frames.close()
+        window.close()
     if not summary.frames:
         raise VideoError(f"{video.name}: has no frame between --start and --end")
     summary.remarks = video.damage(video.missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from jaa_ext.predict.batch_detector import face_by_points
 from jaa_ext.predict.detector import DetectedFace, MissingDependency
+from jaa_ext.predict.predictor import in_words
 
 SIDES = (640, 320)
 """Longest sides to which larger pictures are reduced: the first, and, where nothing is found, the second.
@@ -36,15 +38,16 @@ class YuNet:
 
     Raises:
         ValueError: a file that cannot be read, or is no model of YuNet.
-        MissingDependency: OpenCV before 4.5.4.
+        MissingDependency: OpenCV before 4.10.
 
     Example:
         >>> predictor = Predictor(detector=YuNet("face_detection_yunet_2026may.onnx"))  # doctest: +SKIP
     """
 
     def __init__(self, model: str | os.PathLike[str]) -> None:
-        if not hasattr(cv2, "FaceDetectorYN"):
-            raise MissingDependency(f"YuNet needs OpenCV 4.5.4 or later, got {cv2.__version__}")
+        self._lock = threading.Lock()
+        if not hasattr(cv2, "FaceDetectorYN") or tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 10):
+            raise MissingDependency(f"YuNet needs OpenCV 4.10 or later, got {cv2.__version__}")
         name = os.fspath(model)
         try:
             content = Path(model).read_bytes()
@@ -62,7 +65,7 @@ class YuNet:
             # Only a search tells whether it has YuNet's outputs, and takes pictures of every size.
             self._detect(np.zeros((64, 96, 3), np.uint8))
         except cv2.error as error:
-            why = " ".join((error.err or str(error)).split())
+            why = " ".join(in_words(error).split())
             raise ValueError(f"{name}: is no face detector that OpenCV runs ({why}); {WANTED}") from None
         finally:
             logging.setLogLevel(level)
@@ -90,6 +93,7 @@ class YuNet:
 
     def _detect(self, image: NDArray[Any]) -> NDArray[Any]:
         """Give (N, 15): box, five points and score of each face, in pixels of the image."""
-        self._network.setInputSize((image.shape[1], image.shape[0]))
-        _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        with self._lock:  # size and search belong together, also where predictors share this object
+            self._network.setInputSize((image.shape[1], image.shape[0]))
+            _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         return np.zeros((0, 15), np.float32) if faces is None else faces

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jaa_ext.atomic import replacing
 from jaa_ext.data.video import Video, VideoError
 from jaa_ext.facs import AU_NAMES
-from jaa_ext.predict.tables import TABLE_ENDINGS, read_table
+from jaa_ext.predict.tables import read_table
 
 if TYPE_CHECKING:
     import pandas
@@ -67,7 +67,7 @@ def write_video_page(
 
     Args:
         table: CSV or Parquet of `jaa predict`. Of a table of several videos, that of the video's name counts.
-        video: the file that was predicted, or a copy in another format with the same times.
+        video: the file that was predicted, or a copy in another format with the same times and size.
         path: the HTML file; folders are made if need be.
         link: link to the video even if it could be put into the page.
 
@@ -86,8 +86,8 @@ def write_video_page(
     for file in (table, video):
         if path.exists() and file.exists() and path.samefile(file):
             raise ValueError(f"{path}: is the table or the video itself; name another file for the page")
-    if path.suffix.lower() in TABLE_ENDINGS:
-        raise ValueError(f"{path}: the page must not be named like a table; .html is usual")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{path}: the name of the page must end in .html")
     rows, notes = _rows_of(read_table(table), table, video)
     data = _page_data(rows, table)
     opened = Video(video)
@@ -95,6 +95,8 @@ def write_video_page(
     if first is None:
         raise VideoError(f"{video}: has no frame")
     data["size"] = [first.image.shape[1], first.image.shape[0]]
+    if {"left", "right"} <= set(rows) and (rows["left"] + rows["right"]).max() / 2 > data["size"][0]:
+        notes.append(f"{video}: is smaller than what was predicted, and boxes lie elsewhere in it")
     if opened.count is not None and data["end"] > opened.count / opened.fps + 1:
         notes.append(
             f"{video}: ends after {opened.count / opened.fps:.1f} s, but the table after "
@@ -172,7 +174,7 @@ def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
         )
     usual = float(np.median(steps)) or 1.0
     seen = rows[rows["face_id"] >= 0]
-    counts = seen["face_id"].value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
+    counts = (seen["success"] == 1).groupby(seen["face_id"]).sum().sort_values(ascending=False, kind="stable")
     return {
         "colours": _colours(),
         "aus": [{"name": name, "label": _label(name), "long": _long_label(name)} for name in names],

@@ -16,7 +16,7 @@ from jaa_ext.data.rendered.render import render_face
 from jaa_ext.models import JAANet, JAANetConfig
 from jaa_ext.predict import DetectedFace, FaceDetector, Predictor, face_by_box, face_by_points
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
-from jaa_ext.predict.batch_detector import BatchSearch, score_of
+from jaa_ext.predict.batch_detector import BatchSearch, DetectorError, score_of
 from jaa_ext.predict.detector import MIN_SCORE
 from jaa_ext.predict.predictor import FRAMES_AHEAD
 from jaa_ext.predict.tracking import confidence
@@ -150,11 +150,26 @@ class TestSearch:
                 return self.answer
 
         wrong = Wrong()
-        with pytest.raises(ValueError, match=r"Wrong\.find_faces: wanted a list .* for each image, 1, got 0"):
+        with pytest.raises(DetectorError, match=r"Wrong\.find_faces: .* for each image, 1, got 0"):
             BatchSearch(wrong)(self.PICTURE)
         wrong.answer = [[(1, 2, 3, 4)]]
-        with pytest.raises(ValueError, match=r"Wrong\.find_faces: wanted lists of DetectedFace, got a tuple"):
+        with pytest.raises(
+            DetectorError, match=r"Wrong\.find_faces: wanted lists of DetectedFace, got a tuple"
+        ):
             BatchSearch(wrong)(self.PICTURE)
+        whole = (0.0, 0.0, 9.0, 9.0)
+        for box, score in (((3.0, 3.0, 3.0, 9.0), 1.0), ((0.0, 0.0, np.nan, 9.0), 1.0), (whole, np.nan)):
+            wrong.answer = [[DetectedFace(box, None, score)]]
+            with pytest.raises(DetectorError, match=r"Wrong\.find_faces: wanted finite scores and boxes"):
+                BatchSearch(wrong)(self.PICTURE)
+
+    def test_an_error_of_its_own_is_none_of_the_picture(self):
+        class Faulty:
+            def find_faces(self, images):
+                raise ValueError("shapes differ")
+
+        with pytest.raises(DetectorError, match=r"Faulty\.find_faces: shapes differ"):
+            BatchSearch(Faulty())(self.PICTURE)
 
 
 @pytest.fixture(scope="module")

@@ -240,3 +240,12 @@ class TestResults:
             told["tools"] == ["jaa_ext", "OpenFace"] and told["pairs"] == 9 and told["only"] == [["AU24"], []]
         )
         assert told["aus"][1]["kappa"] is None and "values" not in told
+
+
+def test_by_time_with_a_table_without_rows_or_of_one_frame(talk, write):
+    for other in (write("empty.csv", []), write("late.csv", [(1, [(0, (0.5, 0.9, 0.1))])], start=100.0)):
+        with pytest.raises(ValueError, match="have no frame in common"):
+            compare_tables(talk, other, by="time")
+    one = write("one.csv", [(1, [(0, (0.5, 0.9, 0.1))])])
+    with pytest.raises(ValueError, match="have no frame in common"):
+        compare_tables(one, write("late.csv", [(1, [(0, (0.5, 0.9, 0.1))])], start=100.0), by="time")

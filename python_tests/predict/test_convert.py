@@ -180,3 +180,13 @@ class TestFiles:
         write_table(tmp_path / "two.csv", [frame([face()], name) for name in "ab"], AUS)
         with pytest.raises(ValueError, match=r"two\.csv: wanted the table of one video"):
             convert_file(tmp_path / "two.csv", "openface", tmp_path / "out.csv")
+
+
+def test_a_video_of_one_late_frame_is_no_photograph(face) -> None:
+    made = convert_table(data_frame([frame([face()], number=301, timestamp=10.0)], AUS), "pyfeat").table
+    assert made["frame"].tolist() == [300] and made["approx_time"].tolist() == ["00:10"]
+
+
+def test_without_a_box(table) -> None:
+    made = convert_table(table.drop(columns="right"), "pyfeat").table
+    assert made["FaceRectX"].notna().any() and made["FaceRectWidth"].isna().all()

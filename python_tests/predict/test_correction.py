@@ -197,8 +197,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "how, sentence",
         [
-            ({"smooth": -1}, "smooth must be seconds from 0 on, got -1"),
-            ({"smooth": math.inf}, "smooth must be seconds from 0 on, got inf"),
+            ({"smooth": -1}, "smooth must be from 0 to 60 seconds, got -1"),
+            ({"smooth": math.inf}, "smooth must be from 0 to 60 seconds, got inf"),
             ({"neutral": (5, 2)}, "neutral must be two times, the earlier one first, got 5 to 2 s"),
             ({"neutral": (0, math.nan)}, "neutral must be two times"),
             ({"neutral": "always"}, "neutral must be two times in seconds or \"auto\", got 'always'"),
@@ -243,3 +243,25 @@ def test_a_joined_table_is_the_corrected_one(tmp_path, two, ending, intensity) -
     pandas.testing.assert_frame_equal(read_table(path), want, check_exact=True, check_dtype=False)
     assert list(want.columns)[: len(columns(AUS, intensity))] == columns(AUS, intensity)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1", "raw.csv", path.name]
+
+
+def test_an_index_may_hold_a_label_twice(two):
+    whole = table_of(two)
+    halves = [whole[whole["source"] == name].reset_index(drop=True) for name in ("talk.mp4", "other.mp4")]
+    got = correct(pandas.concat(halves), smooth=0.5).reset_index(drop=True)
+    want = correct(whole, smooth=0.5)
+    pandas.testing.assert_frame_equal(got, want)
+    assert got["AU01_p_raw"].tolist() == pytest.approx(whole["AU01_p"].tolist(), nan_ok=True)
+
+
+def test_a_table_without_a_column_is_refused_by_its_name(two):
+    for name in ("AU12_c", "timestamp"):
+        with pytest.raises(ValueError, match=f"lacks the column {name}"):
+            correct(table_of(two).drop(columns=name), smooth=0.5)
+
+
+def test_no_more_than_eight_faces_are_named(film):
+    rng = np.random.default_rng(0)
+    faces = {i: (rng.random((12, 2)), rng.random((12, 2))) for i in range(11)}
+    with pytest.warns(UserWarning, match="faces 0, 1, 2, 3, 4, 5, 6, 7 and 3 more, not seen from 50 to 60 s"):
+        correct(table_of(film(faces)), neutral=[50, 60])

@@ -111,7 +111,7 @@ class TestPredictor:
             predictor = Predictor(model, detector=name, device="cpu")
             assert predictor.landmarks == landmarks and "FaceDetector" in predictor.detector_identity
         predictor = Predictor(model, detector=f"{own}:Nobody", device="cpu")
-        assert predictor.detector_identity == f"{own}.Nobody"
+        assert predictor.detector_identity == f"{own}:Nobody"
 
     def test_dlibs_landmarks_are_those_of_dlibs_faces(self, model, own):
         for name in ("dlib", "dlib-landmarks"):

@@ -210,5 +210,5 @@ def test_what_is_no_model_of_yunet(tmp_path, capfd, make, why):
 
 def test_without_it_in_opencv_the_message_names_the_version(monkeypatch, network):
     monkeypatch.delattr(cv2, "FaceDetectorYN")
-    with pytest.raises(MissingDependency, match=r"YuNet needs OpenCV 4\.5\.4 or later, got "):
+    with pytest.raises(MissingDependency, match=r"YuNet needs OpenCV 4\.10 or later, got "):
         YuNet(network)
