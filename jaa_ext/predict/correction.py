@@ -138,8 +138,8 @@ def correct_table(
             column = new[kind][:, i]
             whole = kind == "c" and np.isfinite(column).all()
             result[f"{name}_{kind}"] = column.astype(np.int64) if whole else column
-    for column in (f"{name}_{kind}" for kind in kinds for name in names):
-        result[f"{column}{RAW}"] = table[column].array  # by place: an index may hold a label twice
+    for label in (f"{name}_{kind}" for kind in kinds for name in names):
+        result[f"{label}{RAW}"] = table[label].array  # by place: an index may hold a label twice
     return result
 
 
