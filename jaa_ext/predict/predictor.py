@@ -83,9 +83,9 @@ class Predictor:
 
     Raises:
         ValueError: a model without AU detection, or one without alignment whose landmarks are to align faces
-            (with `detector` given, raised when it finds a face without landmarks); `detector` together with
-            "dlib"; a device that is not there; an unknown precision or `landmarks`; negative or infinite
-            seconds; a focal length that is not above 0.
+            (with `detector` given, `DetectorError` when it finds a face without landmarks); `detector` and
+            "dlib" together; a device that is not there; an unknown precision or `landmarks`; negative or
+            infinite seconds; a focal length that is not above 0.
         MissingDependency: no detector is given, and dlib or the model of its landmarks is not installed.
         FileNotFoundError: no model is given and this build comes without weights.
 

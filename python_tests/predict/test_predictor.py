@@ -31,6 +31,7 @@ from jaa_ext.predict import (
     write_table,
 )
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
+from jaa_ext.predict.batch_detector import DetectorError
 from jaa_ext.predict.prediction import consistent_intensities
 from jaa_ext.predict.predictor import in_words
 
@@ -315,7 +316,7 @@ class TestOwnLandmarks:
         with pytest.raises(ValueError, match=r"no landmarks \(alignment=False\).*--landmarks dlib"):
             Predictor(Stub(None), device="cpu")
         finding = Finding(boxed(upright_face()))
-        with pytest.raises(ValueError, match=r"no landmarks \(alignment=False\)"):
+        with pytest.raises(DetectorError, match=r"no landmarks \(alignment=False\)"):
             Predictor(Stub(None), detector=finding, device="cpu").faces(np.zeros((9, 9), np.uint8))
         assert Predictor(Stub(None), landmarks="dlib", device="cpu").landmarks == "dlib"
 
