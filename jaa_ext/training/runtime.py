@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import inspect
 import logging
 import os
@@ -98,6 +99,7 @@ def _device_of_several(device: str, count: int, here: int) -> torch.device:
 def _leave() -> None:
     """Gloo's threads must have ended before the process does, or they abort it."""
     if torch.distributed.is_initialized():
+        gc.collect()  # a model or loader in a cycle would keep the group, and so its threads
         torch.distributed.destroy_process_group()
 
 
