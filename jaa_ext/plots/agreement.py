@@ -60,14 +60,17 @@ def agreement_figure(
     if drawn:
         says = "each face: line at the mean of b - a, dashed lines 1.96 standard deviations beside it"
         figure.text(0.75 / width, 1 - (top - 0.08) / height, says, va="top", size=9, color=INK)
+    limits = {
+        quantity: _limits([values[one.au] for one in drawn if one.quantity == quantity])
+        for quantity in {one.quantity for one in drawn}
+    }
     for i, one in enumerate(drawn):
         row, column = divmod(i, columns)
         left = 0.75 + column * (width - 0.85) / columns
         bottom = height - top - (row + 1) * PANEL + 0.35
         side = (width - 0.85) / columns
         axes = figure.add_axes((left / width, bottom / height, (side - 0.5) / width, (PANEL - 0.75) / height))
-        alike = [values[other.au] for other in drawn if other.quantity == one.quantity]
-        _draw_differences(axes, one, values[one.au], _limits(alike))
+        _draw_differences(axes, one, values[one.au], limits[one.quantity])
         if column == 0:
             axes.set_ylabel("b - a", fontsize=9)
         if i + columns >= len(drawn):

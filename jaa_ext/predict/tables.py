@@ -171,6 +171,16 @@ def require_table(path: str | os.PathLike[str]) -> None:
         raise MissingDependency("Parquet needs pyarrow, which is not installed: pip install 'jaa_ext[data]'")
 
 
+def printable(name: str) -> str:
+    """Replace what is no text in a file's name: in Linux it may hold bytes that are no UTF-8.
+
+    Example:
+        >>> printable("talk.mp4")
+        'talk.mp4'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def data_frame(
     frames: Iterable[FramePrediction],
     aus: Sequence[int | facs.AURule],
@@ -240,8 +250,7 @@ def _rows(
     frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str, intensity: bool
 ) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
-    # A file name of Linux may hold bytes that are no UTF-8, which could not be written.
-    source = frame.source.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    source = printable(frame.source)
     for face in frame.faces:
         if len(face.probabilities) != len(aus):
             raise ValueError(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jaa_ext.atomic import replacing
 from jaa_ext.data.video import Video, VideoError
 from jaa_ext.facs import AU_NAMES
-from jaa_ext.predict.tables import read_table
+from jaa_ext.predict.tables import printable, read_table
 
 if TYPE_CHECKING:
     import pandas
@@ -115,10 +115,10 @@ def write_video_page(
         address, data["linked"] = _data_uri(video), None
     else:
         beside = os.path.relpath(os.path.abspath(video), os.path.abspath(path.parent))
-        address, data["linked"] = urllib.parse.quote(os.fsencode(beside)), _printable(beside)
+        address, data["linked"] = urllib.parse.quote(os.fsencode(beside)), printable(beside)
     note = " ".join(dict.fromkeys(rows["weights"].astype(str))) if "weights" in rows else ""
     page = _render(
-        name=_printable(video.name),
+        name=printable(video.name),
         note=note,
         address=address,
         media="data:" if embedded else "'self' file:",
@@ -126,7 +126,7 @@ def write_video_page(
         size=data["size"],
         seen=[face["seen"] for face in data["faces"]],
         frames=data["count"],
-        table=_printable(table.name),
+        table=printable(table.name),
         has_intensity=any(face["r"] is not None for face in data["faces"]),
         colours=data["colours"],
     )
@@ -140,8 +140,8 @@ def _rows_of(whole: pandas.DataFrame, table: Path, video: Path) -> tuple[pandas.
     sources = list(dict.fromkeys(whole["source"].astype(str)))
     if not sources:
         raise ValueError(f"{table}: has no row, wanted the table of a video")
-    name = _printable(video.name)
-    named = [source for source in sources if source == _printable(os.fspath(video))]
+    name = printable(video.name)
+    named = [source for source in sources if source == printable(os.fspath(video))]
     named = named or [source for source in sources if os.path.basename(source) == name]
     notes = []
     if len(sources) == 1 and not named:
@@ -290,8 +290,3 @@ def _data_uri(video: Path) -> str:
 
 def _base64(values: NDArray[Any], dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()
-
-
-def _printable(name: str) -> str:
-    """Replace what is no text in a file's name, as tables do."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
