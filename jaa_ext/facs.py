@@ -6,7 +6,8 @@ brows 0-9, nose 10-18, eyes 19-30, mouth 31-48.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,20 @@ def au_column(number: int) -> str:
 def au_in_words(number: int) -> str:
     """The number and the name of an AU: "AU 12 lip corner puller"."""
     return f"AU {number} {AU_NAMES.get(number, '')}".rstrip()
+
+
+def column_in_words(column: str) -> tuple[str, str]:
+    """The number and the name of an AU of a table: ("AU 12", "lip corner puller") for "AU12".
+
+    What has no number, as "AUrule3", stays, and has no name.
+    """
+    found = re.fullmatch(r"AU0*(\d{1,4})(\D?\w*)", column)
+    return (f"AU {found[1]}{found[2]}", AU_NAMES.get(int(found[1]), "")) if found else (column, "")
+
+
+def predicted_aus(columns: Iterable[str]) -> list[str]:
+    """List the AUs of a table of predictions by the columns of their probabilities: "AU12" for "AU12_p"."""
+    return [name.removesuffix("_p") for name in map(str, columns) if re.fullmatch(r"AU\w+_p", name)]
 
 
 def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:

@@ -62,3 +62,24 @@ def test_a_rule_without_a_number_has_no_labels() -> None:
 def test_points_that_are_no_landmarks(points: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"points .*0\.\.48, got \("):
         facs.AURule(points, number=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("AU12", ("AU 12", "lip corner puller")),
+        ("AU01", ("AU 1", "inner brow raiser")),
+        ("AU12L", ("AU 12L", "lip corner puller")),
+        ("AU99", ("AU 99", "")),
+        ("AUrule3", ("AUrule3", "")),
+    ],
+)
+def test_an_au_of_a_table_in_words(column: str, words: tuple[str, str]) -> None:
+    assert facs.column_in_words(column) == words
+
+
+def test_the_aus_of_a_table_are_those_with_probabilities() -> None:
+    assert facs.predicted_aus(["frame", "AU12_c", "AU12_p", "AUrule3_p", "AU12_p_raw", "AU04_r"]) == [
+        "AU12",
+        "AUrule3",
+    ]

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from jaa_ext.facs import column_in_words
 from jaa_ext.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, save_figure
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def _draw_scores(axes: Axes, agreements: Sequence[Agreement]) -> None:
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set(ylabel="agreement", ylim=(lowest - (0.05 if lowest < 0 else 0), 1.02))
     axes.set_xlim(-0.6, len(agreements) - 0.4)
-    axes.set_xticks(places, [f"{_label(one.au)}\n{one.frames:,}" for one in agreements], fontsize=9)
+    axes.set_xticks(
+        places, [f"{column_in_words(one.au)[0]}\n{one.frames:,}" for one in agreements], fontsize=9
+    )
     axes.set_xlabel("below each AU: faces compared", fontsize=9)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=10)
     axes.grid(axis="y", color=PALE)
@@ -118,7 +121,7 @@ def _draw_differences(
         axes.axhline(limit, color=VERMILION, linewidth=1.2, linestyle="--", zorder=3)
     low, high, difference = limits
     axes.set(xlim=(low, high), ylim=(-difference, difference))
-    axes.set_title(f"{_label(one.au)}: {mean:+.2f} ± {spread:.2f}", fontsize=9, color=INK)
+    axes.set_title(f"{column_in_words(one.au)[0]}: {mean:+.2f} ± {spread:.2f}", fontsize=9, color=INK)
     axes.tick_params(labelsize=8)
     axes.grid(color=PALE)
     _plain(axes)
@@ -132,12 +135,6 @@ def _limits(values: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]
     margin = 0.05 * (high - low) or 0.5
     difference = 1.1 * float(abs(pairs[:, 1] - pairs[:, 0]).max())
     return low - margin, high + margin, difference if math.isfinite(difference) and difference else 1.0
-
-
-def _label(au: str) -> str:
-    """Write ``AU 12`` for AU12; a name without a number stays."""
-    digits = au.removeprefix("AU")
-    return f"AU {int(digits)}" if digits.isdigit() else au
 
 
 def _plain(axes: Axes) -> None:

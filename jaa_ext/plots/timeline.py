@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
@@ -16,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from jaa_ext.facs import AU_NAMES
+from jaa_ext import facs
 from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, note_height, rgb, save_figure
 
 if TYPE_CHECKING:
@@ -94,6 +93,24 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     save_figure(figure, path, note)
 
 
+def frame_times(table: pandas.DataFrame, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the numbers of a table's frames, rising, and their times in seconds.
+
+    Raises:
+        ValueError: a time falls; the message begins with `where`.
+    """
+    frames, places = np.unique(table["frame"].to_numpy(np.int64), return_index=True)
+    times = table["timestamp"].to_numpy(np.float64)[places]
+    rises = np.diff(times) >= 0
+    if not rises.all():
+        i = int(np.argmin(rises))
+        raise ValueError(
+            f"{where}: time must rise with the frames, got {times[i]:g} s for frame {frames[i]} and "
+            f"{times[i + 1]:g} s for frame {frames[i + 1]}"
+        )
+    return frames, times
+
+
 class _Time(NamedTuple):
     """Frames of a video, and the pixel columns that show them."""
 
@@ -109,15 +126,8 @@ class _Time(NamedTuple):
 
     @classmethod
     def of(cls, table: pandas.DataFrame) -> _Time:
-        frames, places = np.unique(table["frame"].to_numpy(np.int64), return_index=True)
-        starts = table["timestamp"].to_numpy(np.float64)[places]
+        frames, starts = frame_times(table, "timeline_figure")
         steps = np.diff(starts)
-        if not (steps >= 0).all():
-            i = int(np.argmin(steps >= 0))
-            raise ValueError(
-                f"timeline_figure: time must rise with the frames, got {starts[i]:g} s for frame "
-                f"{frames[i]} and {starts[i + 1]:g} s for frame {frames[i + 1]}"
-            )
         # A frame lasts until the next one, but no longer than usual, since frames may be missing.
         usual = (float(np.median(steps)) if len(steps) else 0.0) or 1.0
         ends = np.append(np.minimum(starts[1:], starts[:-1] + 1.5 * usual), starts[-1] + usual)
@@ -148,7 +158,7 @@ class _Time(NamedTuple):
 
 def _au_names(table: pandas.DataFrame) -> list[str]:
     """List the AUs of the table as ``AU01``, in its order; raises if a column is missing."""
-    names = [str(column)[:-2] for column in table.columns if re.fullmatch(r"AU\w+_p", str(column))]
+    names = facs.predicted_aus(table.columns)
     wanted = ["frame", "face_id", "timestamp", "success", *(f"{name}_c" for name in names)]
     missing = [column for column in wanted if column not in table] + ([] if names else ["AU.._p"])
     if missing:
@@ -243,6 +253,5 @@ def _caption(time: _Time, left_out: list[int]) -> list[str]:
 
 
 def _label(name: str) -> str:
-    """Write ``AU 12  lip corner puller`` for AU12; a name without a number stays."""
-    digits = name.removeprefix("AU")
-    return f"{AU_NAMES.get(int(digits), '')}  AU {int(digits)}" if digits.isdigit() else name
+    number, words = facs.column_in_words(name)
+    return f"{words}  {number}".strip()

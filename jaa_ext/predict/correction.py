@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 import warnings
 from array import array
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaa_ext import facs
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds, is_present
 from jaa_ext.predict.prediction import consistent_intensities
 
@@ -40,8 +40,6 @@ MOST_NAMED = 8
 """Faces that a remark names."""
 MOST_SMOOTHING = 60.0
 """Seconds that are averaged at most: the work grows with their square."""
-
-_AU_COLUMN = re.compile(r"(AU\w+)_[cpr]")
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def _names(columns: Sequence[str], where: str) -> list[str]:
     """List the AUs of a table, as ``AU01``."""
     if any(name.endswith(RAW) for name in columns):
         raise ValueError(f"{where}: the table is corrected already; predict anew, or take its columns *{RAW}")
-    names = [name[:-2] for name in columns if _AU_COLUMN.fullmatch(name) and name.endswith("_p")]
+    names = facs.predicted_aus(columns)
     if not names:
         raise ValueError(f"{where}: the table has no AUs, wanted columns such as AU12_p")
     return names

@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.video import Video, VideoError
-from jaa_ext.facs import AU_NAMES
+from jaa_ext.plots.timeline import COLOURS, frame_times
 from jaa_ext.predict.tables import printable, read_table
 
 if TYPE_CHECKING:
@@ -159,25 +160,20 @@ def _rows_of(whole: pandas.DataFrame, table: Path, video: Path) -> tuple[pandas.
 
 def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
     """Give what the page draws: times, and for each face its values from its first frame to its last."""
-    names = [str(column)[:-2] for column in rows.columns if re.fullmatch(r"AU\w+_p", str(column))]
-    names = [name for name in names if f"{name}_c" in rows]
+    names = [name for name in facs.predicted_aus(rows.columns) if f"{name}_c" in rows]
     if not names:
         raise ValueError(f"{table}: has no AU, wanted columns such as AU12_c and AU12_p")
-    frames, places = np.unique(rows["frame"].to_numpy(np.int64), return_index=True)
-    times = rows["timestamp"].to_numpy(np.float64)[places]
-    steps = np.diff(times)
-    if not (steps >= 0).all():
-        i = int(np.argmin(steps >= 0))
-        raise ValueError(
-            f"{table}: time must rise with the frames, got {times[i]:g} s for frame {frames[i]} and "
-            f"{times[i + 1]:g} s for frame {frames[i + 1]}"
-        )
-    usual = float(np.median(steps)) or 1.0
+    frames, times = frame_times(rows, str(table))
+    usual = float(np.median(np.diff(times))) or 1.0
+    labels = [facs.column_in_words(name) for name in names]
     seen = rows[rows["face_id"] >= 0]
     counts = (seen["success"] == 1).groupby(seen["face_id"]).sum().sort_values(ascending=False, kind="stable")
     return {
         "colours": _colours(),
-        "aus": [{"name": name, "label": _label(name), "long": _long_label(name)} for name in names],
+        "aus": [
+            {"name": name, "label": label, "long": long}
+            for name, (label, long) in zip(names, labels, strict=True)
+        ],
         "count": len(frames),
         "usual": usual,
         "end": float(times[-1]) + usual,
@@ -255,20 +251,7 @@ def _colours() -> list[str]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    from jaa_ext.plots.timeline import COLOURS
-
     return [to_hex(colour) for colour in matplotlib.colormaps[COLOURS](np.linspace(0, 1, 101))]
-
-
-def _label(name: str) -> str:
-    """Write ``AU 12`` for AU12, ``AU 12L`` for AU12L; another name stays."""
-    found = re.fullmatch(r"AU0*(\d+)(\D?\w*)", name)
-    return f"AU {found[1]}{found[2]}" if found else name
-
-
-def _long_label(name: str) -> str:
-    found = re.fullmatch(r"AU0*(\d{1,4})(\D?\w*)", name)
-    return AU_NAMES.get(int(found[1]), "") if found else ""
 
 
 def _codec(video: Path) -> str:
