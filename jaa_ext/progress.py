@@ -1,24 +1,30 @@
-"""Sentences and progress bars on the console."""
+"""What long work tells while it runs; the commands print it."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+class ProgressListener:
+    """Follow long work, one task after another: every method does nothing until a subclass overrides it.
 
-def say(console: Console, sentence: str, *, style: str | None = None) -> None:
-    """Print a sentence without markup, since file names may have brackets; the terminal wraps it."""
-    console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
+    What a method raises ends the work.
 
+    Example:
+        >>> class Shares(ProgressListener):
+        ...     def on_start(self, task, total, done=0):
+        ...         self.total = total
+        ...
+        ...     def on_progress(self, done, text=""):
+        ...         print(f"{done} of {self.total}")
+    """
 
-def progress(console: Console, *, shown: bool = True) -> Progress:
-    """Make a bar with the time left and the field ``text`` of its task; hidden if there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),  # file names may have brackets
-        BarColumn(20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )
+    def on_message(self, sentence: str) -> None:
+        """Hear a sentence, such as that a file is passed over."""
+
+    def on_start(self, task: str, total: int | None, done: int = 0) -> None:
+        """Hear that a task begins: how many steps it has, None if unknown, and how many are done already."""
+
+    def on_progress(self, done: int, text: str = "") -> None:
+        """Hear how many steps of the task are done, and something about them, such as the speed."""
+
+    def on_end(self) -> None:
+        """Hear that the task ended, or broke off."""

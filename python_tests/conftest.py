@@ -19,6 +19,7 @@ from jaa_ext.evaluation import Intervals, Scores
 from jaa_ext.models import JAANet
 from jaa_ext.predict import FacePrediction
 from jaa_ext.predict.alignment import MEAN_FACE
+from jaa_ext.progress import ProgressListener
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and "cuda" in _library.DEVICES else [])
 
@@ -45,6 +46,34 @@ def device(request: pytest.FixtureRequest) -> str:
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the repository's root, other processes that a test starts would import the source tree."""
     monkeypatch.chdir(tmp_path)
+
+
+class Heard(ProgressListener):
+    """What a listener heard: sentences, tasks as (name, total, done), and the steps of each task."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.tasks: list[tuple[str, int | None, int]] = []
+        self.steps: list[list[int]] = []
+        self.ended = 0
+
+    def on_message(self, sentence: str) -> None:
+        self.messages.append(sentence)
+
+    def on_start(self, task: str, total: int | None, done: int = 0) -> None:
+        self.tasks.append((task, total, done))
+        self.steps.append([])
+
+    def on_progress(self, done: int, text: str = "") -> None:
+        self.steps[-1].append(done)
+
+    def on_end(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import typer
 
 from jaa_ext.cli.options import LARGEST_SEED, Out
 from jaa_ext.cli.output import Device, console, show_scores
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.data import FaceDataset
@@ -40,7 +40,7 @@ def demo(
 
     Takes a few minutes on two processor cores and downloads nothing. Interrupted, the same command goes on.
     """
-    from jaa_ext.cli.progress import training_progress
+    from jaa_ext.cli.training_progress import training_progress
     from jaa_ext.distributed import require_one_process
     from jaa_ext.evaluation.results import read_history
     from jaa_ext.models import load_model

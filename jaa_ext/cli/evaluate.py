@@ -9,7 +9,7 @@ import typer
 
 from jaa_ext.cli.options import LARGEST_SEED, MOST_RESAMPLES, Data, Model, Out, TestFold, TestRecipe
 from jaa_ext.cli.output import Device, chosen_weights, console, say_where, show_scores
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 
 
 def evaluate(

@@ -10,7 +10,7 @@ import typer
 
 from jaa_ext.cli.options import Model
 from jaa_ext.cli.output import chosen_weights, console, say_where
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 
 
 def export(

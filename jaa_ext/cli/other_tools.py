@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from jaa_ext.cli.output import console, say_where, show_table
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 
 
 def convert(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 from jaa_ext.score_text import score_text
 
 if TYPE_CHECKING:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jaa_ext.cli.output import Device, chosen_weights, console, say_where
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say, shown_progress
 
 if TYPE_CHECKING:
     from jaa_ext.predict import Predictor
     from jaa_ext.predict.job import Summary
-    from jaa_ext.predict.sources import Source
-    from jaa_ext.predict.window import Window
 
 Sources = Annotated[
     list[str],
@@ -148,35 +146,39 @@ def predict(
         correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
+    frames = _frames(every, start, end)
     if show:
-        _require_one_video(found)
+        from jaa_ext.predict.window import Window, only_video, watch
+
+        shown = only_video(found)
     predictor = _predictor(weights, detector, landmarks, device, precision, search_every, focal_length)
-    window = _window(predictor) if show else None
+    window = Window(predictor) if show else None
     if out is None:
-        _watch(predictor, found, window, every, start, end)
-        return
-    try:
-        summary = predict_tables(
-            predictor,
-            found,
-            out,
-            every=every,
-            start=seconds(start, "--start"),
-            end=None if end is None else seconds(end, "--end"),
-            weights=digest(weights),
-            correction=correction,
-            console=console,
-            watch=None if window is None else window.show,
-        )
-    finally:
-        if window is not None:
-            window.close()
-    if not summary.tables:
-        return  # another process prints the summary
+        assert window is not None
+        summary = watch(predictor, shown, window, **frames)
+    else:
+        try:
+            with shown_progress(console) as listener:
+                summary = predict_tables(
+                    predictor,
+                    found,
+                    out,
+                    weights=digest(weights),
+                    correction=correction,
+                    listener=listener,
+                    watch=None if window is None else window.show,
+                    **frames,
+                )
+        finally:
+            if window is not None:
+                window.close()
+        if not summary.tables:
+            return  # another process prints the summary
     summary.remarks = left_out + summary.remarks
     _show(summary, predictor)
     _say_note(predictor.note)
-    say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
+    if summary.tables:
+        say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
 
 
 def draw(
@@ -221,16 +223,10 @@ def draw(
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
         weights = chosen_weights(weights)
         predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
-        files = draw_sources(
-            predictor,
-            found,
-            out,
-            every=every,
-            start=seconds(start, "--start"),
-            end=None if end is None else seconds(end, "--end"),
-            attention=attention,
-            console=console,
-        )
+        with shown_progress(console) as listener:
+            files = draw_sources(
+                predictor, found, out, attention=attention, listener=listener, **_frames(every, start, end)
+            )
         note = predictor.note
     _say_note(note)
     say_where(files)
@@ -267,6 +263,12 @@ def neutral_times(text: str) -> tuple[float, float] | Literal["auto"]:
     return seconds(start, "--neutral"), seconds(end, "--neutral")
 
 
+def _frames(every: int, start: str, end: str | None) -> dict[str, Any]:
+    """Give the arguments of `Video.frames`."""
+    until = None if end is None else seconds(end, "--end")
+    return {"every": every, "start": seconds(start, "--start"), "end": until}
+
+
 def _predictor(
     weights: Path,
     detector: str,
@@ -300,38 +302,6 @@ def _require_window() -> None:
 
     require_one_process("`jaa predict --show`")
     require_display()
-
-
-def _require_one_video(sources: list[Source]) -> None:
-    from jaa_ext.predict.window import only_video
-
-    only_video(sources)
-
-
-def _window(predictor: Predictor) -> Window:
-    from jaa_ext.predict.window import Window
-
-    return Window(predictor)
-
-
-def _watch(
-    predictor: Predictor,
-    sources: list[Source],
-    window: Window | None,
-    every: int,
-    start: str,
-    end: str | None,
-) -> None:
-    """Show a video or a camera, and write nothing."""
-    from jaa_ext.predict.window import only_video, watch
-
-    assert window is not None
-    until = None if end is None else seconds(end, "--end")
-    summary = watch(
-        predictor, only_video(sources), window, every=every, start=seconds(start, "--start"), end=until
-    )
-    _show(summary, predictor)
-    _say_note(predictor.note)
 
 
 def _show(summary: Summary, predictor: Predictor) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from jaa_ext.cli.output import console, say_where
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say, shown_progress
 
 if TYPE_CHECKING:
     from jaa_ext.data import Release
@@ -184,17 +184,18 @@ def _prepare(
     from jaa_ext.predict.detector import FaceDetector
 
     dlib = partial(FaceDetector, landmarks="dlib")
-    report = prepare(
-        release,
-        out,
-        size=size,
-        align=align == "similarity",
-        detector=dlib if detect else None,
-        checker=dlib if check else None,
-        table=index,
-        workers=workers,
-        console=console,
-    )
+    with shown_progress(console) as listener:
+        report = prepare(
+            release,
+            out,
+            size=size,
+            align=align == "similarity",
+            detector=dlib if detect else None,
+            checker=dlib if check else None,
+            table=index,
+            workers=workers,
+            listener=listener,
+        )
     _print_report(report)
     say_where(
         {

@@ -1,63 +1,57 @@
-"""What training and the experiments print while they run."""
+"""Sentences and progress bars on the console."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaa_ext.evaluation import Scores
-from jaa_ext.progress import progress, say
-from jaa_ext.training.listener import Listener, listed
-from jaa_ext.training.trainer import Trainer
+from jaa_ext.progress import ProgressListener
+
+
+def say(console: Console, sentence: str, *, style: str | None = None) -> None:
+    """Print a sentence without markup, since file names may have brackets; the terminal wraps it."""
+    console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def progress_bar(console: Console) -> Progress:
+    """Make a bar with the time left and the field ``text`` of its task; hidden if there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),  # file names may have brackets
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 @contextmanager
-def training_progress(console: Console) -> Iterator[Listener]:
-    """Give a listener that prints a line an epoch, and on a terminal draws a bar of the epoch's updates."""
-    bar = progress(console)
+def shown_progress(console: Console) -> Iterator[ProgressListener]:
+    """Give a listener that prints sentences, and on a terminal draws a bar of the task."""
+    bar = progress_bar(console)
     try:
         yield _Printing(bar)
     finally:
         bar.stop()
 
 
-class _Printing(Listener):
+class _Printing(ProgressListener):
     def __init__(self, bar: Progress) -> None:
-        self.bar, self.console = bar, bar.console
+        self.bar = bar
 
-    def on_epoch_start(self, trainer: Trainer) -> None:
-        if trainer.iteration == 0 and trainer.transfer is not None:
-            say(self.console, f"{trainer.recipe.init}: {trainer.transfer}")
+    def on_message(self, sentence: str) -> None:
+        say(self.bar.console, sentence)
+
+    def on_start(self, task: str, total: int | None, done: int = 0) -> None:
         self.bar.start()
-        name = f"{trainer.stage.name} {trainer.epoch + 1}/{trainer.recipe.epochs}"
-        self.task = self.bar.add_task(name, total=len(trainer.batches), completed=trainer.batch, text="")
-        self.images, self.speed, self.start = 0, 0.0, time.perf_counter()
+        self.task = self.bar.add_task(task, total=total, completed=done, text="")
 
-    def on_update(self, trainer: Trainer, losses: dict[str, float]) -> None:
-        self.images += sum(trainer.batches.sizes(trainer.batch - 1))
-        self.speed = self.images / (time.perf_counter() - self.start)
-        text = f"{listed(losses)}  {self.speed:.0f} images/s"
-        self.bar.update(self.task, completed=trainer.batch, text=text)
+    def on_progress(self, done: int, text: str = "") -> None:
+        self.bar.update(self.task, completed=done, text=text)
 
-    def on_epoch_end(self, trainer: Trainer, scores: Scores) -> None:
+    def on_end(self) -> None:
         self.bar.remove_task(self.task)
-        epoch = trainer.history[-1]
-        percent = "  ".join(f"{name} {value:.1f} %" for name, value in scores.summary().items())
-        say(
-            self.console,
-            f"{epoch['stage']} {epoch['epoch']}/{trainer.recipe.epochs}  lr {epoch['lr']:.2g}  "
-            f"{listed(epoch['losses'])}  {percent}  {self.speed:.0f} images/s",
-        )
-
-    def on_interrupt(self, trainer: Trainer) -> None:
-        say(self.console, f"Stopped after iteration {trainer.iteration}: --resume goes on from there.")
-
-    def on_fold(self, recipe: str, fold: str, number: int, count: int) -> None:
-        say(self.console, f"{recipe}: fold {fold} ({number} of {count})")
-
-    def on_system(self, recipe: str, number: int, count: int) -> None:
-        self.console.rule(f"{recipe}: {number} of {count}", align="left")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from jaa_ext.cli.output import console, say_where
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say, shown_progress
 
 
 def report(
@@ -60,7 +60,8 @@ def report(
     from jaa_ext.report.html_report import write_report
 
     out = results / "report.html" if out is None else out
-    why = write_report(results, out, data=data, console=console)
+    with shown_progress(console) as listener:
+        why = write_report(results, out, data=data, listener=listener)
     if why:
         say(console, f"Without faces: {why}.")
     say_where({out: "the report, for any browser; it needs no other file"})

@@ -26,7 +26,7 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train a model by a recipe and test it after every epoch."""
-    from jaa_ext.cli.progress import training_progress
+    from jaa_ext.cli.training_progress import training_progress
     from jaa_ext.device import is_main_process
     from jaa_ext.training import train as run
 
@@ -61,7 +61,7 @@ def crossval(
     device: Device = "auto",
 ) -> None:
     """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables."""
-    from jaa_ext.cli.progress import training_progress
+    from jaa_ext.cli.training_progress import training_progress
     from jaa_ext.experiments.crossval import cross_validate
 
     chosen = _recipe(recipe, data, budget, seed)
@@ -101,7 +101,7 @@ def ablate(
     device: Device = "auto",
 ) -> None:
     """Train and test every system that a paper compares, and print its tables."""
-    from jaa_ext.cli.progress import training_progress
+    from jaa_ext.cli.training_progress import training_progress
     from jaa_ext.experiments.ablate import ablate as run
 
     with training_progress(console) as listener:

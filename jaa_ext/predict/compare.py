@@ -84,7 +84,7 @@ class Comparison:
         return {**plain, "aus": [asdict(one) for one in self.aus]}
 
     def write(self, folder: str | os.PathLike[str]) -> dict[Path, str]:
-        """Write compare.csv, a row for each AU, compare.json, and compare.png if there is an AU to draw.
+        """Write compare.csv, a row for each AU, compare.json and compare.png.
 
         Returns:
             Each file, and a description of it.
@@ -96,16 +96,15 @@ class Comparison:
         written = {
             folder / "compare.csv": "a row for each AU",
             folder / "compare.json": "the same, and what was compared",
+            folder / "compare.png": "agreement on each AU, and the differences of values",
         }
         with replacing(folder / "compare.csv") as temporary, temporary.open("w", newline="") as file:
             table = csv.DictWriter(file, [field.name for field in fields(Agreement)])
             table.writeheader()
             table.writerows(asdict(one) for one in self.aus)
         write_json(folder / "compare.json", self.to_dict())
-        if self.aus:
-            names = [f"{name} ({tool})" for name, tool in zip(self.names, self.tools, strict=True)]
-            agreement_figure(self.aus, self.values, folder / "compare.png", names=(names[0], names[1]))
-            written[folder / "compare.png"] = "agreement on each AU, and the differences of values"
+        a, b = (f"{name} ({tool})" for name, tool in zip(self.names, self.tools, strict=True))
+        agreement_figure(self.aus, self.values, folder / "compare.png", names=(a, b))
         return written
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data.images import ImageError
@@ -23,7 +21,7 @@ from jaa_ext.predict.job import counted
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
-from jaa_ext.progress import progress, say
+from jaa_ext.progress import ProgressListener
 
 
 def draw_sources(
@@ -35,7 +33,7 @@ def draw_sources(
     start: float = 0.0,
     end: float | None = None,
     attention: int | None = None,
-    console: Console | None = None,
+    listener: ProgressListener | None = None,
 ) -> dict[Path, str]:
     """Draw photographs and videos with boxes, landmarks, AUs and, if asked for, an attention map.
 
@@ -47,7 +45,7 @@ def draw_sources(
             which is assumed if the name has an ending and no folder has it.
         every, start, end: of videos, see `Video.frames`; each frame is shown at its time.
         attention: number of an AU whose attention map is painted over the faces.
-        console: prints progress.
+        listener: hears of each source.
 
     Returns:
         Each file, and a description of it.
@@ -67,23 +65,23 @@ def draw_sources(
     written: dict[Path, str] = {}
     unreadable: list[ImageError | VideoError] = []
     names: set[str] = set()
-    with progress(console or Console()) as bar:
-        for source in sources:
-            ending = ".png" if source.kind == "photograph" else ".mp4"
-            path = out if one_file else out / f"{new_name(source.stem, names)}_faces{ending}"
-            try:
-                if source.kind == "photograph":
-                    written[path] = _draw_photograph(predictor, source, path, attention)
-                else:
-                    times = {"every": every, "start": start, "end": end}
-                    written[path] = _draw_video(predictor, source, path, attention, times, bar)
-            except (ImageError, VideoError) as error:
-                unreadable.append(error)
-            except (cv2.error, MemoryError) as error:
-                unreadable.append(VideoError(f"{source.name}: cannot be drawn ({in_words(error)})"))
+    listener = listener or ProgressListener()
+    for source in sources:
+        ending = ".png" if source.kind == "photograph" else ".mp4"
+        path = out if one_file else out / f"{new_name(source.stem, names)}_faces{ending}"
+        try:
+            if source.kind == "photograph":
+                written[path] = _draw_photograph(predictor, source, path, attention)
             else:
-                continue
-            say(bar.console, f"note: {unreadable[-1]}; passed over")
+                times = {"every": every, "start": start, "end": end}
+                written[path] = _draw_video(predictor, source, path, attention, times, listener)
+        except (ImageError, VideoError) as error:
+            unreadable.append(error)
+        except (cv2.error, MemoryError) as error:
+            unreadable.append(VideoError(f"{source.name}: cannot be drawn ({in_words(error)})"))
+        else:
+            continue
+        listener.on_message(f"note: {unreadable[-1]}; passed over")
     if not written:
         raise unreadable[0]
     return written
@@ -152,12 +150,12 @@ def _draw_video(
     path: Path,
     attention: int | None,
     times: dict[str, Any],
-    bar: Progress,
+    listener: ProgressListener,
 ) -> str:
     """Draw a video; returns a description of it."""
     video = source.open()
     draw = _frame_drawer(predictor, attention)
-    task = bar.add_task(video.name, total=video.expected(**times), text="")
+    listener.on_start(video.name, video.expected(**times))
     began, done = time.perf_counter(), 0
     frames = predictor.video(video, **times)
     try:
@@ -166,7 +164,7 @@ def _draw_video(
                 for done, frame in enumerate(frames, 1):
                     file.write(draw(frame), frame.timestamp)
                     speed = done / (time.perf_counter() - began)
-                    bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
+                    listener.on_progress(done, f"{speed:.1f} frames/s")
             except KeyboardInterrupt:
                 if source.kind != "camera":  # Ctrl-C ends the video of a camera
                     raise
@@ -176,11 +174,11 @@ def _draw_video(
                 file.hold(video.ends_at)
     finally:
         frames.close()
-        bar.remove_task(task)
+        listener.on_end()
     for remark in video.damage(video.missing):
-        say(bar.console, f"note: {remark}")
+        listener.on_message(f"note: {remark}")
     if file.shortened:
-        say(bar.console, f"note: {path}: its pauses are shortened by {file.shortened:.0f} s")
+        listener.on_message(f"note: {path}: its pauses are shortened by {file.shortened:.0f} s")
     return f"{counted(done, 'frame')}, {done / (time.perf_counter() - began):.1f} frames/s"
 
 

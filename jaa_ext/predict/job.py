@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import cv2
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from jaa_ext.atomic import locked, naming, replacing, sync
 from jaa_ext.data.images import ImageError
@@ -26,7 +24,7 @@ from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
-from jaa_ext.progress import progress, say
+from jaa_ext.progress import ProgressListener
 
 PHOTOGRAPHS_A_PART = 64
 SAVED_EVERY = 5.0
@@ -76,7 +74,7 @@ def predict_tables(
     end: float | None = None,
     weights: str = "",
     correction: Correction | None = None,
-    console: Console | None = None,
+    listener: ProgressListener | None = None,
     watch: Callable[[FramePrediction], bool] | None = None,
 ) -> Summary:
     """Write tables of photographs, videos and cameras.
@@ -95,7 +93,7 @@ def predict_tables(
         weights: identifies the weights, for example by a digest of their file; a run goes on with the same
             weights only.
         correction: corrects the finished tables; a run may go on with another one.
-        console: prints progress; if it is no terminal, a line for each source.
+        listener: hears of each source; of several processes, the main one tells how far it is.
         watch: called with each frame of a video or camera once its rows are written; False ends the video
             there, and its table is complete.
 
@@ -119,7 +117,7 @@ def predict_tables(
     for part in parts:
         _require_free(part.table)
     folder = out.with_name(f".{out.name}.unfinished") if one_table else out / ".unfinished"
-    run = _Run(predictor, folder, parts, {"every": every, "start": start, "end": end}, watch)
+    chosen = {"every": every, "start": start, "end": end}
     settings = {
         "weights": weights,
         "precision": predictor.precision,
@@ -128,7 +126,7 @@ def predict_tables(
         "landmarks": predictor.landmarks,
         "focal_length": predictor.focal_length,
         "detector": predictor.detector_identity,
-        "frames": run.chosen,
+        "frames": chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
     began, before = time.perf_counter(), dict(predictor.stages.seconds)
@@ -140,9 +138,12 @@ def predict_tables(
             _open(folder, settings)
         processes.barrier()
         mine = range(processes.rank, len(parts), processes.world_size)
-        with progress(console or Console(), shown=processes.is_main_process) as run.bar:
-            for number in mine:
-                run.do(number)
+        listener = listener or ProgressListener()
+        if not processes.is_main_process:
+            listener = _Messages(listener)
+        run = _Run(predictor, folder, parts, chosen, listener, watch)
+        for number in mine:
+            run.do(number)
         summary = run.summary
         summary.seconds = time.perf_counter() - began
         summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
@@ -177,13 +178,13 @@ class _Run:
         folder: Path,
         parts: list[_Part],
         chosen: dict[str, Any],
-        watch: Callable[[FramePrediction], bool] | None = None,
+        listener: ProgressListener,
+        watch: Callable[[FramePrediction], bool] | None,
     ) -> None:
         self.predictor, self.folder, self.parts, self.chosen = predictor, folder, parts, chosen
-        self.watch = watch
+        self.listener, self.watch = listener, watch
         self.summary = Summary()
         self.began = time.perf_counter()
-        self.bar: Progress
 
     def file(self, number: int, kind: str) -> Path:
         """Name a file of a part: "rows" of a finished part, "begun" of an unfinished one, "state" or
@@ -216,18 +217,18 @@ class _Run:
     def _photographs(self, path: Path, sources: list[Source]) -> dict[str, Any]:
         """Predict photographs, always from the first one, so that the batches are the same in every run."""
         counts = _zero_counts()
-        task = self._task(counted(len(sources), "photograph"), len(sources))
+        self._start(counted(len(sources), "photograph"), len(sources))
 
         def unreadable(name: str, error: ImageError) -> None:
             counts["remarks"].append(f"{error}{SKIPPED}")
-            self.bar.update(task, advance=1)
+            self._advance()
 
         frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
         with path.open("wb") as file:
             for frame in frames:
-                self._write(file, frame, counts, task)
+                self._write(file, frame, counts)
         names = dict.fromkeys((sources[0].name, sources[-1].name))
-        self.bar.remove_task(task)
+        self.listener.on_end()
         self._end(" to ".join(names), "photograph", counts)
         return counts
 
@@ -243,7 +244,7 @@ class _Run:
         errors: list[Exception] = []
         try:
             video = source.open()
-            task = self._task(video.name, video.expected(**self.chosen), counts["frames"])
+            self._start(video.name, video.expected(**self.chosen), counts["frames"])
             with path.open("r+b") as file:
                 file.truncate(length)
                 file.seek(length)
@@ -251,7 +252,7 @@ class _Run:
                 frames = self.predictor.video(video, after=after, tracker=tracker, **self.chosen)
                 try:
                     for frame in _until_error(frames, errors):
-                        length += self._write(file, frame, counts, task)
+                        length += self._write(file, frame, counts)
                         after = frame.frame
                         if self.watch is not None and not self.watch(frame):
                             if source.kind == "video":
@@ -266,12 +267,14 @@ class _Run:
                             saved, safe = time.monotonic(), after
                 except KeyboardInterrupt:
                     if source.kind == "video":
-                        self._say(f"{video.name}: stopped; the same command goes on after frame {safe}")
+                        self.listener.on_message(
+                            f"{video.name}: stopped; the same command goes on after frame {safe}"
+                        )
                         raise
                     file.truncate(length)  # Ctrl-C ends the table of a camera
                 finally:
                     frames.close()
-                    self.bar.remove_task(task)
+                    self.listener.on_end()
             self._end(video.name, "frame", counts)
             why = in_words(errors[0]).removeprefix(f"{video.name}: ") if errors else ""
             if why and not counts["frames"]:
@@ -286,7 +289,7 @@ class _Run:
             counts["remarks"].append(f"{error}{SKIPPED}")
         return counts
 
-    def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any], task: TaskID) -> int:
+    def _write(self, file: IO[bytes], frame: FramePrediction, counts: dict[str, Any]) -> int:
         """Write the rows of a frame; returns the number of bytes."""
         with self.predictor.stages.busy("writing"):
             rows = csv_rows(
@@ -299,18 +302,32 @@ class _Run:
         counts["unsettled"] += sum(not face.settled for face in frame.faces)
         counts["without_face"] += not frame.faces
         self.summary.done_now += 1
-        speed = self.summary.done_now / (time.perf_counter() - self.began)
-        self.bar.update(task, advance=1, text=f"{speed:.1f} frames/s")
+        self._advance()
         return len(text)
 
-    def _task(self, name: str, total: int | None, done: int = 0) -> TaskID:
-        return self.bar.add_task(name, total=total, completed=done, text="")
+    def _start(self, name: str, total: int | None, done: int = 0) -> None:
+        self.steps = done
+        self.listener.on_start(name, total, done)
+
+    def _advance(self) -> None:
+        self.steps += 1
+        speed = self.summary.done_now / (time.perf_counter() - self.began)
+        self.listener.on_progress(self.steps, f"{speed:.1f} frames/s")
 
     def _end(self, name: str, what: str, counts: dict[str, Any]) -> None:
-        self._say(f"{name}: {counted(counts['frames'], what)}, {counts['without_face']} without a face")
+        self.listener.on_message(
+            f"{name}: {counted(counts['frames'], what)}, {counts['without_face']} without a face"
+        )
 
-    def _say(self, sentence: str) -> None:
-        say(self.bar.console, sentence)
+
+class _Messages(ProgressListener):
+    """Pass on sentences, but not how far the work is, which several processes would tell at once."""
+
+    def __init__(self, listener: ProgressListener) -> None:
+        self.listener = listener
+
+    def on_message(self, sentence: str) -> None:
+        self.listener.on_message(sentence)
 
 
 def counted(number: int, what: str) -> str:

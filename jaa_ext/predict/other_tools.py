@@ -6,7 +6,6 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.models.thresholds import THRESHOLD
-from jaa_ext.predict.detector import MissingDependency
-from jaa_ext.predict.tables import read_table, require_table
+from jaa_ext.predict.tables import is_parquet, read_table, reading_table
 
 if TYPE_CHECKING:
     import pandas
@@ -74,7 +72,7 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
         >>> read_face_table("openface.csv").presence["AU12"].mean()  # doctest: +SKIP
     """
     path = os.fspath(path)
-    names = set(_read(path, rows=0).columns)
+    names = _column_names(path)
     if {"source", "success"} <= names:
         return _of_ours(path, read_table(path))
     table = _read(path)
@@ -86,26 +84,29 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
     raise ValueError(f"{path}: is no table of jaa_ext, OpenFace 2 or py-feat; its columns begin with {some}")
 
 
-def _read(path: str, rows: int | None = None) -> pandas.DataFrame:
-    """Read a table as it stands, with at least so many of its rows, None for all."""
-    try:
+def _column_names(path: str) -> set[str]:
+    with reading_table(path):
+        if is_parquet(path):
+            import pyarrow.parquet
+
+            names = pyarrow.parquet.read_schema(path).names
+        else:
+            import pandas
+
+            names = pandas.read_csv(path, nrows=0).columns
+    return {str(name).strip() for name in names}
+
+
+def _read(path: str) -> pandas.DataFrame:
+    """Read a table as it stands."""
+    with reading_table(path):
         import pandas
-    except ImportError:
-        raise MissingDependency(
-            "a table in memory needs pandas, which is not installed: pip install 'jaa_ext[faces]'"
-        ) from None
-    require_table(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        if Path(path).suffix.lower() == ".parquet":
+
+        if is_parquet(path):
             table = pandas.read_parquet(path)
         else:
             options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
-            table = pandas.read_csv(path, nrows=rows, **options)
-    except (ValueError, OSError) as error:  # the errors of pandas and pyarrow derive from these
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged, or no table ({why})") from None
+            table = pandas.read_csv(path, **options)
     table.columns = [str(name).strip() for name in table.columns]
     return table
 

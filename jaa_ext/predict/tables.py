@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -211,18 +212,10 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
     Example:
         >>> read_table("talk.csv").groupby("face_id")["AU12_p"].max()  # doctest: +SKIP
     """
-    try:
+    with reading_table(path):
         import pandas
-    except ImportError:
-        raise MissingDependency(
-            "a table in memory needs pandas, which is not installed: pip install 'jaa_ext[faces]'"
-        ) from None
-    if isinstance(path, str | os.PathLike):
-        require_table(path)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"{os.fspath(path)}: there is no such file")
-    try:
-        if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet":
+
+        if is_parquet(path):
             table = pandas.read_parquet(path)
         else:
             texts = {"source": str, "weights": str}
@@ -231,15 +224,39 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
             if table.empty:  # in a table without rows pandas sees no types
                 numbers = [name for name in table.columns if name not in texts]
                 table = table.astype({name: "int64" if _is_whole(name) else "float64" for name in numbers})
-    except (ValueError, OSError) as error:  # the errors of pandas and pyarrow derive from these
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: is damaged, or no table ({why})") from None
     missing = {"frame", "face_id", "timestamp", "success", "source"}.difference(table.columns)
     if missing:
         raise ValueError(f"{path}: no table of `jaa predict`, it lacks the column {min(missing)}")
     for name in table.columns:
         _check_column(path, name, table[name])
     return table
+
+
+@contextmanager
+def reading_table(path: str | os.PathLike[str] | IO[str]) -> Iterator[None]:
+    """Say in one sentence why a file cannot be read as a table, before or while it is read.
+
+    Raises:
+        FileNotFoundError, ValueError, MissingDependency: see `read_table`.
+    """
+    if importlib.util.find_spec("pandas") is None:
+        raise MissingDependency(
+            "a table in memory needs pandas, which is not installed: pip install 'jaa_ext[faces]'"
+        )
+    if isinstance(path, str | os.PathLike):
+        require_table(path)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"{os.fspath(path)}: there is no such file")
+    try:
+        yield
+    except (ValueError, OSError) as error:  # the errors of pandas and pyarrow derive from these
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is damaged, or no table ({why})") from None
+
+
+def is_parquet(path: str | os.PathLike[str] | IO[str]) -> bool:
+    """Tell by its name whether a table is Parquet."""
+    return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet"
 
 
 def _header(aus: Sequence[int | facs.AURule], intensity: bool) -> str:
@@ -334,7 +351,7 @@ def _is_whole(column: str) -> bool:
 
 def _convert(table: Path, names: Sequence[str]) -> None:
     """Convert a CSV table of these columns in place to Parquet, part by part, if its name says so."""
-    if table.suffix.lower() != ".parquet":
+    if not is_parquet(table):
         return
     import pyarrow
     import pyarrow.csv

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 
 from jaa_ext.atomic import replacing
 from jaa_ext.data import Crops
@@ -33,7 +32,7 @@ from jaa_ext.evaluation.scores import AU_SCORES, Interval, Scores
 from jaa_ext.experiments.crossval import read_crossval
 from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS, au_in_words
 from jaa_ext.models.thresholds import THRESHOLD
-from jaa_ext.progress import progress
+from jaa_ext.progress import ProgressListener
 from jaa_ext.recipes.schema import Recipe, load_recipe
 from jaa_ext.score_text import interval_text, score_text
 
@@ -48,7 +47,7 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     data: str | None = None,
-    console: Console | None = None,
+    listener: ProgressListener | None = None,
 ) -> str:
     """Write the report of a folder that `jaa train`, `jaa evaluate` or `jaa crossval` wrote.
 
@@ -59,7 +58,7 @@ def write_report(
         folder: folder of the results.
         path: the HTML file; folders are made if need be.
         data: where the test faces lie now, or "synthetic", see `choose_data`; None if they did not move.
-        console: shows the progress of reading the faces.
+        listener: hears how many faces are read.
 
     Returns:
         Why the report shows no faces; empty if it does.
@@ -76,7 +75,7 @@ def write_report(
     if (folder / "crossval.json").exists():
         page, why = _crossval_page(folder), "a cross validation has faces in the reports of its folds"
     elif (folder / "metrics.json").exists():
-        page, why = _scores_page(folder, data, console)
+        page, why = _scores_page(folder, data, listener or ProgressListener())
     elif (folder / "recipe.yaml").exists():
         raise ValueError(f"{folder}: the run is not finished (no metrics.json); resume it first")
     else:
@@ -152,7 +151,7 @@ class _Table(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def _scores_page(folder: Path, data: str | None, console: Console | None) -> tuple[dict[str, Any], str]:
+def _scores_page(folder: Path, data: str | None, listener: ProgressListener) -> tuple[dict[str, Any], str]:
     """Give the values of the template for a run or an evaluation, and why there are no faces (or "")."""
     scores = read_scores(folder / "metrics.json")
     is_run = (folder / "recipe.yaml").exists()
@@ -176,7 +175,7 @@ def _scores_page(folder: Path, data: str | None, console: Console | None) -> tup
         source = source.moved_to(data)
         try:
             crops = Crops(source.faces(), source.config.image_size, train=False)
-            predictions = _with_errors(crops, predictions, console)
+            predictions = _with_errors(crops, predictions, listener)
             groups = _groups(crops, predictions)
         except (ValueError, OSError, ImportError) as error:
             if data is not None:
@@ -392,7 +391,7 @@ def _training_figures(history: list[dict[str, Any]], note: str, heading: str = "
 # Faces.
 
 
-def _with_errors(crops: Crops, predictions: Predictions, console: Console | None) -> Predictions:
+def _with_errors(crops: Crops, predictions: Predictions, listener: ProgressListener) -> Predictions:
     """Add the errors of the landmarks, by the true ones of the crops.
 
     Raises:
@@ -402,15 +401,18 @@ def _with_errors(crops: Crops, predictions: Predictions, console: Console | None
     if len(crops) != len(ids):
         raise ValueError(f"wanted the {len(ids):,} faces of predictions.csv, got {len(crops):,}")
     truth = np.empty((len(ids), NUM_LANDMARKS, 2), np.float32)
-    with progress(console or Console(quiet=True)) as bar:
-        task = bar.add_task("Reading faces", total=len(ids), text="")
-        for i in bar.track(range(len(ids)), task_id=task):
+    listener.on_start("Reading faces", len(ids))
+    try:
+        for i in range(len(ids)):
             crop = crops[i]
             if crop["id"] != ids[i]:
                 raise ValueError(
                     f"wanted the faces of predictions.csv, got {crop['id']} in place of {ids[i]}"
                 )
             truth[i] = crop["landmarks"].numpy()
+            listener.on_progress(i + 1)
+    finally:
+        listener.on_end()
     if predictions.landmarks is None:
         return predictions
     errors = normalized_error(torch.from_numpy(predictions.landmarks), torch.from_numpy(truth))

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from workers import Nonsense, Unclear, why_unclear
 
 from jaa_ext import cli, facs
@@ -123,7 +122,6 @@ def prepare_and_check(release: Release, out: Path, *, align: bool = True) -> Non
         table="csv",
         workers=0,
         detector=Everywhere,
-        console=Console(quiet=True),
     )
     check_faces(PreparedFaces(out))
 

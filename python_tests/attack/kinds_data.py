@@ -15,7 +15,6 @@ import numpy as np
 import scipy.io
 from damage import NASTY, NUMBERS, damage_bytes, damage_table, damage_tree, to_json
 from files import SIDE, Everywhere, Files, check_faces, prepare_and_check, releases
-from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, prepare
@@ -337,7 +336,6 @@ class PreparedFolder(Files):
                 detector=Everywhere,
                 table=table,
                 workers=0,
-                console=Console(quiet=True),
             )
         shutil.rmtree(self.folder / "data")
         self.chosen = self.folder / "csv"
@@ -408,7 +406,6 @@ class Parts(Files):
                 size=SIDE,
                 table="csv",
                 workers=0,
-                console=Console(quiet=True),
             )
         except KeyboardInterrupt:
             self.release = release
@@ -428,7 +425,7 @@ class Parts(Files):
 
     def take(self) -> None:
         shutil.copytree(self.folder / "begun", self.out)
-        prepare(self.release, self.out, size=SIDE, table="csv", workers=0, console=Console(quiet=True))
+        prepare(self.release, self.out, size=SIDE, table="csv", workers=0)
         check_faces(PreparedFaces(self.out))
 
     def names(self) -> Iterable[str]:

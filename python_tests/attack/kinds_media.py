@@ -18,7 +18,6 @@ from kinds_data import damage_parquet
 from kinds_models import tiny_model
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 
 from jaa_ext.data.video import Video
 from jaa_ext.models import save_model
@@ -291,7 +290,7 @@ class Unfinished(Files):
         predictor = Predictor(
             tiny_model().eval(), detector=detector, device="cpu", precision="float32", search_every=1
         )
-        predict_tables(predictor, find_sources([self.video]), out, console=Console(quiet=True))
+        predict_tables(predictor, find_sources([self.video]), out)
 
     def change(self, random: Random) -> None:
         path = random.choice(self.begun)

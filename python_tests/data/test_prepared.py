@@ -1,7 +1,6 @@
 """Prepared folders read back; their folds."""
 
 import csv
-import io
 import json
 import pickle
 import shutil
@@ -12,7 +11,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from rich.console import Console
 
 from jaa_ext.data import PreparedFaces, Release, prepare
 from jaa_ext.data.images import ImageError
@@ -61,15 +59,13 @@ def originals(tmp_path_factory, points):
 @pytest.fixture(scope="module", params=["parquet", "csv"])
 def folder(request, originals, tmp_path_factory):
     out = tmp_path_factory.mktemp("prepared") / request.param
-    prepare(originals, out, align=False, table=request.param, workers=0, console=Console(file=io.StringIO()))
+    prepare(originals, out, align=False, table=request.param, workers=0)
     return out
 
 
 @pytest.fixture
 def csv_folder(originals, tmp_path):
-    prepare(
-        originals, tmp_path / "p", align=False, table="csv", workers=0, console=Console(file=io.StringIO())
-    )
+    prepare(originals, tmp_path / "p", align=False, table="csv", workers=0)
     return tmp_path / "p"
 
 
@@ -132,10 +128,10 @@ def rated(request, originals, tmp_path):
             row[1:] = 0.25 * place, 0.25 * (place + 1)
             place += 2
         clips.append(replace(clip, intensities=degrees))
-    out, console = tmp_path / "p", Console(file=io.StringIO())
+    out = tmp_path / "p"
     prepare(
         replace(originals, clips=tuple(clips)),
-        out, align=False, table=request.param, workers=0, console=console,
+        out, align=False, table=request.param, workers=0,
     )  # fmt: skip
     return out
 
@@ -161,7 +157,7 @@ def test_intensities_that_make_no_sense(originals, tmp_path):
     named = replace(first, intensities=np.ones((2, 3), np.float32))
     prepare(
         replace(originals, clips=(named, *others)),
-        tmp_path, align=False, table="csv", workers=0, console=Console(file=io.StringIO()),
+        tmp_path, align=False, table="csv", workers=0,
     )  # fmt: skip
     for wrong, message in (
         ("5.5", r"wanted 0\.\.5 or nothing in column AU05_intensity, got 5\.5"),
@@ -218,7 +214,6 @@ def test_names_in_other_alphabets(tmp_path, originals):
         out = tmp_path / table
         prepare(
             Release("Mine", AUS, (named,)), out, align=False, table=table, workers=0,
-            console=Console(file=io.StringIO()),
         )  # fmt: skip
         faces = PreparedFaces(out)
         assert faces[1].id == "Жан/задача/6" and faces.folds == read_folds(out) == ()
@@ -348,7 +343,7 @@ def test_more_rows_than_were_kept(folder, tmp_path):
 
 def test_text_in_parquet_that_is_no_utf8(originals, tmp_path):
     copy = tmp_path / "copy"
-    prepare(originals, copy, align=False, workers=0, console=Console(file=io.StringIO()))
+    prepare(originals, copy, align=False, workers=0)
     index = copy / "index.parquet"
     pyarrow.parquet.write_table(pyarrow.parquet.read_table(index), index, compression="none")
     index.write_bytes(index.read_bytes().replace(b"images/x/5.png", b"images/x/\xff.png"))

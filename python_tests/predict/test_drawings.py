@@ -1,12 +1,10 @@
 """Whole videos drawn: what they show at which time, and what is printed meanwhile."""
 
 import struct
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from jaa_ext.data.video import Video
 from jaa_ext.plots import frames as overlay
@@ -33,11 +31,8 @@ def small(monkeypatch):
     monkeypatch.setattr(overlay, "SHORTER_SIDE", SIDE)
 
 
-def draw(source, out, **times):
-    """Draw, and return what is printed meanwhile."""
-    console = Console(width=500, record=True, quiet=False, file=SimpleNamespace(write=len, flush=bool))
-    draw_sources(Predictor(), find_sources([source]), out, console=console, **times)
-    return console.export_text()
+def draw(source, out, **options):
+    draw_sources(Predictor(), find_sources([source]), out, **options)
 
 
 def level(number):
@@ -97,7 +92,7 @@ def test_each_frame_is_shown_at_its_time(tmp_path, ending):
         assert abs(grey - frames[np.searchsorted(times, now + 0.0015, side="right") - 1][1]) < 12, now
 
 
-def test_every_start_and_end(tmp_path):
+def test_every_start_and_end(tmp_path, heard):
     source = write_film(tmp_path / "film.avi", 40, "MJPG", 20)
     for times, numbers, rate in (
         ({}, range(1, 41), 20),
@@ -105,14 +100,16 @@ def test_every_start_and_end(tmp_path):
         ({"start": 0.5, "end": 1.5}, range(11, 31), 20),
         ({"start": 0.5, "end": 1.5, "every": 4}, range(11, 31, 4), 5),
     ):
-        printed = draw(source, tmp_path / "drawn.avi", **times)
+        draw(source, tmp_path / "drawn.avi", listener=heard, **times)
         copy = seen(tmp_path / "drawn.avi")
         np.testing.assert_allclose([time for time, _ in copy], np.arange(len(numbers)) / rate, atol=1e-3)
         np.testing.assert_allclose([grey for _, grey in copy], [level(n) for n in numbers], atol=4)
-        assert "note" not in printed
+        assert heard.tasks[-1] == (str(source), len(numbers), 0)
+        assert heard.steps[-1] == list(range(1, len(numbers) + 1))
+    assert heard.messages == [] and heard.ended == 4
 
 
-def test_frames_that_are_missing_leave_the_one_before_and_are_told(tmp_path):
+def test_frames_that_are_missing_leave_the_one_before_and_are_told(tmp_path, heard):
     source = write_film(tmp_path / "film.avi", 60, "MJPG", 20)
     content = bytearray(source.read_bytes())
     at, number = content.index(b"movi") + 4, 1
@@ -122,16 +119,16 @@ def test_frames_that_are_missing_leave_the_one_before_and_are_told(tmp_path):
             content[at + 8 : at + 8 + size] = bytes(size)
         at, number = at + 8 + size + size % 2, number + 1
     source.write_bytes(content)
-    printed = draw(source, tmp_path / "drawn.avi")
-    assert f"note: {source}: 10 frames are missing after frame 30" in printed
+    draw(source, tmp_path / "drawn.avi", listener=heard)
+    assert f"note: {source}: 10 frames are missing after frame 30" in heard.messages[0]
     expected = [level(30 if 31 <= number <= 40 else number) for number in range(1, 61)]
     np.testing.assert_allclose([grey for _, grey in seen(tmp_path / "drawn.avi")], expected, atol=4)
 
 
-def test_a_clock_beyond_measure_gives_a_short_file_and_is_told(tmp_path, monkeypatch):
+def test_a_clock_beyond_measure_gives_a_short_file_and_is_told(tmp_path, monkeypatch, heard):
     monkeypatch.setattr(overlay, "REPEATS", 50)
     source = write_film(tmp_path / "film.mp4", 20, "mp4v", 30)
     retime(source, [(9, 1), (1, 10**5), (10, 1)])
-    printed = draw(source, tmp_path / "drawn.avi")
-    assert f"note: {tmp_path / 'drawn.avi'}: its pauses are shortened by 33" in printed
+    draw(source, tmp_path / "drawn.avi", listener=heard)
+    assert f"note: {tmp_path / 'drawn.avi'}: its pauses are shortened by 33" in heard.messages[0]
     assert 20 <= len(seen(tmp_path / "drawn.avi")) < 20 + 50 + 20 * overlay.REPEATS_A_PICTURE

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,8 +17,6 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from skimage import data
 
 from jaa_ext import facs
@@ -31,11 +28,10 @@ from jaa_ext.predict import DetectedFace, Predictor, correct_table, job, predict
 from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.job import predict_tables
 from jaa_ext.predict.sources import find_sources
-from jaa_ext.predict.tables import csv_rows
+from jaa_ext.progress import ProgressListener
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUIET = Console(quiet=True)
 FRAMES, BLANK = 40, range(12, 20)
 """Of the video, and those of its frames, from 1, in which nobody is to be seen."""
 
@@ -65,7 +61,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(model: JAANet, inputs: list, out: Path, **options):
     predictor = Predictor(model, device="cpu", precision="float32", search_every=0.2)
-    return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
+    return predict_tables(predictor, find_sources(inputs), out, **options)
 
 
 class Quick:
@@ -87,7 +83,7 @@ class Quick:
 
 def quick(model: JAANet, inputs: list, out: Path, detector: Quick | None = None, **options):
     predictor = Predictor(model, detector=detector or Quick(), device="cpu", precision="float32")
-    return predict_tables(predictor, find_sources(inputs), out, console=QUIET, **options)
+    return predict_tables(predictor, find_sources(inputs), out, **options)
 
 
 def test_a_folder_has_a_table_for_each_video_and_one_for_photographs(model, inputs, tmp_path) -> None:
@@ -142,39 +138,30 @@ def test_start_and_end(model, inputs, tmp_path) -> None:
     assert read_table(tmp_path / "part.csv")["frame"].tolist() == list(range(11, 21))
 
 
+class Stops(ProgressListener):
+    """Ctrl-C when the rows of so many frames are written, the last one's not yet vouched for."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_progress(self, done: int, text: str = "") -> None:
+        if done == self.number:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture
-def interrupted(monkeypatch):
-    """A block in which Ctrl-C comes when the rows of a frame are written, but not yet vouched for."""
-
-    @contextmanager
-    def at(number: int):
-        written = 0
-
-        def rows(frame, *arguments, **options):
-            nonlocal written
-            written = frame.frame
-            return csv_rows(frame, *arguments, **options)
-
-        def stopping(bar, *arguments, **options):
-            if written == number:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(job, "SAVED_EVERY", 0.0)
-            patch.setattr(job, "csv_rows", rows)
-            patch.setattr(Progress, "update", stopping)
-            yield
-
-    return at
+def always_saved(monkeypatch):
+    monkeypatch.setattr(job, "SAVED_EVERY", 0.0)
 
 
+@pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("stop_at", [1, 14, 37])
-def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, interrupted, stop_at) -> None:
+def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, stop_at) -> None:
     whole, out = tmp_path / "whole.csv", tmp_path / "again.csv"
     sources = [inputs / "talk.avi", inputs / "b.png"]
     run(model, sources, whole)
-    with interrupted(stop_at), pytest.raises(KeyboardInterrupt):
-        run(model, sources, out)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, sources, out, listener=Stops(stop_at))
     assert not out.exists() and (tmp_path / ".again.csv.unfinished").is_dir()
     summary = run(model, sources, out)
     assert out.read_bytes() == whole.read_bytes()
@@ -182,18 +169,17 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "whole.csv"]
 
 
-def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(
-    model, inputs, tmp_path, interrupted
-) -> None:
+@pytest.mark.usefixtures("always_saved")
+def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(model, inputs, tmp_path) -> None:
     out, unfinished = tmp_path / "out.csv", tmp_path / ".out.csv.unfinished"
-    with interrupted(20), pytest.raises(KeyboardInterrupt):
-        run(model, [inputs / "talk.avi"], out)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [inputs / "talk.avi"], out, listener=Stops(20))
     for changed in ({"end": 1.0}, {"weights": "others"}):
         with pytest.raises(ValueError, match=r"\.out\.csv\.unfinished: holds an unfinished run of other"):
             run(model, [inputs / "talk.avi"], out, **changed)
     other = Predictor(model, detector=Quick(), device="cpu", precision="float32", search_every=0.2)
     with pytest.raises(ValueError, match="holds an unfinished run of other"):
-        predict_tables(other, find_sources([inputs / "talk.avi"]), out, console=QUIET)
+        predict_tables(other, find_sources([inputs / "talk.avi"]), out)
     assert run(model, [inputs / "talk.avi"], out).done_now == FRAMES - 19 and not unfinished.exists()
 
 
@@ -229,14 +215,15 @@ def test_rows_of_another_run_are_never_taken(model, inputs, tmp_path, monkeypatc
         *((kind, damage) for kind in ("begun", "rows") for damage in ("gone", "empty", "cut")),
     ],
 )
+@pytest.mark.usefixtures("always_saved")
 def test_a_part_whose_files_are_damaged_is_done_again(
-    model, inputs, tmp_path, interrupted, monkeypatch, kind, damage
+    model, inputs, tmp_path, monkeypatch, kind, damage
 ) -> None:
     whole, out, sources = tmp_path / "whole.csv", tmp_path / "out.csv", [inputs / "talk.avi"]
     quick(model, sources, whole, every=4)
     if kind in ("state", "begun"):
-        with interrupted(21), pytest.raises(KeyboardInterrupt):
-            quick(model, sources, out, every=4)
+        with pytest.raises(KeyboardInterrupt):
+            quick(model, sources, out, every=4, listener=Stops(6))
     else:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(job, "join_tables", Mock(side_effect=KeyboardInterrupt))
@@ -425,7 +412,8 @@ def test_a_video_that_breaks_off_is_told(model, inputs, tmp_path) -> None:
     assert f"cut.avi: breaks off after frame {summary.frames}; it says that it has {FRAMES}" in remark
 
 
-def test_missing_frames_are_told_after_an_interruption_too(model, inputs, tmp_path, interrupted) -> None:
+@pytest.mark.usefixtures("always_saved")
+def test_missing_frames_are_told_after_an_interruption_too(model, inputs, tmp_path) -> None:
     content = bytearray((inputs / "talk.avi").read_bytes())
     at, number = content.index(b"movi") + 4, 1
     while content[at : at + 4] == b"00dc":
@@ -435,8 +423,8 @@ def test_missing_frames_are_told_after_an_interruption_too(model, inputs, tmp_pa
         at, number = at + 8 + size + size % 2, number + 1
     (tmp_path / "holes.avi").write_bytes(content)
     source, out = tmp_path / "holes.avi", tmp_path / "out.csv"
-    with interrupted(21), pytest.raises(KeyboardInterrupt):
-        run(model, [source], out, every=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, [source], out, every=2, listener=Stops(10))
     (remark,) = run(model, [source], out, every=2).remarks
     assert remark.startswith(f"{source}: 3 frames are missing in 2 places, the first after frame 8: ")
     assert read_table(out)["frame"].tolist() == [n for n in range(1, FRAMES + 1, 2) if n != 9]
@@ -463,13 +451,10 @@ def test_videos_of_one_name_have_tables_of_their_own(model, inputs, tmp_path) ->
         assert set(read_table(path)["source"]) == {str(source)}
 
 
-def test_a_camera_ends_with_ctrl_c_and_its_table_is_whole(
-    model, inputs, tmp_path, monkeypatch, interrupted
-) -> None:
+def test_a_camera_ends_with_ctrl_c_and_its_table_is_whole(model, inputs, tmp_path, monkeypatch) -> None:
     capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(str(inputs / "talk.avi")))
-    with interrupted(9):
-        summary = run(model, ["0"], tmp_path / "out")
+    summary = run(model, ["0"], tmp_path / "out", listener=Stops(9))
     assert [path.name for path in summary.tables] == ["camera_0.csv"]
     table = read_table(tmp_path / "out" / "camera_0.csv")
     assert table["frame"].tolist() == list(range(1, 9)) and set(table["source"]) == {"camera 0"}

@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cv2
-from rich.console import Console
 
 from jaa_ext.atomic import locked
 from jaa_ext.data.errors import quoted
@@ -60,7 +59,7 @@ from jaa_ext.data.preparation.parts import PARTS, Detector, Part, Preparer, part
 from jaa_ext.data.preparation.report import Report
 from jaa_ext.data.release import Clip, Release, ReleaseError
 from jaa_ext.device import processors
-from jaa_ext.progress import progress, say
+from jaa_ext.progress import ProgressListener
 
 CHECKED_FRAMES = 20
 """About how many frames a checker looks at."""
@@ -76,7 +75,7 @@ def prepare(
     checker: Callable[[], Detector] | None = None,
     table: Literal["parquet", "csv"] = "parquet",
     workers: int | None = None,
-    console: Console | None = None,
+    listener: ProgressListener | None = None,
 ) -> Report:
     """Align the faces of a released data set and tabulate them, see `jaa_ext.data.preparation.prepare`.
 
@@ -97,7 +96,7 @@ def prepare(
         table: format of the index.
         workers: processes that work at a time; 0 to work in this one, None for one for each processor. A
             script that calls this with workers needs ``if __name__ == "__main__":``.
-        console: shows progress; a bar only if it is a terminal.
+        listener: hears how many frames are done, and what is found begun or finished.
 
     Returns:
         What was kept and left out.
@@ -123,7 +122,7 @@ def prepare(
             "prepare: wanted size >= 2, table 'parquet' or 'csv' and workers >= 0 or None, "
             f"got {size}, {table!r} and {workers}"
         )
-    out, console = Path(out), console or Console()
+    out, listener = Path(out), listener or ProgressListener()
     require_table(table)
     _check(release)
     settings = Settings(
@@ -137,10 +136,12 @@ def prepare(
     )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, FolderError(f"{out}: another process is preparing a data set in this folder")):
-        known = _begin(out, settings, release, console)
+        known = _begin(out, settings, release, listener)
         if known.report is not None:
             shutil.rmtree(out / PARTS, ignore_errors=True)
-            say(console, f"{out}: is finished already, nothing was changed; delete it to prepare it anew")
+            listener.on_message(
+                f"{out}: is finished already, nothing was changed; delete it to prepare it anew"
+            )
             report = known.report
         else:
             # Spread over the data set, since one clip may differ from the others.
@@ -155,10 +156,10 @@ def prepare(
                 checked_per_clip=math.ceil(CHECKED_FRAMES / len(checked)),
             )
             try:
-                _prepare_clips(preparer, release, workers, console)
+                _prepare_clips(preparer, release, workers, listener)
                 report = merge(out, known, release)
             except KeyboardInterrupt:
-                say(console, f"{out}: interrupted; the same command goes on")
+                listener.on_message(f"{out}: interrupted; the same command goes on")
                 raise
     return report
 
@@ -194,7 +195,7 @@ def _check(release: Release) -> None:
         )
 
 
-def _begin(out: Path, settings: Settings, release: Release, console: Console) -> Preparation:
+def _begin(out: Path, settings: Settings, release: Release, listener: ProgressListener) -> Preparation:
     """Read prepare.json, and see that it is this call's; write it if there is none."""
     opencv = [cv2.__version__] if settings.align else []
     clips = [[s.name, s.subject, s.task, s.fold] for s in release.clips]
@@ -209,7 +210,7 @@ def _begin(out: Path, settings: Settings, release: Release, console: Console) ->
             known = known.model_copy(update={"opencv": [*(known.opencv or ["an unknown version"]), *opencv]})
             write_preparation(out, known)
             if warning := alignment_warning(out, known.opencv):
-                say(console, warning)
+                listener.on_message(warning)
         return known
     if any(not path.name.startswith(".") for path in out.iterdir()):
         raise FolderError(f"{out}: wanted an empty folder, or one with a preparation begun, got other files")
@@ -236,25 +237,41 @@ def _difference(known: Preparation, settings: Settings, clips: list[list[str]]) 
     return f"{len(known.sequences)} clips, not {len(clips)}"
 
 
-def _prepare_clips(preparer: Preparer, release: Release, workers: int | None, console: Console) -> None:
+def _prepare_clips(
+    preparer: Preparer, release: Release, workers: int | None, listener: ProgressListener
+) -> None:
     """Prepare the clips that have no part yet."""
     (preparer.out / PARTS).mkdir(exist_ok=True)
     lengths = {clip.name: clip.length for clip in release.clips}
     todo = [clip for clip in release.clips if Part.load(part_file(preparer.out, clip)) is None]
     if done := len(release.clips) - len(todo):
-        say(console, f"{preparer.out}: goes on; {done:,} of {len(release.clips):,} clips are done")
+        listener.on_message(f"{preparer.out}: goes on; {done:,} of {len(release.clips):,} clips are done")
     total = sum(lengths.values())
     before = total - sum(lengths[clip.name] for clip in todo)
     processes = min(len(todo), processors() if workers is None else workers)
-    with progress(console) as bar:
-        task = bar.add_task(release.name, total=total, completed=before, text="frames")
+    listener.on_start(release.name, total, before)
+    try:
         if processes:
             _prepare_in_processes(
-                preparer, todo, processes, lambda frames: bar.update(task, completed=before + frames)
+                preparer, todo, processes, lambda frames: listener.on_progress(before + frames, "frames")
             )
         else:
-            for clip in todo:
-                preparer(clip, lambda frames: bar.advance(task, frames))
+            _prepare_here(preparer, todo, lambda frames: listener.on_progress(before + frames, "frames"))
+    finally:
+        listener.on_end()
+
+
+def _prepare_here(preparer: Preparer, todo: list[Clip], show: Callable[[int], None]) -> None:
+    """Prepare clips in this process; `show` gets the number of frames done so far."""
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        show(done)
+
+    for clip in todo:
+        preparer(clip, count)
 
 
 def _prepare_in_processes(

@@ -1,7 +1,6 @@
 """Preparing a small release: aligned images, the index, what is left out, and going on after a kill."""
 
 import csv
-import io
 import json
 import os
 import pickle
@@ -17,7 +16,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from skimage import data
 
 from jaa_ext import facs
@@ -74,12 +72,8 @@ def small(photograph):
     )
 
 
-def quiet():
-    return Console(file=io.StringIO(), width=200)
-
-
 def run(release, out, **options):
-    return prepare(release, out, **{"size": 64, "workers": 0, "console": quiet(), **options})
+    return prepare(release, out, **{"size": 64, "workers": 0, **options})
 
 
 def skipped(out):
@@ -299,8 +293,8 @@ def test_the_folder_names_the_opencv_that_aligned_its_faces(tmp_path, photograph
 
 
 @pytest.mark.parametrize("former", ["3.4.0", None])
-def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former):
-    out, console = tmp_path / "out", quiet()
+def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former, heard):
+    out = tmp_path / "out"
     release_of_two, interrupted = small(photograph), KeyboardInterrupt
 
     class Stops:
@@ -316,14 +310,14 @@ def test_going_on_with_another_opencv_is_told(tmp_path, photograph, former):
     settings = json.loads((out / "prepare.json").read_text())
     assert settings.pop("opencv") == [cv2.__version__]
     (out / "prepare.json").write_text(json.dumps(settings | ({"opencv": [former]} if former else {})))
-    assert run(release(one, two, three), out, console=console).kept == 6
+    assert run(release(one, two, three), out, listener=heard).kept == 6
     named = f"{former or 'an unknown version'} and {cv2.__version__}"
-    assert f"its faces were aligned by OpenCV {named}; the same face differs" in console.file.getvalue()
+    assert f"its faces were aligned by OpenCV {named}; the same face differs" in heard.messages[0]
     with pytest.warns(UserWarning, match=f"aligned by OpenCV {named}"):
         PreparedFaces(out)
 
 
-def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkeypatch):
+def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkeypatch, heard):
     out = tmp_path / "out"
     module = sys.modules["jaa_ext.data.preparation.prepare"]
     with monkeypatch.context() as patch:
@@ -334,9 +328,8 @@ def test_what_an_interrupted_run_left_is_cleaned_up(tmp_path, photograph, monkey
     damaged.write_bytes(damaged.read_bytes()[:-100])
     absent.unlink()
     (out / "images" / "F001" / "T2" / "99.png").write_bytes(b"half of a picture that the list has no more")
-    console = quiet()
-    run(small(photograph), out, console=console)
-    assert "goes on; 1 of 3 clips are done" in console.file.getvalue()
+    run(small(photograph), out, listener=heard)
+    assert "goes on; 1 of 3 clips are done" in heard.messages[0]
     run(small(photograph), tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
 
@@ -473,16 +466,15 @@ def test_an_error_in_a_worker_arrives_as_it_is(tmp_path, photograph):
     assert (tmp_path / "1" / "parts" / "F001%2FT1.npz").exists()
 
 
-def test_a_finished_folder_stays_as_it_is(tmp_path, photograph):
+def test_a_finished_folder_stays_as_it_is(tmp_path, photograph, heard):
     first = run(small(photograph), tmp_path / "out")
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in tmp_path.rglob("*")}
-    console = quiet()
     photograph.unlink()
-    assert run(small(photograph), tmp_path / "out", console=console) == first
+    assert run(small(photograph), tmp_path / "out", listener=heard) == first
     after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in tmp_path.rglob("*")}
     del before[photograph], before[photograph.parent], after[photograph.parent]
     assert after == before
-    assert "is finished already, nothing was changed" in console.file.getvalue()
+    assert "is finished already, nothing was changed" in heard.messages[0]
 
 
 @pytest.mark.parametrize(
@@ -594,6 +586,8 @@ SLOW = """
 import pickle, sys, time
 from dataclasses import dataclass
 from pathlib import Path
+from jaa_ext.cli.output import console
+from jaa_ext.cli.progress import shown_progress
 from jaa_ext.data import prepare
 
 @dataclass
@@ -616,7 +610,8 @@ if __name__ == "__main__":
     object.__setattr__(whole, "clips", slow)
     print("begun", flush=True)
     try:
-        prepare(whole, sys.argv[2], size=64, workers=int(sys.argv[3]))
+        with shown_progress(console) as listener:
+            prepare(whole, sys.argv[2], size=64, workers=int(sys.argv[3]), listener=listener)
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -668,7 +663,7 @@ def wait_for_the_end_of(children):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_goes_on(tmp_path, photograph, workers):
+def test_a_killed_run_goes_on(tmp_path, photograph, workers, heard):
     running = Running(tmp_path, photograph, workers)
     children = running.children()
     assert len(children) >= workers
@@ -683,11 +678,10 @@ def test_a_killed_run_goes_on(tmp_path, photograph, workers):
         PreparedFaces(out)
     wait_for_the_end_of(children)
 
-    console = quiet()
     image = out / "images" / "F001" / "T1" / "3.png"
     written = image.stat().st_mtime_ns
-    run(small(photograph), out, console=console)
-    assert "goes on; 1 of 3 clips are done" in console.file.getvalue()
+    run(small(photograph), out, listener=heard)
+    assert "goes on; 1 of 3 clips are done" in heard.messages[0]
     assert image.stat().st_mtime_ns == written
     run(small(photograph), tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
@@ -715,7 +709,8 @@ def dies():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_bar_counts_frames_and_not_clips(tmp_path, photograph):
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    run(small(photograph), tmp_path / "out", console=console)
-    assert "6/6" in console.file.getvalue() and "frames" in console.file.getvalue()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_frames_are_counted_and_not_clips(tmp_path, photograph, heard, workers):
+    run(small(photograph), tmp_path / "out", listener=heard, workers=workers)
+    assert [task[1:] for task in heard.tasks] == [(6, 0)] and heard.ended == 1
+    assert heard.steps[0][-1] == 6 and heard.steps[0] == sorted(heard.steps[0])

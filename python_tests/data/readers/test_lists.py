@@ -1,11 +1,8 @@
 """The authors' lists: paths, landmarks and AUs in text files."""
 
-import io
-
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces, ReleaseError, prepare
@@ -223,7 +220,7 @@ class TestMEGraphAU:
         release = read_lists([prefix], images, landmarks="none")
         found = {face.picture.tobytes(): face.landmarks for face, _ in faces.values()}
         report = prepare(
-            release, tmp_path / "o", workers=0, console=Console(file=io.StringIO()),
+            release, tmp_path / "o", workers=0,
             detector=lambda: nearest(found),
         )  # fmt: skip
         assert report.folds == {"1": 4, "2": 2, "3": 2} and report.subjects == 4
@@ -339,7 +336,7 @@ def test_aligned_lists_become_a_prepared_folder(tmp_path, images, releases):
         landmarks=[text_of(each) for each in landmarks],
     )
     release = read_lists([prefix], images, landmarks="aligned")
-    report = prepare(release, tmp_path / "o", align=False, workers=0, console=Console(file=io.StringIO()))
+    report = prepare(release, tmp_path / "o", align=False, workers=0)
     assert report.skipped == {"the image is missing": 1} and report.folds == {"part1": 1}
     (sample,) = PreparedFaces(tmp_path / "o")
     assert sample.id == "F001/T1/7" and np.array_equal(sample.image, pixels)
