@@ -110,13 +110,13 @@ def warn_of_one_thread(device: torch.device) -> None:
     Some packages set this for the whole process when they are imported.
     """
     several = processors()
-    if device.type != "cpu" or torch.get_num_threads() > 1 or several == 1 or "one thread" in _warned:
+    if device.type != "cpu" or torch.get_num_threads() > 1 or several == 1 or "one thread" in warned:
         return
-    start = _environment_at_start()
+    start = environment_at_start()
     asked_for = (start.get(name, "") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     if any(threads.split(",")[0].strip() == "1" for threads in asked_for):
         return
-    _warned.add("one thread")
+    warned.add("one thread")
     warnings.warn(
         f"torch has 1 thread though this process may use {several} processors, which is slow; a package set "
         f"it so (py-feat does when imported): torch.set_num_threads({several}) gives it all of them",
@@ -124,7 +124,7 @@ def warn_of_one_thread(device: torch.device) -> None:
     )
 
 
-def _environment_at_start() -> dict[str, str]:
+def environment_at_start() -> dict[str, str]:
     """Give the environment as the user set it; packages change `os.environ`, as py-feat does
     OMP_NUM_THREADS."""
     try:
@@ -147,4 +147,4 @@ def is_main_process() -> bool:
     return processes == 1 or os.environ["RANK"] == "0"
 
 
-_warned: set[str] = set()
+warned: set[str] = set()

@@ -50,9 +50,9 @@ def test_processors_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_thread_of_several_processors_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_warned", set())
+    monkeypatch.setattr(device, "warned", set())
     monkeypatch.setattr(device, "processors", lambda: 8)
-    monkeypatch.setattr(device, "_environment_at_start", lambda: {"OMP_NUM_THREADS": "4"})
+    monkeypatch.setattr(device, "environment_at_start", lambda: {"OMP_NUM_THREADS": "4"})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     model = JAANet(JAANetConfig.journal((1, 12), image_size=64, width=1))
     with pytest.warns(UserWarning, match=r"1 thread .* 8 processors, .* torch.set_num_threads\(8\)") as told:
@@ -76,9 +76,9 @@ def test_one_thread_of_several_processors_is_told_once(monkeypatch: pytest.Monke
 def test_one_thread_that_is_right_or_asked_for_is_not_told(
     threads: int, several: int, start: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "_warned", set())
+    monkeypatch.setattr(device, "warned", set())
     monkeypatch.setattr(device, "processors", lambda: several)
-    monkeypatch.setattr(device, "_environment_at_start", lambda: start)
+    monkeypatch.setattr(device, "environment_at_start", lambda: start)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -23,9 +23,9 @@ from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
 from jaa_ext.evaluation import Predictions, Scores, score
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
-from jaa_ext.evaluation.results import EvaluationSource, read_predictions, read_scores
+from jaa_ext.evaluation.results import EvaluationSource, read_scores
 from jaa_ext.experiments.crossval import CrossValidation, FoldResult
-from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
+from jaa_ext.models import JAANetConfig
 from jaa_ext.recipes.datasets import DEMONSTRATION, Prepared, Synthetic
 from jaa_ext.report.html_report import write_report
 
@@ -474,36 +474,6 @@ def test_folders_that_hold_nothing_to_report(tmp_path: Path, run: Path) -> None:
     (tmp_path / "empty" / "crossval.json").write_text('{"folds": []}')
     with pytest.raises(ValueError, match=r"crossval\.json: is damaged.* jaa crossval"):
         write_report(tmp_path / "empty", tmp_path / "r.html")
-
-
-def test_what_was_tested_comes_back(tmp_path: Path) -> None:
-    assert EvaluationSource.read(tmp_path) is None
-    rule = facs.AURule((31, 37), 0.1, 20)
-    source = EvaluationSource(
-        JAAGraphNetConfig.graph((1, rule), image_size=64),
-        Prepared(name="prepared", folder="there"),
-        data="here",
-        fold="all",
-        model="m.safetensors",
-        recipe="abaw-2",
-    )
-    source.write(tmp_path)
-    assert EvaluationSource.read(tmp_path) == source
-    assert source.data_in_words() == "here, all folds"
-    assert source.moved_to("moved").data == "moved" and source.moved_to(None) is source
-    (tmp_path / "evaluation.json").write_text('{"model": 1}')
-    with pytest.raises(ValueError, match=r"evaluation\.json: is damaged.* jaa evaluate"):
-        EvaluationSource.read(tmp_path)
-
-
-def test_predictions_come_back(tmp_path: Path) -> None:
-    predictions = predictions_of_drawn_faces()
-    put_scores(tmp_path, predictions)
-    read = read_predictions(tmp_path / "predictions.csv", score(predictions))
-    assert read.ids == predictions.ids and read.aus == AUS and read.note == DEMONSTRATION
-    np.testing.assert_array_equal(read.labels, predictions.labels)
-    np.testing.assert_allclose(read.probabilities, predictions.probabilities, atol=1e-6)
-    np.testing.assert_allclose(read.landmarks, predictions.landmarks, atol=6e-4)
 
 
 # In a browser.
