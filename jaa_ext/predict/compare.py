@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from jaa_ext.atomic import replacing
 from jaa_ext.json_files import write_json
-from jaa_ext.predict.other_tools import FaceTable, read_face_table
+from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.predict.other_tools import NO_PRESENCE, OPENFACE3_AUS, FaceTable, read_face_table
 from jaa_ext.score_text import score_text
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Comparison:
     names: tuple[str, str]
     """The files."""
     tools: tuple[str, str]
-    """Who wrote them: "jaa_ext", "OpenFace" or "py-feat"."""
+    """Who wrote them, see `FaceTable.tool`."""
     frames: int
     """Frames that both tables have, with a face or without."""
     faces: tuple[int, int]
@@ -109,12 +110,12 @@ class Comparison:
 
 
 def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: By = "frame") -> Comparison:
-    """Compare two tables of one video, each by `jaa predict`, OpenFace 2 or py-feat, see `read_face_table`.
+    """Compare two tables of one video, each by `jaa predict` or another tool, see `read_face_table`.
 
     Frames are matched by their number in the video, or by time: each frame with the nearest of the other
     table within half a frame. In a frame, faces are paired from the greatest overlap of what their landmarks
     span (or of their boxes) downwards, if it is 0.3 or more. Where a face has neither, it is paired by its
-    frame alone, if no frame of either table has two faces.
+    frame alone, if neither table has two faces in a common frame.
 
     Where not both give intensities of an AU, its probabilities are compared if both give these.
 
@@ -255,11 +256,12 @@ def _pairs(
     ).reshape(-1, 2)
     i, j = candidates.T
     overlap = _overlap(a.boxes[i], b.boxes[j])
-    alone = all(len(np.unique(table.frames)) == len(table.frames) for table in (a, b))
+    alone = all(len(np.unique(rows)) == len(rows) for rows in (i, j))
     for table in (a, b):
         if len(table.boxes) and not alone and np.isnan(table.boxes).any(1).all():
             raise ValueError(
-                f"{table.name}: has neither landmarks nor boxes, to find its faces in the other table by"
+                f"{table.name}: has neither landmarks nor boxes in pixels, to find its faces in the other "
+                "table by"
             )
     if alone:
         overlap = np.where(np.isnan(overlap), 1.0, overlap)
@@ -284,8 +286,12 @@ def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 def _remarks(a: FaceTable, b: FaceTable, frames: NDArray[np.int64], by: By) -> tuple[str, ...]:
     remarks = []
-    if "py-feat" in (a.tool, b.tool):
-        remarks.append("py-feat says no presence: present is a probability over 0.5.")
+    for tool in dict.fromkeys((a.tool, b.tool)):
+        if tool in NO_PRESENCE:
+            remarks.append(f"{tool} says no presence: present is a probability over {THRESHOLD}.")
+        if tool == "OpenFace 3.0":
+            aus = ", ".join(map(str, OPENFACE3_AUS))
+            remarks.append(f"{tool} names no AUs: its eight are taken for {aus}.")
     if by == "frame" and a.frame_times is not None and b.frame_times is not None:
         x, y = (
             times[np.searchsorted(table.all_frames, numbers)]

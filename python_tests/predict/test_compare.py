@@ -137,13 +137,24 @@ class TestSeveralFaces:
         assert comparison.pairs == 5 and comparison.faces == (10, 10)
         assert of(comparison, "AU01").present_b == 1
 
+    def test_another_tool_may_leave_out_the_frames_in_which_they_are_two(self, write, tmp_path) -> None:
+        path = write("some.csv", [(1, [(0, (0.9, 0.1, 0)), (500, (0, 0, 0))]), (2, [(0, (0.1, 0.9, 0))])])
+        (tmp_path / "other.csv").write_text("frame_idx,frame_time_in_ms,au_12\n1,0.04,1\n")
+        comparison = compare_tables(path, tmp_path / "other.csv")
+        assert (comparison.tools, comparison.frames, comparison.faces, comparison.pairs) == (
+            *(("jaa_ext", "LibreFace"), 1, (1, 1), 1),
+        )
+        assert of(comparison, "AU12").f1 == 1
+
     def test_without_places_they_cannot_be(self, two, tmp_path) -> None:
         table = convert_table(read_table(two), "openface").table
         table[[name for name in table.columns if name[0] not in "xy"]].to_csv(
             tmp_path / "aus.csv", index=False
         )
-        with pytest.raises(ValueError, match=r"aus\.csv: has neither landmarks nor boxes"):
-            compare_tables(two, tmp_path / "aus.csv")
+        (tmp_path / "one.csv").write_text("frame_idx,frame_time_in_ms,au_12\n1,0.04,1\n")
+        for name in ("aus.csv", "one.csv"):
+            with pytest.raises(ValueError, match=rf"{name}: has neither landmarks nor boxes in pixels"):
+                compare_tables(two, tmp_path / name)
 
 
 class TestByTime:
@@ -171,6 +182,18 @@ class TestByTime:
             comparison = compare_tables(one, other, by="time")
             assert comparison.frames == 10 and of(comparison, "AU01").kappa == 1
             assert of(comparison, "AU01").mean_difference == 0
+
+    def test_libreface_counts_the_frames_that_ffmpeg_wrote(self, talk, tmp_path) -> None:
+        """FFmpeg fills a gap behind the second frame, and all others count one more."""
+        table = read_table(talk)
+        table["timestamp"] += np.where(table["frame"] > 2, STEP, 0)
+        table.to_csv(tmp_path / "gap.csv", index=False)
+        lines = [f"{i},{i * STEP},{int(i >= 6)}" for i in range(11)]
+        (tmp_path / "lf.csv").write_text("\n".join(["frame_idx,frame_time_in_ms,au_1", *lines]))
+        comparison = compare_tables(tmp_path / "gap.csv", tmp_path / "lf.csv", by="time")
+        assert (comparison.frames, comparison.pairs, of(comparison, "AU01").kappa) == (10, 9, 1)
+        by_number = compare_tables(tmp_path / "gap.csv", tmp_path / "lf.csv")
+        assert of(by_number, "AU01").kappa < 1 and "--by time" in by_number.remarks[0]
 
     def test_tables_without_times(self, talk) -> None:
         with pytest.raises(ValueError, match=r"talk_pyfeat\.csv: has no times finer than seconds"):
@@ -225,6 +248,20 @@ class TestResults:
             "ICC, r and b - a are of the probability of all AUs.",
             "py-feat says no presence: present is a probability over 0.5.",
         ]
+
+    def test_what_openface_3_does_not_say(self, talk, tmp_path) -> None:
+        box = [130.0, 50.0, 370.0, 290.0, 0.9, *[0.0] * 10]
+        row = f'2026-11-30,0,0,"{box}","[[0.75, 0, 0, 0, 0, 0.25, 0, 0]]"'
+        (tmp_path / "of3.csv").write_text(
+            f"timestamp,frame_index,face_id,face_detection,action_units\n{row}\n"
+        )
+        comparison = compare_tables(talk, tmp_path / "of3.csv")
+        assert comparison.pairs == 1 and [one.au for one in comparison.aus] == ["AU01", "AU12"]
+        assert of(comparison, "AU12").quantity == "probability"
+        assert comparison.remarks == (
+            "OpenFace 3.0 says no presence: present is a probability over 0.5.",
+            "OpenFace 3.0 names no AUs: its eight are taken for 1, 2, 4, 6, 9, 12, 25, 26.",
+        )
 
     def test_files(self, talk, tmp_path) -> None:
         comparison = compare_tables(talk, converted(talk, "openface"))

@@ -1,4 +1,6 @@
-"""Tables of jaa_ext, OpenFace 2 and py-feat are recognised and read alike."""
+"""Tables of jaa_ext, OpenFace 2 and 3, py-feat and LibreFace are recognised and read alike."""
+
+import io
 
 import numpy as np
 import pandas
@@ -24,6 +26,41 @@ Identity
 ,,,,0.0,,,talk.mp4,1,00:00,
 12.0,20.0,100.0,120.0,0.98,0.25,0.625,talk.mp4,2,00:00,Person_0
 """
+LIBREFACE = """frame_idx,frame_time_in_ms,pitch,yaw,roll,lm_mp_0_x,lm_mp_0_y,lm_mp_0_z,au_1,au_12,\
+au_12_intensity,au_26_intensity,facial_expression,gaze_yaw,gaze_pitch
+0,0.0,1.5,-2.0,0.5,0.5,0.625,-0.03,0,1,3.25,0.125,Happiness,0.5,1.0
+3,0.12,1.5,-2.0,0.5,0.5,0.625,-0.03,1,0,0.5,5.0,Neutral,0.5,1.0
+"""
+LIBREFACE_PHOTOGRAPH = """pitch,yaw,roll,lm_mp_0_x,lm_mp_0_y,lm_mp_0_z,facial_expression,gaze_yaw,gaze_pitch,\
+au_1,au_12,au_12_intensity
+1.5,-2.0,0.5,0.5,0.625,-0.03,Happiness,0.5,1.0,0,1,3.25
+"""
+
+
+def openface3(rows, path="video_path", points=98):
+    """A table of OpenFace 3.0 from (frame, face_id, box, AUs); None for a frame without a face.
+
+    The contour of the face spans the box, and what our landmarks span lies 10 pixels inside of it.
+    """
+    columns = [
+        *("timestamp", path, "frame_index", "face_id", "face_detection", "landmarks", "emotion"),
+        *("gaze_yaw", "gaze_pitch", "action_units"),
+    ]
+    table = []
+    for frame, face_id, box, aus in rows:
+        cells = [None] * 6
+        if box is not None:
+            left, top, right, bottom = box
+            outer = [[float(left), float(top)], [float(right), float(bottom)]]
+            inner = [[left + 10.0, top + 10.0], [right - 10.0, bottom - 10.0]]
+            landmarks = (20 * outer)[: {98: 33, 68: 17}[points]] + 40 * inner
+            cells = [[*map(float, box), 0.75, *[7.0] * 10], landmarks[:points], 3, 0.125, -0.25, [aus]]
+        table.append(("2026-11-30 12:00:00", "talk.mp4", frame, face_id, *cells))
+    return pandas.DataFrame(table, columns=columns).to_csv(index=False)
+
+
+EIGHT = [0.75, 0.25, 0.0, 0.1, 0.2, 0.625, 0.5, 1.0]
+OPENFACE3 = openface3([(0, 0, (10, 20, 110, 140), EIGHT), (1, None, None, None)])
 
 
 @pytest.fixture
@@ -98,7 +135,74 @@ class TestPyfeat:
             read(PYFEAT.replace("0.625,talk", "0.625,b"))
 
 
-@pytest.mark.parametrize("text", [OPENFACE, PYFEAT], ids=["OpenFace", "py-feat"])
+class TestLibreface:
+    def test_of_a_video(self, read) -> None:
+        table = read(LIBREFACE)
+        assert table.tool == "LibreFace"
+        assert table.all_frames.tolist() == table.frames.tolist() == [1, 4]
+        assert table.frame_times.tolist() == [0, 0.12]  # seconds, whatever the column is called
+        assert np.isnan(table.boxes).all()
+        assert {au: list(values) for au, values in table.presence.items()} == {"AU01": [0, 1], "AU12": [1, 0]}
+        assert {au: list(values) for au, values in table.intensities.items()} == {
+            "AU12": [3.25, 0.5],
+            "AU26": [0.125, 5],
+        }
+        assert table.probabilities == {}
+
+    def test_of_a_photograph(self, read) -> None:
+        table = read(LIBREFACE_PHOTOGRAPH)
+        assert table.tool == "LibreFace" and table.frames.tolist() == [1]
+        assert table.presence["AU12"].tolist() == [1] and table.intensities["AU12"].tolist() == [3.25]
+
+
+class TestOpenface3:
+    def test_of_a_video(self, read) -> None:
+        table = read(OPENFACE3)
+        assert table.tool == "OpenFace 3.0" and table.frame_times is None
+        assert table.all_frames.tolist() == [1, 2] and table.frames.tolist() == [1]
+        names = ["AU01", "AU02", "AU04", "AU06", "AU09", "AU12", "AU25", "AU26"]
+        assert list(table.probabilities) == list(table.presence) == names
+        assert [values[0] for values in table.probabilities.values()] == EIGHT
+        assert [values[0] for values in table.presence.values()] == [1, 0, 0, 0, 0, 1, 0, 1]
+        assert table.intensities == {}
+
+    @pytest.mark.parametrize("points", [68, 98])
+    def test_its_box_is_what_our_landmarks_span(self, read, points) -> None:
+        table = read(openface3([(0, 0, (10, 20, 110, 140), EIGHT)], points=points))
+        assert table.boxes.tolist() == [[20, 30, 100, 130]]  # without the contour of the face
+
+    def test_without_landmarks_its_own_box_counts(self, read) -> None:
+        table = pandas.read_csv(io.StringIO(OPENFACE3))
+        for one in (table.drop(columns="landmarks"), table.assign(landmarks=None)):
+            assert read(one.to_csv(index=False)).boxes.tolist() == [[10, 20, 110, 140]]
+
+    def test_only_the_surest_face_has_aus(self, read) -> None:
+        boxes = (10, 20, 110, 140), (210, 20, 310, 140)
+        table = read(openface3([(4, i, box, EIGHT) for i, box in enumerate(boxes)]))
+        assert table.frames.tolist() == [5, 5]
+        assert table.probabilities["AU12"][0] == 0.625 and np.isnan(table.probabilities["AU12"][1])
+        assert table.presence["AU12"][0] == 1 and np.isnan(table.presence["AU12"][1])
+
+    def test_no_face_at_all(self, read) -> None:
+        table = read(openface3([(0, None, None, None), (1, None, None, None)]))
+        assert table.all_frames.tolist() == [1, 2] and table.boxes.shape == (0, 4)
+
+    def test_of_a_photograph(self, read) -> None:
+        text = openface3([(0, 0, (10, 20, 110, 140), EIGHT)], "image_path").replace(",frame_index", "")
+        assert read(text.replace("talk.mp4,0,", "talk.mp4,")).frames.tolist() == [1]
+
+    def test_of_several_photographs(self, read) -> None:
+        rows = [(0, 0, (10, 20, 110, 140), EIGHT)]
+        text = openface3(rows, "image_path") + openface3(rows).replace("talk.mp4", "b.jpg").split("\n", 1)[1]
+        with pytest.raises(ValueError, match=r"table of one video, got 2: talk\.mp4, b\.jpg$"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [OPENFACE, PYFEAT, LIBREFACE, OPENFACE3],
+    ids=["OpenFace", "py-feat", "LibreFace", "OpenFace 3.0"],
+)
 def test_parquet(read, tmp_path, text) -> None:
     table = read(text)
     pandas.read_csv(tmp_path / "table.csv", skipinitialspace=True, na_values="-nan(ind)").to_parquet(
@@ -112,7 +216,10 @@ def test_parquet(read, tmp_path, text) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b,c\n1,2,3\n", r"is no table of jaa_ext, OpenFace 2 or py-feat; its columns begin with a, b, c$"),
+        (
+            "a,b,c\n1,2,3\n",
+            r"is no table of jaa_ext, OpenFace, py-feat or LibreFace; its columns begin with a, b, c$",
+        ),
         ("", r"is damaged, or no table \("),
         (OPENFACE.replace("3.25", "smile"), r"row 1 of column AU12_r cannot hold 'smile'"),
         (OPENFACE.replace("3.25", "5.01"), r"row 1 of column AU12_r cannot hold '5\.01'"),
@@ -123,6 +230,17 @@ def test_parquet(read, tmp_path, text) -> None:
         (PYFEAT.replace("0.98", "inf"), r"row 3 of column FaceScore cannot hold 'inf'"),
         (PYFEAT.replace("0.625", "smile"), r"row 3 of column AU12 cannot hold 'smile'"),
         (PYFEAT.replace("talk.mp4,2", "talk.mp4,two"), r"row 3 of column frame cannot hold 'two'"),
+        (PYFEAT.replace("talk.mp4,2", "talk.mp4,1e300"), r"row 3 of column frame cannot hold '1e\+?300'"),
+        (LIBREFACE.replace("3,0.12", "3.5,0.12"), r"row 2 of column frame_idx cannot hold '3\.5'"),
+        (LIBREFACE.replace("0.12", "soon"), r"row 2 of column frame_time_in_ms cannot hold 'soon'"),
+        (LIBREFACE.replace("5.0,Neu", "5.5,Neu"), r"row 2 of column au_26_intensity cannot hold '5\.5'"),
+        (LIBREFACE.replace("-0.03,0,1", "-0.03,0.5,1"), r"row 1 of column au_1 cannot hold '0\.5'"),
+        (OPENFACE3.replace("[[0.75", "[[smile"), r"row 1 of column action_units cannot hold '\[\[smile"),
+        (OPENFACE3.replace("[[0.75, ", "[["), r"row 1 of column action_units cannot hold '\[\[0\.25"),
+        (OPENFACE3.replace("0.75, 7.0,", "0.75,"), r"row 1 of column face_detection cannot hold '\[10\.0"),
+        (OPENFACE3.replace("[[10.0", "[[NaN"), r"row 1 of column landmarks cannot hold '\[\[NaN"),
+        (OPENFACE3.replace("[[10.0", "[" * 9999), r"row 1 of column landmarks cannot hold '\[{60}'"),
+        (OPENFACE3.replace("talk.mp4,1", "talk.mp4,-1"), r"row 2 of column frame_index cannot hold '-1'"),
     ],
 )
 def test_what_is_no_table(read, text, message) -> None:
