@@ -26,7 +26,9 @@ def convert(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A table of `jaa predict`, OpenFace 2 or py-feat.")],
+    a: Annotated[
+        Path, typer.Argument(help="A table of `jaa predict`, OpenFace 2 or 3, py-feat or LibreFace.")
+    ],
     b: Annotated[Path, typer.Argument(help="Another table of the same video.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for compare.csv, compare.json and compare.png.")

@@ -54,7 +54,7 @@ def test_mistakes(jaa, talk: Path, tmp_path: Path) -> None:
         (("convert", other, "--to", "openface", *out), "other.csv: no table of `jaa predict`"),
         (("convert", talk, "--to", "openface", "--out", talk), "talk.csv: is the table itself"),
         (("convert", talk, "--to", "pyfeat", "--out", tmp_path / "out.txt"), "must end in .csv or .parquet"),
-        (("compare", talk, other), "other.csv: is no table of jaa_ext, OpenFace 2 or py-feat"),
+        (("compare", talk, other), "other.csv: is no table of jaa_ext, OpenFace, py-feat or LibreFace"),
         (("compare", talk, tmp_path / "none.csv"), "none.csv: there is no such file"),
     ):
         code, _, error = jaa(*arguments)
