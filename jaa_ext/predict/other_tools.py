@@ -133,10 +133,12 @@ def _read(path: str) -> pandas.DataFrame:
         import pandas
 
         if is_parquet(path):
-            table = pandas.read_parquet(path)
+            table = pandas.read_parquet(path).reset_index(drop=True)
         else:
             options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
             table = pandas.read_csv(path, **options)
+            if not isinstance(table.index, pandas.RangeIndex):  # it took the first cells for names of rows
+                raise ValueError("the rows have more cells than the header")
     table.columns = [str(name).strip() for name in table.columns]
     return table
 
@@ -193,8 +195,9 @@ def _of_openface3(path: str, table: pandas.DataFrame) -> FaceTable:
 
 def _of_libreface(path: str, table: pandas.DataFrame) -> FaceTable:
     if "frame_idx" in table:
-        times = _numbers(path, table, "frame_time_in_ms")
-        table = table.assign(frame=_from_0(path, table, "frame_idx"), timestamp=times)
+        table = table.assign(frame=_from_0(path, table, "frame_idx"))
+        if "frame_time_in_ms" in table:
+            table = table.assign(timestamp=_numbers(path, table, "frame_time_in_ms"))
     else:  # of a photograph
         table = table.assign(**PHOTOGRAPH)
     found = np.ones(len(table), bool)

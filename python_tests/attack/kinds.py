@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[type[Files], int]] = {
     "photographs": (kinds_media.Photographs, 2400),
     "videos": (kinds_media.Videos, 2600),
     "prediction tables": (kinds_media.Tables, 400),
+    "tables of other tools": (kinds_media.OtherTables, 1200),
     "interrupted prediction": (kinds_media.Unfinished, 250),
 }
 """By name: the class, and its share of 30,000 inputs."""

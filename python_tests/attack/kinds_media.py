@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import cv2
 import numpy as np
+import pandas as pd
 from damage import damage_bytes, damage_table
 from files import Everywhere, Files, require
 from kinds_data import damage_parquet
@@ -21,10 +24,22 @@ from PIL import Image
 
 from jaa_ext.data.video import Video
 from jaa_ext.models import save_model
-from jaa_ext.predict import FacePrediction, FramePrediction, Predictor, read_image, read_table, write_table
+from jaa_ext.predict import (
+    FacePrediction,
+    FramePrediction,
+    Predictor,
+    compare_tables,
+    convert_table,
+    read_image,
+    read_table,
+    write_table,
+)
 from jaa_ext.predict import job as predict_job
+from jaa_ext.predict.compare import By
+from jaa_ext.predict.convert import Tool, convert_file
 from jaa_ext.predict.drawings import draw_tables
 from jaa_ext.predict.job import predict_tables
+from jaa_ext.predict.other_tools import FaceTable, read_face_table
 from jaa_ext.predict.sources import find_sources
 
 
@@ -220,28 +235,41 @@ class Videos(Files):
             require(count < 50 * FRAMES, f"more than {count} frames of {FRAMES}")
 
 
+def predictions(most_faces: int) -> list[FramePrediction]:
+    """Of 15 frames of one video, with 0 to so many faces each."""
+    random = np.random.default_rng(0)
+    return [
+        FramePrediction(
+            "talk.mp4",
+            number,
+            number / 25,
+            picture(),
+            [some_face(i, random) for i in range(number % (most_faces + 1))],
+        )
+        for number in range(1, 16)
+    ]
+
+
+def some_face(face_id: int, random: np.random.Generator) -> FacePrediction:
+    """Of AUs 1, 4 and 12."""
+    landmarks = random.uniform(0, 64, (49, 2)).astype(np.float32)
+    probabilities = random.random(3, np.float32)
+    crop = picture()[:8, :8]
+    present = probabilities > 0.5
+    box, intensities = (1, 2, 30, 40), 4 * probabilities
+    return FacePrediction(
+        *(face_id, box, landmarks, landmarks, probabilities, present, crop, None, None),
+        intensities=intensities,
+    )
+
+
 class Tables(Files):
-    """Tables of predictions, which are drawn as time lines."""
+    """Tables of predictions, which are drawn as time lines and converted."""
 
     def make(self) -> None:
-        random = np.random.default_rng(0)
-        frames = []
-        for number in range(1, 16):
-            faces = [self._face(i, random) for i in range(number % 3)]
-            frames.append(FramePrediction("talk.mp4", number, number / 25, picture(), faces))
         for name in ("table.csv", "table.parquet"):
-            write_table(self.folder / name, frames, (1, 4, 12), weights="a test")
+            write_table(self.folder / name, predictions(2), (1, 4, 12), weights="a test")
         self.table = self.folder / "table.csv"
-
-    @staticmethod
-    def _face(face_id: int, random: np.random.Generator) -> FacePrediction:
-        landmarks = random.uniform(0, 64, (49, 2)).astype(np.float32)
-        probabilities = random.random(3, np.float32)
-        crop = picture()[:8, :8]
-        present = probabilities > 0.5
-        return FacePrediction(
-            face_id, (1, 2, 30, 40), landmarks, landmarks, probabilities, present, crop, None, None
-        )
 
     def change(self, random: Random) -> None:
         self.table = random.choice(sorted(self.valid))
@@ -258,9 +286,124 @@ class Tables(Files):
         table = read_table(self.table)
         require(set(table["success"].dropna()) <= {0, 1}, f"success {set(table['success'])}")
         draw_tables([self.table], self.out)
+        for to in get_args(Tool):
+            made = self.out / f"{to}.csv"
+            convert_file(self.table, to, made)
+            if table["source"].nunique() == 1:
+                check_face_table(read_face_table(made))
 
-    def arguments(self) -> Iterable[object]:
+    def arguments(self) -> Sequence[object]:
         return "draw", self.table, "--out", self.out
+
+
+class OtherTables(Files):
+    """Tables of other tools, which are compared with one of ours."""
+
+    by: By = "frame"
+
+    def make(self) -> None:
+        self.ours = self.folder.parent / "ours.csv"
+        write_table(self.ours, predictions(1), (1, 4, 12), weights="a test", intensity=True)
+        ours = read_table(self.ours)
+        for to in get_args(Tool):
+            made = convert_table(ours, to).table
+            made.to_csv(self.folder / f"{to}.csv", index=False)
+            made.to_parquet(self.folder / f"{to}.parquet", index=False)
+        video, photograph = libreface_tables(ours)
+        openface3 = openface3_table(ours)
+        for name, made in (("libreface", video), ("photograph", photograph), ("openface3", openface3)):
+            made.to_csv(self.folder / f"{name}.csv", index=False)
+        openface3.to_parquet(self.folder / "openface3.parquet", index=False)
+        for table in self.folder.iterdir():
+            compare_tables(self.ours, table)
+        self.table = self.folder / "openface.csv"
+
+    def change(self, random: Random) -> None:
+        self.table = random.choice(sorted(self.valid))
+        data = self.valid[self.table]
+        if self.table.suffix == ".csv":
+            self.put(self.table, damage_table(data, random))
+        else:
+            self.put(
+                self.table,
+                damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0],
+            )
+        self.by = random.choice(get_args(By))
+
+    def take(self) -> None:
+        table = read_face_table(self.table)
+        check_face_table(table)
+        comparison = compare_tables(self.ours, self.table, by=self.by)
+        pairs = comparison.pairs
+        require(0 < pairs <= min(comparison.faces), f"{pairs} pairs of {comparison.faces}")
+        for one in comparison.aus:
+            shares = [one.present_a, one.present_b, one.f1]
+            require(all(x is None or 0 <= x <= 1 for x in shares), f"{one.au}: shares {shares}")
+            scores = [one.kappa, one.icc, one.pearson]
+            require(all(x is None or abs(x) <= 1 + 1e-9 for x in scores), f"{one.au}: scores {scores}")
+            require(max(one.frames, one.values) <= pairs, f"more than {pairs} pairs: {one}")
+        comparison.write(self.out)
+
+    def arguments(self) -> Sequence[object]:
+        return "compare", self.ours, self.table, "--by", self.by, "--out", self.out
+
+
+def libreface_tables(ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of a video and of a photograph, as LibreFace writes them; with two of its 478 landmarks."""
+    faces = ours[ours["success"] == 1].reset_index(drop=True)
+    of_video = pd.DataFrame({"frame_idx": faces["frame"] - 1, "frame_time_in_ms": (faces["frame"] - 1) / FPS})
+    about = pd.DataFrame({name: 1.5 for name in ("pitch", "yaw", "roll")}, faces.index)
+    points = {f"lm_mp_{i}_{axis}": 0.25 for i in range(2) for axis in "xyz"}
+    aus = {"au_1": "AU01_c", "au_4": "AU04_c", "au_12_intensity": "AU12_r", "au_4_intensity": "AU04_r"}
+    rated = pd.DataFrame({theirs: faces[name] for theirs, name in aus.items()})
+    rest = pd.DataFrame({"facial_expression": "Neutral", "gaze_yaw": 2.5, "gaze_pitch": -1.0}, faces.index)
+    where = pd.DataFrame(points, faces.index)
+    video = pd.concat((of_video, about, where, rated, rest), axis=1)
+    return video, pd.concat((about, where, rest, rated), axis=1).iloc[:1]
+
+
+def openface3_table(ours: pd.DataFrame) -> pd.DataFrame:
+    """Of a video, as OpenFace 3.0 writes it: lists are text."""
+    found = ours["success"] == 1
+    face_id = ours["face_id"].where(found)
+
+    def text(lists: list[list]) -> list[str | None]:
+        return [str(one) if seen else None for one, seen in zip(lists, found, strict=True)]
+
+    boxes = ours[["left", "top", "right", "bottom"]].to_numpy().tolist()
+    x, y = (ours[[f"{axis}_{i}" for i in range(49)]].to_numpy() for axis in "xy")
+    points = np.stack((x, y), -1)
+    landmarks = np.concatenate((points[:, :33], points, points[:, :16]), 1)  # 98, of which 33 to 81 are ours
+    return pd.DataFrame(
+        {
+            "timestamp": "2026-11-30 12:00:00",
+            "video_path": "talk.mp4",
+            "frame_index": ours["frame"] - 1,
+            "face_id": face_id,
+            "face_detection": text([[*box, 0.75, *[1.5] * 10] for box in boxes]),
+            "landmarks": text(landmarks.tolist()),
+            "emotion": face_id,
+            "gaze_yaw": face_id,
+            "gaze_pitch": face_id,
+            "action_units": text([[[p, 0.0, 0.25, 0.5, 0.75, 1 - p, 0.5, 1.0]] for p in ours["AU01_p"]]),
+        }
+    )
+
+
+def check_face_table(table: FaceTable) -> None:
+    """See that what was read of a table makes sense."""
+    faces = len(table.frames)
+    require(np.isin(table.frames, table.all_frames).all(), f"frames {table.frames}")
+    require((np.diff(table.all_frames, prepend=0) > 0).all(), f"frames {table.all_frames}")
+    require(table.boxes.shape == (faces, 4) and not np.isinf(table.boxes).any(), f"boxes {table.boxes}")
+    for values, most in ((table.presence, 1), (table.probabilities, np.inf), (table.intensities, 5)):
+        for au, column in values.items():
+            require(re.fullmatch(r"AU\w+", au), f"an AU of the name {au}")
+            least = -np.inf if most == np.inf else 0
+            fine = np.isnan(column) | ((column >= least) & (column <= most))
+            require(column.shape == (faces,) and fine.all(), f"{au}: {column}")
+    for au, column in table.presence.items():
+        require(np.isin(column[~np.isnan(column)], (0, 1)).all(), f"{au}: {column}")
 
 
 class Unfinished(Files):

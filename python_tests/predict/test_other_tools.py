@@ -149,6 +149,9 @@ class TestLibreface:
         }
         assert table.probabilities == {}
 
+    def test_without_times(self, read) -> None:
+        assert read(LIBREFACE.replace("frame_time_in_ms", "noted")).frame_times is None
+
     def test_of_a_photograph(self, read) -> None:
         table = read(LIBREFACE_PHOTOGRAPH)
         assert table.tool == "LibreFace" and table.frames.tolist() == [1]
@@ -221,6 +224,10 @@ def test_parquet(read, tmp_path, text) -> None:
             r"is no table of jaa_ext, OpenFace, py-feat or LibreFace; its columns begin with a, b, c$",
         ),
         ("", r"is damaged, or no table \("),
+        (
+            OPENFACE.replace(" AU01_r,", ""),
+            r"is damaged, or no table \(the rows have more cells than the header",
+        ),
         (OPENFACE.replace("3.25", "smile"), r"row 1 of column AU12_r cannot hold 'smile'"),
         (OPENFACE.replace("3.25", "5.01"), r"row 1 of column AU12_r cannot hold '5\.01'"),
         (OPENFACE.replace("1.00, 0.00\n2", "0.50, 0.00\n2"), r"row 1 of column AU12_c cannot hold '0\.5'"),
