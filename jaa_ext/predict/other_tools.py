@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,10 +97,10 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
         >>> read_face_table("openface.csv").presence["AU12"].mean()  # doctest: +SKIP
     """
     path = os.fspath(path)
-    names = _column_names(path)
-    if {"source", "success"} <= names:
+    if {"source", "success"} <= _column_names(path):
         return _of_ours(path, read_table(path))
     table = _read(path)
+    names = set(table.columns)
     if {"frame", "timestamp", "confidence", "success"} <= names or {"face", "confidence"} <= names:
         return _of_openface(path, table)
     if {"frame", "FaceScore"} <= names:
@@ -108,7 +109,7 @@ def read_face_table(path: str | os.PathLike[str]) -> FaceTable:
         return _of_openface3(path, table)
     if {"frame_idx", "frame_time_in_ms"} <= names or {"pitch", "facial_expression"} <= names:
         return _of_libreface(path, table)
-    some = ", ".join(str(name) for name in table.columns[:5])
+    some = ", ".join(" ".join(name.split())[:40] for name in table.columns[:5])
     raise ValueError(
         f"{path}: is no table of jaa_ext, OpenFace, py-feat or LibreFace; its columns begin with {some}"
     )
@@ -136,9 +137,12 @@ def _read(path: str) -> pandas.DataFrame:
             table = pandas.read_parquet(path).reset_index(drop=True)
         else:
             options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
-            table = pandas.read_csv(path, **options)
-            if not isinstance(table.index, pandas.RangeIndex):  # it took the first cells for names of rows
-                raise ValueError("the rows have more cells than the header")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pandas.errors.ParserWarning)
+                try:
+                    table = pandas.read_csv(path, index_col=False, **options)
+                except pandas.errors.ParserWarning:
+                    raise ValueError("its rows have more cells than its header") from None
     table.columns = [str(name).strip() for name in table.columns]
     return table
 
@@ -335,7 +339,7 @@ def _cannot_hold(path: str, table: pandas.DataFrame, row: int, column: str) -> V
 
 
 def _require_one_video(path: str, table: pandas.DataFrame, column: str) -> None:
-    names = [str(name) for name in table[column].unique()] if column in table else []
+    names = table[column].astype(str).unique().tolist() if column in table else []
     if len(names) > 1:
         some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise ValueError(f"{path}: wanted the table of one video, got {len(names)}: {some}")

@@ -226,7 +226,7 @@ def test_parquet(read, tmp_path, text) -> None:
         ("", r"is damaged, or no table \("),
         (
             OPENFACE.replace(" AU01_r,", ""),
-            r"is damaged, or no table \(the rows have more cells than the header",
+            r"is damaged, or no table \(its rows have more cells than its header",
         ),
         (OPENFACE.replace("3.25", "smile"), r"row 1 of column AU12_r cannot hold 'smile'"),
         (OPENFACE.replace("3.25", "5.01"), r"row 1 of column AU12_r cannot hold '5\.01'"),
@@ -253,6 +253,24 @@ def test_parquet(read, tmp_path, text) -> None:
 def test_what_is_no_table(read, text, message) -> None:
     with pytest.raises(ValueError, match=rf"table\.csv: .*{message}"):
         read(text)
+
+
+def test_a_parquet_table_with_an_index(tmp_path) -> None:
+    table = pandas.read_csv(io.StringIO(LIBREFACE))
+    table.set_index("pitch").to_parquet(tmp_path / "table.parquet")
+    assert read_face_table(tmp_path / "table.parquet").frames.tolist() == [1, 4]
+    table.set_index("frame_idx").drop(columns="pitch").to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(
+        ValueError, match=r"table\.parquet: is no table of .*begin with frame_time_in_ms, yaw"
+    ):
+        read_face_table(tmp_path / "table.parquet")
+
+
+def test_long_names_of_columns_are_cut(tmp_path) -> None:
+    pandas.DataFrame({f"{i}\n{'x' * 999}": [1] for i in range(9)}).to_csv(tmp_path / "table.csv")
+    with pytest.raises(ValueError, match="is no table of") as caught:
+        read_face_table(tmp_path / "table.csv")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400 + len(str(tmp_path))
 
 
 def test_files_that_are_not_there(tmp_path, monkeypatch) -> None:
