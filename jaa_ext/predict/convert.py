@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
-from jaa_ext.predict.tables import POSE_COLUMNS, read_table, require_table
+from jaa_ext.predict.tables import AU_COLUMN, OTHER_NUMBERS, POSE_COLUMNS, read_table, require_table
 
 if TYPE_CHECKING:
     import pandas
@@ -77,6 +77,7 @@ def convert_table(table: pandas.DataFrame, to: Tool) -> Converted:
     """
     if to not in get_args(Tool):
         raise ValueError(f'convert_table: wanted "openface" or "pyfeat", got "{to}"')
+    table = _with_numbers(table)
     made = _openface(table) if to == "openface" else _pyfeat(table)
     return Converted(made.table, made.sentence({"openface": "OpenFace", "pyfeat": "py-feat"}[to]))
 
@@ -160,6 +161,20 @@ class _Made:
         return "; ".join(parts) + "."
 
 
+def _with_numbers(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Make numbers of our columns of numbers, which in Parquet may be text."""
+    import pandas
+
+    ours = [
+        name
+        for name in map(str, table.columns)
+        if name in ("frame", "face_id", "timestamp", "success")
+        or AU_COLUMN.fullmatch(name)
+        or OTHER_NUMBERS.fullmatch(name)
+    ]
+    return table.assign(**{name: pandas.to_numeric(table[name]) for name in ours})
+
+
 def _openface(table: pandas.DataFrame) -> _Made:
     sources = table["source"].unique().tolist()
     if len(sources) > 1:
@@ -207,7 +222,7 @@ def _pyfeat(table: pandas.DataFrame) -> _Made:
         made.add("approx_time", seconds.map(lambda s: f"{s // 60:02d}:{s % 60:02d}"), "timestamp")
     else:
         made.add("frame", 0 * table["frame"] + photographs, "frame", "timestamp")
-    names = table["face_id"].map(lambda face: f"Person_{face}" if face >= 0 else None)
+    names = table["face_id"].map(lambda face: f"Person_{face:.0f}" if face >= 0 else None)
     made.add("Identity", names, "face_id")
     return made
 

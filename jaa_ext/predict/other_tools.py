@@ -149,7 +149,7 @@ def _read(path: str) -> pandas.DataFrame:
 
 def _of_ours(path: str, table: pandas.DataFrame) -> FaceTable:
     _require_one_video(path, table, "source")
-    success = table["success"].to_numpy() == 1
+    success = _numbers(path, table, "success") == 1
     landmarks = _columns(path, table[success], _landmark_names(range(facs.NUM_LANDMARKS)))
     box = _columns(path, table[success], ["left", "top", "right", "bottom"])
     return _face_table(path, "jaa_ext", table, success, landmarks, box)

@@ -187,6 +187,13 @@ def test_a_video_of_one_late_frame_is_no_photograph(face) -> None:
     assert made["frame"].tolist() == [300] and made["approx_time"].tolist() == ["00:10"]
 
 
+@pytest.mark.parametrize("to", ["openface", "pyfeat"])
+def test_numbers_that_are_text(table, to) -> None:
+    table = with_pose(table)
+    text = table.astype({name: str for name in ("frame", "face_id", "right", "pose_Rx", "timestamp")})
+    pandas.testing.assert_frame_equal(convert_table(text, to).table, convert_table(table, to).table)
+
+
 def test_without_a_box(table) -> None:
     made = convert_table(table.drop(columns="right"), "pyfeat").table
     assert made["FaceRectX"].notna().any() and made["FaceRectWidth"].isna().all()

@@ -89,6 +89,8 @@ def test_ours(tmp_path, prediction) -> None:
     assert table.presence["AU01"].tolist() == [1] and table.presence["AU12"].tolist() == [0]
     assert table.probabilities["AU12"].tolist() == [0.2]
     assert table.intensities["AU01"].tolist() == [3.5] and np.isnan(table.intensities["AU12"]).all()
+    pandas.read_csv(tmp_path / "talk.csv").astype({"success": str}).to_parquet(tmp_path / "text.parquet")
+    assert read_face_table(tmp_path / "text.parquet").frames.tolist() == [4]
 
 
 class TestOpenface:
