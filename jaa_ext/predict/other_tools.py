@@ -134,7 +134,10 @@ def _read(path: str) -> pandas.DataFrame:
         import pandas
 
         if is_parquet(path):
-            table = pandas.read_parquet(path).reset_index(drop=True)
+            import pyarrow.parquet
+
+            # Without pandas' notes, which may be damaged and make an index of a column.
+            table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
         else:
             options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
             with warnings.catch_warnings():
@@ -339,7 +342,7 @@ def _cannot_hold(path: str, table: pandas.DataFrame, row: int, column: str) -> V
 
 
 def _require_one_video(path: str, table: pandas.DataFrame, column: str) -> None:
-    names = table[column].astype(str).unique().tolist() if column in table else []
+    names = list(dict.fromkeys(map(str, table[column]))) if column in table else []
     if len(names) > 1:
         some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         raise ValueError(f"{path}: wanted the table of one video, got {len(names)}: {some}")

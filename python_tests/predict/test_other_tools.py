@@ -133,8 +133,9 @@ class TestPyfeat:
         assert read(text).boxes.tolist() == read(PYFEAT).boxes.tolist()
 
     def test_of_several_photographs(self, read) -> None:
-        with pytest.raises(ValueError, match=r"table of one video, got 2: talk\.mp4, b\.mp4$"):
-            read(PYFEAT.replace("0.625,talk", "0.625,b"))
+        for name in ("b.mp4", ""):
+            with pytest.raises(ValueError, match=rf"table of one video, got 2: talk\.mp4, {name or 'nan'}$"):
+                read(PYFEAT.replace("0.625,talk.mp4", f"0.625,{name}"))
 
 
 class TestLibreface:
@@ -261,11 +262,6 @@ def test_a_parquet_table_with_an_index(tmp_path) -> None:
     table = pandas.read_csv(io.StringIO(LIBREFACE))
     table.set_index("pitch").to_parquet(tmp_path / "table.parquet")
     assert read_face_table(tmp_path / "table.parquet").frames.tolist() == [1, 4]
-    table.set_index("frame_idx").drop(columns="pitch").to_parquet(tmp_path / "table.parquet")
-    with pytest.raises(
-        ValueError, match=r"table\.parquet: is no table of .*begin with frame_time_in_ms, yaw"
-    ):
-        read_face_table(tmp_path / "table.parquet")
 
 
 def test_long_names_of_columns_are_cut(tmp_path) -> None:
