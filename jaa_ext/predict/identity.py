@@ -91,7 +91,8 @@ def choose_embedding(name: str) -> Embedding:
         except TypeError as error:
             raise ValueError(f'identity "{name}": called without arguments: {error}') from error
         if not callable(embedding):
-            raise ValueError(f'identity "{name}": has no method __call__')
+            kind = type(embedding).__name__
+            raise ValueError(f'identity "{name}": a {kind} cannot be called with faces')
     return embedding  # type: ignore[no-any-return]
 
 
@@ -114,15 +115,20 @@ def align_five_points(image: NDArray[np.uint8], landmarks: NDArray[Any]) -> NDAr
         >>> align_five_points(sample.image, sample.landmarks).shape
         (112, 112, 3)
     """
+    matrix = five_point_matrix(landmarks)
+    return cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+def five_point_matrix(landmarks: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute the (2, 3) matrix of `align_five_points`, without an image."""
     points = np.asarray(landmarks, np.float64)
     eyes = (points[list(eye)].mean(0) for eye in (facs.LEFT_EYE, facs.RIGHT_EYE))
-    found = np.stack([*eyes, *points[[13, 31, 37]]]) @ (1, 1j)
-    wanted = FIVE_POINTS @ (1, 1j)
+    # As complex numbers a similarity is a product and a sum, w = az + b.
+    found, wanted = (five @ (1, 1j) for five in (np.stack([*eyes, *points[[13, 31, 37]]]), FIVE_POINTS))
     about = found - found.mean()
-    turn = np.vdot(about, wanted - wanted.mean()) / max(np.vdot(about, about).real, 1e-12)
-    shift = wanted.mean() - turn * found.mean()
-    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
-    return cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    a = np.vdot(about, wanted) / max(np.vdot(about, about).real, 1e-12)
+    b = wanted.mean() - a * found.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 class Seen(Protocol):
@@ -215,8 +221,9 @@ class Gallery:
                 person = self.people.setdefault(face_id, Person(np.zeros_like(vector), 0, time, set()))
                 person.total, person.asked, person.time = person.total + vector, person.asked + 1, time
         for face_id in sorted(here):
-            person = self.people[face_id] = self.people.pop(face_id)  # behind all others
-            person.met |= here - {face_id}
+            person = self.people.pop(face_id)
+            person.met = (person.met | here) & self.people.keys()
+            self.people[face_id] = person  # behind all others
         for face_id in list(self.people)[:-MOST_PEOPLE]:
             del self.people[face_id]
         self.merged = {face_id: alike for face_id, alike in self.merged.items() if face_id in here}
