@@ -299,4 +299,5 @@ class Gallery:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
             raise EmbeddingError(f"{self.name}: wanted finite vectors that are not all 0")
-        return vectors / lengths
+        units: NDArray[np.float64] = vectors / lengths
+        return units

@@ -447,6 +447,14 @@ class TestCuts:
         film.show(image=np.zeros((300, 600, 3), np.uint8))
         assert list(film.show((100, 100), image=scene(1, (100, 100)))) == [1]
 
+    def test_a_state_remembers_the_scene(self, film):
+        film.show((100, 100), image=scene(0, (100, 100)))
+        state = json.loads(json.dumps(film.tracker.state()))
+        for number in (0, 1):
+            other = Film()
+            other.tracker.load_state(state)
+            assert list(other.show((100, 100), image=scene(number, (100, 100)))) == [number]
+
     @pytest.mark.parametrize("light", [0.5, 1.6])
     def test_another_light_is_none(self, film, light):
         image = scene(0, (100, 100))
