@@ -65,6 +65,23 @@ FocalLength = Annotated[
         show_default=False,
     ),
 ]
+Identity = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of videos: what tells whether a face that comes back was there before, so that it gets its id "
+        "again: FILE.onnx, your copy of a network such as SFace or ArcFace; or MODULE:ATTRIBUTE, a function "
+        "of your own. Without it, a face that was gone for 2.5 s, or a cut, is a new one.",
+        show_default=False,
+    ),
+]
+LeastLikeness = Annotated[
+    float,
+    typer.Option(
+        metavar="COSINE",
+        help="With --identity: least likeness of a face that comes back, which depends on the network.",
+    ),
+]
 Neutral = Annotated[
     str | None,
     typer.Option(
@@ -119,6 +136,8 @@ def predict(
     end: End = None,
     search_every: SearchEvery = 1.0,
     focal_length: FocalLength = None,
+    identity: Identity = None,
+    least_likeness: LeastLikeness = 0.4,
     neutral: Neutral = None,
     smooth: Smooth = 0.0,
     precision: Precision = "auto",
@@ -151,7 +170,17 @@ def predict(
         from jaa_ext.predict.window import Window, only_video, watch
 
         shown = only_video(found)
-    predictor = _predictor(weights, detector, landmarks, device, precision, search_every, focal_length)
+    predictor = _predictor(
+        weights,
+        detector,
+        landmarks,
+        device,
+        precision,
+        search_every,
+        focal_length,
+        embedding=identity,
+        least_likeness=least_likeness,
+    )
     window = Window(predictor) if show else None
     if out is None:
         assert window is not None
@@ -277,6 +306,7 @@ def _predictor(
     precision: Literal["auto", "float32", "bfloat16"],
     search_every: float,
     focal_length: float | None = None,
+    **identity: Any,
 ) -> Predictor:
     from jaa_ext.distributed import local_device
     from jaa_ext.memory import keep_freed_memory
@@ -293,6 +323,7 @@ def _predictor(
         precision=precision,
         search_every=search_every,
         focal_length=focal_length,
+        **identity,
     )
 
 

@@ -10,6 +10,8 @@ from jaa_ext.predict.convert import convert_table
 from jaa_ext.predict.correction import correct_table
 from jaa_ext.predict.detector import DetectedFace, FaceDetector, MissingDependency
 from jaa_ext.predict.detector_choice import choose_detector
+from jaa_ext.predict.identity import choose_embedding
+from jaa_ext.predict.onnx_embedding import OnnxEmbedding
 from jaa_ext.predict.pose import HeadPose, head_pose
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction
 from jaa_ext.predict.predictor import Predictor
@@ -25,9 +27,11 @@ __all__ = [
     "HeadPose",
     "ImageError",
     "MissingDependency",
+    "OnnxEmbedding",
     "Predictor",
     "YuNet",
     "choose_detector",
+    "choose_embedding",
     "columns",
     "compare_tables",
     "convert_table",

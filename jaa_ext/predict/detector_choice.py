@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaa_ext.predict.batch_detector import BatchDetector
 from jaa_ext.predict.detector import FaceDetector
-from jaa_ext.predict.tracking import Detector
+
+if TYPE_CHECKING:
+    from jaa_ext.predict.tracking import Detector
 
 YUNET = "opencv-yunet:"
 WANTED = "dlib, dlib-landmarks, opencv-yunet:FILE or MODULE:ATTRIBUTE"
@@ -39,11 +41,9 @@ def choose_detector(name: str) -> Detector | BatchDetector:
         from jaa_ext.predict.yunet import YuNet
 
         return YuNet(name.removeprefix(YUNET))
-    module, _, attribute = name.partition(":")
-    parts = module.split(".")
-    if not all(part.isidentifier() for part in (*parts, attribute)):
+    if not is_attribute(name):
         raise ValueError(f'detector must be {WANTED}, got "{name}"')
-    make = _attribute(name, module, attribute)
+    make = attribute_of("detector", name)
     try:
         detector = make()
     except TypeError as error:
@@ -56,12 +56,41 @@ def choose_detector(name: str) -> Detector | BatchDetector:
     return detector  # type: ignore[no-any-return]
 
 
-def identity(detector: Detector | BatchDetector) -> str:
-    """Give the name by which an unfinished table knows its detector: `identity`, else that of its class."""
-    return str(getattr(detector, "identity", f"{type(detector).__module__}.{type(detector).__qualname__}"))
+def identity(chosen: Any) -> str:
+    """Give the name by which an unfinished table knows a detector or an embedding.
+
+    It is its `identity`; without one, the name of the function, or of the object's class.
+
+    Example:
+        >>> identity(identity)
+        'jaa_ext.predict.detector_choice.identity'
+    """
+    named = chosen if hasattr(chosen, "__qualname__") else type(chosen)
+    return str(getattr(chosen, "identity", f"{named.__module__}.{named.__qualname__}"))
 
 
-def _attribute(name: str, module: str, attribute: str) -> Any:
+def is_attribute(name: str) -> bool:
+    """Tell whether a name has the form MODULE:ATTRIBUTE.
+
+    Example:
+        >>> is_attribute("my_faces:CnnFaces"), is_attribute("dlib")
+        (True, False)
+    """
+    module, _, attribute = name.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), attribute))
+
+
+def attribute_of(option: str, name: str) -> Any:
+    """Import the class or function MODULE:ATTRIBUTE, from what is installed or else from the working folder.
+
+    Raises:
+        ValueError: no such module, class or function; the message begins with the option.
+
+    Example:
+        >>> attribute_of("identity", "math:hypot")(3, 4)
+        5.0
+    """
+    module, _, attribute = name.partition(":")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)
@@ -71,8 +100,8 @@ def _attribute(name: str, module: str, attribute: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f'detector "{name}": no module {error.name}, neither installed nor in {folder}'
+            f'{option} "{name}": no module {error.name}, neither installed nor in {folder}'
         ) from None
     if not callable(getattr(found, attribute, None)):
-        raise ValueError(f'detector "{name}": {found.__name__} has no class or function {attribute}')
+        raise ValueError(f'{option} "{name}": {found.__name__} has no class or function {attribute}')
     return getattr(found, attribute)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ SAVED_EVERY = 5.0
 RUN_FILE = "run.json"
 """The file that records the settings of an unfinished run."""
 SKIPPED = "; passed over"
+MOST_TOLD = 10
+"""Most returns of faces in a video that are told one by one."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Summary:
     unsettled: int = 0
     """Number of rows with a face that is not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
-    """A sentence for each file that could not be read, or not to its end."""
+    """A sentence for each file that could not be read, or not to its end, and for faces that came back."""
     seconds: float = 0.0
     """Seconds of this run, without those before it was interrupted."""
     done_now: int = 0
@@ -126,6 +128,7 @@ def predict_tables(
         "landmarks": predictor.landmarks,
         "focal_length": predictor.focal_length,
         "detector": predictor.detector_identity,
+        "embedding": [predictor.embedding_identity, predictor.least_likeness],
         "frames": chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
@@ -276,6 +279,7 @@ class _Run:
                     frames.close()
                     self.listener.on_end()
             self._end(video.name, "frame", counts)
+            counts["remarks"] += told(video.name, counts["returns"])
             why = in_words(errors[0]).removeprefix(f"{video.name}: ") if errors else ""
             if why and not counts["frames"]:
                 raise VideoError(f"{video.name}: {why}")
@@ -301,6 +305,7 @@ class _Run:
         counts["faces"] += len(frame.faces)
         counts["unsettled"] += sum(not face.settled for face in frame.faces)
         counts["without_face"] += not frame.faces
+        counts["returns"] += returns(frame)
         self.summary.done_now += 1
         self._advance()
         return len(text)
@@ -338,6 +343,30 @@ def counted(number: int, what: str) -> str:
         ('1 frame', '2 frames')
     """
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+Return = tuple[int, float, int, float]
+"""Of a face that came back: frame, seconds, id, likeness."""
+
+
+def returns(frame: FramePrediction) -> list[Return]:
+    """List the faces of a frame that came back and got their ids again."""
+    return [(frame.frame, frame.timestamp, face.face_id, face.merged) for face in frame.faces if face.merged]
+
+
+def told(source: str, all_returns: Sequence[Return]) -> list[str]:
+    """Tell of the faces of a video that came back: of each, or only how often if they are many.
+
+    Example:
+        >>> told("talk.mp4", [(152, 6.08, 0, 0.714)])
+        ['talk.mp4: face 0 came back in frame 152, at 6.080 s (likeness 0.714)']
+    """
+    if len(all_returns) > MOST_TOLD:
+        return [f"{source}: faces came back {len(all_returns)} times, see the column `merged` of the table"]
+    return [
+        f"{source}: face {face_id} came back in frame {number}, at {seconds:.3f} s (likeness {likeness:.3f})"
+        for number, seconds, face_id, likeness in all_returns
+    ]
 
 
 def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:
@@ -440,7 +469,7 @@ def _fingerprint(source: Source) -> tuple[int, int]:
 
 
 def _zero_counts() -> dict[str, Any]:
-    return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "remarks": []}
+    return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "returns": [], "remarks": []}
 
 
 def _merge(summaries: list[Summary]) -> Summary:

@@ -46,6 +46,9 @@ class FacePrediction:
     for an AU whose intensity the model did not learn. None if the model predicts no intensities."""
     pose: HeadPose | None = None
     """Where the head is and how it is turned, see `jaa_ext.predict.pose`; None if `landmarks` cannot tell."""
+    merged: float = 0.0
+    """Likeness by which a face that came back got its id again, see `jaa_ext.predict.identity`, in the first
+    frame after its return; else 0."""
 
 
 def consistent_intensities(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STAGES = ("reading", "finding faces", "aligning", "network", "head pose", "drawing", "writing")
+STAGES = ("reading", "finding faces", "identity", "aligning", "network", "head pose", "drawing", "writing")
 """In the order of the work. Several run at once, so their times add up to more than the time that passed."""
 
 

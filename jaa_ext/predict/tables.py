@@ -32,7 +32,7 @@ POSE_COLUMNS = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz"
 TABLE_ENDINGS = (".csv", ".parquet")
 
 AU_COLUMN = re.compile(r"AU\w+_[cpr](_raw)?")
-OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom|pose_[TR][xyz]")
+OTHER_NUMBERS = re.compile(r"confidence|merged|[xy]_\d+|left|top|right|bottom|pose_[TR][xyz]")
 """Columns of numbers besides the AUs and the first five columns."""
 
 
@@ -46,8 +46,10 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
     each AU, the face's box ``left``, ``top``, ``right``, ``bottom`` (pixels), ``source`` (the file) and
     ``weights`` (the note of the model's weights). There follow, again as in OpenFace 2, the head's place
     ``pose_Tx``, ``pose_Ty``, ``pose_Tz`` (millimetres) and turn ``pose_Rx``, ``pose_Ry``, ``pose_Rz``
-    (radians), see `jaa_ext.predict.pose`, and with `intensity` the intensity ``AU01_r`` of each AU (0..5; at
-    least 1 exactly where ``AU01_c`` is 1; empty for an AU whose intensity the model did not learn).
+    (radians), see `jaa_ext.predict.pose`; our own ``merged``, the likeness by which a face that came back got
+    its id again, in its first row after that, and else 0, see `jaa_ext.predict.identity`; and with
+    `intensity` the intensity ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for
+    an AU whose intensity the model did not learn).
 
     In a frame without a face, confidence and success are 0 and the columns of the face are empty. Success is
     also 0 for a face that is not `FacePrediction.settled`, and for one with a value that is not finite, whose
@@ -66,6 +68,7 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
         *("left", "top", "right", "bottom"),
         *("source", "weights"),
         *POSE_COLUMNS,
+        "merged",
         *(f"{name}_r" for name in names if intensity),
     ]
 
@@ -295,11 +298,11 @@ def _rows(
             ]
         yield [
             *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
-            *(*cells, source, weights, *_pose_cells(face.pose), *intensities),
+            *(*cells, source, weights, *_pose_cells(face.pose), _number(face.merged, 3), *intensities),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
-        none = [""] * (len(POSE_COLUMNS) + (len(aus) if intensity else 0))
+        none = [""] * (len(POSE_COLUMNS) + 1 + (len(aus) if intensity else 0))
         yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights, *none]
 
 

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from jaa_ext.data.faces import align_face, alignment_matrix, transform
 from jaa_ext.predict.alignment import MOVED, displacement, eye_distance
+from jaa_ext.predict.cuts import is_blank, is_cut, thumbnail
 from jaa_ext.predict.detector import MIN_SCORE, Box, DetectedFace
+from jaa_ext.predict.identity import Gallery
 from jaa_ext.predict.look import ALIKE, SAME_LOOK, likeness, look
 
 SEARCH_EVERY = 1.0
 """Seconds from one search of the whole frame to the next, while every face is seen."""
 REMEMBERED = 2.5
-"""Seconds that a face out of sight keeps its id."""
+"""Seconds that a face out of sight keeps its id, if no cut comes between."""
 CONFIRMED_SIDE = 160
 """Side of the aligned picture in which a followed face is confirmed: the face has about 100 pixels there, the
 window of dlib's detector 80."""
@@ -135,14 +137,24 @@ class Tracker:
         detector: searches frames and confirms faces.
         search_every: seconds from one search of the whole frame to the next while every face is seen; 0
             searches each frame, as is needed without landmarks from the network.
+        gallery: knows faces again that come back later, or after a cut; None ends their ids.
     """
 
-    def __init__(self, detector: Detector, search_every: float = SEARCH_EVERY) -> None:
-        self.detector = detector
+    def __init__(
+        self, detector: Detector, search_every: float = SEARCH_EVERY, gallery: Gallery | None = None
+    ) -> None:
+        self.detector, self.gallery = detector, gallery
         self.schedule = Schedule(search_every)
         self.known: list[TrackedFace] = []
         """Faces of the last frame, or out of sight for at most `REMEMBERED` seconds."""
         self.next_id = 0
+        self.scene: NDArray[np.uint8] | None = None
+        """Thumbnail of the last frame that was not of one colour."""
+
+    @property
+    def merged(self) -> dict[int, float]:
+        """Likeness of each face of the last frame that came back and has its id from the gallery."""
+        return {} if self.gallery is None else self.gallery.merged
 
     @property
     def sees_faces(self) -> bool:
@@ -160,7 +172,7 @@ class Tracker:
 
         A face is aligned by its landmarks in the frame before. If it has moved from there by the network's
         landmarks, it is aligned and predicted again. The frame is searched if a face does not come to rest,
-        if the detector does not confirm it, or if it looks like another one.
+        if the detector does not confirm it, or if it looks like another one. A cut ends all ids.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -169,6 +181,10 @@ class Tracker:
             find: gives the detector's faces of the whole frame if its search was begun before.
         """
         due = self.schedule.due(timestamp)
+        if self.gallery is not None:
+            self.gallery.begin_frame()
+        if self._begins_scene(image):
+            self.known = []
         find = find or (lambda: self.detector(image))
         previous = [face for face in self.known if face.missed == 0]
         sure, unsure = self._confirm(image, previous)
@@ -203,6 +219,8 @@ class Tracker:
         now = [following[face_id] for face_id in sorted(faces)]
         gone = (replace(face, missed=face.missed + self.schedule.step) for face in _without(self.known, now))
         self.known = [*now, *(face for face in gone if face.missed <= REMEMBERED)]
+        if self.gallery is not None:
+            self.gallery.see(image, now, self.schedule.time)
         return [predictions[face.face_id] for face in now]
 
     def state(self) -> dict[str, Any]:
@@ -214,6 +232,8 @@ class Tracker:
                 {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in vars(face).items()}
                 for face in self.known
             ],
+            "scene": None if self.scene is None else self.scene.tolist(),
+            "gallery": None if self.gallery is None else self.gallery.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -232,6 +252,17 @@ class Tracker:
             )
             for face in state["known"]
         ]
+        self.scene = None if state["scene"] is None else np.array(state["scene"], np.uint8)
+        if self.gallery is not None:
+            self.gallery.load_state(state["gallery"])
+
+    def _begins_scene(self, image: NDArray[np.uint8]) -> bool:
+        """Tell whether the frame is behind a cut; one of one colour is compared with nothing."""
+        before, now = self.scene, thumbnail(image)
+        if is_blank(now):
+            return False
+        self.scene = now
+        return before is not None and is_cut(before, now)
 
     def _search(
         self,
@@ -248,7 +279,21 @@ class Tracker:
         """
         found = self._match(image, find(), sure, unsure)
         unsure = [replace(face, look=look(self._aligned(image, face)[0])) for face in unsure]
-        return found, _without_overlaps(_without([*sure, *unsure], found), found)
+        followed = _without_overlaps(_without([*sure, *unsure], found), found)
+        return self._with_ids(image, found, followed), followed
+
+    def _with_ids(
+        self, image: NDArray[np.uint8], found: list[TrackedFace], followed: list[TrackedFace]
+    ) -> list[TrackedFace]:
+        """Give new faces, whose ids are negative, new ids, or those by which the gallery knows them."""
+        new = [face for face in found if face.face_id < 0]
+        ids = list(range(self.next_id, self.next_id + len(new)))
+        if self.gallery is not None and new:
+            here = {face.face_id for face in (*found, *followed)}
+            ids = self.gallery.name_faces(image, new, here, self.next_id)
+        self.next_id = max([self.next_id, *(face_id + 1 for face_id in ids)])
+        named = {face.face_id: face_id for face, face_id in zip(new, ids, strict=True)}
+        return [replace(face, face_id=named.get(face.face_id, face.face_id)) for face in found]
 
     def _match(
         self,
@@ -257,7 +302,7 @@ class Tracker:
         sure: list[TrackedFace],
         unsure: list[TrackedFace],
     ) -> list[TrackedFace]:
-        """Give found faces the ids of known ones, or new ids.
+        """Give found faces the ids of known ones, and new faces ids below 0, each its own.
 
         A known face is found again at its place if it looks the same, elsewhere only if it looks very much
         the same.
@@ -278,7 +323,7 @@ class Tracker:
                 ids[i] = known[j].face_id
         for i, face in enumerate(faces):
             if i not in ids and locate(self.detector, self._aligned(image, face)[0])[0] >= NEW_SCORE:
-                ids[i], self.next_id = self.next_id, self.next_id + 1
+                ids[i] = -1 - i
         # Landmarks that were followed until here are better than a mean face in the box.
         followed = {face.face_id: face for face in sure}
         return [

@@ -15,7 +15,7 @@ from jaa_ext.data.video import VideoError, check_times
 from jaa_ext.plots.frames import FrameDrawer
 from jaa_ext.plots.running import RunningTimeline
 from jaa_ext.predict.detector import MissingDependency
-from jaa_ext.predict.job import Summary
+from jaa_ext.predict.job import Return, Summary, returns, told
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source
@@ -173,6 +173,7 @@ def watch(
     """
     check_times(every, start, end)
     summary, began, before = Summary(), time.perf_counter(), dict(predictor.stages.seconds)
+    came_back: list[Return] = []
     video = source.open()
     frames = predictor.video(video, every=every, start=start, end=end)
     try:
@@ -181,6 +182,7 @@ def watch(
             summary.faces += len(frame.faces)
             summary.unsettled += sum(not face.settled for face in frame.faces)
             summary.without_face += not frame.faces
+            came_back += returns(frame)
             if not window.show(frame):
                 break
     except KeyboardInterrupt:
@@ -192,7 +194,7 @@ def watch(
         window.close()
     if not summary.frames:
         raise VideoError(f"{video.name}: has no frame between --start and --end")
-    summary.remarks = video.damage(video.missing)
+    summary.remarks = told(video.name, came_back) + video.damage(video.missing)
     summary.done_now, summary.seconds = summary.frames, time.perf_counter() - began
     summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
     return summary

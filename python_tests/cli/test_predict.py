@@ -148,6 +148,40 @@ def test_neutral_faces_and_smoothing(
     assert code == 2 and "the focal length must be a number of pixels above 0, got 0" in error
 
 
+EMBEDDING = """
+def colours(faces):
+    return faces.mean((1, 2))
+"""
+
+
+def test_identity(jaa, read, weights: Path, talk: Path, tmp_path: Path) -> None:
+    (tmp_path / "jaa_test_colours.py").write_text(EMBEDDING)
+    pictures = list(read_frames(talk))
+    film = tmp_path / "back.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (300, 300))
+    for picture in (*pictures[:3], *[np.zeros((300, 300, 3), np.uint8)] * 30, *pictures[3:6]):
+        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+    writer.release()
+    out, options = tmp_path / "back.csv", ("--identity", "jaa_test_colours:colours", "--least-likeness", 0.95)
+    code, printed, error = jaa("predict", film, "--weights", weights, *options, "--out", out)
+    assert code == 0, error
+    assert f"note: {film}: face 0 came back in frame 34, at 3.300 s (likeness 1.000)" in " ".join(
+        printed.split()
+    )
+    assert [row["face_id"] for row in read(out) if row["success"] == "1"] == ["0"] * 6
+    assert [row["frame"] for row in read(out) if float(row["merged"] or 0)] == ["34"]
+    for wrong, sentence in (
+        (("--identity", "sface"), 'identity must be FILE.onnx or MODULE:ATTRIBUTE, got "sface"'),
+        (("--identity", "none.onnx"), "none.onnx: cannot be read (No such file or directory)"),
+        (("--identity", "math:hypot"), "embedding math:hypot: "),
+        ((*options[:3], 1), "least_likeness must be between 0 and 1, got 1.0"),
+    ):
+        out = tmp_path / "c.csv"
+        code, _, error = jaa("predict", film, "--weights", weights, *wrong, "--out", out)
+        assert code == 2 and sentence in error and len(error.splitlines()) == 1, (wrong, error)
+        assert not out.exists()
+
+
 def test_draw(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     other = tmp_path / "other" / photo.name

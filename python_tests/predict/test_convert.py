@@ -85,14 +85,14 @@ class TestOpenface:
 
     def test_what_is_said(self, table) -> None:
         assert convert_table(table, "openface").note == (
-            "OpenFace has no column for the box, source, weights, presence of AU24, intensity of AU24, "
-            "probability; empty, since the table lacks it: head pose, landmarks 0 to 16, 60 and 64, "
+            "OpenFace has no column for the box, source, weights, merged, presence of AU24, intensity of "
+            "AU24, probability; empty, since the table lacks it: head pose, landmarks 0 to 16, 60 and 64, "
             "presence of AU02/AU04/AU05/AU06/AU07/AU09/AU10/AU14/AU15/AU17/AU20/AU23/AU25/AU26/AU28/AU45, "
             "intensity of AU02/AU04/AU05/AU06/AU07/AU09/AU10/AU14/AU15/AU17/AU20/AU23/AU25/AU26/AU45."
         )
         plain = table.drop(columns=["AU01_r", "AU12_r"]).rename(columns={"AU24_r": "tempo"})
         note = convert_table(with_pose(plain), "openface").note
-        assert "weights, tempo, presence of AU24, probability;" in note
+        assert "weights, merged, tempo, presence of AU24, probability;" in note
         assert note.endswith("AU28/AU45, intensity.") and "head pose" not in note
 
     def test_several_sources(self, face) -> None:
@@ -128,8 +128,8 @@ class TestPyfeat:
 
     def test_what_is_said(self, table) -> None:
         assert convert_table(table, "pyfeat").note == (
-            "py-feat has no column for success, weights, presence, intensity; empty, since the table lacks "
-            "it: landmarks 0 to 16, 60 and 64, head pose, X, Y, Z, probability of "
+            "py-feat has no column for success, weights, merged, presence, intensity; empty, since the table "
+            "lacks it: landmarks 0 to 16, 60 and 64, head pose, X, Y, Z, probability of "
             "AU02/AU04/AU05/AU06/AU07/AU09/AU10/AU11/AU14/AU15/AU17/AU20/AU23/AU25/AU26/AU28/AU43."
         )
 

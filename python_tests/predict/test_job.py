@@ -169,6 +169,72 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "whole.csv"]
 
 
+def colours(faces: np.ndarray) -> np.ndarray:
+    """An embedding that is no way to tell people apart."""
+    return faces.reshape(len(faces), -1, 3).mean(1)
+
+
+@pytest.fixture(scope="module")
+def comes_and_goes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two frames a second: one with a face, six without, four times."""
+    path = tmp_path_factory.mktemp("films") / "comes.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 2, (200, 200))
+    face = np.ascontiguousarray(data.astronaut()[20:220, 120:320, ::-1])
+    for i in range(4 * 7):
+        writer.write(face if i % 7 == 0 else face * 0 + 90)
+    writer.release()
+    return path
+
+
+def recognise(model: JAANet, film: Path, out: Path, embedding=colours, likeness: float = 0.9, **options):
+    predictor = Predictor(
+        model, device="cpu", precision="float32", embedding=embedding, least_likeness=likeness
+    )
+    return predict_tables(predictor, find_sources([film]), out, **options)
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_faces_that_come_back_are_told(model, comes_and_goes, tmp_path, monkeypatch, most) -> None:
+    """One by one, or their number if they are many; each stands in the table."""
+    monkeypatch.setattr(job, "MOST_TOLD", most)
+    summary = recognise(model, comes_and_goes, tmp_path / "table.csv")
+    table = read_table(tmp_path / "table.csv")
+    assert set(table["face_id"]) == {0, -1} and (table["merged"].isna() == (table["face_id"] == -1)).all()
+    back = table[table["merged"] > 0]
+    assert back["frame"].tolist() == [8, 15, 22] and (back["merged"] > 0.9).all()
+    many = [f"{comes_and_goes}: faces came back 3 times, see the column `merged` of the table"]
+    one_by_one = [
+        f"{comes_and_goes}: face 0 came back in frame {frame}, at {(frame - 1) / 2:.3f} s (likeness 1.000)"
+        for frame in back["frame"]
+    ]
+    assert summary.remarks == (one_by_one if most == 3 else many)
+
+
+def test_without_an_embedding_they_are_others(model, comes_and_goes, tmp_path) -> None:
+    assert recognise(model, comes_and_goes, tmp_path / "t.csv", embedding=None).remarks == []
+    table = read_table(tmp_path / "t.csv")
+    assert set(table["face_id"]) == {-1, 0, 1, 2, 3} and not (table["merged"] > 0).any()
+
+
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.parametrize("stop_at", [2, 8, 9])
+def test_an_interrupted_run_knows_the_same_faces(model, comes_and_goes, tmp_path, stop_at) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "again.csv"
+    expected = recognise(model, comes_and_goes, whole, end=8)
+    with pytest.raises(KeyboardInterrupt):
+        recognise(model, comes_and_goes, out, end=8, listener=Stops(stop_at))
+    assert recognise(model, comes_and_goes, out, end=8).remarks == expected.remarks
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_unfinished_run_is_of_one_embedding(model, comes_and_goes, tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        recognise(model, comes_and_goes, tmp_path / "a.csv", listener=Stops(1))
+    for other in ({"embedding": None}, {"likeness": 0.8}, {"embedding": lambda faces: colours(faces)}):
+        with pytest.raises(ValueError, match="holds an unfinished run of other settings"):
+            recognise(model, comes_and_goes, tmp_path / "a.csv", **other)
+
+
 @pytest.mark.usefixtures("always_saved")
 def test_what_was_done_with_other_settings_is_not_taken_and_not_lost(model, inputs, tmp_path) -> None:
     out, unfinished = tmp_path / "out.csv", tmp_path / ".out.csv.unfinished"

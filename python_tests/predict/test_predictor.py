@@ -32,6 +32,7 @@ from jaa_ext.predict import (
 )
 from jaa_ext.predict.alignment import MEAN_FACE, MOVED, displacement, place_mean_face
 from jaa_ext.predict.batch_detector import DetectorError
+from jaa_ext.predict.identity import EmbeddingError
 from jaa_ext.predict.prediction import consistent_intensities
 from jaa_ext.predict.predictor import in_words
 
@@ -431,6 +432,9 @@ class TestPredictor:
         for seconds in (-1, float("nan"), float("inf")):
             with pytest.raises(ValueError, match=f"search_every must be .*{seconds}"):
                 Predictor(Stub(None), detector=Finding(), search_every=seconds)
+        for likeness in (0, 1, float("nan")):
+            with pytest.raises(ValueError, match=f"least_likeness must be between 0 and 1, got {likeness}"):
+                Predictor(Stub(None), detector=Finding(), least_likeness=likeness)
 
     def test_slow_bfloat16_is_float32(self, monkeypatch):
         monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
@@ -765,6 +769,45 @@ class TestVideo:
             ids[i] = found.face_id
         assert {ids[i] for i in ids if i < 10 or i >= 20 + gap} == {0}  # it comes back within 2.5 s
         assert {ids[i] for i in ids if 10 + gap <= i < 20 + gap} == {1}
+
+    @pytest.mark.parametrize("every", [1, 4])
+    def test_who_comes_back_by_an_embedding(self, detector, every):
+        """Drawn people behind cuts and after some seconds without anybody; the embedding sees colours."""
+        people = SyntheticFaces(subjects=range(100, 110), samples_per_subject=1)
+        drawn = {"one": people.draw(101, {12: 1.0}), "other": people.draw(104, {4: 1.0})}
+        shown = ["one"] * 8 + ["other"] * 8 + [None] * 32 + ["other"] * 8 + ["one"] * 8
+        backgrounds = np.random.default_rng(0).integers(0, 255, (2, 5, 8, 3), dtype=np.uint8)
+
+        def picture(i):
+            image = cv2.resize(backgrounds[int(shown[i] == "one")], (480, 300))
+            if shown[i]:
+                image[50:250, 100:300] = drawn[shown[i]].image
+            return image
+
+        def embed(faces):
+            small = np.stack([cv2.resize(face, (8, 8), interpolation=cv2.INTER_AREA) for face in faces])
+            return (small - 128.0).reshape(len(faces), -1)
+
+        _, points, _ = align_face(drawn["one"].image, drawn["one"].landmarks, size=ALIGNED)
+        options = {"detector": detector, "device": "cpu", "precision": "float32"}
+        ids = {"one": 0, "other": 1, None: None}
+        for embedding in (None, embed):
+            predict = Predictor(Stub(points - MARGIN), embedding=embedding, least_likeness=0.9, **options)
+            seen, returns = [], []
+            for frame in predict.video(Frames(picture, len(shown), 10), every=every):
+                seen.append(frame.faces[0].face_id if frame.faces else None)
+                returns += [(frame.frame - 1, face.face_id) for face in frame.faces if face.merged]
+            if embedding is None:
+                assert list(dict.fromkeys(seen)) == [0, 1, None, 2, 3] and returns == []
+                assert predict.stages.seconds["identity"] == 0 and predict.embedding_identity == ""
+            else:
+                assert seen == [ids[person] for person in shown[::every]]
+                assert returns == [(48, 1), (56, 0)] and predict.stages.seconds["identity"] > 0
+                assert predict.embedding_identity.endswith("<locals>.embed")
+
+    def test_an_embedding_that_fails_ends_the_video_with_its_name(self, film, seeing, no_thread_stays):
+        with pytest.raises(EmbeddingError, match=r"^embedding .*<lambda>: wanted 1 rows, one for each face"):
+            list(seeing(embedding=lambda faces: np.ones(3)).video(film))
 
     def test_every_fifth_frame_alone_is_searched_once_a_second(self, detector):
         class Counting(type(detector)):

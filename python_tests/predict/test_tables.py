@@ -56,12 +56,12 @@ def frames(prediction):
 
 def test_the_columns():
     names = columns((4, 10))
-    assert len(names) == len(set(names)) == 5 + 98 + 4 + 4 + 2 + 6
+    assert len(names) == len(set(names)) == 5 + 98 + 4 + 4 + 2 + 6 + 1
     # OpenFace's first: its frame, face and landmarks, and the AUs' presence.
     assert names[:7] == ["frame", "face_id", "timestamp", "confidence", "success", "x_0", "x_1"]
     assert names[53:55] == ["x_48", "y_0"]
     assert names[102:107] == ["y_48", "AU04_c", "AU10_c", "AU04_p", "AU10_p"]
-    assert names[107:] == ["left", "top", "right", "bottom", "source", "weights", *POSE]
+    assert names[107:] == ["left", "top", "right", "bottom", "source", "weights", *POSE, "merged"]
     assert columns(AUS)[103:109] == [*(f"{name}_c" for name in AU_NAMES), *(f"{name}_p" for name in AU_NAMES)]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.predict import DetectedFace
+from jaa_ext.predict.identity import Gallery
 from jaa_ext.predict.tracking import ALIGNMENTS, REMEMBERED, USUAL_STEP, Schedule, Tracker, confidence
 
 SIZE = 60
@@ -409,6 +410,129 @@ class TestFollow:
         where = {face.face_id: face for face in film.tracker.known}
         assert near(where[0], 100, 100) and near(where[1], 402, 100)
         assert where[0].missed == pytest.approx(1 / A_SECOND) and where[1].missed == 0
+
+
+def scene(number, *faces):
+    """A picture with a dark background of its own."""
+    coarse = np.random.default_rng(1000 + number).uniform(5, 50, (4, 7, 3)).astype(np.uint8)
+    return np.where(picture(*faces) > 10, picture(*faces), cv2.resize(coarse, (600, 300)))
+
+
+def colours(faces):
+    """An embedding for persons of `picture`."""
+    middles = faces[:, 30:100, 20:90]
+    small = np.stack([cv2.resize(face, (5, 5), interpolation=cv2.INTER_AREA) for face in middles])
+    return (small - small.mean((1, 2), keepdims=True)).reshape(len(faces), -1)
+
+
+class TestCuts:
+    def test_ids_end_though_the_same_face_is_at_the_same_place(self, film):
+        for cut in range(3):
+            for i in range(5):
+                at = (100 + 2 * i, 100)
+                assert list(film.show(at, image=scene(cut, at))) == [cut]
+
+    def test_of_those_out_of_sight_too(self, film):
+        film.show((100, 100), (400, 100), image=scene(0, (100, 100), (400, 100)))
+        film.show((400, 100), image=scene(0, (400, 100)))
+        film.show((400, 100), image=scene(1, (400, 100)))
+        assert [face.face_id for face in film.tracker.known] == [2]
+
+    def test_after_frames_that_show_nothing(self, film):
+        """A dark or grey picture is no cut; what follows it may be another scene, or the same one."""
+        film.show((100, 100), image=scene(0, (100, 100)))
+        for colour in (0, 50):
+            film.show(image=np.full((300, 600, 3), colour, np.uint8))
+            assert list(film.show((100, 100), image=scene(0, (100, 100)))) == [0]
+        film.show(image=np.zeros((300, 600, 3), np.uint8))
+        assert list(film.show((100, 100), image=scene(1, (100, 100)))) == [1]
+
+    def test_a_state_remembers_the_scene(self, film):
+        film.show((100, 100), image=scene(0, (100, 100)))
+        state = json.loads(json.dumps(film.tracker.state()))
+        for number in (0, 1):
+            other = Film()
+            other.tracker.load_state(state)
+            assert list(other.show((100, 100), image=scene(number, (100, 100)))) == [number]
+
+    @pytest.mark.parametrize("light", [0.5, 1.6])
+    def test_another_light_is_none(self, film, light):
+        image = scene(0, (100, 100))
+        film.show((100, 100), image=image)
+        lit = np.clip(image * light, 0, 255).astype(np.uint8)
+        assert list(film.show((100, 100), image=lit)) == [0]
+        assert list(film.show((100, 100), image=image)) == [0]
+
+
+class TestReturns:
+    @pytest.fixture
+    def film(self):
+        film = Film()
+        film.tracker.gallery = Gallery(colours)
+        return film
+
+    def away(self, film, *faces, seconds=2 * REMEMBERED):
+        for _ in range(round(seconds * A_SECOND)):
+            film.show(*faces)
+            assert film.tracker.merged == {}
+
+    def test_a_face_that_was_gone_for_long_has_its_id_again(self, film):
+        assert list(film.show((100, 100, 1))) == [0] and film.tracker.merged == {}
+        self.away(film)
+        assert list(film.show((400, 200, 1))) == [0]
+        assert film.tracker.merged == {0: pytest.approx(1, abs=0.05)}
+        assert list(film.show((400, 200, 1))) == [0] and film.tracker.merged == {}  # it is told once
+
+    def test_after_a_cut(self, film):
+        for _ in range(2):
+            for number, person, face_id in ((0, 1, 0), (1, 2, 1), (2, 1, 0)):
+                at = (100, 100, person)
+                assert list(film.show(at, image=scene(number, at))) == [face_id]
+
+    def test_others_are_new_and_no_id_is_left_out(self, film):
+        film.show((100, 100, 1))
+        self.away(film)
+        assert list(film.show((100, 100, 2))) == [1] and film.tracker.merged == {}
+        self.away(film)
+        assert list(film.show((100, 100, 1), (300, 100, 3), (500, 100, 2))) == [0, 1, 2]
+        assert set(film.tracker.merged) == {0, 1}
+
+    def test_nobody_is_twice_in_a_frame(self, film):
+        """As if in a mirror: who is there cannot have come back."""
+        film.show((100, 100, 1))
+        for _ in range(40):
+            faces = film.show((100, 100, 1), (400, 100, 1))
+        assert list(faces) == [0, 1] and film.tracker.merged == {}
+
+    def test_without_a_gallery_the_face_is_new(self):
+        film = Film()
+        film.show((100, 100, 1))
+        self.away(film)
+        assert list(film.show((100, 100, 1))) == [1]
+
+    def test_a_state_goes_on(self, film):
+        def faces(i):
+            return [(60 + i / 2, 100, 1)] * (not 70 < i < 160) + [(500, 220, 2)] * (i > 100)
+
+        def shown(film, frames):
+            seen = []
+            for i in frames:
+                ids = list(film.show(*faces(i)))
+                seen.append((ids, dict(film.tracker.merged)))
+            return seen
+
+        expected = shown(film, range(200))
+        assert [i for i, (_, merged) in enumerate(expected) if merged] == [180]
+        for stop in (1, 65, 90, 179):
+            before, after = (Film() for _ in range(2))
+            for one in (before, after):
+                one.tracker.gallery = Gallery(colours)
+            shown(before, range(stop))
+            state = json.loads(json.dumps(before.tracker.state(), allow_nan=False))
+            after.tracker.load_state(state)
+            after.shown = stop
+            assert shown(after, range(stop, 200)) == expected[stop:]
+            assert after.tracker.gallery.state() == film.tracker.gallery.state()
 
 
 def test_a_state_goes_through_json_and_on_as_if_nothing_had_been():

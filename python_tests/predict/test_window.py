@@ -1,6 +1,7 @@
 """The window: what it shows, what ends it, and that without a display it says so."""
 
 import subprocess
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -105,6 +106,19 @@ def test_frames_are_shown_with_their_faces_and_a_time_line(screen, predictor, vi
         assert (picture == blue).all(-1).sum() > 300 and (picture == orange).all(-1).sum() > 100
     height, width = screen.pictures[0].shape[:2]
     assert screen.size == (width, height) and width < 1600 and height < 900
+
+
+def test_faces_that_come_back_are_told(screen, predictor, video, monkeypatch) -> None:
+    def back(*arguments, **options):
+        for frame in frames(*arguments, **options):
+            yield replace(
+                frame, faces=[replace(face, merged=0.5 * (frame.frame == 3)) for face in frame.faces]
+            )
+
+    frames = predictor.video
+    monkeypatch.setattr(predictor, "video", back)
+    summary = watch(predictor, video, Window(predictor))
+    assert summary.remarks == [f"{video.name}: face 0 came back in frame 3, at 0.080 s (likeness 0.500)"]
 
 
 def test_a_large_frame_opens_a_smaller_window(screen, predictor) -> None:
