@@ -105,7 +105,7 @@ class FrameDrawer:
 
     def __init__(
         self,
-        aus: Sequence[int | facs.AURule],
+        aus: Sequence[facs.AU | facs.AURule],
         *,
         note: str = "",
         attention: int | None = None,

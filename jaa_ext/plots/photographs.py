@@ -33,7 +33,7 @@ BLOCK_WIDTH, CLOSE_UP = 21.5, 10.0
 def draw_faces(
     image: NDArray[Any],
     predictions: Sequence[FacePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     note: str = "",
     *,
     thresholds: Sequence[float] | None = None,
@@ -61,7 +61,7 @@ def draw_faces(
 def faces_figure(
     image: NDArray[np.uint8],
     predictions: Sequence[FacePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     note: str = "",
     *,
     thresholds: Sequence[float] | None = None,
@@ -151,7 +151,7 @@ def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside:
 def _draw_bars(
     axes: Axes,
     face: FacePrediction,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     thresholds: Sequence[float],
     left: float,
     top: float,

@@ -48,7 +48,7 @@ class RunningTimeline:
         (56, 640, 3)
     """
 
-    def __init__(self, aus: Sequence[int | facs.AURule], width: int) -> None:
+    def __init__(self, aus: Sequence[facs.AU | facs.AURule], width: int) -> None:
         if width < 300:
             raise ValueError(f"RunningTimeline: wanted a width of at least 300 pixels, got {width}")
         self.face_id: int | None = None

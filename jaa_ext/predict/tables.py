@@ -36,7 +36,7 @@ OTHER_NUMBERS = re.compile(r"confidence|[xy]_\d+|left|top|right|bottom|pose_[TR]
 """Columns of numbers besides the AUs and the first five columns."""
 
 
-def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[str]:
+def columns(aus: Sequence[facs.AU | facs.AURule], intensity: bool = False) -> list[str]:
     """List the columns of a table of predictions.
 
     First come columns of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a
@@ -70,7 +70,7 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
     ]
 
 
-def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
+def au_columns(aus: Sequence[facs.AU | facs.AURule]) -> list[str]:
     """Name each AU: ``AU01`` for AU 1, ``AUrule3`` for a rule without a number at index 3."""
     numbers = map(facs.au_number, aus)
     return [f"AUrule{i}" if number is None else facs.au_column(number) for i, number in enumerate(numbers)]
@@ -78,7 +78,7 @@ def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
 
 def csv_rows(
     frame: FramePrediction,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     weights: str = "",
     *,
     intensity: bool = False,
@@ -96,7 +96,7 @@ def csv_rows(
 def write_table(
     path: str | os.PathLike[str],
     frames: Iterable[FramePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     weights: str = "",
     intensity: bool = False,
@@ -130,7 +130,7 @@ def write_table(
 def join_tables(
     path: str | os.PathLike[str],
     parts: Iterable[Path],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     intensity: bool = False,
     correction: Correction | None = None,
@@ -184,7 +184,7 @@ def printable(name: str) -> str:
 
 def data_frame(
     frames: Iterable[FramePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     weights: str = "",
     *,
     intensity: bool = False,
@@ -259,12 +259,12 @@ def is_parquet(path: str | os.PathLike[str] | IO[str]) -> bool:
     return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet"
 
 
-def _header(aus: Sequence[int | facs.AURule], intensity: bool) -> str:
+def _header(aus: Sequence[facs.AU | facs.AURule], intensity: bool) -> str:
     return ",".join(columns(aus, intensity)) + "\r\n"
 
 
 def _rows(
-    frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str, intensity: bool
+    frame: FramePrediction, aus: Sequence[facs.AU | facs.AURule], weights: str, intensity: bool
 ) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
     source = printable(frame.source)
