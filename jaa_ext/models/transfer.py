@@ -80,15 +80,14 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
             )
     aus, others = model.config.aus, source.config.aus
     places: tuple[int | None, ...] = (None,) * len(aus)
-    if model.config.attention and source.config.attention:
+    same = list(map(_identity, aus)) == list(map(_identity, others))
+    sides = not same and "graph" not in _children(model) and _are_sides(aus, others)
+    if sides or (model.config.attention and source.config.attention):
         places = branch_places(aus, others)
     tensors, theirs = model.state_dict(), source.state_dict()
 
-    same = list(map(_identity, aus)) == list(map(_identity, others))
-    sides = not same and _are_sides(aus, others)
-
     def fits(module: str) -> bool:
-        return (same or (sides and module != "graph.")) and all(
+        return (same or sides) and all(
             key in theirs and (theirs[key].shape == tensor.shape or (sides and key.startswith(ROWS)))
             for key, tensor in tensors.items()
             if key.startswith(module) and not key.startswith(INTENSITY)
@@ -102,8 +101,8 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
         taken = key in theirs and not key.startswith(left_out)
         if taken and key.startswith(ROWS if sides else BRANCHES):
             # The AU head has all AUs' rows for "absent", then all AUs' rows for "present".
-            parts = 2 if key.startswith("au_head.1.") else 1
-            _copy_branches(tensor, theirs[key], places, source.config, parts)
+            blocks = 2 if key.startswith("au_head.1.") else 1
+            _copy_branches(tensor, theirs[key], places, source.config, blocks)
             taken = None not in places
         elif taken:
             tensor.copy_(theirs[key])
@@ -139,12 +138,12 @@ def branch_places(
 
 
 def _copy_branches(
-    tensor: Tensor, source: Tensor, places: Sequence[int | None], config: JAANetConfig, parts: int
+    tensor: Tensor, source: Tensor, places: Sequence[int | None], config: JAANetConfig, blocks: int
 ) -> None:
     if tensor.dim() == 0:  # the number of batches seen, one for all branches
         tensor.copy_(source)
         return
-    for mine, other in zip(tensor.chunk(parts), source.chunk(parts), strict=True):
+    for mine, other in zip(tensor.chunk(blocks), source.chunk(blocks), strict=True):
         theirs = other.chunk(len(config.aus))
         for rows, place in zip(mine.chunk(len(places)), places, strict=True):
             if place is not None:
