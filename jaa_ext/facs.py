@@ -194,9 +194,11 @@ def au_number(au: AU | AURule) -> AU | None:
     return au.number if au.side is None else f"{au.number}{au.side}"
 
 
-def au_name(au: AU) -> str:
+def au_name(au: AU | AURule) -> str:
     """The name of an AU: "lip corner puller", or "lip corner puller, left"; empty if it has none."""
-    number, side = split_au(au)
+    if (known := au_number(au)) is None:
+        return ""
+    number, side = split_au(known)
     name = AU_NAMES.get(number, "")
     return name if side is None else f"{name}, {SIDE_NAMES[side]}".removeprefix(", ")
 

@@ -178,7 +178,7 @@ class FrameDrawer:
         for i, au in enumerate(self.aus):
             y = layout.row(i)
             yield Label(au_label(au, i), left, y)
-            yield Label(facs.AU_NAMES.get(facs.au_number(au) or 0, ""), left + 2.7 * line, y, ink=GREY)
+            yield Label(facs.au_name(au), left + 2.7 * line, y, ink=GREY)
         y = layout.foot
         x = left
         above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"

@@ -173,7 +173,7 @@ def _draw_bars(
         if present:
             row(mark, s="\N{CHECK MARK}")
         row(number, s=au_label(au, i))
-        row(name, s=facs.AU_NAMES.get(facs.au_number(au) or 0, ""))
+        row(name, s=facs.au_name(au))
         row(value, s=f"{probability:.2f}")
         for width, colour in ((1, PALE), (probability, ORANGE if present else BLUE)):
             corner = (bar, y - 0.33 * line)

@@ -86,9 +86,9 @@ def _au(value: Any) -> facs.AU | facs.AURule:
         case str() if facs.ONE_SIDED.fullmatch(value):
             return value
         case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy", "side"}:
-            dy = rest.get("dy", 0.0)
+            dy, side = rest.get("dy", 0.0), rest.get("side")
             if type(number) is int and isinstance(dy, int | float) and math.isfinite(dy):
-                return facs.AURule((a, b), float(dy), number, rest.get("side"))
+                return facs.AURule((a, b), float(dy), number, side)  # type: ignore[arg-type]  # checked there
     raise ValueError(
         "should be an AU number, with L or R for one side, or a rule with number, points and dy, "
         f"got {_shown(value)}"

@@ -466,7 +466,7 @@ def test_sides_take_the_branches_and_the_heads_of_both_sides():
     aus = (1, "12L", 17, "12R")
     for preset in ("released", "journal"):
         rated = {"preset": preset, "intensity": True}
-        model, before, theirs, result = transferred(config(aus, **rated), config(**rated))
+        model, _, theirs, result = transferred(config(aus, **rated), config(**rated))
         assert str(result) == "with AU 12L from AU 12, AU 12R from AU 12; fresh: nothing"
         places = [facs.BP4D_AUS.index(au) for au in (1, 12, 17, 12)]
         for key, tensor in model.state_dict().items():
@@ -479,12 +479,12 @@ def test_sides_take_the_branches_and_the_heads_of_both_sides():
 
 
 def test_sides_among_aus_that_the_other_model_lacks():
-    model, before, theirs, result = transferred(config(("12L", "15R", 25)), config((12, "15L")))
+    model, before, _, result = transferred(config(("12L", "15R", 25)), config((12, "15L")))
     # AU 15R has the centre of no AU there; AU 25 neither.
     assert str(result) == "with AU 12L from AU 12; fresh: " + ", ".join(result.fresh)
     assert keys(model, "au_head.").isdisjoint(changed(before, model))
     assert branch_places(("14L", "12L", "15R"), (12, "12L", 14)) == (2, 1, None)
-    model, before, theirs, result = transferred(graph(("12L", "12R")), graph((12,)))
+    result = transferred(graph(("12L", "12R")), graph((12,)))[-1]
     assert set(result.fresh) == {"attention.local_head", "graph", "au_head"}
 
 

@@ -37,8 +37,9 @@ def rendered_release(
         ValueError: arguments out of range.
     """
     aus = LABELLED_AUS if sides else AUS
-    options = {"samples_per_subject": samples_per_subject, "seed": seed, "size": size, "mix": mix, "aus": aus}
-    faces = partial(RenderedFaces, **options)
+    faces = partial(
+        RenderedFaces, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix, aus=aus
+    )
     faces(subjects=range(subjects))  # checks the arguments
     labels = ", with sides" if sides else ""
     train_subjects = subjects - math.ceil(subjects / SUBJECTS_PER_TEST_SUBJECT)

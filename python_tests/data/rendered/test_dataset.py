@@ -78,7 +78,7 @@ def test_sides_have_labels_of_their_own() -> None:
     assert np.array_equal(natural.intensity_matrix()[:, 1], both)
     sample = faces(aus=aus).render(1, {12: (0.5, 4.5), 1: (3, 2)})  # right, left
     assert sample.intensities.tolist() == [4.5, 4.5, 0.5, 3, 0] and sample.labels.tolist() == [1, 1, 0, 1, 0]
-    with pytest.raises(ValueError, match="aus must be some of .*'12L', '12R', .*got \\['17L'\\]"):
+    with pytest.raises(ValueError, match=r"aus must be some of .*'12L', '12R', .*got \['17L'\]"):
         faces(aus=("17L",))
 
 
