@@ -231,19 +231,19 @@ def predicted_aus(columns: Iterable[str]) -> list[str]:
     return [name.removesuffix("_p") for name in map(str, columns) if re.fullmatch(r"AU\w+_p", name)]
 
 
-def both_sides(names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Find the AUs of a table of which it has both sides, and the places of left and right.
+def group_sides(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Put both sides of an AU of a table together, left before right; whatever else there is stays by itself.
 
     Example:
-        >>> both_sides(["AU01", "AU12L", "AU12R", "AU04L"])
-        {'AU12': (1, 2)}
+        >>> group_sides(["AU12R", "AU01", "AU12L", "AU04L"])
+        [('AU12L', 'AU12R'), ('AU01',), ('AU04L',)]
     """
-    places = {name: i for i, name in enumerate(names)}
-    return {
-        left[:-1]: (i, places[f"{left[:-1]}R"])
-        for left, i in places.items()
-        if re.fullmatch(r"AU\d+L", left) and f"{left[:-1]}R" in places
-    }
+    groups: dict[tuple[str, ...], None] = {}
+    for name in names:
+        sides = (f"{name[:-1]}L", f"{name[:-1]}R")
+        both = re.fullmatch(r"AU\d+[LR]", name) and set(sides) <= set(names)
+        groups[sides if both else (name,)] = None
+    return list(groups)
 
 
 def au_numbers(aus: Sequence[AU | AURule]) -> tuple[AU, ...]:

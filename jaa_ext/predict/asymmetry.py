@@ -36,10 +36,11 @@ def asymmetry(
         {('p', 'AU12_asymmetry'): np.float64(0.7)}
     """
     return {
-        (kind, f"{au}{ending}"): _difference(values[kind], left, right, DIGITS[kind])
+        (kind, f"{group[0][:-1]}{ending}"): _difference(values[kind], *map(names.index, group), DIGITS[kind])
         for kind, ending in ENDINGS.items()
         if kind in values
-        for au, (left, right) in facs.both_sides(names).items()
+        for group in facs.group_sides(names)
+        if len(group) == 2
     }
 
 
