@@ -195,12 +195,9 @@ def au_number(au: AU | AURule) -> AU | None:
 
 
 def au_name(au: AU | AURule) -> str:
-    """The name of an AU: "lip corner puller", or "lip corner puller, left"; empty if it has none."""
-    if (known := au_number(au)) is None:
-        return ""
-    number, side = split_au(known)
-    name = AU_NAMES.get(number, "")
-    return name if side is None else f"{name}, {SIDE_NAMES[side]}".removeprefix(", ")
+    """The name of an AU, whatever its side: "lip corner puller"; empty if it has none."""
+    number = au_number(au)
+    return "" if number is None else AU_NAMES.get(split_au(number)[0], "")
 
 
 def au_column(au: AU) -> str:
@@ -211,7 +208,7 @@ def au_column(au: AU) -> str:
 
 def au_in_words(au: AU) -> str:
     """The number and the name of an AU: "AU 12 lip corner puller", "AU 12L lip corner puller, left"."""
-    return f"AU {au} {au_name(au)}".rstrip()
+    return f"AU {au} {_name_and_side(au)}".rstrip()
 
 
 def column_in_words(column: str) -> tuple[str, str]:
@@ -223,7 +220,12 @@ def column_in_words(column: str) -> tuple[str, str]:
     if not found:
         return column, ""
     number = found[1] + found[2]
-    return f"AU {number}", au_name(number if ONE_SIDED.fullmatch(number) else int(found[1]))
+    return f"AU {number}", _name_and_side(number if ONE_SIDED.fullmatch(number) else int(found[1]))
+
+
+def _name_and_side(au: AU) -> str:
+    side = split_au(au)[1]
+    return ", ".join(filter(None, (au_name(au), SIDE_NAMES[side] if side else "")))
 
 
 def predicted_aus(columns: Iterable[str]) -> list[str]:

@@ -124,6 +124,7 @@ def test_a_rule_s_side() -> None:
 def test_names_of_aus_of_one_side() -> None:
     assert [facs.au_column(au) for au in (1, "1L", "12R", "123L")] == ["AU01", "AU01L", "AU12R", "AU123L"]
     assert facs.au_in_words("12L") == "AU 12L lip corner puller, left"
+    assert facs.au_name("12L") == "lip corner puller" and facs.au_name(facs.AURule((3, 6))) == ""
     assert facs.au_in_words("99R") == "AU 99R right" and facs.au_in_words(99) == "AU 99"
     names = ["AU12R", "AU01", "AU04L", "AU12L", "AUrule3L", "AUrule3R", "AU12", "AU09L", "AU09R"]
     assert facs.group_sides(names) == [

@@ -175,10 +175,12 @@ class FrameDrawer:
     def _lettering(self, layout: _Layout) -> Iterator[Shape]:
         """Give the names of the AUs, the legend and the note."""
         line, left = layout.line, layout.left
+        # "AU 12L" is wider than "AU 12".
+        indent = 3.1 if any(isinstance(facs.au_number(au), str) for au in self.aus) else 2.7
         for i, au in enumerate(self.aus):
             y = layout.row(i)
             yield Label(au_label(au, i), left, y)
-            yield Label(facs.au_name(au), left + 2.7 * line, y, ink=GREY)
+            yield Label(facs.au_name(au), left + indent * line, y, ink=GREY)
         y = layout.foot
         x = left
         above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"

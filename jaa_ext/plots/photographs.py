@@ -159,6 +159,8 @@ def _draw_bars(
 ) -> None:
     """Draw the block of one face: a line for each AU with mark, number, name, bar and probability."""
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
+    if any(isinstance(facs.au_number(au), str) for au in aus):
+        name += 0.4 * line  # "AU 12L" is wider than "AU 12"
     bar_width = 7 * line
     size = 0.62 * line
     write = partial(axes.text, color=INK, va="center")
