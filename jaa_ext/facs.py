@@ -119,7 +119,7 @@ AU_NAMES: dict[int, str] = {
     26: "jaw drop",
 }
 
-SIDE_NAMES: dict[Side, str] = {"L": "left", "R": "right"}
+_SIDE_NAMES: dict[Side, str] = {"L": "left", "R": "right"}
 
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
@@ -187,6 +187,23 @@ def split_au(au: AU) -> tuple[int, Side | None]:
     return int(au[:-1]), "L" if au[-1] == "L" else "R"
 
 
+def parse_au(text: str) -> AU:
+    """Read an AU as it is written in commands and tables: "12" or "12L".
+
+    Raises:
+        ValueError: another text.
+
+    Example:
+        >>> parse_au("12"), parse_au("12L")
+        (12, '12L')
+    """
+    if re.fullmatch("[1-9][0-9]{0,2}", text):
+        return int(text)
+    if ONE_SIDED.fullmatch(text):
+        return text
+    raise ValueError(f"an AU is written as 12, or as 12L or 12R for one side, got {text[:60]!r}")
+
+
 def au_number(au: AU | AURule) -> AU | None:
     """The number of an AU, with its side if it has one: 12 or "12L"; None for a rule without a number."""
     if not isinstance(au, AURule):
@@ -225,7 +242,7 @@ def column_in_words(column: str) -> tuple[str, str]:
 
 def _name_and_side(au: AU) -> str:
     side = split_au(au)[1]
-    return ", ".join(filter(None, (au_name(au), SIDE_NAMES[side] if side else "")))
+    return ", ".join(filter(None, (au_name(au), _SIDE_NAMES[side] if side else "")))
 
 
 def predicted_aus(columns: Iterable[str]) -> list[str]:

@@ -138,3 +138,10 @@ def test_a_mirror_image_swaps_sides() -> None:
     aus = (12, "12R", mine, "12L", "1L", "16R", facs.AURule((3, 6)))
     assert facs.mirror_places(aus) == (0, 3, 5, 1, None, 2, 6)
     assert facs.mirror_places(facs.BP4D_AUS) == tuple(range(12))
+
+
+def test_texts_of_aus() -> None:
+    assert [facs.parse_au(text) for text in ("1", "12", "12L", "123R")] == [1, 12, "12L", "123R"]
+    for text in ("", "0", "012", "AU12", "12l", "L", "-1", "1.0", "1234", "\u0661"):
+        with pytest.raises(ValueError, match="an AU is written as 12, or as 12L or 12R for one side, got"):
+            facs.parse_au(text)

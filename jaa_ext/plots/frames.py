@@ -91,7 +91,7 @@ class FrameDrawer:
     Args:
         aus: the AUs of the probabilities, ``model.config.aus``.
         note: printed in every picture, ``model.note``.
-        attention: the number of an AU; its attention map, refined if there is one, is painted over the faces.
+        attention: an AU; its attention map, refined if there is one, is painted over the faces.
         thresholds: one for each AU, ``model.thresholds``, marked on the bars; None for 0.5.
 
     Returns (from ``drawer(frame)``):
@@ -108,7 +108,7 @@ class FrameDrawer:
         aus: Sequence[facs.AU | facs.AURule],
         *,
         note: str = "",
-        attention: int | None = None,
+        attention: facs.AU | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
         self.aus, self.note, self.attention = tuple(aus), note, attention

@@ -14,9 +14,9 @@ from jaa_ext.data import (
     align_face,
     eye_distance,
     flip,
+    mirror_aus,
     normalize,
 )
-from jaa_ext.data.faces import mirror_aus
 
 LEFT, RIGHT = list(facs.LEFT_EYE), list(facs.RIGHT_EYE)
 BOX = [13, 31, 37]

@@ -168,10 +168,10 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             f"{path}: wanted values separated by commas, got ones separated by {separator}: save it with "
             "commas, and with points in decimal numbers"
         )
-    matches = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})([LR]?)(_intensity)?", name) for name in names}
-    known_aus = {name: (_au(match), bool(match[3])) for name, match in matches.items() if match}
-    aus = {name: au for name, (au, is_intensity) in known_aus.items() if not is_intensity}
-    intensity_aus = {name: au for name, (au, is_intensity) in known_aus.items() if is_intensity}
+    matches = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2}[LR]?)(?:_intensity)?", name) for name in names}
+    known_aus = {name: facs.parse_au(match[1]) for name, match in matches.items() if match}
+    intensity_aus = {name: au for name, au in known_aus.items() if name.endswith("_intensity")}
+    aus = {name: au for name, au in known_aus.items() if name not in intensity_aus}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
     for name in names:
         if name not in known and name not in aus and name not in intensity_aus:
@@ -204,10 +204,6 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             f"{path}: wanted all columns x_0..x_48 and y_0..y_48 or none, got no {lacking[0]!r}"
         )
     return _Columns(names, aus, [columns_of.get(au, "") for au in aus.values()])
-
-
-def _au(match: re.Match[str]) -> facs.AU:
-    return match[1] + match[2] if match[2] else int(match[1])
 
 
 def _label(text: str, column: str, where: str) -> int:
