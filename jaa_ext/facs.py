@@ -41,7 +41,7 @@ class AURule:
         points: the two landmark indices (0..48), one for each side of the face.
         dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
         number: the AU's number in data sets; None for a rule without labels.
-        side: of an AU of one side, whose two landmarks are the same; None for both sides together.
+        side: the side on which both landmarks lie, for an AU of one side; they may be the same one.
 
     Raises:
         ValueError: a landmark, dy or number out of range; another side, or a side without a number.
@@ -64,9 +64,10 @@ class AURule:
             raise ValueError(f"AURule: dy must be in -{MAX_DY}..{MAX_DY}, got {self.dy}")
         if self.number is not None and self.number < 1:
             raise ValueError(f"AURule: number must be at least 1, got {self.number}")
-        if self.side is not None and (self.side not in get_args(Side) or self.number is None):
+        if self.side is not None and (self.side not in get_args(Side) or not 1 <= (self.number or 0) <= 999):
             raise ValueError(
-                f'AURule: side must be "L" or "R" and needs a number, got {self.side!r} of AU {self.number}'
+                'AURule: side must be "L" or "R" and needs a number up to 999, '
+                f"got {self.side!r} of AU {self.number}"
             )
 
 
@@ -259,9 +260,11 @@ def group_sides(names: Sequence[str]) -> list[tuple[str, ...]]:
     """
     groups: dict[tuple[str, ...], None] = {}
     for name in names:
-        sides = (f"{name[:-1]}L", f"{name[:-1]}R")
-        both = re.fullmatch(r"AU\d+[LR]", name) and set(sides) <= set(names)
-        groups[sides if both else (name,)] = None
+        group: tuple[str, ...] = (name,)
+        if re.fullmatch(r"AU\d+[LR]", name):
+            sides = (f"{name[:-1]}L", f"{name[:-1]}R")
+            group = sides if set(sides) <= set(names) else group
+        groups[group] = None
     return list(groups)
 
 

@@ -116,8 +116,8 @@ def test_texts_that_are_no_au_of_one_side(au: str) -> None:
 def test_a_rule_s_side() -> None:
     mine = facs.AURule((36, 36), 0.1, 16, "R")
     assert facs.au_number(mine) == "16R" and facs.rules([mine]) == (mine,)
-    for changes in ({"side": "L"}, {"side": "left", "number": 3}):
-        with pytest.raises(ValueError, match='side must be "L" or "R" and needs a number, got '):
+    for changes in ({"side": "L"}, {"side": "left", "number": 3}, {"side": "R", "number": 1000}):
+        with pytest.raises(ValueError, match='side must be "L" or "R" and needs a number up to 999, got '):
             facs.AURule((36, 36), **changes)  # type: ignore[arg-type]
 
 
