@@ -159,13 +159,14 @@ def _rule(au: AU | AURule) -> AURule:
     if isinstance(au, AURule):
         return au
     number, side = split_au(au)
-    known = AU_RULES if side is None else ONE_SIDED_AUS
-    if number not in known:
-        which = "known are" if side is None else "AUs with a side are"
-        raise ValueError(f"no rule for AU {au}: {which} {sorted(known)}, or give a facs.AURule")
-    rule = AU_RULES[number]
     if side is None:
-        return rule
+        if number not in AU_RULES:
+            raise ValueError(f"no rule for AU {au}: known are {sorted(AU_RULES)}, or give a facs.AURule")
+        return AU_RULES[number]
+    if number not in ONE_SIDED_AUS:
+        known = list(ONE_SIDED_AUS)
+        raise ValueError(f"no rule for AU {au}: AUs with a side are {known}, or give a facs.AURule")
+    rule = AU_RULES[number]
     # The first point is the one on the left of the picture.
     point = rule.points[("R", "L").index(side)]
     return AURule((point, point), rule.dy, number, side)

@@ -53,7 +53,8 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
     where the other model has none.
 
     An AU of one side takes the branch of the same AU of both sides if the other model lacks the side. If all
-    AUs have their own or that one, heads are copied too, AU by AU: both sides begin with the same.
+    AUs have their own or that one, heads are copied too, AU by AU: both sides then differ in their centres
+    alone.
 
     Args:
         model: the one that is changed.

@@ -80,7 +80,7 @@ def test_rendered_faces_are_prepared_and_trained_on(jaa, jaa_ok, tmp_path: Path)
 
 
 def test_sides_from_faces_to_scores_and_tables(jaa, jaa_ok, talk: Path, at_rest, tmp_path: Path) -> None:
-    """Faces of two sides are prepared, trained on, scored and told of; a video is predicted, corrected, drawn."""
+    """Faces are prepared, trained on, scored and told of; a video is predicted, corrected and drawn."""
     faces, run = tmp_path / "faces", tmp_path / "run"
     sizes = ["--subjects", "4", "--samples-per-subject", "6", "--size", "73", "--workers", 0]
     printed = jaa_ok("prepare", "rendered", "--out", faces, *sizes, "--mix", "sides", "--sides")
