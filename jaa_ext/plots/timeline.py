@@ -237,19 +237,24 @@ def _draw_rows(axes: Axes, face: pandas.DataFrame, rows: list[_Row], time: _Time
 
 def _name_rows(axes: Axes, rows: list[_Row]) -> None:
     """Write the AUs beside their rows, and the sides beside their strips."""
-    two = [row for row in rows if len(row.names) == 2]
-    for row in two:
-        for i, side in enumerate("LR"):
-            middle = row.top + i * (STRIP + MARK) + STRIP / 2
-            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axes.annotate(
-                side, (0, middle), (-3.5, 0), **place, size=8, weight="bold", ha="right", va="center"
-            )
     ticks = [row.top + (row.height - MARK) / 2 for row in rows]
     axes.set_yticks(ticks, [row.label for row in rows], size=8)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        if row in two:
-            label.set_x(-0.012)
+        if len(row.names) == 1:
+            continue
+        label.set_x(-0.012)  # room for the letters
+        for i, side in enumerate("LR"):
+            axes.annotate(
+                side,
+                (0, row.top + i * (STRIP + MARK) + STRIP / 2),
+                (-3.5, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                size=8,
+                weight="bold",
+                ha="right",
+                va="center",
+            )
 
 
 def _set_time_axis(axes: Axes, time: _Time) -> None:

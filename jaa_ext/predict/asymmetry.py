@@ -32,11 +32,14 @@ def asymmetry(
         (...) with the digits of tables, by the kind and the name of the column.
 
     Example:
-        >>> asymmetry({"p": np.array([0.9, 0.2])}, ["AU12L", "AU12R"])
-        {('p', 'AU12_asymmetry'): np.float64(0.7)}
+        >>> found = asymmetry({"p": np.array([[0.9, 0.2], [0.1, 0.3]])}, ["AU12L", "AU12R"])
+        >>> found["p", "AU12_asymmetry"].tolist()
+        [0.7, -0.2]
     """
     return {
-        (kind, f"{group[0][:-1]}{ending}"): _difference(values[kind], *map(names.index, group), DIGITS[kind])
+        (kind, f"{group[0][:-1]}{ending}"): _difference(
+            values[kind], names.index(group[0]), names.index(group[1]), DIGITS[kind]
+        )
         for kind, ending in ENDINGS.items()
         if kind in values
         for group in facs.group_sides(names)
