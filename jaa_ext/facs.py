@@ -9,10 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+AU = int | str
+"""An AU as data sets name it: its number, 12, or with the side of the face that does it, "12L" or "12R"."""
+ONE_SIDED = re.compile("[1-9][0-9]{0,2}[LR]")
+"""How an AU of one side is written."""
+Side = Literal["L", "R"]
+"""The person's own left and right, as in FACS: the person's left is on the right of a picture."""
 
 NUM_LANDMARKS = 49
 
@@ -34,9 +41,10 @@ class AURule:
         points: the two landmark indices (0..48), one for each side of the face.
         dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
         number: the AU's number in data sets; None for a rule without labels.
+        side: the side on which both landmarks lie, for an AU of one side; they may be the same one.
 
     Raises:
-        ValueError: a landmark, dy or number out of range.
+        ValueError: a landmark, dy or number out of range; another side, or a side without a number.
 
     Example:
         >>> below_the_mouth = AURule(points=(31, 37), dy=0.2)
@@ -45,6 +53,7 @@ class AURule:
     points: tuple[int, int]
     dy: float = 0.0
     number: int | None = None
+    side: Side | None = None
 
     def __post_init__(self) -> None:
         if len(self.points) != 2 or not all(0 <= p < NUM_LANDMARKS for p in self.points):
@@ -55,6 +64,11 @@ class AURule:
             raise ValueError(f"AURule: dy must be in -{MAX_DY}..{MAX_DY}, got {self.dy}")
         if self.number is not None and self.number < 1:
             raise ValueError(f"AURule: number must be at least 1, got {self.number}")
+        if self.side is not None and (self.side not in get_args(Side) or not 1 <= (self.number or 0) <= 999):
+            raise ValueError(
+                'AURule: side must be "L" or "R" and needs a number up to 999, '
+                f"got {self.side!r} of AU {self.number}"
+            )
 
 
 AU_RULES: dict[int, AURule] = {
@@ -83,6 +97,9 @@ AU 20 lies below the corners of the mouth, where the skin is stretched; so its r
 and 15.
 """
 
+ONE_SIDED_AUS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 20)
+"""AUs that each side of the face can do by itself, such as "12L". Each has a centre on either side."""
+
 AU_NAMES: dict[int, str] = {
     1: "inner brow raiser",
     2: "outer brow raiser",
@@ -103,6 +120,8 @@ AU_NAMES: dict[int, str] = {
     26: "jaw drop",
 }
 
+_SIDE_NAMES: dict[Side, str] = {"L": "left", "R": "right"}
+
 BP4D_AUS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 DISFA_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
 GFT_AUS = (1, 2, 4, 6, 10, 12, 14, 15, 23, 24)
@@ -121,31 +140,94 @@ FLIP = (
 """Landmark i of a mirrored face is landmark FLIP[i] of the face; FLIP is its own inverse."""
 
 
-def rules(aus: Sequence[int | AURule]) -> tuple[AURule, ...]:
+def rules(aus: Sequence[AU | AURule]) -> tuple[AURule, ...]:
     """Look up the rule of each AU, given by its number in `AU_RULES` or as a rule of one's own.
 
+    Of an AU of one side, such as "12L", the rule has the centre of that side alone.
+
     Raises:
-        ValueError: an AU number without a rule.
+        ValueError: an AU without a rule, or a side of one that has none.
+
+    Example:
+        >>> rules(["12L"])
+        (AURule(points=(37, 37), dy=0.0, number=12, side='L'),)
     """
-    missing = [au for au in aus if not isinstance(au, AURule) and au not in AU_RULES]
-    if missing:
-        raise ValueError(f"no rule for AU {missing[0]}: known are {sorted(AU_RULES)}, or give a facs.AURule")
-    return tuple(au if isinstance(au, AURule) else AU_RULES[au] for au in aus)
+    return tuple(map(_rule, aus))
 
 
-def au_number(au: int | AURule) -> int | None:
-    """The number of an AU that is given by its number or as a rule; None for a rule without one."""
-    return au.number if isinstance(au, AURule) else au
+def _rule(au: AU | AURule) -> AURule:
+    if isinstance(au, AURule):
+        return au
+    number, side = split_au(au)
+    if side is None:
+        if number not in AU_RULES:
+            raise ValueError(f"no rule for AU {au}: known are {sorted(AU_RULES)}, or give a facs.AURule")
+        return AU_RULES[number]
+    if number not in ONE_SIDED_AUS:
+        known = list(ONE_SIDED_AUS)
+        raise ValueError(f"no rule for AU {au}: AUs with a side are {known}, or give a facs.AURule")
+    rule = AU_RULES[number]
+    # The first point is the one on the left of the picture.
+    point = rule.points[("R", "L").index(side)]
+    return AURule((point, point), rule.dy, number, side)
 
 
-def au_column(number: int) -> str:
-    """The name of an AU in every table: "AU01" for AU 1."""
-    return f"AU{number:02d}"
+def split_au(au: AU) -> tuple[int, Side | None]:
+    """Split an AU into its number and its side, None for both sides together.
+
+    Raises:
+        ValueError: a text that is no AU of one side.
+
+    Example:
+        >>> split_au("12L"), split_au(12)
+        ((12, 'L'), (12, None))
+    """
+    if not isinstance(au, str):
+        return au, None
+    if not ONE_SIDED.fullmatch(au):
+        raise ValueError(f'an AU of one side is written as "12L" or "12R", got {au[:60]!r}')
+    return int(au[:-1]), "L" if au[-1] == "L" else "R"
 
 
-def au_in_words(number: int) -> str:
-    """The number and the name of an AU: "AU 12 lip corner puller"."""
-    return f"AU {number} {AU_NAMES.get(number, '')}".rstrip()
+def parse_au(text: str) -> AU:
+    """Read an AU as it is written in commands and tables: "12" or "12L".
+
+    Raises:
+        ValueError: another text.
+
+    Example:
+        >>> parse_au("12"), parse_au("12L")
+        (12, '12L')
+    """
+    if re.fullmatch("[1-9][0-9]{0,2}", text):
+        return int(text)
+    if ONE_SIDED.fullmatch(text):
+        return text
+    raise ValueError(f"an AU is written as 12, or as 12L or 12R for one side, got {text[:60]!r}")
+
+
+def au_number(au: AU | AURule) -> AU | None:
+    """The number of an AU, with its side if it has one: 12 or "12L"; None for a rule without a number."""
+    if not isinstance(au, AURule):
+        return au
+    return au.number if au.side is None else f"{au.number}{au.side}"
+
+
+def au_name(au: AU | AURule) -> str:
+    """The name of an AU, whatever its side: "lip corner puller"; empty if it has none."""
+    number = au_number(au)
+    return "" if number is None else AU_NAMES.get(split_au(number)[0], "")
+
+
+def au_column(au: AU) -> str:
+    """The name of an AU in every table: "AU01" for AU 1, "AU01L" for its left side."""
+    number, side = split_au(au)
+    return f"AU{number:02d}{side or ''}"
+
+
+def au_in_words(au: AU) -> str:
+    """The number and the name of an AU: "AU 12 lip corner puller", "AU 12L lip corner puller, left"."""
+    return f"AU {au} {_name_and_side(au)}".rstrip()
 
 
 def column_in_words(column: str) -> tuple[str, str]:
@@ -154,7 +236,15 @@ def column_in_words(column: str) -> tuple[str, str]:
     What has no number, as "AUrule3", stays, and has no name.
     """
     found = re.fullmatch(r"AU0*(\d{1,4})(\D?\w*)", column)
-    return (f"AU {found[1]}{found[2]}", AU_NAMES.get(int(found[1]), "")) if found else (column, "")
+    if not found:
+        return column, ""
+    number = found[1] + found[2]
+    return f"AU {number}", _name_and_side(number if ONE_SIDED.fullmatch(number) else int(found[1]))
+
+
+def _name_and_side(au: AU) -> str:
+    side = split_au(au)[1]
+    return ", ".join(filter(None, (au_name(au), _SIDE_NAMES[side] if side else "")))
 
 
 def predicted_aus(columns: Iterable[str]) -> list[str]:
@@ -162,8 +252,25 @@ def predicted_aus(columns: Iterable[str]) -> list[str]:
     return [name.removesuffix("_p") for name in map(str, columns) if re.fullmatch(r"AU\w+_p", name)]
 
 
-def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
-    """The numbers of AUs in data sets.
+def group_sides(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Put both sides of an AU of a table together, left before right; whatever else there is stays by itself.
+
+    Example:
+        >>> group_sides(["AU12R", "AU01", "AU12L", "AU04L"])
+        [('AU12L', 'AU12R'), ('AU01',), ('AU04L',)]
+    """
+    groups: dict[tuple[str, ...], None] = {}
+    for name in names:
+        group: tuple[str, ...] = (name,)
+        if re.fullmatch(r"AU\d+[LR]", name):
+            sides = (f"{name[:-1]}L", f"{name[:-1]}R")
+            group = sides if set(sides) <= set(names) else group
+        groups[group] = None
+    return list(groups)
+
+
+def au_numbers(aus: Sequence[AU | AURule]) -> tuple[AU, ...]:
+    """The numbers of AUs in data sets, with their sides.
 
     Raises:
         ValueError: a rule without a number.
@@ -176,6 +283,27 @@ def au_numbers(aus: Sequence[int | AURule]) -> tuple[int, ...]:
             )
         numbers.append(number)
     return tuple(numbers)
+
+
+def mirror_places(aus: Sequence[AU | AURule]) -> tuple[int | None, ...]:
+    """For each AU, the place in the list of the AU that a mirror image of the face shows in its stead.
+
+    It is the same AU, or, for an AU of one side, that of the other side; None if the list lacks it.
+
+    Example:
+        >>> mirror_places((1, "12L", "12R", "4L"))
+        (0, 2, 1, None)
+    """
+    numbers = [au_number(au) for au in aus]
+
+    def place(own: int, au: AU | None) -> int | None:
+        if not isinstance(au, str):
+            return own
+        number, side = split_au(au)
+        other = f"{number}{'L' if side == 'R' else 'R'}"
+        return numbers.index(other) if other in numbers else None
+
+    return tuple(place(own, au) for own, au in enumerate(numbers))
 
 
 def eye_distance(landmarks: Tensor) -> Tensor:

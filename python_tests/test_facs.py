@@ -69,7 +69,8 @@ def test_points_that_are_no_landmarks(points: tuple[int, ...]) -> None:
     [
         ("AU12", ("AU 12", "lip corner puller")),
         ("AU01", ("AU 1", "inner brow raiser")),
-        ("AU12L", ("AU 12L", "lip corner puller")),
+        ("AU12L", ("AU 12L", "lip corner puller, left")),
+        ("AU99R", ("AU 99R", "right")),
         ("AU99", ("AU 99", "")),
         ("AUrule3", ("AUrule3", "")),
     ],
@@ -83,3 +84,64 @@ def test_the_aus_of_a_table_are_those_with_probabilities() -> None:
         "AU12",
         "AUrule3",
     ]
+
+
+def test_an_au_of_one_side_has_the_centre_of_that_side() -> None:
+    # The person's left is on the right of the picture, whose points FLIP pairs with those on its left.
+    assert set(facs.ONE_SIDED_AUS) <= set(facs.AU_RULES)
+    for au in facs.ONE_SIDED_AUS:
+        left, right, both = facs.rules((f"{au}L", f"{au}R", au))
+        assert both.points == (right.points[0], left.points[0]) and left.dy == right.dy == both.dy
+        assert len(set(left.points)) == len(set(right.points)) == 1
+        assert facs.FLIP[left.points[0]] == right.points[0] != left.points[0]
+        assert facs.au_numbers((left, right)) == (f"{au}L", f"{au}R")
+    assert facs.rules(["12L"]) == (facs.AURule((37, 37), 0.0, 12, "L"),)
+    on_the_picture_s_left = (*range(5), 14, 15, *facs.LEFT_EYE, 31, 32, 33, 43)
+    for au in facs.ONE_SIDED_AUS:
+        assert facs.rules([f"{au}R"])[0].points[0] in on_the_picture_s_left
+
+
+@pytest.mark.parametrize("au", ["17L", "25R", "99L"])
+def test_a_side_that_an_au_has_not(au: str) -> None:
+    with pytest.raises(ValueError, match=rf"no rule for AU {au}: AUs with a side are \[1, 2, 4, .*AURule"):
+        facs.rules([12, au])
+
+
+@pytest.mark.parametrize("au", ["12", "12l", "L", "AU12L", "012L", "12LL", "12L\n", "1234L", ""])
+def test_texts_that_are_no_au_of_one_side(au: str) -> None:
+    with pytest.raises(ValueError, match='written as "12L" or "12R", got'):
+        facs.split_au(au)
+
+
+def test_a_rule_s_side() -> None:
+    mine = facs.AURule((36, 36), 0.1, 16, "R")
+    assert facs.au_number(mine) == "16R" and facs.rules([mine]) == (mine,)
+    for changes in ({"side": "L"}, {"side": "left", "number": 3}, {"side": "R", "number": 1000}):
+        with pytest.raises(ValueError, match='side must be "L" or "R" and needs a number up to 999, got '):
+            facs.AURule((36, 36), **changes)  # type: ignore[arg-type]
+
+
+def test_names_of_aus_of_one_side() -> None:
+    assert [facs.au_column(au) for au in (1, "1L", "12R", "123L")] == ["AU01", "AU01L", "AU12R", "AU123L"]
+    assert facs.au_in_words("12L") == "AU 12L lip corner puller, left"
+    assert facs.au_name("12L") == "lip corner puller" and facs.au_name(facs.AURule((3, 6))) == ""
+    assert facs.au_in_words("99R") == "AU 99R right" and facs.au_in_words(99) == "AU 99"
+    names = ["AU12R", "AU01", "AU04L", "AU12L", "AUrule3L", "AUrule3R", "AU12", "AU09L", "AU09R"]
+    assert facs.group_sides(names) == [
+        *(("AU12L", "AU12R"), ("AU01",), ("AU04L",), ("AUrule3L",), ("AUrule3R",), ("AU12",)),
+        ("AU09L", "AU09R"),
+    ]
+
+
+def test_a_mirror_image_swaps_sides() -> None:
+    mine = facs.AURule((36, 36), number=16, side="L")
+    aus = (12, "12R", mine, "12L", "1L", "16R", facs.AURule((3, 6)))
+    assert facs.mirror_places(aus) == (0, 3, 5, 1, None, 2, 6)
+    assert facs.mirror_places(facs.BP4D_AUS) == tuple(range(12))
+
+
+def test_texts_of_aus() -> None:
+    assert [facs.parse_au(text) for text in ("1", "12", "12L", "123R")] == [1, 12, "12L", "123R"]
+    for text in ("", "0", "012", "AU12", "12l", "L", "-1", "1.0", "1234", "\u0661"):
+        with pytest.raises(ValueError, match="an AU is written as 12, or as 12L or 12R for one side, got"):
+            facs.parse_au(text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jaa_ext import facs
 from jaa_ext.cli.output import Device, chosen_weights, console, say_where
 from jaa_ext.cli.progress import say, shown_progress
 
@@ -225,7 +226,8 @@ def draw(
     detector: DetectorName = "dlib",
     landmarks: Landmarks = "network",
     attention: Annotated[
-        int | None, typer.Option(help="Number of an AU whose attention map is painted over the faces.")
+        str | None,
+        typer.Option(help="The AU whose attention map is painted over the faces, such as 12 or 12L."),
     ] = None,
     every: Every = 1,
     start: Start = "0",
@@ -249,12 +251,13 @@ def draw(
     if tables:
         files = draw_tables(tables, out)
     else:
+        au = None if attention is None else facs.parse_au(attention)
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
         weights = chosen_weights(weights)
         predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
         with shown_progress(console) as listener:
             files = draw_sources(
-                predictor, found, out, attention=attention, listener=listener, **_frames(every, start, end)
+                predictor, found, out, attention=au, listener=listener, **_frames(every, start, end)
             )
         note = predictor.note
     _say_note(note)

@@ -149,12 +149,13 @@ def rendered(
     samples_per_subject: Annotated[int, typer.Option(min=1, help="Faces of each.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Other people and faces for each seed.")] = 0,
     mix: Annotated[
-        Literal["natural", "bp4d"],
+        Literal["natural", "bp4d", "sides"],
         typer.Option(
             help='"natural": kinds of faces as photographs hold them; "bp4d": with the rates and the '
-            "co-occurrence of BP4D."
+            'co-occurrence of BP4D; "sides": as "natural", with many AUs on one side of the face.'
         ),
     ] = "natural",
+    sides: Annotated[bool, typer.Option(help="Also label each side of the face, AU12L and AU12R.")] = False,
     size: Size = 200,
     index: Format = "parquet",
     workers: Workers = None,
@@ -163,7 +164,7 @@ def rendered(
     from jaa_ext.data.rendered.release import rendered_release
 
     release = rendered_release(
-        subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix
+        subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix, sides=sides
     )
     _prepare(release, out, size, "none", index, workers, check=False)
 

@@ -1,7 +1,16 @@
 """Faces with landmarks and AU labels: alignment, crops, flips and the data sets."""
 
 from jaa_ext.data.augment import Augmentation
-from jaa_ext.data.faces import Crops, FaceDataset, FaceSample, align_face, aligned_size, flip, normalize
+from jaa_ext.data.faces import (
+    Crops,
+    FaceDataset,
+    FaceSample,
+    align_face,
+    aligned_size,
+    flip,
+    mirror_aus,
+    normalize,
+)
 from jaa_ext.data.preparation.prepare import prepare
 from jaa_ext.data.prepared import PreparedFaces
 from jaa_ext.data.release import Release, ReleaseError
@@ -23,6 +32,7 @@ __all__ = [
     "aligned_size",
     "eye_distance",
     "flip",
+    "mirror_aus",
     "normalize",
     "prepare",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from jaa_ext import facs
+from jaa_ext.data.release import MISSING
 
 if TYPE_CHECKING:
     from jaa_ext.data.augment import Augmentation
@@ -60,8 +62,8 @@ class FaceDataset(Protocol):
     """
 
     @property
-    def aus(self) -> tuple[int, ...]:
-        """AU numbers, in the order of the labels."""
+    def aus(self) -> tuple[facs.AU, ...]:
+        """AU numbers, with sides or not, in the order of the labels."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -85,6 +87,8 @@ class HasIntensities(Protocol):
 
 class Crops(Dataset[dict[str, Any]]):
     """Square crops of aligned faces, the network's input; random in training, central otherwise.
+
+    Flips swap the labels and intensities of AUs of one side, see `mirror_aus`.
 
     A training crop and its flip depend on (seed, epoch, i) alone: neither the order of the samples nor the
     number of workers matters. `set_epoch` says which epoch it is. A sampler may say it with each sample
@@ -156,7 +160,10 @@ class Crops(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         epoch, i = index if isinstance(index, tuple) else (int(self._epoch), index)
         sample = self.dataset[i]
-        image, landmarks = sample.image, sample.landmarks
+        image, landmarks, labels = sample.image, sample.landmarks, sample.labels
+        intensities = sample.intensities
+        if intensities is None:
+            intensities = np.full(len(labels), np.nan, np.float32)
         side = image.shape[0]
         if image.shape != (side, side, 3) or side not in (self.size, aligned_size(self.size)):
             wanted = " or ".join(f"({side}, {side}, 3)" for side in (aligned_size(self.size), self.size))
@@ -171,18 +178,17 @@ class Crops(Dataset[dict[str, Any]]):
             left, top = (int(v) for v in random.integers(0, spare + 1, 2))
             if random.random() < 0.5:
                 image, landmarks = flip(image, landmarks)
+                labels = mirror_aus(labels, self.dataset.aus)
+                intensities = mirror_aus(intensities, self.dataset.aus)
         if self.augment is not None:
             image, landmarks = self.augment.crop(image, landmarks, (left, top), self.size, random)
         else:
             image = image[top : top + self.size, left : left + self.size]
             landmarks = landmarks - np.array((left, top), np.float32)
-        intensities = sample.intensities
-        if intensities is None:
-            intensities = np.full(len(sample.labels), np.nan, np.float32)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "landmarks": torch.from_numpy(landmarks),
-            "labels": torch.from_numpy(sample.labels.copy()),
+            "labels": torch.from_numpy(labels.copy()),
             "intensities": torch.from_numpy(intensities.copy()),
             "id": sample.id,
         }
@@ -229,6 +235,21 @@ def flip(
     mirrored = landmarks[list(facs.FLIP)]
     mirrored[:, 0] = image.shape[1] - 1 - mirrored[:, 0]
     return np.ascontiguousarray(image[:, ::-1]), mirrored
+
+
+def mirror_aus(values: NDArray[Any], aus: Sequence[facs.AU]) -> NDArray[Any]:
+    """Give labels (A,) or intensities (A,) of a mirrored face: AUs of one side change places.
+
+    Where the list has one side alone, what the mirror image shows there is not known: the label is missing,
+    the intensity NaN.
+
+    Example:
+        >>> mirror_aus(np.array([1, 0, 1, 0]), (1, "12L", "12R", "4L")).tolist()
+        [1, 1, 0, -1]
+    """
+    missing = MISSING if values.dtype.kind == "i" else np.nan
+    places = facs.mirror_places(aus)
+    return np.array([missing if place is None else values[place] for place in places], values.dtype)
 
 
 def align_face(

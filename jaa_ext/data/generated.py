@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from jaa_ext.data.faces import FaceSample
+from jaa_ext.facs import AU
 
 MIN_SIZE = 48
 """The least side of an image in pixels."""
@@ -28,7 +29,7 @@ class GeneratedFaces(ABC):
         IndexError: when a sample is read that is not there.
     """
 
-    KNOWN_AUS: ClassVar[tuple[int, ...]]
+    KNOWN_AUS: ClassVar[tuple[AU, ...]]
     SUBJECT_NAME: ClassVar[str]
     """A format string that makes a name of an id."""
 
@@ -39,7 +40,7 @@ class GeneratedFaces(ABC):
         samples_per_subject: int,
         seed: int,
         size: int,
-        aus: Sequence[int],
+        aus: Sequence[AU],
     ) -> None:
         kind = type(self).__name__
         if not subjects or len(set(subjects)) != len(subjects) or min(subjects) < 0:
@@ -52,8 +53,8 @@ class GeneratedFaces(ABC):
                 f"{MIN_SIZE}, got samples_per_subject={samples_per_subject}, seed={seed}, size={size}"
             )
         if not aus or not set(aus) <= set(self.KNOWN_AUS):
-            raise ValueError(f"{kind}: aus must be some of {sorted(self.KNOWN_AUS)}, got {list(aus)}")
-        self.aus: tuple[int, ...] = tuple(aus)
+            raise ValueError(f"{kind}: aus must be some of {list(self.KNOWN_AUS)}, got {list(aus)}")
+        self.aus: tuple[AU, ...] = tuple(aus)
         self.subjects: tuple[str, ...] = tuple(self.SUBJECT_NAME.format(subject) for subject in subjects)
         self.samples_per_subject, self.seed, self.size = samples_per_subject, seed, size
         self._ids = tuple(int(subject) for subject in subjects)

@@ -42,7 +42,7 @@ class PreparedFaces:
 
     Args:
         folder: what `prepare` wrote.
-        aus: AU numbers of the labels, in this order; None for all AUs of the folder.
+        aus: AU numbers of the labels, with sides or not, in this order; None for all AUs of the folder.
         folds: keep only the frames of these folds; None for all.
         subjects: keep only the frames of these subjects; None for all.
 
@@ -66,7 +66,7 @@ class PreparedFaces:
         self,
         folder: str | os.PathLike[str],
         *,
-        aus: Sequence[int] | None = None,
+        aus: Sequence[facs.AU] | None = None,
         folds: Collection[str] | None = None,
         subjects: Collection[str] | None = None,
     ) -> None:
@@ -108,8 +108,8 @@ class PreparedFaces:
         return self._name
 
     @property
-    def aus(self) -> tuple[int, ...]:
-        """AU numbers, in the order of the labels."""
+    def aus(self) -> tuple[facs.AU, ...]:
+        """AU numbers, with sides or not, in the order of the labels."""
         return self._aus
 
     @property
@@ -233,7 +233,7 @@ class _Index(NamedTuple):
     """(n, A), NaN where missing; None if no AU has any."""
 
 
-def _read_index(folder: Path, known: Preparation, aus: Sequence[int]) -> _Index:
+def _read_index(folder: Path, known: Preparation, aus: Sequence[facs.AU]) -> _Index:
     columns = au_columns(aus)
     assert known.report is not None
     with_intensities = [au for au in aus if au in known.report.aus_with_intensities]

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jaa_ext.facs import AU
+
 MISSING = -1
 """The label of an AU that is not coded in a frame."""
 
@@ -81,8 +83,8 @@ class Release:
 
     name: str
     """Such as "BP4D"."""
-    aus: tuple[int, ...]
-    """AU numbers, in the order of the labels."""
+    aus: tuple[AU, ...]
+    """AU numbers, with sides or not, in the order of the labels."""
     clips: tuple[Clip, ...]
     expected: int | None = None
     """Frames that the papers keep of the whole data set, where that is known."""

@@ -19,7 +19,7 @@ from jaa_ext.evaluation.bootstrap import bootstrap_intervals
 from jaa_ext.evaluation.metrics import Metrics, score
 from jaa_ext.evaluation.predictions import Predictions
 from jaa_ext.evaluation.scores import Scores
-from jaa_ext.facs import AURule, au_numbers, eye_distance
+from jaa_ext.facs import AU, AURule, au_numbers, eye_distance
 from jaa_ext.models import JAANet
 
 
@@ -142,7 +142,7 @@ def collect_predictions(
     return metrics.predictions()
 
 
-def require_same_aus(aus: Sequence[int | AURule], dataset: FaceDataset) -> None:
+def require_same_aus(aus: Sequence[AU | AURule], dataset: FaceDataset) -> None:
     """Check that a data set has a model's AUs, in its order.
 
     Raises:

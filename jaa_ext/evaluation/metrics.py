@@ -21,6 +21,7 @@ from torchmetrics.functional.classification import (
 from jaa_ext.data import eye_distance
 from jaa_ext.evaluation.predictions import Predictions
 from jaa_ext.evaluation.scores import AU_SCORES, INTENSITY_SCORES, PerAU, Scores
+from jaa_ext.facs import AU
 from jaa_ext.models.thresholds import THRESHOLD
 
 FAILURE = 10.0
@@ -46,7 +47,7 @@ class Metrics:
     """
 
     def __init__(
-        self, aus: Sequence[int], *, note: str = "", thresholds: Sequence[float] | None = None
+        self, aus: Sequence[AU], *, note: str = "", thresholds: Sequence[float] | None = None
     ) -> None:
         self.aus, self.note = tuple(aus), note
         plain = thresholds is None or all(value == THRESHOLD for value in thresholds)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext.atomic import replacing
-from jaa_ext.facs import NUM_LANDMARKS, au_column
+from jaa_ext.facs import AU, NUM_LANDMARKS, au_column
 from jaa_ext.models.thresholds import THRESHOLD, is_present
 
 
@@ -27,7 +27,7 @@ class Predictions:
         array([[ True, False]])
     """
 
-    aus: tuple[int, ...]
+    aus: tuple[AU, ...]
     labels: NDArray[np.int64]
     """(N, A) of 1, 0 and -1 for missing."""
     probabilities: NDArray[np.float32] | None

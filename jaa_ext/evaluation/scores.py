@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from jaa_ext.atomic import replacing
+from jaa_ext.facs import AU, split_au
 from jaa_ext.json_files import write_json
 from jaa_ext.score_text import score_text
 
@@ -96,10 +97,10 @@ class Scores:
     mean error that is not finite, and what an older file does not hold.
 
     Raises:
-        ValueError: another number of values than of AUs.
+        ValueError: another number of values than of AUs, or a text that is no AU of one side.
     """
 
-    aus: tuple[int, ...]
+    aus: tuple[AU, ...]
     f1: PerAU | None
     """F1 of each AU, 0..1."""
     accuracy: PerAU | None
@@ -148,6 +149,8 @@ class Scores:
     """Threshold of each AU; None for 0.5, as published."""
 
     def __post_init__(self) -> None:
+        for au in self.aus:
+            split_au(au)
         for whose in (self, self.intervals):
             for name in (*AU_SCORES, *INTENSITY_SCORES, "positives", "valid", "rated", "thresholds"):
                 values = getattr(whose, name, None)

@@ -16,6 +16,7 @@ from jaa_ext.evaluation.metrics import mean
 from jaa_ext.evaluation.scores import Scores
 from jaa_ext.experiments.published import BY_AUS
 from jaa_ext.experiments.tables import ResultTable, percent
+from jaa_ext.facs import AU
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.recipes.datasets import folds_to_test
 from jaa_ext.recipes.schema import Recipe
@@ -60,7 +61,7 @@ class CrossValidation:
             raise ValueError("the folds have scores of different AUs or models")
 
     @property
-    def aus(self) -> tuple[int, ...]:
+    def aus(self) -> tuple[AU, ...]:
         return self.folds[0].last.aus
 
     @property

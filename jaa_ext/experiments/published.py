@@ -25,7 +25,7 @@ class PublishedTable(NamedTuple):
     """Failure rate, Table 4."""
 
 
-BY_AUS: dict[tuple[int, ...], PublishedTable] = {
+BY_AUS: dict[tuple[facs.AU, ...], PublishedTable] = {
     facs.BP4D_AUS: PublishedTable(
         "BP4D (ECCV 2018, Table 1)",
         (47.2, 44.0, 54.9, 77.5, 74.6, 84.0, 86.9, 61.9, 43.6, 60.3, 42.7, 41.9),

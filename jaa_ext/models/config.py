@@ -43,8 +43,8 @@ class JAANetConfig:
         ('sum', 44)
     """
 
-    aus: tuple[int | facs.AURule, ...]
-    """AUs in the order of the outputs: numbers, or rules of one's own."""
+    aus: tuple[facs.AU | facs.AURule, ...]
+    """AUs in the order of the outputs: numbers, with a side if need be ("12L"), or rules of one's own."""
     image_size: int = 176
     """Side l of the input image in pixels: at least 64, a multiple of 16."""
     width: int = 8
@@ -94,13 +94,13 @@ class JAANetConfig:
         self._check_combinations()
 
     @classmethod
-    def paper(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+    def paper(cls, aus: Sequence[facs.AU | facs.AURule], **changes: Any) -> JAANetConfig:
         """The text of the paper: local features summed, padding removal, drawn target maps, exact Eq. 5."""
         preset: dict[str, Any] = {"local_pooling": "sum", "padding_removal": True, "target_maps": "drawn"}
         return cls(**{"aus": tuple(aus), **preset, **changes})
 
     @classmethod
-    def released(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+    def released(cls, aus: Sequence[facs.AU | facs.AURule], **changes: Any) -> JAANetConfig:
         """The authors' PyTorch release: local features averaged, no padding removal, resized target maps.
 
         Eq. 5 is exact here; they train the refinement at lambda_3 times the learning rate instead, and divide
@@ -109,7 +109,7 @@ class JAANetConfig:
         return cls(**{"aus": tuple(aus), **changes})
 
     @classmethod
-    def journal(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAANetConfig:
+    def journal(cls, aus: Sequence[facs.AU | facs.AURule], **changes: Any) -> JAANetConfig:
         """The journal version: a local loss for each AU, no gradient enhancement, local features averaged.
 
         The local features enter the AU head detached, and training has no E_r.
@@ -166,8 +166,11 @@ class JAANetConfig:
         if len(self.aus) > MAX_AUS:
             raise ValueError(f"JAANetConfig: aus must be at most {MAX_AUS}, got {len(self.aus)}")
         for au in self.aus:
-            if not isinstance(au, int | facs.AURule):
-                raise ValueError(f"JAANetConfig: aus must be AU numbers or facs.AURule, got {au!r}")
+            one_sided = isinstance(au, str) and facs.ONE_SIDED.fullmatch(au)
+            if not one_sided and not isinstance(au, int | facs.AURule):
+                raise ValueError(
+                    f'JAANetConfig: aus must be AU numbers, "12L" for one side, or facs.AURule, got {au!r}'
+                )
         numbers = [facs.au_number(au) for au in self.aus]
         for number in numbers:
             if number is not None and numbers.count(number) > 1:
@@ -226,5 +229,10 @@ class JAANetConfig:
             refuse(f'padding_removal=True needs target_maps="drawn", got "{self.target_maps}"')
         if self.gradient_enhancement != 1 and not self.refinement:
             refuse(f"gradient_enhancement={self.gradient_enhancement:g} needs refinement=True")
+        if self.mirror and None in (places := facs.mirror_places(self.aus)):
+            refuse(
+                f"mirror=True needs both sides of an AU, got {facs.au_number(self.aus[places.index(None)])} "
+                "alone"
+            )
         if self.attention:
             facs.rules(self.aus)

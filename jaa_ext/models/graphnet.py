@@ -66,7 +66,7 @@ class JAAGraphNetConfig(JAANetConfig):
             raise ValueError(f"JAAGraphNetConfig: neighbor_share must be in 0..1, got {self.neighbor_share}")
 
     @classmethod
-    def graph(cls, aus: Sequence[int | facs.AURule], **changes: Any) -> JAAGraphNetConfig:
+    def graph(cls, aus: Sequence[facs.AU | facs.AURule], **changes: Any) -> JAAGraphNetConfig:
         """The paper's preset: the journal version of JAA-Net at l = 112."""
         config = cls.journal(aus, **{"image_size": 112, **changes})
         assert isinstance(config, JAAGraphNetConfig)

@@ -323,8 +323,13 @@ class JAANet(nn.Module):
         return landmarks
 
     def _over_mirror_image(self, image: Tensor) -> JAAOutput:
-        """Average outputs over faces and their mirror images, but for the maps, which are the faces' own."""
+        """Average outputs over faces and their mirror images, but for the maps, which are the faces' own.
+
+        The left side of the face is the right one of its mirror image.
+        """
         output, count = self._forward(_with_mirrored(image)), image.shape[0]
+        places = [place for place in facs.mirror_places(self.config.aus) if place is not None]
+        swapped = places != sorted(places)
         for name, value in vars(output).items():
             if value is None:
                 continue
@@ -332,7 +337,10 @@ class JAANet(nn.Module):
                 value = self._unmirrored(value, count)
             else:
                 own, mirrored = value[:count], value[count:]
-                value = own if name.endswith("_maps") else (own + mirrored) / 2
+                if name.endswith("_maps"):
+                    value = own
+                else:
+                    value = (own + (mirrored[..., places] if swapped else mirrored)) / 2
             setattr(output, name, value)
         return output
 

@@ -187,7 +187,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return output
 
 
-def au_weights(labels: Any, aus: Sequence[int | facs.AURule] | None = None) -> Tensor:
+def au_weights(labels: Any, aus: Sequence[facs.AU | facs.AURule] | None = None) -> Tensor:
     """Compute the weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j) (section 3.4).
 
     The occurrence rate r_i is taken over valid labels. An AU that never occurs has weight 0, and the others

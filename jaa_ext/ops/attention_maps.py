@@ -13,7 +13,7 @@ from jaa_ext.ops import reference
 
 def attention_maps(
     landmarks: Tensor,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     image_size: int,
     map_size: int,
@@ -30,7 +30,7 @@ def attention_maps(
     Args:
         landmarks: (N, 49, 2) x, y in pixels of the image; they may lie outside it. An AU with a centre that
             is not finite gets an all-zero map.
-        aus: AU numbers (`facs.AU_RULES`), or `facs.AURule` objects of one's own.
+        aus: AU numbers (`facs.AU_RULES`), "12L" for one side, or `facs.AURule` objects of one's own.
         image_size: side l of the square image in pixels.
         map_size: side M of the maps in pixels.
         roi_ratio: zeta, the side of the region of interest as a share of the map's.

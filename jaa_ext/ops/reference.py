@@ -131,7 +131,7 @@ def region_batch_norm(
 
 def attention_maps(
     landmarks: Tensor,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     image_size: int,
     map_size: int,

@@ -23,7 +23,7 @@ def attention_figure(
     images: NDArray[np.uint8],
     initial_maps: NDArray[np.float32],
     refined_maps: NDArray[np.float32],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     path: str | os.PathLike[str],
     note: str = "",
 ) -> None:

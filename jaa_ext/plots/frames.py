@@ -91,7 +91,7 @@ class FrameDrawer:
     Args:
         aus: the AUs of the probabilities, ``model.config.aus``.
         note: printed in every picture, ``model.note``.
-        attention: the number of an AU; its attention map, refined if there is one, is painted over the faces.
+        attention: an AU; its attention map, refined if there is one, is painted over the faces.
         thresholds: one for each AU, ``model.thresholds``, marked on the bars; None for 0.5.
 
     Returns (from ``drawer(frame)``):
@@ -105,10 +105,10 @@ class FrameDrawer:
 
     def __init__(
         self,
-        aus: Sequence[int | facs.AURule],
+        aus: Sequence[facs.AU | facs.AURule],
         *,
         note: str = "",
-        attention: int | None = None,
+        attention: facs.AU | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
         self.aus, self.note, self.attention = tuple(aus), note, attention
@@ -175,10 +175,12 @@ class FrameDrawer:
     def _lettering(self, layout: _Layout) -> Iterator[Shape]:
         """Give the names of the AUs, the legend and the note."""
         line, left = layout.line, layout.left
+        # "AU 12L" is wider than "AU 12".
+        indent = 3.1 if any(isinstance(facs.au_number(au), str) for au in self.aus) else 2.7
         for i, au in enumerate(self.aus):
             y = layout.row(i)
             yield Label(au_label(au, i), left, y)
-            yield Label(facs.AU_NAMES.get(facs.au_number(au) or 0, ""), left + 2.7 * line, y, ink=GREY)
+            yield Label(facs.au_name(au), left + indent * line, y, ink=GREY)
         y = layout.foot
         x = left
         above = f"{THRESHOLD:g}" if set(self.thresholds) <= {THRESHOLD} else "the mark"

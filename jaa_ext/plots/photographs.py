@@ -33,7 +33,7 @@ BLOCK_WIDTH, CLOSE_UP = 21.5, 10.0
 def draw_faces(
     image: NDArray[Any],
     predictions: Sequence[FacePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     note: str = "",
     *,
     thresholds: Sequence[float] | None = None,
@@ -61,7 +61,7 @@ def draw_faces(
 def faces_figure(
     image: NDArray[np.uint8],
     predictions: Sequence[FacePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     note: str = "",
     *,
     thresholds: Sequence[float] | None = None,
@@ -151,7 +151,7 @@ def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside:
 def _draw_bars(
     axes: Axes,
     face: FacePrediction,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     thresholds: Sequence[float],
     left: float,
     top: float,
@@ -159,6 +159,8 @@ def _draw_bars(
 ) -> None:
     """Draw the block of one face: a line for each AU with mark, number, name, bar and probability."""
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
+    if any(isinstance(facs.au_number(au), str) for au in aus):
+        name += 0.4 * line  # "AU 12L" is wider than "AU 12"
     bar_width = 7 * line
     size = 0.62 * line
     write = partial(axes.text, color=INK, va="center")
@@ -173,7 +175,7 @@ def _draw_bars(
         if present:
             row(mark, s="\N{CHECK MARK}")
         row(number, s=au_label(au, i))
-        row(name, s=facs.AU_NAMES.get(facs.au_number(au) or 0, ""))
+        row(name, s=facs.au_name(au))
         row(value, s=f"{probability:.2f}")
         for width, colour in ((1, PALE), (probability, ORANGE if present else BLUE)):
             corner = (bar, y - 0.33 * line)

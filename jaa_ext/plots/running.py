@@ -48,7 +48,7 @@ class RunningTimeline:
         (56, 640, 3)
     """
 
-    def __init__(self, aus: Sequence[int | facs.AURule], width: int) -> None:
+    def __init__(self, aus: Sequence[facs.AU | facs.AURule], width: int) -> None:
         if width < 300:
             raise ValueError(f"RunningTimeline: wanted a width of at least 300 pixels, got {width}")
         self.face_id: int | None = None
@@ -66,7 +66,7 @@ class RunningTimeline:
             y = HEAD + ROW * i + STRIP / 2 + 1
             edge = NAMES - 8.0 - self._letters.width(label := au_label(au, i))
             self._letters.put(self._background, Label(label, edge, y))
-            name = facs.AU_NAMES.get(facs.au_number(au) or 0, "")
+            name = facs.au_name(au)
             self._letters.put(self._background, Label(name, edge - 6, y, ink=GREY, align=1))
 
     def add(self, frame: FramePrediction) -> None:

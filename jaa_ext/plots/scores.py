@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
-from jaa_ext.facs import au_in_words
+from jaa_ext.facs import AU, au_in_words
 from jaa_ext.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, note_height, save_figure
 from jaa_ext.score_text import score_text
 
@@ -111,7 +111,7 @@ def scores_figure(scores: Scores, path: str | os.PathLike[str]) -> None:
     save_figure(figure, path, scores.note)
 
 
-def au_figure(predictions: Predictions, au: int, scores: Scores, path: str | os.PathLike[str]) -> None:
+def au_figure(predictions: Predictions, au: AU, scores: Scores, path: str | os.PathLike[str]) -> None:
     """Save an AU's ROC curve, precision-recall curve and histogram of probabilities.
 
     Args:
@@ -239,7 +239,7 @@ def _overview_title(scores: Scores) -> str:
     return "; ".join(parts) + (f"\n{about}" if about else "")
 
 
-def _au_title(au: int, place: int, scores: Scores, present: NDArray[np.bool_]) -> str:
+def _au_title(au: AU, place: int, scores: Scores, present: NDArray[np.bool_]) -> str:
     named = au_in_words(au)
     others = [
         f"{name} {score_text(*scores.of(name, place), unit=' %')}"

@@ -19,7 +19,7 @@ ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 
-def au_label(au: int | facs.AURule, index: int) -> str:
+def au_label(au: facs.AU | facs.AURule, index: int) -> str:
     """Name an AU in a figure; a rule without a number by its index."""
     number = facs.au_number(au)
     return f"rule {index}" if number is None else f"AU {number}"

@@ -28,6 +28,7 @@ COLUMNS = 1200
 STRIP, MARK, SPACE = 16, 5, 5
 """Pixels of an AU's row: its probability, below it whether it is present, and what keeps rows apart."""
 ROW = STRIP + MARK + SPACE
+"""Pixels of the row of an AU; that of both sides of one is higher by another strip and mark."""
 MINUTES_FROM = 120
 """Seconds from which on the axis shows minutes."""
 DPI = 120
@@ -38,7 +39,8 @@ COLOURS = "GnBu"
 def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, note: str = "") -> None:
     """Save the AUs of a video over time as a PNG: a panel a face, a row an AU, its probability as colour.
 
-    Below its colours a row is marked where the AU is present. Where the face was not found it is grey and
+    Below its colours a row is marked where the AU is present. An AU of which both sides are there has one row
+    with two strips, the person's left above the right. Where the face was not found it is grey and
     hatched; nothing is interpolated. Where a pixel column stands for several frames it shows their maximum,
     so that a short action is not lost, and is hatched if the face is missing in half of them or more.
 
@@ -64,32 +66,33 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
     caption = _caption(time, counts.iloc[MAX_FACES:].tolist())
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
-    rows = len(names) * ROW
+    rows = _Row.all_of(names)
+    depth = rows[-1].top + rows[-1].height + SPACE
     panels = max(1, len(ids))
-    width, height = left + COLUMNS + right, head + panels * rows + (panels - 1) * gap + foot
+    width, height = left + COLUMNS + right, head + panels * depth + (panels - 1) * gap + foot
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     room = round(note_height(figure, note) * height)
     height += room
     figure.set_figheight(height / DPI)
 
     for panel in range(panels):
-        bottom = height - head - panel * (rows + gap) - rows
-        axes = figure.add_axes((left / width, bottom / height, COLUMNS / width, rows / height))
+        bottom = height - head - panel * (depth + gap) - depth
+        axes = figure.add_axes((left / width, bottom / height, COLUMNS / width, depth / height))
         if ids:
-            _draw_rows(axes, seen[seen["face_id"] == ids[panel]], names, time)
+            _draw_rows(axes, seen[seen["face_id"] == ids[panel]], rows, time)
             title = f"face {ids[panel]:g}: in {counts[ids[panel]]:,} of {len(time.frames):,} frames"
         else:
-            _draw_rows(axes, seen, names, time)
+            _draw_rows(axes, seen, rows, time)
             title = f"no face in {len(time.frames):,} frames"
         axes.set_title(title, loc="left", size=9, weight="bold", color=INK, pad=5)
-        axes.set_yticks([i * ROW + STRIP / 2 for i in range(len(names))], map(_label, names), size=8)
+        _name_rows(axes, rows)
         _set_time_axis(axes, time)
     axes.set_xlabel("time (s)" if time.end < MINUTES_FROM else "time (min:s)", size=9)
     top: dict[str, Any] = {"transform": None, "color": INK, "va": "top"}
     figure.text(left, height - 12, source, size=10, weight="bold", parse_math=False, **top)
     for i, sentence in enumerate(caption):
         figure.text(left, room + 18 * (len(caption) - i), sentence, size=8, **top)
-    _draw_legend(figure, width - right, width, height)
+    _draw_legend(figure, width - right, width, height, sides=any(len(row.names) == 2 for row in rows))
     save_figure(figure, path, note)
 
 
@@ -109,6 +112,34 @@ def frame_times(table: pandas.DataFrame, where: str) -> tuple[NDArray[np.int64],
             f"{times[i + 1]:g} s for frame {frames[i + 1]}"
         )
     return frames, times
+
+
+class _Row(NamedTuple):
+    """The row of an AU."""
+
+    names: tuple[str, ...]
+    """The AU as ``AU12``, or its two sides."""
+    top: int
+    """Pixels from the top of the panel."""
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return len(self.names) * (STRIP + MARK)
+
+    @property
+    def label(self) -> str:
+        """Name and number of the AU."""
+        name = self.names[0]
+        number, words = facs.column_in_words(name if len(self.names) == 1 else name[:-1])
+        return f"{words}  {number}".strip()
+
+    @classmethod
+    def all_of(cls, names: list[str]) -> list[_Row]:
+        rows: list[_Row] = []
+        for group in facs.group_sides(names):
+            rows.append(cls(group, rows[-1].top + rows[-1].height + SPACE if rows else 0))
+        return rows
 
 
 class _Time(NamedTuple):
@@ -179,20 +210,21 @@ def _source(table: pandas.DataFrame) -> str:
     return os.path.basename(sources[0])
 
 
-def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time) -> None:
+def _draw_rows(axes: Axes, face: pandas.DataFrame, rows: list[_Row], time: _Time) -> None:
     """Draw the strips of the AUs of one face."""
     places = np.searchsorted(time.frames, face["frame"].to_numpy(np.int64))
     known = np.zeros(len(time.frames), np.int64)
     known[places] = 1
     counts = time.total(known)
-    picture = np.full((len(names) * ROW - SPACE, COLUMNS, 3), 255, np.uint8)
-    for i, name in enumerate(names):
+    picture = np.full((rows[-1].top + rows[-1].height, COLUMNS, 3), 255, np.uint8)
+    for i, name, top in ((i, name, row.top) for row in rows for i, name in enumerate(row.names)):
+        top = top + i * (STRIP + MARK)
         probability, present = (
             time.maximum(places, face[f"{name}_{kind}"].to_numpy(np.float64)) for kind in "pc"
         )
-        strip = picture[i * ROW : i * ROW + STRIP]
+        strip = picture[top : top + STRIP]
         strip[:] = matplotlib.colormaps[COLOURS](probability, bytes=True)[:, :3]
-        picture[i * ROW + STRIP : i * ROW + STRIP + MARK, present > 0.5] = rgb(ORANGE)
+        picture[top + STRIP : top + STRIP + MARK, present > 0.5] = rgb(ORANGE)
     picture[:, counts == 0] = rgb(PALE)
     axes.imshow(picture, extent=(time.start, time.end, len(picture), 0), aspect="auto", interpolation="none")
     gaps = 2 * counts <= time.stop - time.first
@@ -200,7 +232,29 @@ def _draw_rows(axes: Axes, face: pandas.DataFrame, names: list[str], time: _Time
     column = (time.end - time.start) / COLUMNS
     bars = [(time.start + a * column, (b - a) * column) for a, b in zip(starts, stops, strict=True)]
     axes.broken_barh(bars, (0, len(picture)), facecolor="none", edgecolor=GREY, hatch="//", linewidth=0.5)
-    axes.set(xlim=(time.start, time.end), ylim=(len(names) * ROW, 0))
+    axes.set(xlim=(time.start, time.end), ylim=(len(picture) + SPACE, 0))
+
+
+def _name_rows(axes: Axes, rows: list[_Row]) -> None:
+    """Write the AUs beside their rows, and the sides beside their strips."""
+    ticks = [row.top + (row.height - MARK) / 2 for row in rows]
+    axes.set_yticks(ticks, [row.label for row in rows], size=8)
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        if len(row.names) == 1:
+            continue
+        label.set_x(-0.012)  # room for the letters
+        for i, side in enumerate("LR"):
+            axes.annotate(
+                side,
+                (0, row.top + i * (STRIP + MARK) + STRIP / 2),
+                (-3.5, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                size=8,
+                weight="bold",
+                ha="right",
+                va="center",
+            )
 
 
 def _set_time_axis(axes: Axes, time: _Time) -> None:
@@ -217,7 +271,7 @@ def _set_time_axis(axes: Axes, time: _Time) -> None:
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{round(seconds) // 60}:{round(seconds) % 60:02d}")
 
 
-def _draw_legend(figure: Figure, right: float, width: float, height: float) -> None:
+def _draw_legend(figure: Figure, right: float, width: float, height: float, *, sides: bool) -> None:
     """Draw the legend of colours, mark and hatching above the panels, up to the pixel column `right`."""
     bar = figure.add_axes(((right - 200) / width, (height - 26) / height, 200 / width, 12 / height))
     figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=bar, orientation="horizontal")
@@ -225,11 +279,12 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float) -> N
     bar.tick_params(labelsize=8, length=2, pad=2)
     figure.legend(
         handles=[
+            *([Patch(color="none", label="L, R: the person's left and right")] if sides else []),
             Patch(color=ORANGE, label="present"),
             Patch(facecolor=PALE, edgecolor=GREY, hatch="///", linewidth=0, label="face not found"),
             Patch(color="none", label="probability"),
         ],
-        ncols=3,
+        ncols=4,
         loc="center right",
         bbox_to_anchor=((right - 205) / width, (height - 20) / height),
         fontsize=8,
@@ -250,8 +305,3 @@ def _caption(time: _Time, left_out: list[int]) -> list[str]:
         faces = "1 more face is" if len(left_out) == 1 else f"{len(left_out)} more faces are"
         sentences.append(f"{faces} left out, seen in at most {left_out[0]:,} frames.")
     return sentences
-
-
-def _label(name: str) -> str:
-    number, words = facs.column_in_words(name)
-    return f"{words}  {number}".strip()

@@ -32,6 +32,8 @@ AU_GROUPS = (
     (r"(AU\w+)_c", "presence"),
     (r"(AU\w+)_r", "intensity"),
     (r"(AU\w+)_p", "probability"),
+    (r"(AU\w+)_asymmetry", "asymmetry"),
+    (r"(AU\w+)_asymmetry_intensity", "asymmetry of intensities"),
     (r"(AU\d+)", "probability"),
 )
 MOST_NAMED = 8

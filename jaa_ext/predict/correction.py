@@ -10,7 +10,7 @@ import csv
 import math
 import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds, is_present
+from jaa_ext.predict.asymmetry import DIGITS, asymmetry
 from jaa_ext.predict.prediction import consistent_intensities
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def correct_table(
     neutral face and stays 1 at 1; the AU is present where this exceeds its threshold; and the intensity
     becomes ``q - b``, clipped to 0..5 and then, as in every table, at least 1 exactly where the AU is
     present. The columns AU.._c, AU.._p and AU.._r are replaced, and AU.._c_raw and so on, with what was
-    predicted, stand behind the others.
+    predicted, stand behind the others. The asymmetry of an AU becomes that of the corrected sides: each is
+    measured against its own neutral face, so that a face that is uneven at rest is not taken for one that
+    acts unevenly.
 
     Rows with ``success`` 0 belong to no neutral face and to no average; the neutral face is subtracted from
     theirs too. The AUs of a face that has no neutral frames become empty, with a warning. What has one frame
@@ -130,13 +133,11 @@ def correct_table(
     new, remarks = _correct(rows, chosen, correction)
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
-    result = table.copy()
-    for kind in kinds:
-        for i, name in enumerate(names):
-            column = new[kind][:, i]
-            whole = kind == "c" and np.isfinite(column).all()
-            result[f"{name}_{kind}"] = column.astype(np.int64) if whole else column
-    for label in (f"{name}_{kind}" for kind in kinds for name in names):
+    result, replaced = table.copy(), _replaced(new, names, table.columns)
+    for (kind, label), column in replaced.items():
+        whole = kind == "c" and np.isfinite(column).all()
+        result[label] = column.astype(np.int64) if whole else column
+    for _, label in replaced:
         result[f"{label}{RAW}"] = table[label].array  # by place: an index may hold a label twice
     return result
 
@@ -155,11 +156,10 @@ def correct_csv(
         names = _names(header, str(path))
         rows = _read_rows(lines, header, names)
     new, remarks = _correct(rows, thresholds, correction)
-    kinds = _kinds(header, names)
-    places = [header.index(f"{name}_{kind}") for kind in kinds for name in names]
-    columns = header + [header[place] + RAW for place in places]
+    replaced = _replaced(new, names, header)
+    columns = header + [label + RAW for _, label in replaced]
     with path.open(encoding="utf-8", newline="") as file, out.open("w", encoding="utf-8", newline="") as made:
-        _write_rows(file, made, columns, places, np.concatenate([new[kind] for kind in kinds], 1), kinds)
+        _write_rows(file, made, columns, replaced)
     return columns, remarks
 
 
@@ -238,11 +238,20 @@ def _correct(
     room = np.where(neutral < 1, 1 - neutral, 1.0)
     probabilities = np.round(np.maximum(0.0, probabilities - neutral) / room, 6)
     present = is_present(probabilities.astype(np.float32), thresholds)
-    new = {"p": probabilities, "c": np.where(np.isnan(probabilities), math.nan, present)}
+    new = {"c": np.where(np.isnan(probabilities), math.nan, present), "p": probabilities}
     if rows.intensities is not None:
         less = np.clip(values[:, count:] - baseline[:, count:], 0, 5).astype(np.float32)
         new["r"] = np.round(consistent_intensities(less, present).astype(np.float64), 2)
     return new, _remarks(without, single, correction)
+
+
+def _replaced(
+    new: dict[str, NDArray[np.float64]], names: Sequence[str], columns: Iterable[str]
+) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Give the new values (N,) of each column that changes, by its kind and name."""
+    values = {(kind, f"{name}_{kind}"): new[kind][:, i] for kind in new for i, name in enumerate(names)}
+    there = set(columns)
+    return values | {key: column for key, column in asymmetry(new, names).items() if key[1] in there}
 
 
 def _remarks(without: dict[str, list[int]], single: list[str], correction: Correction) -> list[str]:
@@ -345,12 +354,11 @@ def _write_rows(
     old: IO[str],
     made: IO[str],
     columns: list[str],
-    places: list[int],
-    new: NDArray[np.float64],
-    kinds: str,
+    replaced: dict[tuple[str, str], NDArray[np.float64]],
 ) -> None:
-    """Write a CSV table anew with other values in some places, the old ones behind all."""
-    digits = [{"c": 0, "p": 6, "r": 2}[kind] for kind in kinds for _ in range(len(places) // len(kinds))]
+    """Write a CSV table anew with other values in some columns, the old ones behind all."""
+    places = [columns.index(label) for _, label in replaced]
+    digits, new = [DIGITS[kind] for kind, _ in replaced], np.stack(list(replaced.values()), 1)
     lines, writer = csv.reader(old), csv.writer(made)
     next(lines)
     writer.writerow(columns)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jaa_ext.atomic import replacing
 from jaa_ext.data.images import ImageError
 from jaa_ext.data.video import VideoError, check_times
+from jaa_ext.facs import AU
 from jaa_ext.plots.frames import FrameDrawer, write_video
 from jaa_ext.plots.photographs import draw_faces
 from jaa_ext.plots.timeline import timeline_figure
@@ -32,7 +33,7 @@ def draw_sources(
     every: int = 1,
     start: float = 0.0,
     end: float | None = None,
-    attention: int | None = None,
+    attention: AU | None = None,
     listener: ProgressListener | None = None,
 ) -> dict[Path, str]:
     """Draw photographs and videos with boxes, landmarks, AUs and, if asked for, an attention map.
@@ -44,7 +45,7 @@ def draw_sources(
             single source it can also be the picture (.png, .jpg) or the video (see `write_video`) itself,
             which is assumed if the name has an ending and no folder has it.
         every, start, end: of videos, see `Video.frames`; each frame is shown at its time.
-        attention: number of an AU whose attention map is painted over the faces.
+        attention: the AU whose attention map is painted over the faces.
         listener: hears of each source.
 
     Returns:
@@ -126,13 +127,13 @@ def draw_tables(tables: Sequence[Path], out: Path) -> dict[Path, str]:
     return written
 
 
-def _frame_drawer(predictor: Predictor, attention: int | None) -> FrameDrawer:
+def _frame_drawer(predictor: Predictor, attention: AU | None) -> FrameDrawer:
     return FrameDrawer(
         predictor.aus, note=predictor.note, attention=attention, thresholds=predictor.thresholds
     )
 
 
-def _draw_photograph(predictor: Predictor, source: Source, path: Path, attention: int | None) -> str:
+def _draw_photograph(predictor: Predictor, source: Source, path: Path, attention: AU | None) -> str:
     """Draw a photograph; returns a description of the picture."""
     (frame,) = predictor.photographs([source.name])
     if attention is None:
@@ -148,7 +149,7 @@ def _draw_video(
     predictor: Predictor,
     source: Source,
     path: Path,
-    attention: int | None,
+    attention: AU | None,
     times: dict[str, Any],
     listener: ProgressListener,
 ) -> str:

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
+from jaa_ext.predict.asymmetry import DIGITS, asymmetry, asymmetry_columns
 from jaa_ext.predict.correction import RAW, Correction, correct_csv
 from jaa_ext.predict.detector import MissingDependency
 from jaa_ext.predict.pose import HeadPose
@@ -32,11 +35,12 @@ POSE_COLUMNS = ("pose_Tx", "pose_Ty", "pose_Tz", "pose_Rx", "pose_Ry", "pose_Rz"
 TABLE_ENDINGS = (".csv", ".parquet")
 
 AU_COLUMN = re.compile(r"AU\w+_[cpr](_raw)?")
+ASYMMETRY_COLUMN = re.compile(r"AU\w+_asymmetry(_intensity)?(_raw)?")
 OTHER_NUMBERS = re.compile(r"confidence|merged|[xy]_\d+|left|top|right|bottom|pose_[TR][xyz]")
 """Columns of numbers besides the AUs and the first five columns."""
 
 
-def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[str]:
+def columns(aus: Sequence[facs.AU | facs.AURule], intensity: bool = False) -> list[str]:
     """List the columns of a table of predictions.
 
     First come columns of OpenFace 2 under its names: ``frame`` (number in the video, from 1; 1 for a
@@ -50,6 +54,10 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
     its id again, in its first row after that, and else 0, see `jaa_ext.predict.identity`; and with
     `intensity` the intensity ``AU01_r`` of each AU (0..5; at least 1 exactly where ``AU01_c`` is 1; empty for
     an AU whose intensity the model did not learn).
+
+    AUs of one side are ``AU12L`` and ``AU12R``, of the person's own left and right. Where both are predicted,
+    ``AU12_asymmetry`` comes last, left minus right of the probabilities (-1..1), and with `intensity`
+    ``AU12_asymmetry_intensity``, that of the intensities (-5..5), see `jaa_ext.predict.asymmetry`.
 
     In a frame without a face, confidence and success are 0 and the columns of the face are empty. Success is
     also 0 for a face that is not `FacePrediction.settled`, and for one with a value that is not finite, whose
@@ -70,18 +78,19 @@ def columns(aus: Sequence[int | facs.AURule], intensity: bool = False) -> list[s
         *POSE_COLUMNS,
         "merged",
         *(f"{name}_r" for name in names if intensity),
+        *asymmetry_columns(names, "pr" if intensity else "p"),
     ]
 
 
-def au_columns(aus: Sequence[int | facs.AURule]) -> list[str]:
-    """Name each AU: ``AU01`` for AU 1, ``AUrule3`` for a rule without a number at index 3."""
+def au_columns(aus: Sequence[facs.AU | facs.AURule]) -> list[str]:
+    """Name each AU: ``AU01`` for AU 1, ``AU01L`` for its left side, ``AUrule3`` for a rule at index 3."""
     numbers = map(facs.au_number, aus)
     return [f"AUrule{i}" if number is None else facs.au_column(number) for i, number in enumerate(numbers)]
 
 
 def csv_rows(
     frame: FramePrediction,
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     weights: str = "",
     *,
     intensity: bool = False,
@@ -99,7 +108,7 @@ def csv_rows(
 def write_table(
     path: str | os.PathLike[str],
     frames: Iterable[FramePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     weights: str = "",
     intensity: bool = False,
@@ -133,7 +142,7 @@ def write_table(
 def join_tables(
     path: str | os.PathLike[str],
     parts: Iterable[Path],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     *,
     intensity: bool = False,
     correction: Correction | None = None,
@@ -187,7 +196,7 @@ def printable(name: str) -> str:
 
 def data_frame(
     frames: Iterable[FramePrediction],
-    aus: Sequence[int | facs.AURule],
+    aus: Sequence[facs.AU | facs.AURule],
     weights: str = "",
     *,
     intensity: bool = False,
@@ -262,15 +271,16 @@ def is_parquet(path: str | os.PathLike[str] | IO[str]) -> bool:
     return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet"
 
 
-def _header(aus: Sequence[int | facs.AURule], intensity: bool) -> str:
+def _header(aus: Sequence[facs.AU | facs.AURule], intensity: bool) -> str:
     return ",".join(columns(aus, intensity)) + "\r\n"
 
 
 def _rows(
-    frame: FramePrediction, aus: Sequence[int | facs.AURule], weights: str, intensity: bool
+    frame: FramePrediction, aus: Sequence[facs.AU | facs.AURule], weights: str, intensity: bool
 ) -> Iterator[list[str]]:
     timestamp = f"{frame.timestamp:.3f}"
     source = printable(frame.source)
+    names = au_columns(aus)
     for face in frame.faces:
         if len(face.probabilities) != len(aus):
             raise ValueError(
@@ -288,21 +298,25 @@ def _rows(
         ]
         success = "1" if all(cells) and face.settled else "0"
         intensities: list[str] = []
+        values = {"p": face.probabilities}
         if intensity:
             got = 0 if face.intensities is None else len(face.intensities)
             if face.intensities is None or got != len(aus):
                 raise ValueError(f"{frame.source}: got a face with {got} intensities, wanted {len(aus)}")
-            intensities = [
-                _number(value, 2) if math.isfinite(p) else ""
-                for value, p in zip(face.intensities.tolist(), face.probabilities.tolist(), strict=True)
-            ]
+            values["r"] = np.where(np.isfinite(face.probabilities), face.intensities, np.nan)
+            intensities = [_number(value, 2) for value in values["r"].tolist()]
+        differences = [
+            _number(float(value), DIGITS[kind]) for (kind, _), value in asymmetry(values, names).items()
+        ]
         yield [
             *(str(frame.frame), str(face.face_id), timestamp, _number(face.confidence, 3), success),
-            *(*cells, source, weights, *_pose_cells(face.pose), _number(face.merged, 3), *intensities),
+            *(*cells, source, weights, *_pose_cells(face.pose), _number(face.merged, 3)),
+            *(*intensities, *differences),
         ]
     if not frame.faces:
         empty = [""] * (2 * facs.NUM_LANDMARKS + 2 * len(aus) + 4)
-        none = [""] * (len(POSE_COLUMNS) + 1 + (len(aus) if intensity else 0))
+        differences = asymmetry_columns(names, "pr" if intensity else "p")
+        none = [""] * (len(POSE_COLUMNS) + 1 + (len(aus) if intensity else 0) + len(differences))
         yield [str(frame.frame), str(NO_FACE), timestamp, "0.000", "0", *empty, source, weights, *none]
 
 
@@ -327,6 +341,8 @@ def _check_column(path: str | os.PathLike[str] | IO[str], name: str, column: pan
     low, high = -math.inf, math.inf
     if name == "success" or AU_COLUMN.fullmatch(name):
         low, high = 0, 5 if name.removesuffix(RAW).endswith("_r") else 1
+    elif match := ASYMMETRY_COLUMN.fullmatch(name):
+        low, high = (-5, 5) if match[1] else (-1, 1)
     elif name in ("frame", "face_id", "timestamp"):
         low = {"frame": 1, "face_id": -1}.get(name, -math.inf)
     elif not OTHER_NUMBERS.fullmatch(name):

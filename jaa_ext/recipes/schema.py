@@ -79,15 +79,20 @@ Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, description="a n
 Decay = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1")]
 
 
-def _au(value: Any) -> int | facs.AURule:
+def _au(value: Any) -> facs.AU | facs.AURule:
     if isinstance(value, facs.AURule) or type(value) is int:
         return value
     match value:
-        case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy"}:
-            dy = rest.get("dy", 0.0)
+        case str() if facs.ONE_SIDED.fullmatch(value):
+            return value
+        case {"number": int(number), "points": [int(a), int(b)], **rest} if rest.keys() <= {"dy", "side"}:
+            dy, side = rest.get("dy", 0.0), rest.get("side")
             if type(number) is int and isinstance(dy, int | float) and math.isfinite(dy):
-                return facs.AURule((a, b), float(dy), number)
-    raise ValueError(f"should be an AU number, or a rule with number, points and dy, got {_shown(value)}")
+                return facs.AURule((a, b), float(dy), number, side)  # type: ignore[arg-type]  # checked there
+    raise ValueError(
+        "should be an AU number, with L or R for one side, or a rule with number, points and dy, "
+        f"got {_shown(value)}"
+    )
 
 
 class ModelSection(Section):
@@ -99,8 +104,8 @@ class ModelSection(Section):
         tuple[Annotated[Any, PlainValidator(_au)], ...],
         Field(strict=False, min_length=1, description="a list of AU numbers"),
     ] = facs.BP4D_AUS
-    """Numbers of AUs with a rule in `facs.AU_RULES`, or rules of one's own:
-    ``{number: 16, points: [39, 41], dy: 0.1}``, see `facs.AURule`."""
+    """Numbers of AUs with a rule in `facs.AU_RULES`; of one side as 12L and 12R, see `facs.ONE_SIDED_AUS`; or
+    rules of one's own: ``{number: 16, points: [39, 41], dy: 0.1}``, see `facs.AURule`."""
 
     def config(self) -> JAANetConfig:
         """Give the configuration that the section stands for."""

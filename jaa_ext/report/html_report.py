@@ -30,7 +30,7 @@ from jaa_ext.evaluation.results import (
 )
 from jaa_ext.evaluation.scores import AU_SCORES, Interval, Scores
 from jaa_ext.experiments.crossval import read_crossval
-from jaa_ext.facs import AU_NAMES, NUM_LANDMARKS, au_in_words
+from jaa_ext.facs import AU, NUM_LANDMARKS, au_in_words, au_name
 from jaa_ext.models.thresholds import THRESHOLD
 from jaa_ext.progress import ProgressListener
 from jaa_ext.recipes.schema import Recipe, load_recipe
@@ -110,7 +110,7 @@ class _Cell(NamedTuple):
 class _AURow(NamedTuple):
     """The label and the prediction of one AU of a face."""
 
-    au: int
+    au: AU
     name: str
     label: str
     percent: float
@@ -308,7 +308,7 @@ def _score_rows(scores: Scores) -> list[tuple[str, str, str, list[_Cell]]]:
         positives, valid = (scores.of(name, i)[0] for name in ("positives", "valid"))
         present = f"{100 * positives / valid:.1f}" if positives is not None and valid else "-"
         cells = [_cell(*scores.of(name, i)) for name in AU_SCORES]
-        rows.append((f"AU {au}", AU_NAMES.get(au, ""), present, cells))
+        rows.append((f"AU {au}", au_name(au), present, cells))
     return [*rows, ("mean", "", "", [_cell(*scores.of(f"{name}_mean")) for name in AU_SCORES])]
 
 
@@ -498,7 +498,7 @@ def _au_rows(predictions: Predictions, i: int) -> list[_AURow]:
         wrong = label >= 0 and present != (label == 1)
         percent = 100 * float(predictions.known_probabilities[i, k])
         threshold = 100 * predictions.threshold(k)
-        rows.append(_AURow(au, AU_NAMES.get(au, ""), word, percent, present, threshold, wrong))
+        rows.append(_AURow(au, au_name(au), word, percent, present, threshold, wrong))
     return rows
 
 

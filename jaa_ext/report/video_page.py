@@ -128,6 +128,7 @@ def write_video_page(
         seen=[face["seen"] for face in data["faces"]],
         frames=data["count"],
         table=printable(table.name),
+        sides=any(au["both"] for au in data["aus"]),
         has_intensity=any(face["r"] is not None for face in data["faces"]),
         colours=data["colours"],
     )
@@ -160,20 +161,18 @@ def _rows_of(whole: pandas.DataFrame, table: Path, video: Path) -> tuple[pandas.
 
 def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
     """Give what the page draws: times, and for each face its values from its first frame to its last."""
-    names = [name for name in facs.predicted_aus(rows.columns) if f"{name}_c" in rows]
+    groups = facs.group_sides([name for name in facs.predicted_aus(rows.columns) if f"{name}_c" in rows])
+    names = [name for group in groups for name in group]
     if not names:
         raise ValueError(f"{table}: has no AU, wanted columns such as AU12_c and AU12_p")
     frames, times = frame_times(rows, str(table))
     usual = float(np.median(np.diff(times))) or 1.0
-    labels = [facs.column_in_words(name) for name in names]
+    both = {group[0]: _labels(group[0][:-1]) for group in groups if len(group) == 2}
     seen = rows[rows["face_id"] >= 0]
     counts = (seen["success"] == 1).groupby(seen["face_id"]).sum().sort_values(ascending=False, kind="stable")
     return {
         "colours": _colours(),
-        "aus": [
-            {"name": name, "label": label, "long": long}
-            for name, (label, long) in zip(names, labels, strict=True)
-        ],
+        "aus": [{"name": name, **_labels(name), "both": both.get(name)} for name in names],
         "count": len(frames),
         "usual": usual,
         "end": float(times[-1]) + usual,
@@ -184,6 +183,11 @@ def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
             for face, count in counts.items()
         ],
     }
+
+
+def _labels(name: str) -> dict[str, str]:
+    label, long = facs.column_in_words(name)
+    return {"label": label, "long": long}
 
 
 def _face_data(face: pandas.DataFrame, names: list[str], frames: NDArray[np.int64]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces
-from jaa_ext.models import load_model
+from jaa_ext.models import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,6 +77,50 @@ def test_rendered_faces_are_prepared_and_trained_on(jaa, jaa_ok, tmp_path: Path)
     assert "rendered faces" in load_model(tmp_path / "run" / "model.safetensors").note
     code, _, error = jaa(*command, "--mix", "bp4d", "--workers", 0)
     assert code == 2 and "was begun with source 'seed 0, 4 a subject, 73 pixels, mix natural'" in error
+
+
+def test_sides_from_faces_to_scores_and_tables(jaa, jaa_ok, talk: Path, at_rest, tmp_path: Path) -> None:
+    """Faces are prepared, trained on, scored and told of; a video is predicted, corrected and drawn."""
+    faces, run = tmp_path / "faces", tmp_path / "run"
+    sizes = ["--subjects", "4", "--samples-per-subject", "6", "--size", "73", "--workers", 0]
+    printed = jaa_ok("prepare", "rendered", "--out", faces, *sizes, "--mix", "sides", "--sides")
+    assert "12L" in printed and "20R" in printed
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "base: journal\nname: mine\n"
+        "model: {aus: [12L, 1, 12R], image_size: 64, width: 1, intensity: true, mirror: true}\n"
+        "stages: [{name: joint, epochs: 1, lr: 0.01}]\n"
+    )
+    jaa_ok("train", recipe, "--data", faces, "--out", run)
+    assert load_model(run / "model.safetensors").config.aus == ("12L", 1, "12R")
+    with (run / "metrics.csv").open() as file:
+        assert [row["au"] for row in csv.DictReader(file)] == ["12L", "1", "12R", "mean"]
+    with (run / "predictions.csv").open() as file:
+        assert {"AU12L", "AU12L_p", "AU12R_intensity", "AU12R_r"} <= set(next(csv.reader(file)))
+    jaa_ok("report", run, "--out", tmp_path / "run.html")
+    assert "lip corner puller, left" in (tmp_path / "run.html").read_text(encoding="utf-8")
+    calibrated = tmp_path / "calibrated.safetensors"
+    jaa_ok("calibrate", run / "model.safetensors", "--data", faces, "--fold", "test", "--out", calibrated)
+    jaa_ok("evaluate", calibrated, "--data", faces, "--fold", "test", "--out", tmp_path / "scores")
+
+    model = at_rest(load_model(calibrated))  # finds the face
+    save_model(model, calibrated)
+    table = tmp_path / "talk.csv"
+    jaa_ok("predict", talk, "--weights", calibrated, "--smooth", "0.3", "--out", table)
+    with table.open() as file:
+        row = next(csv.DictReader(file))
+    for name, kind in (("AU12_asymmetry", "p"), ("AU12_asymmetry_intensity", "r")):
+        for raw in ("", "_raw"):
+            difference = float(row[f"AU12L_{kind}{raw}"]) - float(row[f"AU12R_{kind}{raw}"])
+            assert float(row[name + raw]) == pytest.approx(difference, abs=1e-9)
+    jaa_ok("draw", table, "--out", tmp_path / "talk.png")
+    jaa_ok("convert", table, "--to", "openface", "--out", tmp_path / "openface.csv")
+    jaa_ok("compare", table, table, "--out", tmp_path / "compared")
+    options = ("--weights", calibrated, "--every", 5, "--out", tmp_path / "talk.avi", "--attention")
+    jaa_ok("draw", talk, *options, "12R")
+    for au, message in (("12", "wanted an AU of the model: 12L, 1, 12R"), ("12l", "an AU is written as 12,")):
+        code, _, error = jaa("draw", talk, *options, au)
+        assert code == 2 and message in error and len(error.splitlines()) == 1
 
 
 def test_landmarks_that_miss_the_faces_stop(jaa, releases, tmp_path: Path) -> None:

@@ -6,7 +6,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from jaa_ext import facs
-from jaa_ext.data import Crops, FaceSample, SyntheticFaces, align_face, eye_distance, flip, normalize
+from jaa_ext.data import (
+    Crops,
+    FaceSample,
+    RenderedFaces,
+    SyntheticFaces,
+    align_face,
+    eye_distance,
+    flip,
+    mirror_aus,
+    normalize,
+)
 
 LEFT, RIGHT = list(facs.LEFT_EYE), list(facs.RIGHT_EYE)
 BOX = [13, 31, 37]
@@ -163,6 +173,45 @@ def test_intensities_come_with_the_crop():
         assert np.array_equal(degrees.numpy(), crops.dataset[i].intensities)
     missing = Crops(Marked(), 64, train=False)[0]["intensities"]
     assert missing.shape == (2,) and missing.dtype == torch.float32 and missing.isnan().all()
+
+
+def test_a_flip_swaps_labels_and_intensities_of_the_sides():
+    """Against the picture: the corner of the mouth that is pulled up is on the side of the label."""
+    aus = ("12R", 12, "12L", "1L")
+    faces = RenderedFaces(subjects=[0], samples_per_subject=1, size=73, aus=aus)
+    rest, left = (faces.render(1, {12: sides}) for sides in (0, (0, 4.0)))  # right, left
+    assert left.labels.tolist() == [0, 1, 1, 0] and left.intensities.tolist() == [0, 4, 4, 0]
+    assert left.landmarks[37, 1] < rest.landmarks[37, 1] - 1  # on the right of the picture
+    assert abs(left.landmarks[31, 1] - rest.landmarks[31, 1]) < 0.5
+
+    class One(Marked):
+        def __getitem__(self, index):
+            return left
+
+    One.aus, flipped = aus, {}
+    plain = Crops(One(), 73, train=False)[0]
+    for i in range(8):
+        item = Crops(One(), 73, train=True)[i]
+        mirrored = not torch.equal(item["image"], plain["image"])
+        flipped[mirrored] = item
+    item = flipped[True]
+    assert item["landmarks"][31, 1] < item["landmarks"][37, 1] - 1
+    assert item["labels"].tolist() == [1, 1, 0, -1] and item["labels"].dtype == torch.int64
+    degrees = item["intensities"].numpy()
+    assert (
+        np.array_equal(degrees, np.float32([4, 4, 0, np.nan]), equal_nan=True) and degrees.dtype == np.float32
+    )
+    for name in ("labels", "intensities", "landmarks"):
+        assert torch.equal(flipped[False][name], plain[name])
+
+
+def test_mirrored_twice_is_as_it_was():
+    labels = np.array([1, 0, -1, 1, 0])
+    aus = ("4R", 25, "4L", "12L", "12R")
+    mirrored = mirror_aus(labels, aus)
+    assert mirrored.tolist() == [-1, 0, 1, 0, 1]
+    assert mirror_aus(mirrored, aus).tolist() == labels.tolist()
+    assert mirror_aus(labels, facs.BP4D_AUS[:5]).tolist() == labels.tolist()
 
 
 def test_random_crops_depend_on_seed_epoch_and_index_alone():

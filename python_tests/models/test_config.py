@@ -31,6 +31,14 @@ def test_it_survives_json():
     text = json.dumps(config.to_dict())
     assert JAANetConfig.from_dict(json.loads(text)) == config
     assert config.aus == (1, own, 24)
+    sides = JAANetConfig.paper(["12L", 1, "12R", facs.AURule((3, 3), 0.25, 16, "L")])
+    text = json.dumps(sides.to_dict())
+    assert JAANetConfig.from_dict(json.loads(text)) == sides
+    for wrong in ("12", "AU12L", "12l"):
+        with pytest.raises(ValueError, match=f'"12L" for one side, or facs.AURule, got {wrong!r}'):
+            JAANetConfig.from_dict({"aus": [1, wrong]})
+    with pytest.raises(ValueError, match="aus has AU 12L more than once"):
+        JAANetConfig.paper(["12L", 12, "12L"])
     with pytest.raises(ValueError, match="unknown field 'depth'"):
         JAANetConfig.from_dict({"aus": [1], "depth": 3})
     with pytest.raises(ValueError, match="field 'aus' is missing"):

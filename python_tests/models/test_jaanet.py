@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jaa_ext import facs
-from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
+from jaa_ext.models import JAAGraphNetConfig, JAANet, JAANetConfig, JAAOutput, build_model
 from jaa_ext.nn import AlignmentLoss, AttentionLoss, SoftmaxDiceLoss
 
 PRESETS = {
@@ -490,3 +490,37 @@ def test_a_model_in_training_answers_for_what_it_is_given():
 def test_an_au_needs_no_rule_without_attention():
     config = small(aus=(5, 20), **PLAIN)
     assert build(config).eval()(images(config)).logits.shape == (3, 2, 2)
+
+
+SIDES = ("12L", 6, "12R", 24)
+
+
+@pytest.mark.parametrize("kind", ["journal", "graph"])
+def test_sides_of_a_mirrored_face_change_places(kind):
+    changes = {"intensity": True, "average_heads": True, "image_size": 64, "width": 1}
+    make = {"journal": JAANetConfig.journal, "graph": JAAGraphNetConfig.graph}[kind]
+    plain = make(SIDES, **changes)
+    torch.manual_seed(0)
+    model = build_model(plain).eval()
+    both = build_model(make(SIDES, mirror=True, **changes)).eval()
+    both.load_state_dict(model.state_dict())
+    swapped = [2, 1, 0, 3]
+    image = images(plain)
+    with torch.no_grad():
+        own, other, face, mirrored = model(image), model(image.flip(3)), both(image), both(image.flip(3))
+    for name in ("logits", "local_logits", "intensities"):
+        a, b = getattr(own, name), getattr(other, name)[..., swapped]
+        torch.testing.assert_close(getattr(face, name), (a + b) / 2)
+        # The left corner of the mouth is the right one of the mirror image.
+        torch.testing.assert_close(getattr(face, name), getattr(mirrored, name)[..., swapped])
+        assert not torch.equal(getattr(face, name)[..., 0], getattr(face, name)[..., 2])
+    assert torch.equal(face.refined_maps[: len(image)], face.refined_maps)
+
+
+def test_a_side_alone_has_no_mirror_image():
+    with pytest.raises(ValueError, match="mirror=True needs both sides of an AU, got 12R alone"):
+        small(aus=(1, "12R"), mirror=True)
+    config = small(aus=(1, "12R"))
+    assert build(config).eval()(images(config)).logits.shape == (3, 2, 2)
+    with pytest.raises(ValueError, match="no rule for AU 24L: AUs with a side are"):
+        small(aus=(1, "24L"))

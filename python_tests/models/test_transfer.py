@@ -460,3 +460,41 @@ def test_the_control_without_a_graph_trains_the_head_alone(two_steps, tmp_path):
     assert type(after) is JAANet
     assert changed(before, after) == keys(after, "au_head.")
     assert text == "fresh: nothing"
+
+
+def test_sides_take_the_branches_and_the_heads_of_both_sides():
+    aus = (1, "12L", 17, "12R")
+    for preset in ("released", "journal"):
+        rated = {"preset": preset, "intensity": True}
+        model, _, theirs, result = transferred(config(aus, **rated), config(**rated))
+        assert str(result) == "with AU 12L from AU 12, AU 12R from AU 12; fresh: nothing"
+        places = [facs.BP4D_AUS.index(au) for au in (1, 12, 17, 12)]
+        for key, tensor in model.state_dict().items():
+            want = theirs[key]
+            if key.startswith(("attention.", "au_head.1.", "au_head.intensity.")) and want.dim():
+                # The AU head's last layer gives (2, A) logits: "absent", "present".
+                rows = want.view(2 if key.startswith("au_head.1.") else 1, 12, -1)
+                want = rows[:, places].reshape(tensor.shape)
+            assert torch.equal(tensor, want), key
+
+
+def test_sides_among_aus_that_the_other_model_lacks():
+    model, before, _, result = transferred(config(("12L", "15R", 25)), config((12, "15L")))
+    # AU 15R has the centre of no AU there; AU 25 neither.
+    assert str(result) == "with AU 12L from AU 12; fresh: " + ", ".join(result.fresh)
+    assert keys(model, "au_head.").isdisjoint(changed(before, model))
+    assert branch_places(("14L", "12L", "15R"), (12, "12L", 14)) == (2, 1, None)
+    result = transferred(graph(("12L", "12R")), graph((12,)))[-1]
+    assert set(result.fresh) == {"attention.local_head", "graph", "au_head"}
+
+
+def test_sides_of_one_model_answer_as_both_sides_of_the_other():
+    """At first, for the AU head, whose local features are a mean, where all AUs have as many sides."""
+    torch.manual_seed(0)
+    plain = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
+    source = build_model(config((1, 12), **plain)).eval()
+    model = build_model(config(("12R", "1L", "12L"), **plain)).eval()
+    transfer_weights(model, source)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image).logits, source(image).logits[..., [1, 0, 1]])

@@ -87,6 +87,22 @@ def test_rule_of_ones_own(device: str) -> None:
     assert torch.equal(known, own)
 
 
+def test_the_maps_of_two_sides_make_that_of_both(device: str) -> None:
+    """Both centres of an AU of one side are the same, and count once."""
+    landmarks = random_landmarks().to(device)
+    for au in facs.ONE_SIDED_AUS:
+        aus = (f"{au}L", f"{au}R", au)
+        maps = attention_maps(landmarks, aus, image_size=176, map_size=52)
+        torch.testing.assert_close(maps[:, :2].amax(1), maps[:, 2], rtol=0, atol=0)
+        expected = reference.attention_maps(landmarks, aus, image_size=176, map_size=52)
+        torch.testing.assert_close(maps, expected, rtol=0, atol=torch.finfo(maps.dtype).eps)
+    face = torch.full((1, 49, 2), 88.0, device=device)
+    face[0, 37, 0] = 140
+    left, right = attention_maps(face, ["12L", "12R"], image_size=176, map_size=52)[0].cpu()
+    assert left.amax() == right.amax() == 1
+    assert left.amax(0).argmax() == 41 and right.amax(0).argmax() == 26  # round(140 * 52 / 176)
+
+
 def test_not_finite_gives_zero(device: str) -> None:
     for bad in (math.nan, math.inf, -math.inf):
         landmarks = torch.full((2, 49, 2), 88.0, device=device)

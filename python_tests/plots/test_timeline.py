@@ -276,3 +276,36 @@ def test_tables_that_are_wrong(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         timeline_figure(wrong(table([0.1, 0.2, 0.3])), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_both_sides_of_an_au_have_one_row(figures, tmp_path):
+    """The left strip above the right one, whatever their order in the table; letters tell which is which."""
+    rng = np.random.default_rng(0)
+    names = ("AU12R", "AU01", "AU12L", "AU04L")
+    values = {name: rng.random(12) for name in names}
+    columns = {f"{name}_p": p for name, p in values.items()}
+    columns |= {f"{name}_c": (p > 0.5).astype(int) for name, p in values.items()}
+    rows = table(np.zeros(12)).drop(columns=["AU01_c", "AU01_p"]).assign(**columns)
+    timeline_figure(rows, tmp_path / "a.png")
+    (axes,) = (axes for axes in figures[-1].axes if axes.images)
+    pixels = np.asarray(axes.images[0].get_array())
+    # Pixels from the top: two strips of 16 with marks of 5, then 5 between rows.
+    tops = {"AU12L": 0, "AU12R": 21, "AU01": 47, "AU04L": 73}
+    assert len(pixels) == 73 + 21
+    for name, top in tops.items():
+        wanted = np.repeat(matplotlib.colormaps[COLOURS](values[name], bytes=True)[:, :3], COLUMNS // 12, 0)
+        assert (pixels[top + 8] == wanted).all() and (pixels[top] == wanted).all()
+        present = np.repeat(values[name] > 0.5, COLUMNS // 12)
+        assert (is_colour(pixels[top + 18], ORANGE) == present).all()
+    labels = {label.get_text(): y for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
+    assert labels == {
+        "lip corner puller  AU 12": 18.5,
+        "inner brow raiser  AU 1": 55,
+        "brow lowerer, left  AU 4L": 81,
+    }
+    letters = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert letters == {"L": 8, "R": 29}
+    said = [text.get_text() for text in figures[-1].legends[0].get_texts()]
+    assert said[0] == "L, R: the person's left and right"
+    timeline_figure(table(np.zeros(12)), tmp_path / "a.png")
+    assert "left" not in "".join(text.get_text() for text in figures[-1].legends[0].get_texts())

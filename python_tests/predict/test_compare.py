@@ -23,7 +23,7 @@ def write(tmp_path, prediction):
     """
     grid = prediction().landmarks
 
-    def make(name, frames, source="talk.mp4", rated=True, start=0.0):
+    def make(name, frames, source="talk.mp4", rated=True, start=0.0, aus=AUS):
         def face(face_id, x, probabilities):
             p = np.float32(probabilities)
             strength = np.where(p > 0.5, np.maximum(4 * p, 1), np.minimum(4 * p, 0.99))
@@ -45,7 +45,7 @@ def write(tmp_path, prediction):
             )
             for number, faces in frames
         ]
-        write_table(tmp_path / name, predictions, AUS, intensity=rated)
+        write_table(tmp_path / name, predictions, aus, intensity=rated)
         return tmp_path / name
 
     return make
@@ -286,3 +286,13 @@ def test_by_time_with_a_table_without_rows_or_of_one_frame(talk, write):
     one = write("one.csv", [(1, [(0, (0.5, 0.9, 0.1))])])
     with pytest.raises(ValueError, match="have no frame in common"):
         compare_tables(one, write("late.csv", [(1, [(0, (0.5, 0.9, 0.1))])], start=100.0), by="time")
+
+
+def test_sides_are_compared_and_their_asymmetry_is_no_au(write, tmp_path):
+    aus = ("12L", "12R", 4)
+    frames = [(i, [(0, (i / 40, 0.9, 0.1 + i / 30))]) for i in range(1, 11)]
+    a, b = (write(name, frames, aus=aus) for name in ("a.csv", "b.csv"))
+    comparison = compare_tables(a, b)
+    assert [one.au for one in comparison.aus] == ["AU04", "AU12L", "AU12R"] and comparison.only == ((), ())
+    comparison.write(tmp_path / "out")
+    assert (tmp_path / "out" / "compare.png").exists()

@@ -95,6 +95,18 @@ class TestOpenface:
         assert "weights, merged, tempo, presence of AU24, probability;" in note
         assert note.endswith("AU28/AU45, intensity.") and "head pose" not in note
 
+    def test_sides_have_no_column(self, face) -> None:
+        table = data_frame(
+            [frame([face(intensities=np.float32((3, 1, 2)))])], ("12L", "12R", 4), intensity=True
+        )
+        converted = convert_table(table, "openface")
+        assert converted.table["AU12_c"].isna().all() and converted.table["AU04_r"].tolist() == [2]
+        assert (
+            "presence of AU12L/AU12R, intensity of AU12L/AU12R, probability, asymmetry, "
+            "asymmetry of intensities;"
+        ) in converted.note
+        assert convert_table(table, "pyfeat").table["AU04"].tolist() == [0.6]
+
     def test_several_sources(self, face) -> None:
         table = data_frame([frame([face()], name) for name in ("a.mp4", "b.mp4")], AUS)
         with pytest.raises(ValueError, match=r"table of one video .*got 2: a\.mp4, b\.mp4$"):

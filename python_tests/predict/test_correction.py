@@ -265,3 +265,40 @@ def test_no_more_than_eight_faces_are_named(film):
     faces = {i: (rng.random((12, 2)), rng.random((12, 2))) for i in range(11)}
     with pytest.warns(UserWarning, match="faces 0, 1, 2, 3, 4, 5, 6, 7 and 3 more, not seen from 50 to 60 s"):
         correct(table_of(film(faces)), neutral=[50, 60])
+
+
+SIDES = ("12L", "12R")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("intensity", [True, False])
+def test_asymmetry_is_that_of_the_corrected_sides(tmp_path, two, ending, intensity) -> None:
+    table = data_frame(two, SIDES, intensity=intensity)
+    with pytest.warns(UserWarning, match="no neutral face"):
+        new = correct(table, neutral=(1, 2), smooth=0.3)
+    for kind, name in (("p", "AU12_asymmetry"), *([("r", "AU12_asymmetry_intensity")] if intensity else [])):
+        difference = new[f"AU12L_{kind}"] - new[f"AU12R_{kind}"]
+        assert new[name].tolist() == pytest.approx(difference.tolist(), abs=1e-9, nan_ok=True)
+        assert new[f"{name}_raw"].tolist() == pytest.approx(table[name].tolist(), abs=0, nan_ok=True)
+        assert abs(new[name] - table[name]).max() > 0.1
+    kinds = "cpr" if intensity else "cp"
+    raw = [f"AU12{side}_{kind}_raw" for kind in kinds for side in "LR"]
+    raw += [f"{name}_raw" for name in list(table.columns)[-2 if intensity else -1 :]]
+    assert list(new.columns) == [*table.columns, *raw]
+    (tmp_path / "0").write_text("".join(csv_rows(one, SIDES, intensity=intensity) for one in two), newline="")
+    path = tmp_path / f"t.{ending}"
+    arguments = {"intensity": intensity, "correction": Correction((1, 2), 0.3), "thresholds": THRESHOLDS}
+    join_tables(path, [tmp_path / "0"], SIDES, **arguments)
+    pandas.testing.assert_frame_equal(read_table(path), new, check_exact=True, check_dtype=False)
+    without = table.drop(columns="AU12_asymmetry")
+    with pytest.warns(UserWarning, match="no neutral face"):
+        assert "AU12_asymmetry" not in correct(without, neutral=(1, 2))
+
+
+def test_a_face_that_is_uneven_at_rest_is_even_against_its_own(film) -> None:
+    """A corner of the mouth that always hangs, and a smile of both."""
+    p = np.tile([0.1, 0.4], (40, 1))
+    p[20:] += [0.72, 0.48]  # 0.8 of what is left to 1
+    table = data_frame(film({0: (p, 5 * p)}), SIDES)
+    assert table["AU12_asymmetry"].round(6).unique().tolist() == [-0.3, -0.06]
+    assert correct(table, neutral=(0, 1))["AU12_asymmetry"].unique().tolist() == [0.0]

@@ -65,6 +65,56 @@ def test_the_columns():
     assert columns(AUS)[103:109] == [*(f"{name}_c" for name in AU_NAMES), *(f"{name}_p" for name in AU_NAMES)]
 
 
+class TestSides:
+    AUS = ("12L", 1, "12R", "4R")
+
+    @pytest.fixture
+    def sided(self, prediction):
+        """Three faces, of which one has no intensity of AU 12R and one no probability, and no face."""
+        r = np.float32([[3, 1, 0.5, 2], [0.25, 1, np.nan, 2], [1, 1, 1, 1]])
+        p = [(0.9, 0.8, 0.2, 0.7), (0.1, 0.8, 0.6, 0.7), (np.nan, 0.8, 0.6, 0.7)]
+        faces = [prediction(p[i], face_id=i, intensities=r[i]) for i in range(3)]
+        return [frame(faces), frame([], number=2)]
+
+    def test_their_columns_come_last(self):
+        assert columns(self.AUS)[-1] == "AU12_asymmetry"
+        assert columns(self.AUS)[:-1] == [
+            *columns(())[:103],
+            *(f"{name}_{kind}" for kind in "cp" for name in ("AU12L", "AU01", "AU12R", "AU04R")),
+            *columns(())[103:],
+        ]
+        rated = columns(self.AUS, intensity=True)
+        assert rated[-6:] == [
+            *(f"{name}_r" for name in ("AU12L", "AU01", "AU12R", "AU04R")),
+            *("AU12_asymmetry", "AU12_asymmetry_intensity"),
+        ]
+        assert columns(("12L", 1)) == [name.replace("AU02", "AU12L") for name in columns((2, 1))]
+
+    @ENDINGS
+    def test_asymmetry_is_read_back(self, tmp_path, sided, ending):
+        path = tmp_path / f"t.{ending}"
+        write_table(path, sided, self.AUS, intensity=True)
+        table = read_table(path)
+        assert list(table.columns) == columns(self.AUS, intensity=True)
+        nan = np.nan
+        assert np.array_equal(table["AU12_asymmetry"], [0.7, -0.5, nan, nan], equal_nan=True)
+        assert np.array_equal(table["AU12_asymmetry_intensity"], [2.5, nan, nan, nan], equal_nan=True)
+        write_table(path, sided, self.AUS)
+        assert list(read_table(path).columns) == columns(self.AUS)
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [("AU12_asymmetry", 1.01), ("AU12_asymmetry_intensity", -5.01), ("AU12_asymmetry", "left")],
+    )
+    def test_an_asymmetry_that_is_none_is_found(self, tmp_path, sided, column, value):
+        write_table(tmp_path / "t.csv", sided, self.AUS, intensity=True)
+        table = pandas.read_csv(tmp_path / "t.csv").astype({column: object})
+        table.loc[0, column] = value
+        table.to_csv(tmp_path / "t.csv", index=False)
+        with pytest.raises(ValueError, match=f"row 1 of column {column} cannot hold '{value}'"):
+            read_table(tmp_path / "t.csv")
+
+
 class TestIntensities:
     @pytest.fixture
     def rated(self, prediction):

@@ -159,7 +159,7 @@ stages:
         ),
         (
             "{name: rendered, train_subjects: 3, test_subjects: 2, samples_per_subject: 4, mix: disfa}",
-            ["data.mix: ", "'natural' or 'bp4d'", 'got "disfa"'],
+            ["data.mix: ", "'natural', 'bp4d' or 'sides'", 'got "disfa"'],
         ),
         ("{name: prepared, foldr: x}", ["data.foldr: unknown key", '"folder"']),
         # A key of the other section is none of this one.

@@ -463,6 +463,24 @@ def test_rules_of_one_s_own(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, good=GOOD)) != recipe
 
 
+def test_aus_of_one_side(tmp_path: Path) -> None:
+    aus = '12L, 6, "12R", {number: 16, points: [36, 36], side: R}'
+    recipe = load_recipe(write(tmp_path, mine=GOOD.replace("[1, 6, 12]", f"[{aus}]")))
+    mine = facs.AURule((36, 36), 0.0, 16, "R")
+    assert recipe.model.config().aus == ("12L", 6, "12R", mine)
+    assert load_recipe(write(tmp_path, copy=recipe.to_yaml())) == recipe
+    for wrong, sentence in (
+        ("AU12L", "should be an AU number, with L or R for one side, or a rule"),
+        ("12l", "should be an AU number, with L or R for one side, or a rule"),
+        ("17L", "no rule for AU 17L: AUs with a side are"),
+        ("{number: 16, points: [36, 36], side: right}", 'side must be "L" or "R"'),
+    ):
+        path = write(tmp_path, mine=GOOD.replace("[1, 6, 12]", f"[{wrong}]"))
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path)
+        assert sentence in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -169,6 +169,32 @@ def test_columns_that_a_table_may_lack(make) -> None:
     assert (unpack(data["faces"][1]["r"], "<u2", 2)[1] == 0xFFFF).all()
 
 
+def sided() -> pd.DataFrame:
+    """AU 1, and both sides of AU 12, the right one first."""
+    rows = table()
+    left = {f"AU12L_{kind}": rows[f"AU12_{kind}"] for kind in "cpr"}
+    right = {f"AU12R_{kind}": rows[f"AU01_{kind}"] for kind in "cpr"}
+    return rows.drop(columns=list(rows.filter(like="AU12"))).assign(**right, **left)
+
+
+def test_both_sides_of_an_au_stand_together(make) -> None:
+    page = make(sided())
+    assert [(au["name"], au["label"], au["long"]) for au in page.data["aus"]] == [
+        ("AU01", "AU 1", "inner brow raiser"),
+        ("AU12L", "AU 12L", "lip corner puller, left"),
+        ("AU12R", "AU 12R", "lip corner puller, right"),
+    ]
+    both = {"label": "AU 12", "long": "lip corner puller"}
+    assert [au["both"] for au in page.data["aus"]] == [None, both, None]
+    face = page.data["faces"][0]
+    plain = make(table()).data["faces"][0]
+    for name, dtype in (("p", "<u1"), ("r", "<u2")):
+        one, two = unpack(plain[name], dtype, 2)
+        assert (unpack(face[name], dtype, 3) == (one, two, one)).all()
+    assert "the person's own left and right" in page.source
+    assert "the person's own left and right" not in make(table()).source
+
+
 def test_a_video_without_a_face(make) -> None:
     rows = table()[["frame", "timestamp", "source", "AU01_c", "AU01_p"]].drop_duplicates("frame")
     page = make(rows.assign(face_id=-1, success=0, AU01_c=None, AU01_p=None))
@@ -554,6 +580,34 @@ def test_hovering_tells_values_and_the_cursor_follows_the_video(
     browser.until("video.paused")
     time.sleep(0.3)
     assert browser.eval("Math.abs(current - frameAt(times, video.currentTime))") <= 1
+
+
+@with_browser
+def test_both_sides_have_one_row(make, browser: Browser, tmp_path: Path) -> None:
+    rows = sided()
+    make(rows)
+    browser.open(tmp_path / "talk.html")
+    box = browser.eval(
+        "(() => { const b = panels[0].canvas.getBoundingClientRect(); return [b.left, b.top, b.width]; })()"
+    )
+    row = rows[(rows["frame"] == 24) & (rows["face_id"] == 0)].iloc[0]
+    names = "[...document.querySelectorAll('.names div')].map(e => [e.textContent, e.offsetHeight])"
+    assert browser.eval(names)[:2] == [["inner brow raiserAU 1", 22], ["lip corner pullerAU 12LR", 40]]
+    # Strips of 13 pixels and marks of 5, with 4 below the row.
+    for y, name, words in (
+        (11, "AU01", "AU 1 inner brow raiser"),
+        (22 + 8, "AU12L", "AU 12L lip corner puller, left"),
+        (22 + 18 + 8, "AU12R", "AU 12R lip corner puller, right"),
+    ):
+        browser.mouse("mouseMoved", box[0] + 23.5 / FRAMES * box[2], box[1] + y)
+        said = browser.eval("find('tip').textContent").splitlines()
+        assert said[1] == words and said[2].startswith(f"probability {row[f'{name}_p']:.2f}")
+    browser.eval("choose(23)")
+    for i, name in enumerate(("AU01", "AU12L", "AU12R")):
+        line = f"panels[0].values[{i}].line"
+        assert browser.eval(f"{line}.textContent").startswith(f"{row[f'{name}_p']:.2f}")
+        top = browser.eval(f"{line}.getBoundingClientRect().top")
+        assert top - box[1] == pytest.approx((0, 22, 40)[i], abs=1)
 
 
 @with_browser

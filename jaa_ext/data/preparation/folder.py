@@ -31,6 +31,7 @@ class FolderError(ValueError):
 
 
 Side = Annotated[int, Field(ge=1, le=65_535)]
+AU = Annotated[int, Field(ge=1, le=999)] | Annotated[str, Field(pattern=f"^{facs.ONE_SIDED.pattern}$")]
 
 
 class _Section(BaseModel):
@@ -44,7 +45,7 @@ class Settings(_Section):
     """Name of the data set."""
     source: str = ""
     """See `Release.source`; empty in folders of early versions."""
-    aus: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1)]
+    aus: Annotated[list[AU], Field(min_length=1)]
     size: Annotated[int, Field(ge=2)] | None
     align: bool
     detector: bool
@@ -52,7 +53,7 @@ class Settings(_Section):
 
     @field_validator("aus")
     @classmethod
-    def _distinct(cls, aus: list[int]) -> list[int]:
+    def _distinct(cls, aus: list[facs.AU]) -> list[facs.AU]:
         if len(set(aus)) < len(aus):
             raise ValueError("an AU is listed twice")
         return aus
@@ -145,12 +146,12 @@ def index_file(folder: Path, table: str) -> Path:
     return folder / f"index.{table}"
 
 
-def au_columns(aus: Iterable[int]) -> list[str]:
-    """The names of the columns of labels: AU01 for AU 1."""
+def au_columns(aus: Iterable[facs.AU]) -> list[str]:
+    """The names of the columns of labels: AU01 for AU 1, AU01L for its left side."""
     return [facs.au_column(au) for au in aus]
 
 
-def intensity_columns(aus: Iterable[int]) -> list[str]:
+def intensity_columns(aus: Iterable[facs.AU]) -> list[str]:
     """The names of the columns of intensities: AU01_intensity for AU 1."""
     return [f"{name}_intensity" for name in au_columns(aus)]
 

@@ -176,7 +176,7 @@ def _report(release: Release, clips: list[Clip], rows: Part, skipped: Counter[st
 
 
 def _write_index(
-    path: Path, release: Release, clips: list[Clip], rows: Part, aus_with_intensities: tuple[int, ...]
+    path: Path, release: Release, clips: list[Clip], rows: Part, aus_with_intensities: tuple[facs.AU, ...]
 ) -> None:
     """Write the index; `clips` are those of the rows."""
     import pandas as pd

@@ -68,7 +68,7 @@ class Preparer:
     """
 
     out: Path
-    aus: tuple[int, ...]
+    aus: tuple[facs.AU, ...]
     size: int | None
     detector: Callable[[], Detector] | None
     checker: Callable[[], Detector] | None = None

@@ -41,6 +41,7 @@ from typing import Any, Literal
 
 import cv2
 
+from jaa_ext import facs
 from jaa_ext.atomic import locked
 from jaa_ext.data.errors import quoted
 from jaa_ext.data.preparation.folder import (
@@ -128,7 +129,7 @@ def prepare(
     settings = Settings(
         name=release.name,
         source=release.source,
-        aus=[int(au) for au in release.aus],
+        aus=[au if isinstance(au, str) else int(au) for au in release.aus],
         size=int(size) if align else None,
         align=align,
         detector=detector is not None,
@@ -166,7 +167,8 @@ def prepare(
 
 def _check(release: Release) -> None:
     """Check what `PreparedFaces` promises of ids, paths and folds."""
-    odd = len(set(release.aus)) < len(release.aus) or not all(1 <= au <= 999 for au in release.aus)
+    numbers = [facs.split_au(au)[0] for au in release.aus]
+    odd = len(set(release.aus)) < len(release.aus) or not all(1 <= number <= 999 for number in numbers)
     if not release.clips or not release.aus or odd:
         raise ReleaseError(
             f"{release.name}: wanted clips of frames and distinct AUs from 1 to 999, "

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from jaa_ext.facs import AU
+
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -22,7 +24,7 @@ class Report:
     """Frames that the papers keep of the whole data set; None where that is not known."""
     skipped: dict[str, Count]
     """Number of frames left out for each reason; the commonest first."""
-    aus: tuple[int, ...]
+    aus: tuple[AU, ...]
     occurrence: tuple[Annotated[float, Field(ge=0, le=1)] | None, ...]
     """Share of each AU's valid labels that are 1; None for an AU without valid labels."""
     valid: tuple[Count, ...]
@@ -49,7 +51,7 @@ class Report:
             )
 
     @property
-    def aus_with_intensities(self) -> tuple[int, ...]:
+    def aus_with_intensities(self) -> tuple[AU, ...]:
         """The AUs whose intensity is known in some frame."""
         return tuple(au for au, count in zip(self.aus, self.intensities, strict=False) if count)
 

@@ -34,7 +34,8 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
 
     - ``image``: its path, relative to `images`.
     - ``subject``: the person seen; no subject may be in two folds.
-    - ``AU1`` or ``AU01`` and so on, at least one: 1 present, 0 absent; empty, -1 or 9 missing.
+    - ``AU1`` or ``AU01`` and so on, at least one: 1 present, 0 absent; empty, -1 or 9 missing. ``AU1L`` is
+      that of the person's left side, ``AU1R`` that of the right one.
     - ``AU1_intensity`` and so on (optional), beside a column ``AU1``: 0 to 5, empty where missing.
     - ``task`` (optional): what the subject did; the images of a subject's task are a clip.
     - ``frame`` (optional): a whole number, unique in its clip. Without this column it is the last whole
@@ -100,7 +101,7 @@ def read_table(csv_file: str | os.PathLike[str], *, images: str | os.PathLike[st
 @dataclass
 class _Columns:
     names: list[str]
-    aus: dict[str, int]
+    aus: dict[str, facs.AU]
     """The AU of each column of labels."""
     intensities: list[str]
     """The column of each AU's intensity, "" if there is none; in the order of `aus`."""
@@ -167,9 +168,10 @@ def _columns(path: Path, header: list[str]) -> _Columns:
             f"{path}: wanted values separated by commas, got ones separated by {separator}: save it with "
             "commas, and with points in decimal numbers"
         )
-    numbers = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2})(_intensity)?", name) for name in names}
-    aus = {name: int(match[1]) for name, match in numbers.items() if match and not match[2]}
-    intensity_aus = {name: int(match[1]) for name, match in numbers.items() if match and match[2]}
+    matches = {name: re.fullmatch(r"AU0*([1-9][0-9]{0,2}[LR]?)(?:_intensity)?", name) for name in names}
+    known_aus = {name: facs.parse_au(match[1]) for name, match in matches.items() if match}
+    intensity_aus = {name: au for name, au in known_aus.items() if name.endswith("_intensity")}
+    aus = {name: au for name, au in known_aus.items() if name not in intensity_aus}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
     for name in names:
         if name not in known and name not in aus and name not in intensity_aus:

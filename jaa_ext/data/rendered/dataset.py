@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from jaa_ext.data.faces import FaceSample
 from jaa_ext.data.generated import GeneratedFaces
 from jaa_ext.data.rendered.expression import AUS, Expression, Manner, Sides
-from jaa_ext.data.rendered.labels import Mix, draw_intensities, of_face, present
+from jaa_ext.data.rendered.labels import LABELLED_AUS, Mix, draw_intensities, of_labels, present
 from jaa_ext.data.rendered.person import Person, View
 from jaa_ext.data.rendered.render import render_face
+from jaa_ext.facs import AU
 
 
 class RenderedFaces(GeneratedFaces):
@@ -32,10 +33,11 @@ class RenderedFaces(GeneratedFaces):
             number ``i // samples_per_subject``.
         seed: at least 0.
         size: side of the images in pixels, at least 48; ``round(l * 200 / 176)`` for crops of side l.
-        aus: AU numbers of the labels, of the 17 in `jaa_ext.data.rendered.AUS`; all 17 are rendered,
-            whichever are labelled.
+        aus: AU numbers of the labels, of the 17 in `jaa_ext.data.rendered.AUS`, or with a side, such as
+            "12L"; all 17 are rendered, whichever are labelled.
         mix: "natural" for kinds of faces as photographs hold them (at rest, smiling, speaking, ...); "bp4d"
-            for the rates and the co-occurrence of BP4D in all faces.
+            for the rates and the co-occurrence of BP4D in all faces; "sides" for the kinds of "natural", but
+            an AU that each side can do by itself is weaker on one of them in half of the faces, not in 6 %.
 
     Raises:
         ValueError: arguments out of range, repeated subjects, unknown AUs.
@@ -48,7 +50,7 @@ class RenderedFaces(GeneratedFaces):
         ((200, 200, 3), (3,), (3,))
     """
 
-    KNOWN_AUS = AUS
+    KNOWN_AUS = LABELLED_AUS
     SUBJECT_NAME = "R{:04d}"
 
     def __init__(
@@ -58,7 +60,7 @@ class RenderedFaces(GeneratedFaces):
         samples_per_subject: int,
         seed: int = 0,
         size: int = 200,
-        aus: Sequence[int] = AUS,
+        aus: Sequence[AU] = AUS,
         mix: Mix = "natural",
     ) -> None:
         super().__init__(
@@ -76,7 +78,7 @@ class RenderedFaces(GeneratedFaces):
 
     def intensity_matrix(self) -> NDArray[np.float32]:
         """(len, A) of 0..5, without rendering."""
-        return np.concatenate([of_face(self._intensities(s))[:, self._columns] for s in self._ids])
+        return np.concatenate([of_labels(self._intensities(s))[:, self._columns] for s in self._ids])
 
     def render(
         self,
@@ -101,8 +103,8 @@ class RenderedFaces(GeneratedFaces):
             view, expression = View(), Expression.of(intensities)
         else:
             view, expression = View.random(rng, person), Expression.random(rng, intensities, manner)
-        levels = np.array([np.max(intensities.get(au, 0.0)) for au in AUS], np.float32)
-        return self._sample(subject, "rendered", expression, view, levels)
+        sides = np.array([np.broadcast_to(intensities.get(au, 0.0), 2) for au in AUS], np.float32)
+        return self._sample(subject, "rendered", expression, view, sides)
 
     def _make(self, subject: int, face: int) -> FaceSample:
         person, manner = self._person(subject)
@@ -111,13 +113,13 @@ class RenderedFaces(GeneratedFaces):
         view = View.random(rng, person)
         by_au = {au: (float(right), float(left)) for au, (right, left) in zip(AUS, sides, strict=True)}
         expression = Expression.random(rng, by_au, manner)
-        return self._sample(subject, f"{face:05d}", expression, view, of_face(sides))
+        return self._sample(subject, f"{face:05d}", expression, view, sides)
 
     def _sample(
-        self, subject: int, name: str, expression: Expression, view: View, levels: NDArray[np.float32]
+        self, subject: int, name: str, expression: Expression, view: View, sides: NDArray[np.float32]
     ) -> FaceSample:
         image, landmarks, pose = render_face(self._person(subject)[0], expression, view, self.size)
-        levels = levels[self._columns]
+        levels = of_labels(sides)[self._columns]
         labels = present(levels).astype(np.int64)
         person = self.SUBJECT_NAME.format(subject)
         return FaceSample(image, landmarks, labels, person, f"{person}/{name}", levels, pose)

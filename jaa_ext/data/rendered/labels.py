@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.rendered.expression import AUS, MAX_INTENSITY
 
-Mix = Literal["natural", "bp4d"]
-"""All `KINDS` of faces, or only "everyday" ones."""
+Mix = Literal["natural", "bp4d", "sides"]
+"""All `KINDS` of faces, only "everyday" ones, or all kinds with more AUs of one side."""
+
+LABELLED_AUS: tuple[facs.AU, ...] = (*AUS, *(f"{au}{side}" for au in facs.ONE_SIDED_AUS for side in "LR"))
+"""The AUs that rendered faces have labels of."""
 
 PRESENT = 1.5
 """The intensity from which an AU counts as present: what rounds to FACS's B, as in DISFA's protocol. Few are
@@ -83,10 +86,8 @@ and those told apart that often come together. "everyday" is as BP4D."""
 STRAY = 0.02
 """The rate of an AU that does not belong to a kind of face."""
 
-ONE_SIDED = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 20)
-"""AUs that each side of the face can do by itself."""
-ONE_SIDED_SHARE = 0.06
-"""How often an AU of `ONE_SIDED` is weaker on one side, by 0.4 to 1 of its intensity."""
+ONE_SIDED_SHARE: dict[Mix, float] = {"natural": 0.06, "bp4d": 0.06, "sides": 0.5}
+"""How often an AU of `facs.ONE_SIDED_AUS` is weaker on one side, by 0.4 to 1 of its intensity."""
 CLOSED_JAW_DROP = 0.08
 """How often the jaw drops (AU 26) behind closed lips."""
 MAX_OPPOSED = 2.5
@@ -110,13 +111,20 @@ def draw_intensities(rng: np.random.Generator, count: int, mix: Mix = "natural")
     latent = np.where(kind[:, None] == list(KINDS).index("everyday"), own @ _mixing(), alike)
     intensity = _level(torch.special.ndtr(torch.from_numpy(latent)).numpy(), rates)
     _reconcile(intensity, uniform[:, 5])
-    return _sides(intensity, torch.special.ndtr(torch.from_numpy(side)).numpy()).astype(np.float32)
+    uniform = torch.special.ndtr(torch.from_numpy(side)).numpy()
+    return _sides(intensity, uniform, ONE_SIDED_SHARE[mix]).astype(np.float32)
 
 
 def of_face(sides: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take the stronger side's intensities, (..., A), of those of both sides, (..., A, 2)."""
     stronger: NDArray[np.float32] = sides.max(-1)
     return stronger
+
+
+def of_labels(sides: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take the intensities of `LABELLED_AUS`, (..., 41), of those of `AUS` on both sides, (..., 17, 2)."""
+    one_sided = sides[..., [AUS.index(au) for au in facs.ONE_SIDED_AUS], ::-1]  # left, right
+    return np.concatenate((of_face(sides), one_sided.reshape(*sides.shape[:-2], -1)), -1)
 
 
 def present(intensities: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -238,12 +246,12 @@ def _reconcile(intensity: NDArray[np.float64], uniform: NDArray[np.float64]) -> 
         weaken(b, level[b] <= level[a], MAX_OPPOSED)
 
 
-def _sides(intensity: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give both sides, (count, 17, 2), the same intensities, except for some of `ONE_SIDED`."""
+def _sides(intensity: NDArray[np.float64], uniform: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Give both sides, (count, 17, 2), the same intensities, but for this share of `facs.ONE_SIDED_AUS`."""
     sides = np.repeat(intensity[..., None], 2, axis=2)
-    can = np.isin(AUS, ONE_SIDED)
-    for side, low in ((0, 0.0), (1, ONE_SIDED_SHARE / 2)):
-        within = (uniform - low) / (ONE_SIDED_SHARE / 2)
+    can = np.isin(AUS, facs.ONE_SIDED_AUS)
+    for side, low in ((0, 0.0), (1, share / 2)):
+        within = (uniform - low) / (share / 2)
         weaker = can & (within >= 0) & (within < 1)
         sides[..., side] = np.where(weaker, sides[..., side] * 0.6 * within, sides[..., side])
     return sides

@@ -10,7 +10,7 @@ from functools import partial
 from jaa_ext.data.release import Frame, Release
 from jaa_ext.data.rendered.dataset import RenderedFaces
 from jaa_ext.data.rendered.expression import AUS
-from jaa_ext.data.rendered.labels import Mix
+from jaa_ext.data.rendered.labels import LABELLED_AUS, Mix
 
 RENDERED = "rendered faces"
 """The name of the data set."""
@@ -20,26 +20,37 @@ SUBJECTS_PER_TEST_SUBJECT = 10
 
 
 def rendered_release(
-    *, subjects: int, samples_per_subject: int, seed: int = 0, size: int = 200, mix: Mix = "natural"
+    *,
+    subjects: int,
+    samples_per_subject: int,
+    seed: int = 0,
+    size: int = 200,
+    mix: Mix = "natural",
+    sides: bool = False,
 ) -> Release:
     """Make a release of `RenderedFaces` with these arguments; each subject is a clip.
 
-    The faces are aligned, so `prepare` should have ``align=False``.
+    The faces are aligned, so `prepare` should have ``align=False``. With `sides` there are also the labels of
+    each side of the face.
 
     Raises:
         ValueError: arguments out of range.
     """
-    faces = partial(RenderedFaces, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix)
+    aus = LABELLED_AUS if sides else AUS
+    faces = partial(
+        RenderedFaces, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix, aus=aus
+    )
     faces(subjects=range(subjects))  # checks the arguments
+    labels = ", with sides" if sides else ""
     train_subjects = subjects - math.ceil(subjects / SUBJECTS_PER_TEST_SUBJECT)
     return Release(
         name=RENDERED,
-        aus=AUS,
+        aus=aus,
         clips=tuple(
             RenderedSubject(faces(subjects=[number]), "train" if number < train_subjects else "test")
             for number in range(subjects)
         ),
-        source=f"seed {seed}, {samples_per_subject} a subject, {size} pixels, mix {mix}",
+        source=f"seed {seed}, {samples_per_subject} a subject, {size} pixels, mix {mix}{labels}",
     )
 
 

@@ -68,7 +68,7 @@ class SyntheticFaces(GeneratedFaces):
         samples_per_subject: int,
         seed: int = 0,
         size: int = 200,
-        aus: Sequence[int] = facs.BP4D_AUS,
+        aus: Sequence[facs.AU] = facs.BP4D_AUS,
         co_occurrence: float = 1.0,
     ) -> None:
         super().__init__(

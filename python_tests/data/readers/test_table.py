@@ -66,6 +66,25 @@ def test_intensities(table):
             read_table(path)
 
 
+def test_sides(table):
+    path = table(
+        ["image", "subject", "AU12L", "AU12", "AU012R", "AU12R_intensity", "AU12_intensity"],
+        ["1.png", "A", "1", "1", "0", "0.5", "3"],
+    )
+    release = read_table(path)
+    ((frame,),) = (list(clip.read()) for clip in release.clips)
+    assert release.aus == ("12L", 12, "12R") and frame.labels == (1, 1, 0)
+    assert np.array_equal(frame.intensities, [np.nan, 3, 0.5], equal_nan=True)
+    for header, message in (
+        (["AU12L", "AU012L"], "wanted each column once, got AU12L 2 times"),
+        (["AU12L", "AU12R_intensity"], "wanted a column 'AU12R' beside 'AU12R_intensity', got none"),
+        (["AU12", "AU12l"], "column 'AU12l' is unknown"),
+    ):
+        path = table(["image", "subject", *header], ["1.png", "A", "1", "1"])
+        with pytest.raises(ReleaseError, match=message):
+            read_table(path)
+
+
 def test_the_least(table, tmp_path):
     (tmp_path / "photos").mkdir()
     path = table(["image", "subject", "AU4"], ["frame_0012.png", "A", "1"], encoding="utf-8-sig")

@@ -63,6 +63,25 @@ def test_bp4d_s_mixture_can_be_asked_for() -> None:
     assert natural[AUS.index(10)] < 0.35
 
 
+def test_sides_have_labels_of_their_own() -> None:
+    aus = ("12L", 12, "12R", "1R", 25)
+    dataset = faces(subjects=range(40), samples_per_subject=50, aus=aus, mix="sides")
+    left, both, right, _, _ = dataset.intensity_matrix().T
+    assert np.array_equal(both, np.maximum(left, right))
+    shown = both >= PRESENT
+    assert np.array_equal(dataset.label_matrix(), dataset.intensity_matrix() >= PRESENT)
+    apart = np.abs(left - right)[shown] > 0.3 * both[shown]
+    assert apart.mean() == pytest.approx(0.5, abs=0.05)
+    assert (left > right)[shown][apart].mean() == pytest.approx(0.5, abs=0.08)
+    # The stronger side is as in all faces.
+    natural = faces(subjects=range(40), samples_per_subject=50, aus=aus)
+    assert np.array_equal(natural.intensity_matrix()[:, 1], both)
+    sample = faces(aus=aus).render(1, {12: (0.5, 4.5), 1: (3, 2)})  # right, left
+    assert sample.intensities.tolist() == [4.5, 4.5, 0.5, 3, 0] and sample.labels.tolist() == [1, 1, 0, 1, 0]
+    with pytest.raises(ValueError, match=r"aus must be some of .*'12L', '12R', .*got \['17L'\]"):
+        faces(aus=("17L",))
+
+
 def test_chosen_aus() -> None:
     dataset = faces(aus=(12, 6, 25))
     rest, smile = dataset.render(1, {}), dataset.render(1, {12: 4.5, 6: (3, 2), 4: 1.0})
@@ -90,5 +109,7 @@ def test_crops_of_rendered_faces() -> None:
 
 
 def test_an_unknown_mixture_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^RenderedFaces: mix must be one of natural, bp4d, got 'disfa'$"):
+    with pytest.raises(
+        ValueError, match=r"^RenderedFaces: mix must be one of natural, bp4d, sides, got 'disfa'$"
+    ):
         faces(mix="disfa")

@@ -9,7 +9,6 @@ from jaa_ext.data.rendered.labels import (
     BP4D_GIVEN,
     BP4D_RATES,
     KINDS,
-    ONE_SIDED,
     PRESENT,
     correlations,
     draw_intensities,
@@ -120,5 +119,5 @@ def test_sides_move_by_themselves_now_and_then(natural: np.ndarray) -> None:
     uneven = (np.abs(right - left) > 0.3 * of_face(natural)) & shown
     share = uneven.sum(0) / shown.sum(0)
     for au, of_au in zip(AUS, share, strict=True):
-        assert of_au == (pytest.approx(0.06, abs=0.015) if au in ONE_SIDED else 0)
+        assert of_au == (pytest.approx(0.06, abs=0.015) if au in facs.ONE_SIDED_AUS else 0)
     assert (right < left)[uneven].mean() == pytest.approx(0.5, abs=0.05)

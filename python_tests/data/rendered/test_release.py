@@ -8,6 +8,7 @@ import pytest
 from jaa_ext.data import PreparedFaces, RenderedFaces, prepare
 from jaa_ext.data.preparation.folder import FolderError
 from jaa_ext.data.rendered import AUS
+from jaa_ext.data.rendered.labels import LABELLED_AUS
 from jaa_ext.data.rendered.release import rendered_release
 
 
@@ -40,3 +41,19 @@ def test_other_faces_do_not_go_into_the_same_folder(tmp_path: Path) -> None:
         arguments = {"subjects": 1, "samples_per_subject": 1, "size": 73, **changes}
         with pytest.raises(FolderError, match=f"was begun with {named}"):
             prepare(rendered_release(**arguments), tmp_path, align=False, workers=0, table="csv")
+
+
+def test_sides_if_they_are_asked_for(tmp_path: Path) -> None:
+    arguments = {"subjects": 2, "samples_per_subject": 3, "size": 73, "mix": "sides"}
+    release = rendered_release(**arguments, sides=True)
+    prepare(release, tmp_path, align=False, workers=0, table="csv")
+    aus = ("12R", 4, "12L")
+    prepared = PreparedFaces(tmp_path, aus=aus)
+    rendered = RenderedFaces(**{**arguments, "subjects": range(2)}, aus=aus)
+    assert prepared.aus == aus and PreparedFaces(tmp_path).aus == LABELLED_AUS
+    np.testing.assert_array_equal(prepared.label_matrix(), rendered.label_matrix())
+    np.testing.assert_allclose(prepared.intensity_matrix(), rendered.intensity_matrix(), atol=1e-5)
+    with pytest.raises(FolderError, match=r"has no labels of AU 17L, only of \[1, 2,.*'12L'"):
+        PreparedFaces(tmp_path, aus=("17L",))
+    with pytest.raises(FolderError, match="was begun with"):
+        prepare(rendered_release(**arguments), tmp_path, align=False, workers=0, table="csv")

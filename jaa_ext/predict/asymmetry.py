@@ -1,0 +1,60 @@
+"""Asymmetry of AUs whose two sides are predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaa_ext import facs
+
+ENDINGS = {"p": "_asymmetry", "r": "_asymmetry_intensity"}
+"""Endings of the columns, by the kind of column that they are differences of."""
+DIGITS = {"c": 0, "p": 6, "r": 2}
+"""Decimal places of each kind of column in tables."""
+
+
+def asymmetry(
+    values: Mapping[str, NDArray[Any]], names: Sequence[str]
+) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Compute the asymmetry of each AU of which both sides are there: left minus right, the person's own.
+
+    It is above 0 where the left side does more; of probabilities in -1..1, of intensities in -5..5.
+
+    Args:
+        values: (..., A) of each kind of column, "p" for probabilities and "r" for intensities; others are
+            passed over.
+        names: the A AUs, as ``AU12L``.
+
+    Returns:
+        (...) with the digits of tables, by the kind and the name of the column.
+
+    Example:
+        >>> found = asymmetry({"p": np.array([[0.9, 0.2], [0.1, 0.3]])}, ["AU12L", "AU12R"])
+        >>> found["p", "AU12_asymmetry"].tolist()
+        [0.7, -0.2]
+    """
+    return {
+        (kind, f"{group[0][:-1]}{ending}"): _difference(
+            values[kind], names.index(group[0]), names.index(group[1]), DIGITS[kind]
+        )
+        for kind, ending in ENDINGS.items()
+        if kind in values
+        for group in facs.group_sides(names)
+        if len(group) == 2
+    }
+
+
+def asymmetry_columns(names: Sequence[str], kinds: str) -> list[str]:
+    """Name the columns of `asymmetry`, in their order, for these kinds of columns, "p" or "pr"."""
+    nothing = np.empty((0, len(names)))
+    return [column for _, column in asymmetry(dict.fromkeys(kinds, nothing), names)]
+
+
+def _difference(values: NDArray[Any], left: int, right: int, digits: int) -> NDArray[np.float64]:
+    """Subtract values as tables hold them."""
+    written = np.round(np.asarray(values, np.float64), digits)
+    difference: NDArray[np.float64] = np.round(written[..., left] - written[..., right], digits)
+    return difference + 0.0  # which makes a negative zero positive
