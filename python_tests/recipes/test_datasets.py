@@ -131,7 +131,7 @@ def test_what_rendered_faces_are_worth(tmp_path: Path) -> None:
     assert note_of(prepared(tmp_path, "1").build(CONFIG)[0]) == OF_RENDERED_FACES
 
 
-SECTIONS = 'name "synthetic", "rendered" or "prepared"'
+SECTIONS = 'name "synthetic", "rendered", "prepared" or "several"'
 RECIPE = """
 name: mine
 model: {aus: [6, 12], image_size: 64, width: 1}
