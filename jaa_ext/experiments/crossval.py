@@ -168,8 +168,8 @@ class CrossValidation:
         last = (
             '"fold" and "mean"'
             if self.leave_out == "fold"
-            else "Each data set, tested with all its faces by a model of the others on the AUs that these have too, "
-            'and "mean"'
+            else "Each data set, tested with all its faces by a model of the others on the AUs that these "
+            'have too, and "mean"'
         )
         notes = [
             f'{last}: after the last epoch. "best": after each {one}\'s epoch of the {quality} on '
