@@ -98,9 +98,9 @@ class CrossValidation:
         """Give the tables of F1, accuracy and landmarks in percent, by the names of their files.
 
         F1 and accuracy have the layout of the papers' Tables 1 and 2: a row for each AU and one for their
-        mean. The columns are the published figure, each fold and their mean after the last epoch, and the
-        mean over the folds' best epochs. Where the folds are of several data sets, the tables of each follow,
-        such as "f1-DISFA".
+        mean. The columns are the published figure (unless data sets were left out), each fold and their mean
+        after the last epoch, and the mean over the folds' best epochs. Where the folds are of several data
+        sets, the tables of each follow, such as "f1-DISFA".
         """
         tables = self._tables()
         for name in self.folds[0].last.sets or ():
@@ -150,20 +150,25 @@ class CrossValidation:
         paper = None if published is None else of(published)
         last, best = ([of(getattr(fold, which)) for fold in self.folds] for which in ("last", "best"))
         figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
-        return (name, *(percent(value, digits) for value in (paper, *figures)))
+        papers = [paper] if self.leave_out == "fold" else []
+        return (name, *(percent(value, digits) for value in (*papers, *figures)))
 
     def _published(self) -> PublishedTable | None:
         return BY_AUS.get(self.aus) if self.leave_out == "fold" else None
 
+    def _label(self, fold: FoldResult) -> str:
+        return f"fold {fold.fold}" if self.leave_out == "fold" else fold.fold
+
     def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
-        folds = (f"fold {fold.fold}" if self.leave_out == "fold" else fold.fold for fold in self.folds)
-        header = ("AU" if what != "landmarks" else "", "paper", *folds, "mean", "best")
+        papers = ["paper"] if self.leave_out == "fold" else []
+        folds = map(self._label, self.folds)
+        header = ("AU" if what != "landmarks" else "", *papers, *folds, "mean", "best")
         title = f"{self.recipe} on {self.data}: {what} in percent"
         return ResultTable(title, header, tuple(rows), tuple(self._notes(what)))
 
     def _notes(self, what: str) -> list[str]:
         one = "fold" if self.leave_out == "fold" else "data set"
-        epochs = ", ".join(f"{one} {fold.fold}: {fold.best_epoch}" for fold in self.folds)
+        epochs = ", ".join(f"{self._label(fold)}: {fold.best_epoch}" for fold in self.folds)
         quality = "lowest mean error" if self.folds[0].last.f1 is None else "highest mean F1"
         last = (
             '"fold" and "mean"'
@@ -177,7 +182,7 @@ class CrossValidation:
         ]
         if what == "F1":
             intervals = [
-                f"{one} {fold.fold} {score_text(fold.last.f1_mean, interval)}"
+                f"{self._label(fold)}: {score_text(fold.last.f1_mean, interval)}"
                 for fold in self.folds
                 if (interval := fold.f1_intervals.get("")) is not None
             ]

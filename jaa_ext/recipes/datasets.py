@@ -532,6 +532,13 @@ def faces_to_test(
     chosen = choose_data(default or STAND_IN, data, None)
     if isinstance(chosen, Prepared) and not set(facs.au_numbers(config.aus)) <= set(chosen.known_aus()):
         chosen = Several(name="several", sets=(chosen,))
+    own = config
+    if isinstance(chosen, Several):  # a model may have AUs that none of the sets has
+        own = _with_aus(config, chosen.known_aus(), chosen.title)
     if fold == "all" and not isinstance(chosen, BuiltIn):
-        return chosen.every(config)
-    return choose_data(chosen, None, fold).build(config)[1]
+        faces: FaceDataset = chosen.every(own)
+    else:
+        faces = choose_data(chosen, None, fold).build(own)[1]
+    if isinstance(faces, CombinedFaces):
+        return CombinedFaces(faces.sets, aus=facs.au_numbers(config.aus))
+    return faces
