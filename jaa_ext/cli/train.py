@@ -9,7 +9,7 @@ import typer
 
 from jaa_ext.cli.options import AUs, Data, Fold, Folds, Init, Out, RecipeName, Resume, Seed, Shares, Shrunk
 from jaa_ext.cli.output import Device, console, say_where, show_scores, show_table
-from jaa_ext.progress import say
+from jaa_ext.cli.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.recipes import Recipe
