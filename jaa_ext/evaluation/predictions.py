@@ -78,8 +78,8 @@ class Predictions:
             array([[0]])
         """
         rows = [i for i, face in enumerate(self.ids or ()) if face.startswith(f"{name}{SEPARATOR}")]
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        parts = {key: value[rows] for key, value in arrays.items() if isinstance(value, np.ndarray)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {k: v[rows] for k, v in values.items() if isinstance(v, np.ndarray)}
         return replace(self, **parts, ids=tuple((self.ids or ())[i] for i in rows))
 
     def to_csv(self, path: Path) -> None:

@@ -21,7 +21,6 @@ from jaa_ext.models import JAANetConfig
 from jaa_ext.models.serialization import MODELS
 from jaa_ext.recipes.datasets import (
     STAND_IN,
-    AnyData,
     BuiltIn,
     Data,
     Several,
@@ -41,7 +40,7 @@ class EvaluationSource:
 
     config: JAANetConfig
     """The config of the model."""
-    recipe_data: AnyData | None
+    recipe_data: Data | None
     """The data section of the recipe; None without a recipe."""
     data: str | tuple[str, ...] | None = None
     """The folder, or built-in faces, or several of them, that took its place, see `faces_to_test`."""

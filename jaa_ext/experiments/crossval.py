@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from jaa_ext.data.prepared import require_known
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
@@ -19,7 +20,7 @@ from jaa_ext.evaluation.scores import Interval, Scores
 from jaa_ext.experiments.published import BY_AUS, PublishedTable
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.json_files import read_json, write_json
-from jaa_ext.recipes.datasets import Several, folds_to_test, require_known
+from jaa_ext.recipes.datasets import Several, folds_to_test, with_fold
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.score_text import score_text
 from jaa_ext.training.listener import Listener
@@ -242,7 +243,6 @@ def cross_validate(
     listener = listener or Listener()
     recipe = recipe_on(resolve_device(device), recipe)
     chosen = folds_to_test(recipe.data, folds) if leave_out == "fold" else _sets_to_test(recipe, folds)
-    key = "test_fold" if leave_out == "fold" else "leave_out"
     runs = {fold: out / f"fold-{fold}" for fold in chosen}
     with hold_folder(out):
         if not resume:
@@ -250,7 +250,11 @@ def cross_validate(
                 require_no_run(folder)
         results = []
         for i, (fold, folder) in enumerate(runs.items(), 1):
-            update: dict[str, Any] = {"data": recipe.data.model_copy(update={key: fold})}
+            if leave_out == "fold":
+                data = with_fold(recipe.data, fold)
+            else:
+                data = recipe.data.model_copy(update={"leave_out": fold})
+            update: dict[str, Any] = {"data": data}
             if init is not None:
                 update["init"] = str(init(fold))
             listener.on_fold(recipe.name, fold, i, len(runs))
@@ -307,7 +311,7 @@ def _f1_intervals(folder: Path, scores: Scores) -> dict[str, Interval | None]:
     every = read_predictions(path, scores)
     of_each = {"": every, **{name: every.of_set(name) for name in scores.sets or ()}}
     intervals = {name: bootstrap_intervals(predictions) for name, predictions in of_each.items()}
-    return {name: found and found.f1_mean for name, found in intervals.items()}
+    return {name: None if found is None else found.f1_mean for name, found in intervals.items()}
 
 
 class _Tested(BaseModel):

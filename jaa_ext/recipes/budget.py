@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaa_ext.recipes.datasets import BuiltIn, Prepared, Several
+from jaa_ext.recipes.datasets import BuiltIn, OneSet, Several
 from jaa_ext.recipes.schema import Recipe
 
 BudgetName = Literal["tiny", "small"]
@@ -70,7 +70,7 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
     )
 
 
-def _shrunk(data: BuiltIn | Prepared, small: Budget) -> BuiltIn | Prepared:
+def _shrunk(data: OneSet, small: Budget) -> OneSet:
     """Give fewer built-in faces."""
     if not isinstance(data, BuiltIn):
         return data

@@ -396,7 +396,7 @@ def _with_aus(config: JAANetConfig, aus: Collection[int], title: str) -> JAANetC
     return replace(config, aus=kept)
 
 
-def _tested_on(section: BuiltIn | Prepared, fold: str | None) -> BuiltIn | Prepared:
+def _tested_on(section: OneSet, fold: str | None) -> OneSet:
     """Choose the fold of one set among several, see `Several.test_fold`; None keeps the section's."""
     if fold is None:
         return section
@@ -406,9 +406,6 @@ def _tested_on(section: BuiltIn | Prepared, fold: str | None) -> BuiltIn | Prepa
     folds_to_test(section, [fold])
     return section.model_copy(update={"test_fold": fold})
 
-
-AnyData = BuiltIn | Prepared | Several
-"""A data section."""
 
 Data = Annotated[
     Annotated[Synthetic, Tag("synthetic")]
@@ -429,14 +426,14 @@ DATA_SECTIONS: dict[str, type[Section]] = {
 STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
 """Drawn faces in place of a data set, of as many subjects as BP4D has."""
 
-STAND_INS: dict[str, BuiltIn] = {
+STAND_INS: dict[str, Synthetic | Rendered] = {
     "synthetic": STAND_IN,
     "rendered": Rendered(name="rendered", train_subjects=27, test_subjects=14, samples_per_subject=200),
 }
 """What `--data` calls by a word: faces that the package makes itself."""
 
 
-def folds_to_test(data: AnyData, folds: Collection[str] | None = None) -> tuple[str, ...]:
+def folds_to_test(data: Data, folds: Collection[str] | None = None) -> tuple[str, ...]:
     """Give the folds of a data section that are tested one by one: those asked for, or all that can be.
 
     Raises:
@@ -457,11 +454,11 @@ def note_of(faces: FaceDataset) -> str:
 
 
 def choose_data(
-    default: AnyData,
+    default: Data,
     data: str | Sequence[str] | None,
     fold: str | None,
     shares: Sequence[float] | None = None,
-) -> AnyData:
+) -> Data:
     """Replace a recipe's data by what a command's `--data`, `--fold` and `--share` name.
 
     Args:
@@ -487,20 +484,28 @@ def choose_data(
     if shares:
         if not isinstance(chosen, Several) or len(shares) != len(chosen.sets):
             count = len(chosen.sets) if isinstance(chosen, Several) else 1
-            raise ValueError(f"wanted one --share for each of several --data, got {len(shares)} for {count}")
+            raise ValueError(
+                f"--share is for several data sets, once for each: got {len(shares)} of them for {count}"
+            )
         chosen = chosen.model_copy(update={"shares": tuple(shares)})
     if fold is None:
         return chosen
     if isinstance(chosen, BuiltIn):  # reading those of a folder takes its time
         folds_to_test(chosen, [fold])
-    return chosen.model_copy(update={"test_fold": fold})
+    return with_fold(chosen, fold)
+
+
+def with_fold(data: Data, fold: str) -> Data:
+    """Give a data section of which this fold is tested."""
+    leaves_out = isinstance(data, Several) and data.leave_out is not None
+    return data.model_copy(update={"test_fold": fold, **({"leave_out": None} if leaves_out else {})})
 
 
 def _names(data: str | Sequence[str] | None) -> list[str]:
     return [data] if isinstance(data, str) else list(data or ())
 
 
-def _named(name: str, former: AnyData) -> BuiltIn | Prepared:
+def _named(name: str, former: Data) -> OneSet:
     """Give the data set that `--data` names; a former one of its kind keeps its other values."""
     if (stand_in := STAND_INS.get(name)) is not None:
         return former if isinstance(former, type(stand_in)) else stand_in
@@ -517,7 +522,7 @@ def union_of(data: Several) -> tuple[int, ...]:
 
 
 def faces_to_test(
-    default: AnyData | None, data: str | Sequence[str] | None, fold: str | None, config: JAANetConfig
+    default: Data | None, data: str | Sequence[str] | None, fold: str | None, config: JAANetConfig
 ) -> FaceDataset:
     """Read the faces on which a model is tested, see `choose_data`; fold "all" is every face of the folders.
 
