@@ -124,7 +124,7 @@ class CrossValidation:
             )
             for fold in self.folds
         )
-        return replace(self, data=f"{name} of {self.data}", folds=folds)
+        return replace(self, data=f"{name} (of {self.data})", folds=folds)
 
     def _tables(self) -> dict[str, ResultTable]:
         tables = {}
