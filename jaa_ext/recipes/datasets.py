@@ -23,7 +23,7 @@ from jaa_ext.data import (
 )
 from jaa_ext.data.combined import union_of_aus
 from jaa_ext.data.generated import GeneratedFaces
-from jaa_ext.data.preparation.folder import read_settings
+from jaa_ext.data.preparation.folder import SETTINGS, read_settings
 from jaa_ext.data.prepared import read_folds, require_known, subject_folds
 from jaa_ext.data.rendered.labels import Mix
 from jaa_ext.data.rendered.release import RENDERED
@@ -463,8 +463,8 @@ def choose_data(
 
     Args:
         default: the data section of the recipe.
-        data: a folder, or one of `STAND_INS` for built-in faces; or several of these, together. None or
-            nothing keeps the recipe's.
+        data: a folder, or one of `STAND_INS` for built-in faces (a prepared folder called "rendered" goes
+            first); or several of these, together. None or nothing keeps the recipe's.
         fold: the fold that is tested; None keeps the recipe's.
         shares: how much of an epoch each of several data sets gives; None or nothing keeps the recipe's.
 
@@ -505,9 +505,15 @@ def _names(data: str | Sequence[str] | None) -> list[str]:
     return [data] if isinstance(data, str) else list(data or ())
 
 
+def _stand_in(name: str) -> Synthetic | Rendered | None:
+    # "rendered" was the name of a folder alone, before it was a word.
+    folder = name == "rendered" and (Path(name) / SETTINGS).exists()
+    return None if folder else STAND_INS.get(name)
+
+
 def _named(name: str, former: Data) -> OneSet:
     """Give the data set that `--data` names; a former one of its kind keeps its other values."""
-    if (stand_in := STAND_INS.get(name)) is not None:
+    if (stand_in := _stand_in(name)) is not None:
         return former if isinstance(former, type(stand_in)) else stand_in
     former = former if isinstance(former, Prepared) else Prepared(name="prepared")
     return former.model_copy(update={"folder": name})
@@ -532,7 +538,7 @@ def faces_to_test(
         ValueError: neither a recipe's data nor a folder, or see `choose_data`, `Prepared.build` and
             `Several.build`.
     """
-    if default is None and all(name in STAND_INS for name in _names(data)):
+    if default is None and all(map(_stand_in, _names(data))):
         raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
     chosen = choose_data(default or STAND_IN, data, None)
     if isinstance(chosen, Prepared) and not set(facs.au_numbers(config.aus)) <= set(chosen.known_aus()):

@@ -284,6 +284,16 @@ def test_what_a_command_makes_of_a_recipe_s_data(
     assert type(got) is type(chosen)
 
 
+def test_a_folder_with_the_name_of_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("rendered", "synthetic"):
+        (tmp_path / name).mkdir()
+        assert choose_data(OPEN, name, None) == STAND_INS[name]
+        (tmp_path / name / "prepare.json").touch()
+    assert choose_data(OPEN, "rendered", None) == Prepared(name="prepared", folder="rendered")
+    assert choose_data(OPEN, "synthetic", None) == STAND_IN
+
+
 def test_shares_of_a_command() -> None:
     got = choose_data(OPEN, ["there", "rendered"], None, [2, 1])
     assert isinstance(got, Several) and got.shares == (2, 1)
