@@ -35,7 +35,7 @@ def evaluate(
     """
     from jaa_ext.distributed import require_one_process
     from jaa_ext.evaluation import evaluate as run
-    from jaa_ext.evaluation.results import EvaluationSource
+    from jaa_ext.evaluation.results import EvaluationSource, one_or_several
     from jaa_ext.memory import keep_freed_memory
     from jaa_ext.models import load_model
     from jaa_ext.recipes.schema import load_recipe
@@ -47,7 +47,12 @@ def evaluate(
     network = load_model(model)
     chosen = None if recipe is None else load_recipe(recipe)
     source = EvaluationSource(
-        network.config, None if chosen is None else chosen.data, data, fold, model=str(model), recipe=recipe
+        network.config,
+        None if chosen is None else chosen.data,
+        one_or_several(data),
+        fold,
+        model=str(model),
+        recipe=recipe,
     )
     faces = source.faces()
     with hold_folder(out):
@@ -114,7 +119,7 @@ def calibrate(
     from jaa_ext.evaluation.calibrate import calibrate_thresholds
     from jaa_ext.evaluation.evaluate import collect_predictions
     from jaa_ext.evaluation.metrics import score
-    from jaa_ext.evaluation.results import EvaluationSource
+    from jaa_ext.evaluation.results import EvaluationSource, one_or_several
     from jaa_ext.models import load_model, save_model
     from jaa_ext.recipes.schema import load_recipe
 
@@ -123,7 +128,8 @@ def calibrate(
     if mirror is not None:
         network.config = replace(network.config, mirror=mirror)
     chosen = None if recipe is None else load_recipe(recipe)
-    faces = EvaluationSource(network.config, None if chosen is None else chosen.data, data, fold).faces()
+    section = None if chosen is None else chosen.data
+    faces = EvaluationSource(network.config, section, one_or_several(data), fold).faces()
     predictions = collect_predictions(network, faces, device=device)
     if predictions.probabilities is None:
         raise ValueError(

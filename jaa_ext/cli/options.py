@@ -16,9 +16,25 @@ RecipeName = Annotated[
     ),
 ]
 Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='A folder of `jaa prepare`, "rendered" for rendered faces or "synthetic" for drawn ones; in '
+        "place of the recipe's. Given several times: all of them together."
+    ),
+]
+Shares = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--share",
+        help="How much of an epoch a data set gives, once for each --data in their order: 2 and 1 for two "
+        "thirds and one; each face once if not given.",
+    ),
+]
+AUs = Annotated[
     str | None,
     typer.Option(
-        help='A folder of `jaa prepare`, or "synthetic" for drawn faces; in place of the recipe\'s.'
+        help="AUs of the model, with commas between, in place of the recipe's. If not given, several --data "
+        "train all AUs that one of them has."
     ),
 ]
 Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested; the others train.")]

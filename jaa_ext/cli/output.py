@@ -44,10 +44,16 @@ def chosen_weights(weights: Path | None) -> Path:
 
 
 def show_scores(scores: Scores, console: Console = console) -> None:
-    """Print the scores of AUs, landmarks and intensities, and the note, in at most 80 columns."""
-    console.print(_au_table(scores))
-    if any(scores.rated or ()):
-        console.print(_intensity_table(scores))
+    """Print the scores of AUs, landmarks and intensities, and the note, in at most 80 columns.
+
+    Of several data sets those of each follow those of all together.
+    """
+    for name, part in {"all data sets together": scores, **(scores.sets or {})}.items():
+        if scores.sets is not None:
+            say(console, name, style="bold")
+        console.print(_au_table(part))
+        if any(part.rated or ()):
+            console.print(_intensity_table(part))
     if scores.note:
         say(console, scores.note, style="bold")
 

@@ -27,8 +27,11 @@ def report(
         ),
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help='Where the test faces lie now: a folder of `jaa prepare`, or "synthetic".'),
+        list[str] | None,
+        typer.Option(
+            help='Where the test faces lie now: a folder of `jaa prepare`, or "synthetic"; once for each of '
+            "several data sets, in their order."
+        ),
     ] = None,
     video: Annotated[
         Path | None, typer.Option(help="The video of the table, shown beside its time line.")
@@ -49,7 +52,7 @@ def report(
     if video is not None:
         if not is_table:
             raise ValueError(f"{results}: --video wants a table of `jaa predict`, *.csv or *.parquet")
-        if data is not None:
+        if data:
             raise ValueError("--data is of runs and evaluations: leave it out with --video")
         _video_page(results, video, results.with_suffix(".html") if out is None else out, link)
         return
@@ -57,11 +60,12 @@ def report(
         raise ValueError(f"{results}: is a table: name its video by --video")
     if link:
         raise ValueError("--link is of videos: name one by --video")
+    from jaa_ext.evaluation.results import one_or_several
     from jaa_ext.report.html_report import write_report
 
     out = results / "report.html" if out is None else out
     with shown_progress(console) as listener:
-        why = write_report(results, out, data=data, listener=listener)
+        why = write_report(results, out, data=one_or_several(data), listener=listener)
     if why:
         say(console, f"Without faces: {why}.")
     say_where({out: "the report, for any browser; it needs no other file"})

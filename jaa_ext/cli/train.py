@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaa_ext.cli.options import Data, Fold, Folds, Init, Out, RecipeName, Resume, Seed, Shrunk
+from jaa_ext.cli.options import AUs, Data, Fold, Folds, Init, Out, RecipeName, Resume, Seed, Shares, Shrunk
 from jaa_ext.cli.output import Device, console, say_where, show_scores, show_table
+from jaa_ext.cli.progress import say
 
 if TYPE_CHECKING:
     from jaa_ext.recipes import Recipe
@@ -18,6 +19,8 @@ def train(
     recipe: RecipeName,
     out: Out,
     data: Data = None,
+    share: Shares = None,
+    aus: AUs = None,
     fold: Fold = None,
     init: Init = None,
     budget: Shrunk = None,
@@ -30,8 +33,9 @@ def train(
     from jaa_ext.device import is_main_process
     from jaa_ext.training import train as run
 
-    chosen = _recipe(recipe, data, budget, seed, fold=fold, init=init)
+    chosen = _recipe(recipe, data, share, aus, budget, seed, fold=fold, init=init)
     console.quiet = not is_main_process()
+    _say_sets(chosen)
     with training_progress(console) as listener:
         scores = run(chosen, out, resume=resume, device=device, listener=listener)
     show_scores(scores)
@@ -50,7 +54,16 @@ def crossval(
     recipe: RecipeName,
     out: Out,
     data: Data = None,
+    share: Shares = None,
+    aus: AUs = None,
     folds: Folds = None,
+    leave_out: Annotated[
+        Literal["fold", "data"],
+        typer.Option(
+            help='"fold": each fold is tested by a model of the others; "data": each data set of several, '
+            "with all its faces; --folds then names data sets."
+        ),
+    ] = "fold",
     init: Annotated[
         str | None,
         typer.Option(help='Model file to start each fold from; "{fold}" in it stands for the fold.'),
@@ -60,16 +73,21 @@ def crossval(
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
-    """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables."""
+    """Train a recipe once for each fold of its data, test it on that fold, and print the papers' tables.
+
+    Or once for each data set of several: --leave-out data.
+    """
     from jaa_ext.cli.training_progress import training_progress
     from jaa_ext.experiments.crossval import cross_validate
 
-    chosen = _recipe(recipe, data, budget, seed)
+    chosen = _recipe(recipe, data, share, aus, budget, seed)
+    _say_sets(chosen)
     with training_progress(console) as listener:
         result = cross_validate(
             chosen,
             out,
             folds=_split(folds),
+            leave_out=leave_out,
             init=None if init is None else lambda fold: Path(init.replace("{fold}", fold)),
             resume=resume,
             device=device,
@@ -78,11 +96,12 @@ def crossval(
     tables = result.tables()
     for table in tables.values():
         show_table(table)
+    what = "fold" if leave_out == "fold" else "data set"
     say_where(
         {
             **{out / f"{name}.md": f"the table of {name} ({name}.csv likewise)" for name in tables},
             out / "crossval.json": "the scores of every fold, after its last and its best epoch",
-            **{out / f"fold-{fold.fold}": f"the run that tests fold {fold.fold}" for fold in result.folds},
+            **{out / f"fold-{fold.fold}": f"the run that tests {what} {fold.fold}" for fold in result.folds},
         }
     )
 
@@ -94,6 +113,8 @@ def ablate(
         typer.Option(help='"eccv": Tables 3 and 4 of ECCV 2018; "abaw": Table 1 of ABAW 2021.'),
     ] = "eccv",
     data: Data = None,
+    share: Shares = None,
+    aus: AUs = None,
     folds: Folds = None,
     budget: Shrunk = None,
     resume: Resume = False,
@@ -108,7 +129,7 @@ def ablate(
         comparison = run(
             study,
             out,
-            lambda name: _recipe(name, data, budget, seed),
+            lambda name: _recipe(name, data, share, aus, budget, seed),
             folds=_split(folds),
             resume=resume,
             device=device,
@@ -128,7 +149,9 @@ def ablate(
 
 def _recipe(
     name: str,
-    data: str | None,
+    data: list[str] | None,
+    share: list[float] | None,
+    aus: str | None,
     budget: Literal["tiny", "small"] | None,
     seed: int | None,
     *,
@@ -137,19 +160,40 @@ def _recipe(
 ) -> Recipe:
     """Load a recipe and replace the values that the options of the command set."""
     from jaa_ext.recipes.budget import shrink
-    from jaa_ext.recipes.datasets import choose_data
+    from jaa_ext.recipes.datasets import Several, choose_data, union_of
     from jaa_ext.recipes.schema import load_recipe
 
     recipe = load_recipe(name)
-    if budget is not None and data is None and getattr(recipe.data, "folder", "") is None:
-        data = "synthetic"
-    update: dict[str, Any] = {"data": choose_data(recipe.data, data, fold)}
+    if budget is not None and not data and getattr(recipe.data, "folder", "") is None:
+        data = ["synthetic"]
+    chosen = choose_data(recipe.data, data, fold, share)
+    update: dict[str, Any] = {"data": chosen}
+    if aus is not None:
+        # What is no AU is refused there.
+        chosen_aus: list[Any] = [int(au) if au.isdecimal() else au for au in _split(aus) or ()]
+        update["model"] = recipe.model.with_aus(chosen_aus)
+    elif isinstance(chosen, Several) and not isinstance(recipe.data, Several):
+        update["model"] = recipe.model.with_aus(union_of(chosen))
     if seed is not None:
         update["seed"] = seed
     if init is not None:
         update["init"] = str(init)
     recipe = recipe.model_copy(update=update)
     return recipe if budget is None else shrink(recipe, budget)
+
+
+def _say_sets(recipe: Recipe) -> None:
+    """Print which AUs are trained, and which of them each of several data sets has."""
+    from jaa_ext.facs import au_numbers
+    from jaa_ext.recipes.datasets import Several
+
+    if not isinstance(recipe.data, Several):
+        return
+    aus = au_numbers(recipe.model.aus)
+    say(console, f"AUs of the model: {', '.join(map(str, aus))}.")
+    for name, section in zip(recipe.data.set_names(), recipe.data.sets, strict=True):
+        own = [str(au) for au in aus if au in section.known_aus()]
+        say(console, f"  {name} has {', '.join(own) or 'none'}.")
 
 
 def _split(text: str | None) -> list[str] | None:

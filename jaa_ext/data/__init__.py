@@ -1,6 +1,7 @@
 """Faces with landmarks and AU labels: alignment, crops, flips and the data sets."""
 
 from jaa_ext.data.augment import Augmentation
+from jaa_ext.data.combined import CombinedFaces
 from jaa_ext.data.faces import (
     Crops,
     FaceDataset,
@@ -20,6 +21,7 @@ from jaa_ext.facs import eye_distance
 
 __all__ = [
     "Augmentation",
+    "CombinedFaces",
     "Crops",
     "FaceDataset",
     "FaceSample",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from jaa_ext.data import Crops, FaceDataset, normalize
+from jaa_ext.data import CombinedFaces, Crops, FaceDataset, normalize
 from jaa_ext.data.workers import ignore_interrupts, reading_workers
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import Processes, shares
@@ -46,6 +46,7 @@ def evaluate(
         model: the model, of which a fused copy computes (`JAANet.fuse`). Its thresholds decide which AUs are
             predicted present: 0.5 as published, unless they are calibrated.
         dataset: faces with the model's AUs in its order and images of side ``round(image_size * 200 / 176)``.
+            Several data sets (`CombinedFaces`) are scored together, and each by itself (`Scores.sets`).
         batch_size: number of faces at a time.
         device: see `jaa_ext.device.resolve_device`; None for where the model is.
         workers: number of processes that read images; 0 reads in this one. None: see `Recipe.workers`.
@@ -81,9 +82,10 @@ def evaluate(
     collected = collect_predictions(
         model, dataset, batch_size=batch_size, device=device, workers=workers, processes=processes
     )
-    scores = score(collected)
-    if bootstrap:
-        scores = replace(scores, intervals=bootstrap_intervals(collected, bootstrap, seed=seed))
+    scores = _scored(collected, bootstrap, seed)
+    if isinstance(dataset, CombinedFaces) and len(dataset.sets) > 1:
+        of_each = {name: _scored(collected.of_set(name), bootstrap, seed) for name in dataset.sets}
+        scores = replace(scores, sets=of_each)
     with processes.fail_together():
         if predictions is not None and processes.is_main_process:
             collected.to_csv(predictions)
@@ -140,6 +142,13 @@ def collect_predictions(
         for probabilities, landmarks, intensities, labels, target, ids, true_intensities in of_process:
             metrics.update(probabilities, labels, landmarks, target, ids, intensities, true_intensities)
     return metrics.predictions()
+
+
+def _scored(predictions: Predictions, bootstrap: int, seed: int) -> Scores:
+    scores = score(predictions)
+    if not bootstrap:
+        return scores
+    return replace(scores, intervals=bootstrap_intervals(predictions, bootstrap, seed=seed))
 
 
 def require_same_aus(aus: Sequence[AU | AURule], dataset: FaceDataset) -> None:

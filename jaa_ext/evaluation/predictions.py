@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext.atomic import replacing
+from jaa_ext.data.combined import SEPARATOR
 from jaa_ext.facs import AU, NUM_LANDMARKS, au_column
 from jaa_ext.models.thresholds import THRESHOLD, is_present
 
@@ -67,6 +68,19 @@ class Predictions:
     def threshold(self, index: int) -> float:
         """Give the threshold of the AU at an index of `aus`."""
         return THRESHOLD if self.thresholds is None else self.thresholds[index]
+
+    def of_set(self, name: str) -> Predictions:
+        """Give the faces of one data set of several, whose ids begin with its name (see `CombinedFaces`).
+
+        Example:
+            >>> labels, ids = np.array([[1], [0]]), ("mine:S1/1", "yours:S1/1")
+            >>> Predictions((12,), labels, None, None, None, ids).of_set("yours").labels
+            array([[0]])
+        """
+        rows = [i for i, face in enumerate(self.ids or ()) if face.startswith(f"{name}{SEPARATOR}")]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {k: v[rows] for k, v in values.items() if isinstance(v, np.ndarray)}
+        return replace(self, **parts, ids=tuple((self.ids or ())[i] for i in rows))
 
     def to_csv(self, path: Path) -> None:
         """Write one row a face.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from jaa_ext.facs import NUM_LANDMARKS, au_column
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.models import JAANetConfig
 from jaa_ext.models.serialization import MODELS
-from jaa_ext.recipes.datasets import STAND_IN, BuiltIn, Data, Prepared, choose_data, faces_to_test
+from jaa_ext.recipes.datasets import (
+    STAND_IN,
+    BuiltIn,
+    Data,
+    Several,
+    choose_data,
+    faces_to_test,
+)
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -32,10 +40,10 @@ class EvaluationSource:
 
     config: JAANetConfig
     """The config of the model."""
-    recipe_data: BuiltIn | Prepared | None
+    recipe_data: Data | None
     """The data section of the recipe; None without a recipe."""
-    data: str | None = None
-    """The folder, or "synthetic", that took its place, see `faces_to_test`."""
+    data: str | tuple[str, ...] | None = None
+    """The folder, or built-in faces, or several of them, that took its place, see `faces_to_test`."""
     fold: str | None = None
     """The fold tested; "all" for every face."""
     model: str | None = None
@@ -47,8 +55,8 @@ class EvaluationSource:
         """Read the faces, see `faces_to_test`."""
         return faces_to_test(self.recipe_data, self.data, self.fold, self.config)
 
-    def moved_to(self, data: str | None) -> EvaluationSource:
-        """Take the faces from elsewhere: `data` is a folder, or "synthetic"; None changes nothing."""
+    def moved_to(self, data: str | tuple[str, ...] | None) -> EvaluationSource:
+        """Take the faces from elsewhere: `data` is as in `faces_to_test`; None changes nothing."""
         return self if data is None else replace(self, data=data)
 
     def data_in_words(self) -> str:
@@ -61,6 +69,8 @@ class EvaluationSource:
             text += f": {train} people to train, {test} to test, {section.samples_per_subject} faces of each"
         if every:
             return f"{text}, all folds"
+        if isinstance(section, Several) and section.leave_out is not None:
+            return f"{text}, tested on {section.leave_out}"
         return text if section.test_fold is None else f"{text}, tested on fold {section.test_fold}"
 
     def write(self, folder: Path) -> None:
@@ -100,13 +110,18 @@ class EvaluationSource:
         return source
 
 
+def one_or_several(data: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """Give what `--data` names as evaluation.json records it: nothing, one data set or several."""
+    return (tuple(data) if len(data) > 1 else data[0]) if data else None
+
+
 class _EvaluationFile(BaseModel):
     """The content of evaluation.json."""
 
     kind: str = Field(alias="class")
     config: dict[str, Any]
     recipe_data: Data | None
-    data: str | None
+    data: str | tuple[str, ...] | None
     fold: str | None
     model: str | None
     recipe: str | None

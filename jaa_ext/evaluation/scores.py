@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -147,6 +147,8 @@ class Scores:
     """None if they were not asked for, or the test set has one subject only."""
     thresholds: tuple[Share, ...] | None = None
     """Threshold of each AU; None for 0.5, as published."""
+    sets: dict[str, Scores] | None = None
+    """Scores of each data set by itself, by their names; None where one alone was tested."""
 
     def __post_init__(self) -> None:
         for au in self.aus:
@@ -166,7 +168,11 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain numbers, lists and a dict of the intervals; `from_dict` reads them back."""
-        return {**_tuples_to_lists(asdict(self)), "abaw_score": self.abaw_score}
+        values = _tuples_to_lists(asdict(replace(self, sets=None)))
+        del values["sets"]
+        if self.sets is not None:
+            values["sets"] = {name: scores.to_dict() for name, scores in self.sets.items()}
+        return {**values, "abaw_score": self.abaw_score}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Scores:
@@ -211,7 +217,8 @@ class Scores:
         """Write one row an AU, then the row "mean", which has the scores of all AUs and of the landmarks too.
 
         The columns of the intervals, such as f1_low and f1_high, are empty where there are none. Those of
-        intensities are there if the model predicts any.
+        intensities are there if the model predicts any. Where several data sets were tested, the rows of each
+        follow, and the first column, "data", has its name.
         """
         intensity_scores = () if self.icc is None else INTENSITY_SCORES
         of_each = (*AU_SCORES, *intensity_scores)
@@ -219,18 +226,21 @@ class Scores:
         columns = [column for name in scores for column in (name, f"{name}_low", f"{name}_high")]
         counts = ("positives", "valid", *(["rated"] if intensity_scores else []))
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
-            rows = csv.DictWriter(file, ["au", *columns, *counts, "note"])
+            data = [] if self.sets is None else ["data"]
+            rows = csv.DictWriter(file, [*data, "au", *columns, *counts, "note"])
             rows.writeheader()
-            row: dict[str, Any]
-            for i, au in enumerate(self.aus if self.f1 is not None else ()):
-                row = {"au": au, **{name: self.of(name, i)[0] for name in counts}}
-                for name in of_each:
-                    row |= _interval_cells(name, *self.of(name, i))
-                rows.writerow({**row, "note": self.note})
-            row = {"au": "mean"}
-            for name in scores:
-                row |= _interval_cells(name, *self.of(f"{name}_mean" if name in of_each else name))
-            rows.writerow({**row, "note": self.note})
+            for data_set, part in {"": self, **(self.sets or {})}.items():
+                of_rows = {**({"data": data_set} if data else {}), "note": self.note}
+                row: dict[str, Any]
+                for i, au in enumerate(part.aus if part.f1 is not None else ()):
+                    row = {"au": au, **{name: part.of(name, i)[0] for name in counts}}
+                    for name in of_each:
+                        row |= _interval_cells(name, *part.of(name, i))
+                    rows.writerow({**row, **of_rows})
+                row = {"au": "mean"}
+                for name in scores:
+                    row |= _interval_cells(name, *part.of(f"{name}_mean" if name in of_each else name))
+                rows.writerow({**row, **of_rows})
 
     def intensity_rows(self) -> list[list[str]]:
         """Give the scores of intensities as text: a header, a row for each AU that has any, and the means."""

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from jaa_ext.data.prepared import require_known
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
+from jaa_ext.evaluation.bootstrap import bootstrap_intervals
 from jaa_ext.evaluation.metrics import mean
-from jaa_ext.evaluation.scores import Scores
-from jaa_ext.experiments.published import BY_AUS
+from jaa_ext.evaluation.results import read_predictions
+from jaa_ext.evaluation.scores import Interval, Scores
+from jaa_ext.experiments.published import BY_AUS, PublishedTable
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.facs import AU
 from jaa_ext.json_files import read_json, write_json
-from jaa_ext.recipes.datasets import folds_to_test
+from jaa_ext.recipes.datasets import Several, folds_to_test, with_fold
 from jaa_ext.recipes.schema import Recipe
+from jaa_ext.score_text import score_text
 from jaa_ext.training.listener import Listener
 from jaa_ext.training.precision import recipe_on
 from jaa_ext.training.run import train
 from jaa_ext.training.run_folder import has_begun, hold_folder, is_finished, open_run, require_no_run
+
+LeftOut = Literal["fold", "data"]
+"""What each run of a cross validation leaves to its test: a fold of the subjects, or a whole data set."""
+
+NOISE = (
+    "Between two tables of three folds, differences of mean F1 below about 6.5 points (0.065) are noise: so "
+    "it was found of random folds of BP4D+ (arXiv 2604.02162)."
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,16 @@ class FoldResult:
     """Scores of the run of a fold."""
 
     fold: str
+    """The fold, or the data set that is left out."""
     last: Scores
     """After the last epoch."""
     best: Scores
     """After the epoch of the highest mean F1 on this very fold (without AUs: of the lowest mean error)."""
     best_epoch: int
     """Number of that epoch, from 1."""
+    f1_intervals: dict[str, Interval | None] = field(default_factory=dict)
+    """95 % interval of the mean F1 after the last epoch, over resamples of the subjects: of all faces by the
+    name "", of each data set of several by its own. None or nothing where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class CrossValidation:
     """Description of the data."""
     folds: tuple[FoldResult, ...]
     """At least one fold, all of the same AUs."""
+    leave_out: LeftOut = "fold"
 
     def __post_init__(self) -> None:
         if not self.folds:
@@ -77,15 +94,40 @@ class CrossValidation:
         folds = [
             {**vars(fold), "last": fold.last.to_dict(), "best": fold.best.to_dict()} for fold in self.folds
         ]
-        return {"recipe": self.recipe, "data": self.data, "folds": folds}
+        return {"recipe": self.recipe, "data": self.data, "folds": folds, "leave_out": self.leave_out}
 
     def tables(self) -> dict[str, ResultTable]:
         """Give the tables of F1, accuracy and landmarks in percent, by the names of their files.
 
         F1 and accuracy have the layout of the papers' Tables 1 and 2: a row for each AU and one for their
-        mean. The columns are the published figure, each fold and their mean after the last epoch, and the
-        mean over the folds' best epochs.
+        mean. The columns are the published figure (unless data sets were left out), each fold and their mean
+        after the last epoch, and the mean over the folds' best epochs. Where the folds are of several data
+        sets, the tables of each follow, such as "f1-DISFA".
         """
+        tables = self._tables()
+        for name in self.folds[0].last.sets or ():
+            tables |= {f"{kind}-{name}": table for kind, table in self._of_set(name)._tables().items()}
+        return tables
+
+    def _of_set(self, name: str) -> CrossValidation:
+        """Give the scores of one of several data sets."""
+
+        def of(scores: Scores) -> Scores:
+            assert scores.sets is not None
+            return scores.sets[name]
+
+        folds = tuple(
+            replace(
+                fold,
+                last=of(fold.last),
+                best=of(fold.best),
+                f1_intervals={"": fold.f1_intervals.get(name)},
+            )
+            for fold in self.folds
+        )
+        return replace(self, data=f"{name} (of {self.data})", folds=folds)
+
+    def _tables(self) -> dict[str, ResultTable]:
         tables = {}
         for score, word in (("f1", "F1"), ("accuracy", "accuracy")):
             if self.folds[0].last.f1 is None:
@@ -106,26 +148,53 @@ class CrossValidation:
             value = getattr(scores, score)
             return value if au is None else value[au]  # type: ignore[no-any-return]
 
-        published = BY_AUS.get(self.aus)
+        published = self._published()
         paper = None if published is None else of(published)
         last, best = ([of(getattr(fold, which)) for fold in self.folds] for which in ("last", "best"))
         figures = [None if value is None else factor * value for value in (*last, mean(last), mean(best))]
-        return (name, *(percent(value, digits) for value in (paper, *figures)))
+        papers = [paper] if self.leave_out == "fold" else []
+        return (name, *(percent(value, digits) for value in (*papers, *figures)))
+
+    def _published(self) -> PublishedTable | None:
+        return BY_AUS.get(self.aus) if self.leave_out == "fold" else None
+
+    def _label(self, fold: FoldResult) -> str:
+        return f"fold {fold.fold}" if self.leave_out == "fold" else fold.fold
 
     def _table(self, what: str, rows: list[tuple[str, ...]]) -> ResultTable:
-        folds = (f"fold {fold.fold}" for fold in self.folds)
-        header = ("AU" if what != "landmarks" else "", "paper", *folds, "mean", "best")
+        papers = ["paper"] if self.leave_out == "fold" else []
+        folds = map(self._label, self.folds)
+        header = ("AU" if what != "landmarks" else "", *papers, *folds, "mean", "best")
         title = f"{self.recipe} on {self.data}: {what} in percent"
         return ResultTable(title, header, tuple(rows), tuple(self._notes(what)))
 
     def _notes(self, what: str) -> list[str]:
-        epochs = ", ".join(f"fold {fold.fold}: {fold.best_epoch}" for fold in self.folds)
+        one = "fold" if self.leave_out == "fold" else "data set"
+        epochs = ", ".join(f"{self._label(fold)}: {fold.best_epoch}" for fold in self.folds)
         quality = "lowest mean error" if self.folds[0].last.f1 is None else "highest mean F1"
+        last = (
+            '"fold" and "mean"'
+            if self.leave_out == "fold"
+            else "Each data set, tested with all its faces by a model of the others on the AUs that these "
+            'have too, and "mean"'
+        )
         notes = [
-            f'"fold" and "mean": after the last epoch. "best": after each fold\'s epoch of the {quality} on '
+            f'{last}: after the last epoch. "best": after each {one}\'s epoch of the {quality} on '
             f"the very faces it is tested on ({epochs}), so better than on other faces."
         ]
-        published = BY_AUS.get(self.aus)
+        if what == "F1":
+            intervals = [
+                f"{self._label(fold)}: {score_text(fold.last.f1_mean, interval)}"
+                for fold in self.folds
+                if (interval := fold.f1_intervals.get("")) is not None
+            ]
+            if intervals:
+                notes.append(
+                    "95 % intervals of the mean F1 over resamples of the subjects that are tested: "
+                    f"{', '.join(intervals)}."
+                )
+            notes.append(NOISE)
+        published = self._published()
         if published is not None and what != "landmarks":
             others = published.others_f1 if what == "F1" else published.others_accuracy
             listed = ", ".join(f"{name} {value:.1f}" for name, value in others.items())
@@ -144,6 +213,7 @@ def cross_validate(
     out: Path,
     *,
     folds: Sequence[str] | None = None,
+    leave_out: LeftOut = "fold",
     init: Callable[[str], Path] | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -158,6 +228,8 @@ def cross_validate(
         recipe: the recipe; the `test_fold` of its data is ignored.
         out: folder, made if need be.
         folds: the folds to test, None for all.
+        leave_out: "data" leaves out whole data sets of several, one by one, in place of folds: each is tested
+            with all its faces, and `folds` names some of them.
         init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
         resume: go on with what `out` holds: finished folds are read, a begun one is resumed.
         device: see `train`.
@@ -171,23 +243,41 @@ def cross_validate(
     require_one_process("`jaa crossval`")
     listener = listener or Listener()
     recipe = recipe_on(resolve_device(device), recipe)
-    runs = {fold: out / f"fold-{fold}" for fold in folds_to_test(recipe.data, folds)}
+    chosen = folds_to_test(recipe.data, folds) if leave_out == "fold" else _sets_to_test(recipe, folds)
+    runs = {fold: out / f"fold-{fold}" for fold in chosen}
     with hold_folder(out):
         if not resume:
             for folder in runs.values():
                 require_no_run(folder)
         results = []
         for i, (fold, folder) in enumerate(runs.items(), 1):
-            update: dict[str, Any] = {"data": recipe.data.model_copy(update={"test_fold": fold})}
+            if leave_out == "fold":
+                data = with_fold(recipe.data, fold)
+            else:
+                data = recipe.data.model_copy(update={"leave_out": fold})
+            update: dict[str, Any] = {"data": data}
             if init is not None:
                 update["init"] = str(init(fold))
             listener.on_fold(recipe.name, fold, i, len(runs))
             results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, listener))
-        result = CrossValidation(recipe.name, recipe.data.title, tuple(results))
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out)
         write_json(out / "crossval.json", result.to_dict())
         for name, table in result.tables().items():
             table.write(out, name)
     return result
+
+
+def _sets_to_test(recipe: Recipe, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the data sets that are left out one by one.
+
+    Raises:
+        ValueError: there are not several, or one is none of them.
+    """
+    data = recipe.data
+    if not isinstance(data, Several) or len(data.sets) < 2:
+        raise ValueError(f"leaving out data sets wants several of them (--data A --data B), got {data.title}")
+    known = data.set_names()
+    return require_known(names or known, known, "data set", data.title)
 
 
 def read_crossval(path: Path) -> CrossValidation:
@@ -211,7 +301,18 @@ def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, listener: Li
         raise ValueError(f"{path}: is damaged: wanted the scores of at least one epoch, got none")
     epochs = [epoch.scores for epoch in tested]
     best = max(range(len(epochs)), key=lambda i: _quality(epochs[i]))
-    return FoldResult(fold, epochs[-1], epochs[best], best + 1)
+    return FoldResult(fold, epochs[-1], epochs[best], best + 1, _f1_intervals(folder, epochs[-1]))
+
+
+def _f1_intervals(folder: Path, scores: Scores) -> dict[str, Interval | None]:
+    """Give the intervals of a finished run, see `FoldResult`."""
+    path = folder / "predictions.csv"
+    if scores.f1 is None or not path.exists():
+        return {}
+    every = read_predictions(path, scores)
+    of_each = {"": every, **{name: every.of_set(name) for name in scores.sets or ()}}
+    intervals = {name: bootstrap_intervals(predictions) for name, predictions in of_each.items()}
+    return {name: None if found is None else found.f1_mean for name, found in intervals.items()}
 
 
 class _Tested(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaa_ext.recipes.datasets import BuiltIn
+from jaa_ext.recipes.datasets import BuiltIn, OneSet, Several
 from jaa_ext.recipes.schema import Recipe
 
 BudgetName = Literal["tiny", "small"]
@@ -50,10 +50,10 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
     """
     small = BUDGETS[budget]
     data = recipe.data
-    if isinstance(data, BuiltIn):
-        sizes = (*small.subjects, small.samples_per_subject)
-        names = ("train_subjects", "test_subjects", "samples_per_subject")
-        data = data.model_copy(update=dict(zip(names, sizes, strict=True)))
+    if isinstance(data, Several):
+        data = data.model_copy(update={"sets": tuple(_shrunk(section, small) for section in data.sets)})
+    else:
+        data = _shrunk(data, small)
     stages = tuple(
         stage.model_copy(
             update={
@@ -68,3 +68,12 @@ def shrink(recipe: Recipe, budget: BudgetName) -> Recipe:
     return recipe.model_copy(
         update={"model": model, "data": data, "batch_size": small.batch_size, "stages": stages}
     )
+
+
+def _shrunk(data: OneSet, small: Budget) -> OneSet:
+    """Give fewer built-in faces."""
+    if not isinstance(data, BuiltIn):
+        return data
+    sizes = (*small.subjects, small.samples_per_subject)
+    names = ("train_subjects", "test_subjects", "samples_per_subject")
+    return data.model_copy(update=dict(zip(names, sizes, strict=True)))

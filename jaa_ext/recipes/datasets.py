@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from jaa_ext import facs
-from jaa_ext.data import FaceDataset, PreparedFaces, RenderedFaces, SyntheticFaces, aligned_size
+from jaa_ext.data import (
+    CombinedFaces,
+    FaceDataset,
+    PreparedFaces,
+    RenderedFaces,
+    SyntheticFaces,
+    aligned_size,
+)
+from jaa_ext.data.combined import union_of_aus
+from jaa_ext.data.generated import GeneratedFaces
+from jaa_ext.data.preparation.folder import SETTINGS, read_settings
 from jaa_ext.data.prepared import read_folds, require_known, subject_folds
 from jaa_ext.data.rendered.labels import Mix
 from jaa_ext.data.rendered.release import RENDERED
@@ -39,6 +52,7 @@ and would fill the memory."""
 Count = Annotated[int, Field(ge=1, le=MOST_FACES, description="a whole number of at least 1")]
 Whole = Annotated[int, Field(ge=0, le=MOST_FACES, description="a whole number of at least 0")]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, description="a whole number of at least 0")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
 
 
 class Section(BaseModel):
@@ -49,6 +63,9 @@ class Section(BaseModel):
 
 class BuiltIn(Section):
     """Faces that the package makes itself; no test subject is a training subject."""
+
+    KIND: ClassVar[type[GeneratedFaces]]
+    """The class of the faces."""
 
     name: str
     train_subjects: Count
@@ -70,6 +87,15 @@ class BuiltIn(Section):
     def title(self) -> str:
         """Description for headings."""
         raise NotImplementedError
+
+    @property
+    def data_set(self) -> str:
+        """Name of the data set among others."""
+        return self.name
+
+    def known_aus(self) -> tuple[int, ...]:
+        """List the AUs that the faces can have labels of."""
+        return self.KIND.KNOWN_AUS
 
     def faces(self, subjects: list[int], config: JAANetConfig) -> FaceDataset:
         """Make the faces of some subjects for a model."""
@@ -95,9 +121,15 @@ class BuiltIn(Section):
         train = [*subjects[:first], *subjects[last:]]
         return self.faces(train, config), self.faces(list(subjects[first:last]), config)
 
+    def every(self, config: JAANetConfig) -> FaceDataset:
+        """Make the faces of all subjects for a model."""
+        return self.faces(list(range(self.train_subjects + self.test_subjects)), config)
+
 
 class Synthetic(BuiltIn):
     """Drawn faces, `SyntheticFaces`."""
+
+    KIND = SyntheticFaces
 
     name: Literal["synthetic"] = "synthetic"
     co_occurrence: Annotated[
@@ -122,6 +154,8 @@ class Synthetic(BuiltIn):
 
 class Rendered(BuiltIn):
     """Rendered faces, `RenderedFaces`."""
+
+    KIND = RenderedFaces
 
     name: Literal["rendered"]
     mix: Mix = "natural"
@@ -158,6 +192,16 @@ class Prepared(Section):
     def title(self) -> str:
         return str(self._folder())
 
+    @property
+    def data_set(self) -> str:
+        """Name of the data set among others: that in the folder, in letters that a file's name may have."""
+        name = read_settings(self._folder()).settings.name
+        return "rendered" if name == RENDERED else re.sub(r"[^\w.+-]+", "-", name)
+
+    def known_aus(self) -> tuple[int, ...]:
+        """List the AUs that the folder has labels of."""
+        return tuple(read_settings(self._folder()).settings.aus)
+
     def folds(self) -> tuple[str, ...]:
         """List the values that `test_fold` can have."""
         return _to_test(read_folds(self._folder()))
@@ -186,6 +230,10 @@ class Prepared(Section):
             raise ValueError(f'{folder}: has the fold "{test}" alone, and nothing else to train on')
         return faces(folds=train), faces(folds=[test])
 
+    def every(self, config: JAANetConfig) -> FaceDataset:
+        """Read all faces of the folder, for a model."""
+        return PreparedFaces(self._folder(), aus=facs.au_numbers(config.aus))
+
     def _folder(self) -> Path:
         if self.folder is None:
             raise ValueError(
@@ -206,7 +254,7 @@ def _name(data: Any) -> str:
     return str(name)
 
 
-Data = Annotated[
+OneSet = Annotated[
     Annotated[Synthetic, Tag("synthetic")]
     | Annotated[Rendered, Tag("rendered")]
     | Annotated[Prepared, Tag("prepared")],
@@ -214,17 +262,178 @@ Data = Annotated[
     Field(description='keys and values with the name "synthetic", "rendered" or "prepared"'),
 ]
 
+
+class Several(Section):
+    """Several data sets, trained on and tested together, see `CombinedFaces`.
+
+    Each set gives the AUs of the model that it has; labels of the others are missing there.
+    """
+
+    name: Literal["several"]
+    sets: Annotated[
+        tuple[OneSet, ...], Field(strict=False, min_length=1, description="a list of data sections")
+    ]
+    shares: Annotated[
+        tuple[Positive, ...] | None,
+        Field(strict=False, description="a list of numbers above 0, one for each of the sets"),
+    ] = None
+    """How much of an epoch each set gives, see `Batches`; None for each face once."""
+    test_fold: str | None = None
+    """The fold that is tested of every set, in place of their own `test_fold`; a set whose only folds for
+    testing are "validation" and "test" keeps to these. None for that of each set."""
+    leave_out: str | None = None
+    """Name of a set, see `set_names`, all of whose faces are tested, and whose others train whole, with all
+    folds. None to test a fold of each."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.shares is not None and len(self.shares) != len(self.sets):
+            raise ValueError(
+                f"shares should be one for each of {len(self.sets)} sets, got {len(self.shares)}"
+            )
+        return self
+
+    @property
+    def title(self) -> str:
+        """Description for headings."""
+        return ", ".join(section.title for section in self.sets)
+
+    def set_names(self) -> tuple[str, ...]:
+        """List the names of the data sets, with which the ids of their faces begin.
+
+        Raises:
+            ValueError: two have one name, and so perhaps the same people.
+        """
+        names = tuple(section.data_set for section in self.sets)
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            titles = " and ".join(s.title for s, own in zip(self.sets, names, strict=True) if own == name)
+            raise ValueError(
+                f'{titles} are both the data set "{name}", whose people would be trained on and tested: '
+                "wanted each data set once"
+            )
+        return names
+
+    def known_aus(self) -> tuple[int, ...]:
+        """List the AUs that at least one set can have labels of."""
+        return union_of_aus(section.known_aus() for section in self.sets)
+
+    def folds(self) -> tuple[str, ...]:
+        """List the values that `test_fold` can have.
+
+        Raises:
+            ValueError: sets with folds of other names than others'.
+        """
+        of_each = {section.title: section.folds() for section in self.sets}
+        # Sets that come divided have their fold tested whichever of the others' is.
+        dealt = {
+            title: folds for title, folds in of_each.items() if not set(folds) <= set(TEST_FOLDS)
+        } or of_each
+        first, folds = next(iter(dealt.items()))
+        for title, others in dealt.items():
+            if set(others) != set(folds):
+                raise ValueError(
+                    f"wanted the same folds in every data set, got {', '.join(folds)} in {first} and "
+                    f"{', '.join(others)} in {title}"
+                )
+        return folds
+
+    def build(self, config: JAANetConfig) -> tuple[CombinedFaces, CombinedFaces]:
+        """Make the training and the test set for a model.
+
+        Raises:
+            ValueError: an AU that no set has, no set of the name `leave_out`, or what a set raises.
+        """
+        names, configs = self.set_names(), self._configs(config)
+        shares = self.shares
+        if self.leave_out is None:
+            pairs = [
+                _tested_on(section, self.test_fold).build(own)
+                for section, own in zip(self.sets, configs, strict=True)
+            ]
+            train, test = (dict(zip(names, parts, strict=True)) for parts in zip(*pairs, strict=True))
+        else:
+            require_known([self.leave_out], names, "data set", self.title)
+            place = names.index(self.leave_out)
+            others = [k for k in range(len(names)) if k != place]
+            train = {names[k]: self.sets[k].every(configs[k]) for k in others}
+            learnt = union_of_aus(faces.aus for faces in train.values())
+            shared = _with_aus(configs[place], learnt, "the other data sets")
+            test = {self.leave_out: self.sets[place].every(shared)}
+            shares = None if shares is None else tuple(shares[k] for k in others)
+        aus = facs.au_numbers(config.aus)
+        return CombinedFaces(train, aus=aus, shares=shares), CombinedFaces(test, aus=aus)
+
+    def every(self, config: JAANetConfig) -> CombinedFaces:
+        """Make the faces of all sets and folds for a model."""
+        sections = zip(self.set_names(), self.sets, self._configs(config), strict=True)
+        every = {name: section.every(own) for name, section, own in sections}
+        return CombinedFaces(every, aus=facs.au_numbers(config.aus))
+
+    def _configs(self, config: JAANetConfig) -> list[JAANetConfig]:
+        """Give a model's config for each set, with the AUs that the set has alone.
+
+        Raises:
+            ValueError: an AU that no set has, or a set that has none.
+        """
+        known = self.known_aus()
+        for au in facs.au_numbers(config.aus):
+            if au not in known:
+                raise ValueError(f"{self.title}: have no labels of AU {au}, only of {list(known)}")
+        return [_with_aus(config, section.known_aus(), section.title) for section in self.sets]
+
+
+def _with_aus(config: JAANetConfig, aus: Collection[int], title: str) -> JAANetConfig:
+    """Give a config without the AUs that are not among `aus`.
+
+    Raises:
+        ValueError: none is; the message begins with `title`.
+    """
+    kept = tuple(au for au in config.aus if facs.au_number(au) in aus)
+    if not kept:
+        wanted = ", ".join(map(str, facs.au_numbers(config.aus)))
+        raise ValueError(f"{title}: wanted labels of at least one of AUs {wanted}, got none")
+    return replace(config, aus=kept)
+
+
+def _tested_on(section: OneSet, fold: str | None) -> OneSet:
+    """Choose the fold of one set among several, see `Several.test_fold`; None keeps the section's."""
+    if fold is None:
+        return section
+    folds = section.folds()
+    if fold not in folds and set(folds) <= set(TEST_FOLDS):
+        fold = section.test_fold or ("test" if "test" in folds else folds[0])
+    folds_to_test(section, [fold])
+    return section.model_copy(update={"test_fold": fold})
+
+
+Data = Annotated[
+    Annotated[Synthetic, Tag("synthetic")]
+    | Annotated[Rendered, Tag("rendered")]
+    | Annotated[Prepared, Tag("prepared")]
+    | Annotated[Several, Tag("several")],
+    Discriminator(_name),
+    Field(description='keys and values with the name "synthetic", "rendered", "prepared" or "several"'),
+]
+
 DATA_SECTIONS: dict[str, type[Section]] = {
     "synthetic": Synthetic,
     "rendered": Rendered,
     "prepared": Prepared,
+    "several": Several,
 }
 
 STAND_IN = Synthetic(train_subjects=27, test_subjects=14, samples_per_subject=200)
 """Drawn faces in place of a data set, of as many subjects as BP4D has."""
 
+STAND_INS: dict[str, Synthetic | Rendered] = {
+    "synthetic": STAND_IN,
+    "rendered": Rendered(name="rendered", train_subjects=27, test_subjects=14, samples_per_subject=200),
+}
+"""What `--data` calls by a word: faces that the package makes itself."""
 
-def folds_to_test(data: BuiltIn | Prepared, folds: Collection[str] | None = None) -> tuple[str, ...]:
+
+def folds_to_test(data: Data, folds: Collection[str] | None = None) -> tuple[str, ...]:
     """Give the folds of a data section that are tested one by one: those asked for, or all that can be.
 
     Raises:
@@ -236,47 +445,111 @@ def folds_to_test(data: BuiltIn | Prepared, folds: Collection[str] | None = None
 
 def note_of(faces: FaceDataset) -> str:
     """Give the note of weights that were trained on a data set; empty if they need none."""
+    if isinstance(faces, CombinedFaces):
+        return " ".join(dict.fromkeys(note for part in faces.sets.values() if (note := note_of(part))))
     if isinstance(faces, SyntheticFaces):
         return DEMONSTRATION
     prepared = isinstance(faces, PreparedFaces) and faces.name == RENDERED
     return OF_RENDERED_FACES if prepared or isinstance(faces, RenderedFaces) else ""
 
 
-def choose_data(default: BuiltIn | Prepared, data: str | None, fold: str | None) -> BuiltIn | Prepared:
-    """Replace a recipe's data by what a command's `--data` and `--fold` name.
+def choose_data(
+    default: Data,
+    data: str | Sequence[str] | None,
+    fold: str | None,
+    shares: Sequence[float] | None = None,
+) -> Data:
+    """Replace a recipe's data by what a command's `--data`, `--fold` and `--share` name.
 
     Args:
         default: the data section of the recipe.
-        data: a folder, or "synthetic" for drawn faces; None keeps the recipe's.
+        data: a folder, or one of `STAND_INS` for built-in faces (a prepared folder called "rendered" goes
+            first); or several of these, together. None or nothing keeps the recipe's.
         fold: the fold that is tested; None keeps the recipe's.
+        shares: how much of an epoch each of several data sets gives; None or nothing keeps the recipe's.
 
     Raises:
-        ValueError: a fold of built-in faces that is not 1, 2 or 3.
+        ValueError: a fold of built-in faces that is not 1, 2 or 3, or another number of shares than of data
+            sets.
     """
-    chosen = default
-    if data == "synthetic":
-        chosen = default if isinstance(default, Synthetic) else STAND_IN
-    elif data is not None:
-        former = default if isinstance(default, Prepared) else Prepared(name="prepared")
-        chosen = former.model_copy(update={"folder": data})
+    names, chosen = _names(data), default
+    if len(names) == 1:
+        chosen = _named(names[0], default)
+    elif names:
+        moved = isinstance(default, Several) and len(default.sets) == len(names)
+        formers = default.sets if isinstance(default, Several) and moved else [default] * len(names)
+        sets = tuple(map(_named, names, formers))
+        several = default if moved else Several(name="several", sets=sets)
+        chosen = several.model_copy(update={"sets": sets})
+    if shares:
+        if not isinstance(chosen, Several) or len(shares) != len(chosen.sets):
+            count = len(chosen.sets) if isinstance(chosen, Several) else 1
+            raise ValueError(
+                f"--share is for several data sets, once for each: got {len(shares)} of them for {count}"
+            )
+        chosen = chosen.model_copy(update={"shares": tuple(shares)})
     if fold is None:
         return chosen
     if isinstance(chosen, BuiltIn):  # reading those of a folder takes its time
         folds_to_test(chosen, [fold])
-    return chosen.model_copy(update={"test_fold": fold})
+    return with_fold(chosen, fold)
+
+
+def with_fold(data: Data, fold: str) -> Data:
+    """Give a data section of which this fold is tested."""
+    leaves_out = isinstance(data, Several) and data.leave_out is not None
+    return data.model_copy(update={"test_fold": fold, **({"leave_out": None} if leaves_out else {})})
+
+
+def _names(data: str | Sequence[str] | None) -> list[str]:
+    return [data] if isinstance(data, str) else list(data or ())
+
+
+def _stand_in(name: str) -> Synthetic | Rendered | None:
+    # "rendered" was the name of a folder alone, before it was a word.
+    folder = name == "rendered" and (Path(name) / SETTINGS).exists()
+    return None if folder else STAND_INS.get(name)
+
+
+def _named(name: str, former: Data) -> OneSet:
+    """Give the data set that `--data` names; a former one of its kind keeps its other values."""
+    if (stand_in := _stand_in(name)) is not None:
+        return former if isinstance(former, type(stand_in)) else stand_in
+    former = former if isinstance(former, Prepared) else Prepared(name="prepared")
+    return former.model_copy(update={"folder": name})
+
+
+def union_of(data: Several) -> tuple[int, ...]:
+    """Give the AUs that at least one set has; of built-in faces those without a side."""
+    return union_of_aus(
+        [au for au in section.known_aus() if isinstance(section, Prepared) or isinstance(au, int)]
+        for section in data.sets
+    )
 
 
 def faces_to_test(
-    default: BuiltIn | Prepared | None, data: str | None, fold: str | None, config: JAANetConfig
+    default: Data | None, data: str | Sequence[str] | None, fold: str | None, config: JAANetConfig
 ) -> FaceDataset:
-    """Read the faces on which a model is tested, see `choose_data`; fold "all" is every face of a folder.
+    """Read the faces on which a model is tested, see `choose_data`; fold "all" is every face of the folders.
+
+    A folder that lacks some of the model's AUs is tested on the others, as one of several data sets is.
 
     Raises:
-        ValueError: neither a recipe's data nor a folder, or see `choose_data` and `Prepared.build`.
+        ValueError: neither a recipe's data nor a folder, or see `choose_data`, `Prepared.build` and
+            `Several.build`.
     """
-    if default is None and data in (None, "synthetic"):
+    if default is None and all(map(_stand_in, _names(data))):
         raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
-    default = default or STAND_IN
-    if fold == "all" and isinstance(prepared := choose_data(default, data, None), Prepared):
-        return PreparedFaces(prepared.title, aus=facs.au_numbers(config.aus))
-    return choose_data(default, data, fold).build(config)[1]
+    chosen = choose_data(default or STAND_IN, data, None)
+    if isinstance(chosen, Prepared) and not set(facs.au_numbers(config.aus)) <= set(chosen.known_aus()):
+        chosen = Several(name="several", sets=(chosen,))
+    own = config
+    if isinstance(chosen, Several):  # a model may have AUs that none of the sets has
+        own = _with_aus(config, chosen.known_aus(), chosen.title)
+    if fold == "all" and not isinstance(chosen, BuiltIn):
+        faces: FaceDataset = chosen.every(own)
+    else:
+        faces = choose_data(chosen, None, fold).build(own)[1]
+    if isinstance(faces, CombinedFaces):
+        return CombinedFaces(faces.sets, aus=facs.au_numbers(config.aus))
+    return faces

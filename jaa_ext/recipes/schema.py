@@ -10,7 +10,7 @@ import re
 from collections.abc import Hashable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_type_hints
 
 import yaml
 from pydantic import (
@@ -27,7 +27,7 @@ from pydantic import (
 from jaa_ext import facs
 from jaa_ext.data.augment import Augmentation
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig
-from jaa_ext.recipes.datasets import DATA_SECTIONS, Count, Data, Section, Seed, Whole
+from jaa_ext.recipes.datasets import DATA_SECTIONS, Count, Data, Positive, Section, Seed, Whole
 
 Module = Literal["region_learning", "alignment", "global_features", "attention", "graph", "au_head"]
 """The parts of a model that a stage can train or keep fixed."""
@@ -73,7 +73,6 @@ def builtin_recipes() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, description="a number from 0 to below 1")]
 Decay = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1")]
@@ -116,6 +115,17 @@ class ModelSection(Section):
                 raise ValueError(f'{name} needs preset "graph", got "{self.preset}"')
         config: JAANetConfig = getattr(kind, self.preset)(self.aus, **fields)
         return config
+
+    def with_aus(self, aus: Sequence[int]) -> Self:
+        """Give the same model of other AUs; one for which the section has a rule of its own keeps that rule.
+
+        Raises:
+            ValueError: AUs without a rule, or which repeat.
+        """
+        own = {facs.au_number(au): au for au in self.aus}
+        section = self.model_copy(update={"aus": tuple(own.get(au, au) for au in aus)})
+        section.config()
+        return section
 
     @model_validator(mode="after")
     def _possible(self) -> ModelSection:
@@ -438,7 +448,9 @@ def _sentence(problem: Any) -> str:
     """Describe a problem that pydantic found as `key.path: what was wanted, what was got`."""
     *parents, key = problem["loc"]
     kind, context = problem["type"], problem.get("ctx", {})
-    path = ".".join(_short(str(part)) for part in problem["loc"] if problem["loc"][:2] != ("data", part))
+    # The names of data sections stand in the path, behind "data" and behind the number of one of several.
+    tags = (1, 4) if problem["loc"][0] == "data" else ()
+    path = ".".join(_short(str(part)) for i, part in enumerate(problem["loc"]) if i not in tags)
     known = _section(parents).model_fields
     if kind == "extra_forbidden":
         nearest = difflib.get_close_matches(_short(str(key)), known, n=1, cutoff=0)[0]

@@ -46,7 +46,7 @@ def write_report(
     folder: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
-    data: str | None = None,
+    data: str | tuple[str, ...] | None = None,
     listener: ProgressListener | None = None,
 ) -> str:
     """Write the report of a folder that `jaa train`, `jaa evaluate` or `jaa crossval` wrote.
@@ -57,7 +57,7 @@ def write_report(
     Args:
         folder: folder of the results.
         path: the HTML file; folders are made if need be.
-        data: where the test faces lie now, or "synthetic", see `choose_data`; None if they did not move.
+        data: where the test faces lie now, see `choose_data`; None if they did not move.
         listener: hears how many faces are read.
 
     Returns:
@@ -151,7 +151,9 @@ class _Table(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def _scores_page(folder: Path, data: str | None, listener: ProgressListener) -> tuple[dict[str, Any], str]:
+def _scores_page(
+    folder: Path, data: str | tuple[str, ...] | None, listener: ProgressListener
+) -> tuple[dict[str, Any], str]:
     """Give the values of the template for a run or an evaluation, and why there are no faces (or "")."""
     scores = read_scores(folder / "metrics.json")
     is_run = (folder / "recipe.yaml").exists()
@@ -196,7 +198,7 @@ def _scores_page(folder: Path, data: str | None, listener: ProgressListener) -> 
         "of_aus": of_aus,
         "training": _training_figures(history, scores.note),
         "epochs": _epochs(history) if history else None,
-        "tables": _intensity_tables(scores),
+        "tables": [*_intensity_tables(scores), *_set_tables(scores)],
         "groups": groups,
         "why_no_faces": why,
         "recipe_text": (folder / "recipe.yaml").read_text(encoding="utf-8") if is_run else "",
@@ -321,6 +323,22 @@ def _intensity_tables(scores: Scores) -> list[_Table]:
         "MAE is their mean distance. Frames whose intensity is not known take no part."
     )
     return [_Table("Intensities", header, rows, [note])]
+
+
+def _set_tables(scores: Scores) -> list[_Table]:
+    """Give a table of the AUs of each of several data sets."""
+    tables = []
+    for name, part in (scores.sets or {}).items():
+        rows = [
+            [f"AU {au}", *(score_text(*part.of(score, i)) for score in AU_SCORES)]
+            for i, au in enumerate(part.aus)
+            if part.of("valid", i)[0]
+        ]
+        rows.append(["mean", *(score_text(*part.of(f"{score}_mean")) for score in AU_SCORES)])
+        error = score_text(*part.of("mean_error"), factor=1, unit=" %")
+        header = ("AU", *(f"{score.replace('f1', 'F1').replace('auc', 'AUC')} %" for score in AU_SCORES))
+        tables.append(_Table(f"{name} by itself", header, rows, [f"Landmark error: {error}."]))
+    return tables
 
 
 def _cell(

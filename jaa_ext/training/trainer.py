@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from jaa_ext.data import FaceDataset
+from jaa_ext.data import CombinedFaces, FaceDataset
 from jaa_ext.distributed import Processes
 from jaa_ext.evaluation.evaluate import evaluate, require_same_aus
 from jaa_ext.evaluation.scores import Scores
@@ -76,6 +76,7 @@ class Trainer:
             len(self.train_set),
             recipe.batch_size,
             recipe.seed,
+            sets=_shares(self.train_set),
             processes=world_size,
             rank=self.processes.rank,
         )
@@ -267,3 +268,10 @@ class Trainer:
     def _learning_rate(self, iteration: int) -> float:
         """Give the rate of an iteration of the stage under way."""
         return learning_rate(self.stage, iteration - self.stage_start, len(self.batches))
+
+
+def _shares(faces: FaceDataset) -> list[tuple[int, float]] | None:
+    """Give the number of faces and the share of each data set; None where each face comes once an epoch."""
+    if not isinstance(faces, CombinedFaces) or faces.shares is None:
+        return None
+    return list(zip(faces.sizes, faces.shares, strict=True))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from jaa_ext import facs
-from jaa_ext.data import PreparedFaces
+from jaa_ext.data import PreparedFaces, prepare
+from jaa_ext.data.readers.bp4d import read_bp4d
+from jaa_ext.data.readers.disfa import read_disfa
 from jaa_ext.models import load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,3 +145,126 @@ def test_ablate_prints_the_papers_tables(
     for table in tables:
         assert (out / f"{table}.md").exists() and f"{table}.md" in printed
     assert "not for real use" in (out / f"{tables[0]}.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def two(releases, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """BP4D and DISFA of three people each, prepared."""
+    folder = tmp_path_factory.mktemp("two")
+    releases.make_bp4d(folder / "BP4D")
+    releases.make_disfa(folder / "DISFA")
+    for name, read in (("bp4d", read_bp4d), ("disfa", read_disfa)):
+        prepare(read(folder / name.upper()), folder / name, size=73, workers=0)
+    return folder / "bp4d", folder / "disfa"
+
+
+def test_several_data_sets(jaa_ok, two: tuple[Path, Path], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    data = ("--data", two[0], "--data", two[1], "--data", "rendered")
+    arguments = ("train", "released", *data, "--share", 2, "--share", 1, "--share", 1, "--fold", 1)
+    printed = jaa_ok(*arguments, "--out", tmp_path, *tiny)
+    union = sorted({*facs.BP4D_AUS, *facs.DISFA_AUS, 5, 20})
+    assert f"AUs of the model: {', '.join(map(str, union))}." in printed
+    assert f"DISFA has {', '.join(map(str, facs.DISFA_AUS))}." in printed
+    assert "all data sets together" in printed and "\nDISFA\n" in printed and "\nrendered\n" in printed
+    assert jaa_ok(*arguments, "--out", tmp_path, "--resume", *tiny)
+    model = load_model(tmp_path / "model.safetensors")
+    assert model.config.aus == tuple(union) and "rendered faces" in model.note
+    sets = json.loads((tmp_path / "metrics.json").read_text())["sets"]
+    assert list(sets) == ["BP4D", "DISFA", "rendered"]
+    assert [i for i, f1 in enumerate(sets["DISFA"]["f1"]) if f1 is not None] == [
+        union.index(au) for au in facs.DISFA_AUS
+    ]
+
+
+def test_aus_that_are_chosen_scores_and_reports(
+    jaa_ok, two: tuple[Path, Path], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    run, scores, data = tmp_path / "run", tmp_path / "scores", ("--data", two[0], "--data", two[1])
+    printed = jaa_ok("train", "released", *data, "--fold", 1, "--aus", "12, 1,25", "--out", run, *tiny)
+    assert "AUs of the model: 12, 1, 25." in printed and "BP4D has 12, 1.\n" in printed
+    weights = run / "model.safetensors"
+    assert load_model(weights).config.aus == (12, 1, 25)
+    printed = jaa_ok("evaluate", weights, *data, "--fold", "all", "--bootstrap", 20, "--out", scores)
+    assert "Tested on 18 faces of 6 subjects" in printed and "\nBP4D\n" in printed
+    assert list(json.loads((scores / "metrics.json").read_text())["sets"]) == ["BP4D", "DISFA"]
+    jaa_ok("report", scores)
+    assert "DISFA by itself" in (scores / "report.html").read_text()
+    assert "Without faces" not in jaa_ok("report", run, *data)
+    # One of them alone, which lacks an AU of the model; and from the run's recipe.
+    printed = jaa_ok("evaluate", weights, "--data", two[0], "--fold", "all", "--out", scores)
+    assert "Tested on 9 faces of 3 subjects" in printed
+    printed = jaa_ok("evaluate", weights, "--recipe", run / "recipe.yaml", "--bootstrap", 0, "--out", scores)
+    assert "Tested on 6 faces of 2 subjects" in printed
+    jaa_ok("train", "released", "--data", "synthetic", "--aus", "6,12", *tiny, "--out", tmp_path / "alone")
+    assert load_model(tmp_path / "alone" / "model.safetensors").config.aus == (6, 12)
+
+
+def test_a_data_set_is_left_out(
+    jaa_ok, two: tuple[Path, Path], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "left-out"
+    data = ("--data", two[0], "--data", two[1])
+    printed = jaa_ok("crossval", "released", *data, "--leave-out", "data", "--out", out, *tiny)
+    assert "the run that tests data set DISFA" in printed and "0.065" in printed
+    rows = list(csv.reader((out / "f1.csv").open()))
+    assert rows[0] == ["AU", "BP4D", "DISFA", "mean", "best"]
+    by_au = {row[0]: row[1:] for row in rows}
+    shared = [str(au) for au in facs.BP4D_AUS if au in facs.DISFA_AUS]
+    assert all((by_au[au][0] != "") == (au in shared) for au in by_au if au not in ("AU", "Avg"))
+    jaa_ok("report", out)
+    assert "0.065" in (out / "report.html").read_text()
+    jaa_ok("report", out / "fold-DISFA")
+
+
+def test_mistakes_with_several_data_sets_are_one_sentence(
+    jaa, two: tuple[Path, Path], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    both = ("--data", two[0], "--data", two[1])
+    for arguments, sentence in {
+        ("train", "paper", *both): "no test fold is chosen, wanted one of 1, 2, 3",
+        ("train", "paper", *both, "--fold", 4): 'has no test fold "4"',
+        ("train", "paper", *both, "--share", 1): "once for each: got 1 of them for 2",
+        (
+            "train",
+            "paper",
+            *both,
+            "--share",
+            1,
+            "--share",
+            0,
+            "--fold",
+            1,
+        ): "shares must be a number above 0 for each",
+        ("train", "paper", *both, "--aus", "1,99", "--fold", 1): "no rule for AU 99",
+        ("train", "paper", *both, "--aus", "1,5", "--fold", 1): "have no labels of AU 5, only of [1, 2,",
+        ("train", "paper", *both, "--aus", "1,x", "--fold", 1): "got 'x'",
+        (
+            "train",
+            "paper",
+            *both,
+            "--data",
+            two[0],
+            "--fold",
+            1,
+        ): 'are both the data set "BP4D", whose people',
+        (
+            "crossval",
+            "paper",
+            "--data",
+            two[0],
+            "--leave-out",
+            "data",
+        ): "leaving out data sets wants several of them",
+        (
+            "crossval",
+            "paper",
+            *both,
+            "--leave-out",
+            "data",
+            "--folds",
+            "GFT",
+        ): 'no data set "GFT", wanted one of BP4D',
+    }.items():
+        code, _, error = jaa(*arguments, "--out", tmp_path / "out", *tiny)
+        assert code == 2 and sentence in error, (arguments, error)
+        assert error.startswith("jaa: ") and len(error.splitlines()) == 1, error

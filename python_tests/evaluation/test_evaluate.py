@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jaa_ext import facs
-from jaa_ext.data import FaceSample, SyntheticFaces
+from jaa_ext.data import CombinedFaces, FaceSample, SyntheticFaces
 from jaa_ext.evaluation import Scores, evaluate
 from jaa_ext.models import JAANet, JAANetConfig, JAAOutput
 
@@ -226,3 +226,27 @@ def test_a_negative_seed() -> None:
     data = SyntheticFaces(subjects=[1], samples_per_subject=2, size=73, aus=(1, 12))
     with pytest.raises(ValueError, match=r"seed must be .*-1$"):
         evaluate(JAANet(JAANetConfig.released((1, 12), image_size=64, width=1)), data, bootstrap=5, seed=-1)
+
+
+def test_several_data_sets_are_scored_together_and_one_by_one() -> None:
+    """An AU without a label in a data set has no score there, nor an interval; it does not count as 0."""
+    torch.manual_seed(0)
+    model = JAANet(JAANetConfig.released((1, 4, 12), image_size=64, width=2))
+    one, two = (
+        SyntheticFaces(subjects=people, samples_per_subject=6, size=73, aus=aus)
+        for people, aus in (([3, 8], (1, 12)), ([3, 4, 5], (4, 12)))
+    )
+    both = CombinedFaces({"one": one, "two": two}, aus=(1, 4, 12))
+    scores = evaluate(model, both, bootstrap=50, workers=0)
+    assert (scores.valid, scores.subjects) == ((12, 18, 30), 5)
+    assert scores.sets is not None and scores.intervals is not None
+    for name, faces, lacking in (("one", one, 1), ("two", two, 0)):
+        part, alone = scores.sets[name], CombinedFaces({name: faces}, aus=(1, 4, 12))
+        assert part.valid is not None and part.valid[lacking] == 0
+        wanted = evaluate(model, alone, bootstrap=50, workers=0)
+        assert wanted.sets is None and wanted.subjects == part.subjects == len(faces.subjects)
+        assert part.f1 == wanted.f1 and part.intervals is not None and wanted.intervals is not None
+        assert part.f1[lacking] is part.intervals.f1[lacking] is None
+        assert part.intervals.f1 == wanted.intervals.f1
+        assert part.f1_mean == pytest.approx(sum(v for v in part.f1 if v is not None) / 2)
+        assert part.mean_error == pytest.approx(wanted.mean_error, rel=1e-4)

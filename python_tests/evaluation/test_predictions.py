@@ -48,3 +48,21 @@ def test_subjects_are_what_stands_before_the_first_slash_of_the_ids() -> None:
     assert metrics.result().subjects == 2
     metrics.update(torch.rand(1, 1), torch.ones(1, 1), None, nowhere)  # without an id
     assert metrics.predictions().subjects is None and metrics.result().subjects is None
+
+
+def test_the_faces_of_one_data_set() -> None:
+    metrics = Metrics((1, 2), note="A note.", thresholds=(0.3, 0.5))
+    g = torch.Generator().manual_seed(1)
+    target, probabilities = 50 * torch.rand(4, 49, 2, generator=g), torch.rand(4, 2, generator=g)
+    labels = torch.tensor([[1, 0], [0, -1], [-1, 1], [0, 0]])
+    ids = ["one:a/1", "one more:a/1", "one:b/1", "two:a/1"]
+    intensities = 5 * torch.rand(4, 2, generator=g)
+    metrics.update(probabilities, labels, target + 1, target, ids, intensities, intensities.flip(0))
+    every = metrics.predictions()
+    part = every.of_set("one")
+    assert part.ids == ("one:a/1", "one:b/1") and part.subjects == ("one:a", "one:b")
+    assert (part.aus, part.note, part.thresholds) == (every.aus, every.note, every.thresholds)
+    for name in ("labels", "probabilities", "landmarks", "errors", "intensities", "true_intensities"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(every, name)[[0, 2]])
+    assert replace(every, landmarks=None).of_set("two").landmarks is None
+    assert len(every.of_set("three").labels) == 0

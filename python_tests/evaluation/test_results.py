@@ -13,9 +13,15 @@ import torch
 from jaa_ext import facs
 from jaa_ext.evaluation import Metrics, Scores
 from jaa_ext.evaluation.predictions import Predictions
-from jaa_ext.evaluation.results import EvaluationSource, read_history, read_predictions, read_scores
+from jaa_ext.evaluation.results import (
+    EvaluationSource,
+    one_or_several,
+    read_history,
+    read_predictions,
+    read_scores,
+)
 from jaa_ext.models import JAAGraphNetConfig
-from jaa_ext.recipes.datasets import Prepared
+from jaa_ext.recipes.datasets import STAND_INS, Prepared, Several
 
 
 def scored() -> tuple[Scores, Predictions]:
@@ -93,7 +99,25 @@ def test_what_was_tested_comes_back(tmp_path: Path) -> None:
     assert EvaluationSource.read(tmp_path) == source
     assert source.data_in_words() == "here, all folds"
     assert source.moved_to("moved").data == "moved" and source.moved_to(None) is source
+    several = replace(source, data=("here", "rendered"), fold="1")
+    several.write(tmp_path)
+    assert EvaluationSource.read(tmp_path) == several
+    assert several.data_in_words() == "here, rendered faces, tested on fold 1"
+    assert replace(several, fold="all").data_in_words() == "here, rendered faces, all folds"
+    sets = (Prepared(name="prepared", folder="there"), STAND_INS["rendered"])
+    left_out = Several(name="several", sets=sets, leave_out="rendered")
+    left_out_source = EvaluationSource(source.config, left_out)
+    assert left_out_source.data_in_words() == "there, rendered faces, tested on rendered"
+    moved = left_out_source.moved_to(("elsewhere", "rendered"))
+    assert moved.data_in_words() == "elsewhere, rendered faces, tested on rendered"
+    moved.write(tmp_path)
+    assert EvaluationSource.read(tmp_path) == moved
     for damaged, message in (('{"model": 1}', "jaa evaluate"), ("{", "wanted JSON")):
         (tmp_path / "evaluation.json").write_text(damaged)
         with pytest.raises(ValueError, match=rf"evaluation\.json: is damaged.*{message}"):
             EvaluationSource.read(tmp_path)
+
+
+def test_what_data_names() -> None:
+    assert one_or_several(None) is None and one_or_several([]) is None
+    assert one_or_several(["here"]) == "here" and one_or_several(["here", "there"]) == ("here", "there")

@@ -72,3 +72,24 @@ def test_scores_of_an_older_version_are_read() -> None:
     scores = Scores.from_dict(older)
     assert (scores.f1, scores.mean_error) == ((0.25, None), 6.5)
     assert (scores.precision, scores.auc_mean, scores.intervals, scores.abaw_score) == (None,) * 4
+
+
+def test_files_hold_the_scores_of_several_data_sets(some_scores: Scores, tmp_path: Path) -> None:
+    one = Scores((1, 12), (0.5, None), (0.75, None), 0.5, 0.75, 6.0, 12.5, some_scores.note)
+    several = replace(some_scores, sets={"one": one, "two": some_scores})
+    several.to_json(tmp_path / "metrics.json")
+    values = json.loads((tmp_path / "metrics.json").read_text())
+    assert Scores.from_dict(values) == several
+    assert values["sets"]["two"]["abaw_score"] == 0.4375
+    assert "sets" not in values["sets"]["one"] and "sets" not in some_scores.to_dict()
+    several.to_csv(tmp_path / "several.csv")
+    some_scores.to_csv(tmp_path / "alone.csv")
+    rows, alone = (list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in ("several", "alone"))
+    assert next(iter(rows[0])) == "data" and [row["data"] for row in rows] == [
+        *[""] * 3,
+        *["one"] * 3,
+        *["two"] * 3,
+    ]
+    assert [{k: v for k, v in row.items() if k != "data"} for row in rows[:3]] == alone
+    assert [{k: v for k, v in row.items() if k != "data"} for row in rows[6:]] == alone
+    assert [row["f1"] for row in rows[3:6]] == ["0.5", "", "0.5"]

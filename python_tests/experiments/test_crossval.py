@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data import SyntheticFaces
 from jaa_ext.evaluation import Scores
+from jaa_ext.evaluation.bootstrap import bootstrap_intervals
+from jaa_ext.evaluation.results import read_predictions
 from jaa_ext.experiments import cross_validate
-from jaa_ext.experiments.crossval import CrossValidation, FoldResult, read_crossval
+from jaa_ext.experiments.crossval import NOISE, CrossValidation, FoldResult, read_crossval
 from jaa_ext.models import load_model, save_model
 from jaa_ext.recipes.schema import Recipe
+from jaa_ext.score_text import score_text
 from jaa_ext.training import Listener, RunError, Trainer, train
 from jaa_ext.training.run_folder import hold_folder
 
@@ -467,3 +471,96 @@ def test_a_damaged_summary(
     ):
         read_crossval(tmp_path / "crossval.json")
     assert read_crossval(finished.out / "crossval.json") == finished.result
+
+
+def test_intervals_of_folds_and_what_is_noise(finished: Finished) -> None:
+    """The interval is that of the fold's own predictions; none of a fold without its file."""
+    result, notes = finished.result, finished.result.tables()["f1"].notes
+    (told,) = (note for note in notes if note.startswith("95 % intervals of the mean F1"))
+    for fold in result.folds:
+        folder = finished.out / f"fold-{fold.fold}"
+        wanted = bootstrap_intervals(read_predictions(folder / "predictions.csv", fold.last))
+        assert wanted is not None and fold.f1_intervals == {"": wanted.f1_mean}
+        assert f"fold {fold.fold}: {score_text(fold.last.f1_mean, wanted.f1_mean)}" in told
+    assert notes[notes.index(told) + 1] == NOISE and "0.065" in NOISE
+    assert NOISE not in result.tables()["accuracy"].notes
+    without = replace(result, folds=tuple(replace(fold, f1_intervals={}) for fold in result.folds))
+    assert not any("95 %" in note for note in without.tables()["f1"].notes)
+    assert NOISE in without.tables()["f1"].notes
+
+
+SETS: dict[str, Any] = {
+    "name": "several",
+    "sets": [
+        {"name": "synthetic", "train_subjects": 4, "test_subjects": 2, "samples_per_subject": 4},
+        {"name": "rendered", "train_subjects": 2, "test_subjects": 1, "samples_per_subject": 4},
+    ],
+    "shares": [1, 1],
+}
+MODEL: dict[str, Any] = {**RECIPE["model"], "aus": [5, 6, 12]}
+"""Drawn faces have no AU 5."""
+SHORT = [{"name": "joint", "epochs": 1, "lr": 0.01}]
+
+
+def test_a_data_set_is_left_out(tmp_path: Path) -> None:
+    made = recipe(data=SETS, model=MODEL, stages=SHORT)
+    watch = Watch()
+    with pytest.warns(UserWarning, match="AU 5 never occurs in the labels"):  # of drawn faces
+        result = run(made, tmp_path, leave_out="data", listener=watch)
+    assert [fold.fold for fold in result.folds] == ["synthetic", "rendered"]
+    drawn, rendered = {f"synthetic:S00{i}" for i in range(6)}, {f"rendered:R000{i}" for i in range(3)}
+    assert [(seen.trained, seen.tested) for seen in watch.seen] == [(rendered, drawn), (drawn, rendered)]
+    assert [fold.last.valid for fold in result.folds] == [(0, 24, 24), (0, 12, 12)]
+    assert all(fold.last.f1 is not None and fold.last.f1[0] is None for fold in result.folds)
+    written = yaml.safe_load((tmp_path / "fold-rendered" / "recipe.yaml").read_text())
+    assert written["data"]["leave_out"] == "rendered"
+
+    tables = result.tables()
+    assert list(tables) == ["f1", "accuracy", "landmarks"]
+    table = tables["f1"]
+    assert table.header == ("AU", "synthetic", "rendered", "mean", "best")
+    assert table.rows[0] == ("5", "", "", "", "")
+    assert table.notes[0].startswith(
+        "Each data set, tested with all its faces by a model of the others on the AUs"
+    )
+    assert "synthetic: 1, rendered: 1" in table.notes[0] and NOISE in table.notes
+    assert "synthetic: " in table.notes[1] and "fold" not in table.notes[1]
+    assert read_crossval(tmp_path / "crossval.json") == result
+
+    again = run(made, tmp_path, leave_out="data", folds=["rendered"], resume=True)
+    assert again.folds == result.folds[1:]
+    with pytest.raises(ValueError, match=r': has no data set "theirs", wanted one of rendered, synthetic$'):
+        run(made, tmp_path, leave_out="data", folds=["theirs"], resume=True)
+
+
+def test_one_data_set_cannot_be_left_out(tmp_path: Path) -> None:
+    for data in (RECIPE["data"], {"name": "several", "sets": SETS["sets"][:1]}):
+        with pytest.raises(
+            ValueError, match=r"wants several of them \(--data A --data B\), got drawn faces$"
+        ):
+            run(recipe(data=data), tmp_path, leave_out="data")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folds_of_several_data_sets(tmp_path: Path) -> None:
+    """A table of all together, and one of each; a data set that the recipe leaves out is not."""
+    made = recipe(data={**SETS, "leave_out": "rendered"}, model=MODEL, stages=SHORT)
+    watch = Watch()
+    result = run(made, tmp_path, folds=["2"], listener=watch)
+    (fold,) = result.folds
+    assert watch.seen[0].tested == {"synthetic:S002", "synthetic:S003", "rendered:R0001"}
+    assert fold.last.sets is not None and list(fold.last.sets) == ["synthetic", "rendered"]
+    tables = result.tables()
+    of_each = [f"{kind}-{name}" for name in fold.last.sets for kind in ("f1", "accuracy", "landmarks")]
+    assert list(tables) == ["f1", "accuracy", "landmarks", *of_each]
+    assert tables["f1-synthetic"].title == "tiny on synthetic (of drawn faces, rendered faces): F1 in percent"
+    assert tables["f1-synthetic"].rows[0] == ("5", "", "", "", "")
+    assert tables["f1-rendered"].rows[0][2] != ""
+    mean = fold.last.sets["rendered"].f1_mean
+    assert mean is not None and tables["f1-rendered"].rows[-1][2] == f"{100 * mean:.1f}"
+    assert (tmp_path / "f1-rendered.csv").exists()
+    # Intervals: the rendered faces tested are one person's.
+    assert set(fold.f1_intervals) == {"", "synthetic", "rendered"} and fold.f1_intervals["rendered"] is None
+    assert any("95 %" in note for note in tables["f1-synthetic"].notes)
+    assert not any("95 %" in note for note in tables["f1-rendered"].notes)
+    assert read_crossval(tmp_path / "crossval.json") == result

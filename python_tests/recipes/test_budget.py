@@ -8,7 +8,7 @@ import pytest
 
 from jaa_ext.experiments.ablate import parts_of
 from jaa_ext.recipes.budget import BudgetName, shrink
-from jaa_ext.recipes.datasets import STAND_IN, Prepared, Rendered, Synthetic
+from jaa_ext.recipes.datasets import STAND_IN, STAND_INS, Prepared, Rendered, Several, Synthetic
 from jaa_ext.recipes.schema import Recipe, builtin_recipes, load_recipe
 
 BUDGETS: list[BudgetName] = ["tiny", "small"]
@@ -70,6 +70,10 @@ def test_the_kind_of_data_stays() -> None:
     prepared = Prepared(name="prepared", folder="faces", test_fold="1")
     recipe = load_recipe("paper").model_copy(update={"data": prepared})
     assert shrink(recipe, "tiny").data == prepared
+    several = Several(name="several", sets=(prepared, STAND_INS["rendered"]), shares=(2, 1))
+    few = Rendered(name="rendered", train_subjects=4, test_subjects=2, samples_per_subject=4)
+    wanted = several.model_copy(update={"sets": (prepared, few)})
+    assert shrink(recipe.model_copy(update={"data": several}), "tiny").data == wanted
 
 
 @pytest.mark.parametrize("name", ["paper", "abaw-2", "no-au"])

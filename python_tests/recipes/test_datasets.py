@@ -18,12 +18,15 @@ from jaa_ext.recipes.datasets import (
     DEMONSTRATION,
     OF_RENDERED_FACES,
     STAND_IN,
-    BuiltIn,
+    STAND_INS,
     Prepared,
     Rendered,
+    Several,
     Synthetic,
     choose_data,
     note_of,
+    union_of,
+    with_fold,
 )
 from jaa_ext.recipes.schema import Recipe, RecipeError, load_recipe
 
@@ -131,7 +134,7 @@ def test_what_rendered_faces_are_worth(tmp_path: Path) -> None:
     assert note_of(prepared(tmp_path, "1").build(CONFIG)[0]) == OF_RENDERED_FACES
 
 
-SECTIONS = 'name "synthetic", "rendered" or "prepared"'
+SECTIONS = 'name "synthetic", "rendered", "prepared" or "several"'
 RECIPE = """
 name: mine
 model: {aus: [6, 12], image_size: 64, width: 1}
@@ -170,6 +173,22 @@ stages:
         ("{name: [prepared]}", ["data: ", SECTIONS, 'got {"name": ["p']),
         ("3", ["data: ", "keys and values", "got 3"]),
         ("[prepared]", ["data: ", "keys and values", 'got ["prepared"]']),
+        ("{name: several}", ["data.sets: is missing"]),
+        ("{name: several, sets: []}", ["data.sets: ", "a list of data sections", "got []"]),
+        ("{name: several, sets: [3]}", ["data.sets.0: ", "keys and values", "got 3"]),
+        ("{name: several, sets: [{name: several, sets: []}]}", ["data.sets.0: ", 'got {"name": "several"']),
+        ("{name: several, sets: [{name: prepared, foldr: x}]}", ["data.sets.0.foldr: unknown", '"folder"']),
+        ("{name: several, sets: [{name: prepared, folder: 3}]}", ["data.sets.0.folder: ", "text", "got 3"]),
+        ("{name: several, sets: [{name: prepared}], shares: [0]}", ["data.shares.0: ", "above 0", "got 0"]),
+        (
+            "{name: several, sets: [{name: prepared}], shares: 1}",
+            ["data.shares: ", "a list of numbers", "got 1"],
+        ),
+        (
+            "{name: several, sets: [{name: prepared}], shares: [1, 2]}",
+            ["data: shares", "each of 1 sets, got 2"],
+        ),
+        ("{name: several, sets: [{name: prepared}], folder: x}", ["data.folder: unknown key"]),
     ],
 )
 def test_each_problem_of_a_data_section_is_one_sentence(tmp_path: Path, data: str, words: list[str]) -> None:
@@ -201,9 +220,17 @@ def problems(folder: Path, data: str) -> list[str]:
         RENDERED,
         RENDERED.model_copy(update={"mix": "bp4d", "test_fold": "1"}),
         Prepared(name="prepared", folder="x", test_fold="val"),
+        Several(name="several", sets=(DRAWN, RENDERED)),
+        Several(
+            name="several",
+            sets=(Prepared(name="prepared", folder="x"), RENDERED),
+            shares=(2.0, 0.5),
+            test_fold="1",
+            leave_out="rendered",
+        ),
     ],
 )
-def test_a_data_section_is_written_and_read(tmp_path: Path, data: BuiltIn | Prepared) -> None:
+def test_a_data_section_is_written_and_read(tmp_path: Path, data: datasets.Data) -> None:
     (tmp_path / "mine.yaml").write_text(RECIPE.replace("DATA", "{name: prepared}"))
     recipe: Recipe = load_recipe(tmp_path / "mine.yaml").model_copy(update={"data": data})
     (tmp_path / "copy.yaml").write_text(recipe.to_yaml())
@@ -213,6 +240,9 @@ def test_a_data_section_is_written_and_read(tmp_path: Path, data: BuiltIn | Prep
 
 OPEN = Prepared(name="prepared")
 HERE = Prepared(name="prepared", folder="here", test_fold="2")
+THERE = Prepared(name="prepared", folder="there")
+MIXED = Several(name="several", sets=(OPEN, RENDERED), shares=(3, 1), leave_out="rendered")
+THREE = Several(name="several", sets=(THERE, STAND_INS["rendered"], STAND_IN))
 
 
 @pytest.mark.parametrize(
@@ -232,14 +262,57 @@ HERE = Prepared(name="prepared", folder="here", test_fold="2")
         (HERE, None, "1", Prepared(name="prepared", folder="here", test_fold="1")),
         # Another folder for the same data: the recipe's fold stays.
         (HERE, "there", None, Prepared(name="prepared", folder="there", test_fold="2")),
+        (OPEN, "rendered", None, STAND_INS["rendered"]),
+        (RENDERED, "rendered", None, RENDERED),
+        (OPEN, [], None, OPEN),
+        (OPEN, ["there"], None, THERE),
+        (OPEN, ["there", "rendered"], None, Several(name="several", sets=(THERE, STAND_INS["rendered"]))),
+        (DRAWN, ["synthetic", "there"], "1", Several(name="several", sets=(DRAWN, THERE), test_fold="1")),
+        (MIXED, None, None, MIXED),
+        (MIXED, "there", None, THERE),
+        # As many data sets as the recipe has stand in their places.
+        (MIXED, ["there", "rendered"], None, MIXED.model_copy(update={"sets": (THERE, RENDERED)})),
+        (MIXED, ["there", "rendered", "synthetic"], None, THREE),
+        (MIXED, None, "1", MIXED.model_copy(update={"test_fold": "1", "leave_out": None})),
     ],
 )
 def test_what_a_command_makes_of_a_recipe_s_data(
-    default: BuiltIn | Prepared, data: str | None, fold: str | None, chosen: BuiltIn | Prepared
+    default: datasets.Data, data: str | list[str] | None, fold: str | None, chosen: datasets.Data
 ) -> None:
     got = choose_data(default, data, fold)
     assert got == chosen
     assert type(got) is type(chosen)
+
+
+def test_a_folder_with_the_name_of_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("rendered", "synthetic"):
+        (tmp_path / name).mkdir()
+        assert choose_data(OPEN, name, None) == STAND_INS[name]
+        (tmp_path / name / "prepare.json").touch()
+    assert choose_data(OPEN, "rendered", None) == Prepared(name="prepared", folder="rendered")
+    assert choose_data(OPEN, "synthetic", None) == STAND_IN
+
+
+def test_shares_of_a_command() -> None:
+    got = choose_data(OPEN, ["there", "rendered"], None, [2, 1])
+    assert isinstance(got, Several) and got.shares == (2, 1)
+    again = choose_data(MIXED, None, None, [0.5, 4])
+    assert isinstance(again, Several) and (again.shares, again.sets) == ((0.5, 4), MIXED.sets)
+    for default, data, count in (
+        (OPEN, "there", 1),
+        (OPEN, None, 1),
+        (MIXED, None, 2),
+        (OPEN, ["a", "b"], 2),
+    ):
+        with pytest.raises(ValueError, match=rf"^--share is .* once for each: got 3 of them for {count}$"):
+            choose_data(default, data, None, [1, 2, 3])
+
+
+def test_a_fold_in_place_of_a_data_set_that_is_left_out() -> None:
+    assert with_fold(DRAWN, "2") == drawn(test_fold="2")
+    fold = with_fold(MIXED, "2")
+    assert isinstance(fold, Several) and (fold.test_fold, fold.leave_out) == ("2", None)
 
 
 def test_drawn_faces_have_three_folds() -> None:
@@ -255,30 +328,39 @@ def test_data_without_a_folder_says_how_to_give_one() -> None:
             ask()
 
 
-def make_folder(folder: Path, fold_of: dict[str, str], frames: int = 2, name: str = "Mine") -> None:
-    """A prepared data set of drawn faces with labels of AUs 6 and 12, its fold given by subject."""
+def make_folder(
+    folder: Path,
+    fold_of: dict[str, str],
+    frames: int = 2,
+    name: str = "Mine",
+    aus: tuple[int, int] = (6, 12),
+    size: int = 73,
+) -> None:
+    """A prepared data set of drawn faces with labels of two AUs, its fold given by subject."""
     points = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
     rows = []
     for number, (subject, fold) in enumerate(fold_of.items()):
-        faces = SyntheticFaces(subjects=[number], samples_per_subject=frames, size=73, aus=(6, 12))
+        faces = SyntheticFaces(subjects=[number], samples_per_subject=frames, size=size, aus=aus)
         for i in range(frames):
             face, path = faces[i], f"images/{subject}/T1/{i}.png"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / path), face.image[..., ::-1])
             rows.append([subject, fold, path, *face.landmarks.T.ravel(), *face.labels])
     with (folder / "index.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["subject", "fold", "path", *points, "AU06", "AU12"], *rows])
-    settings = {"name": name, "aus": [6, 12], "size": 73, "align": True, "detector": False, "table": "csv"}
+        csv.writer(file).writerows(
+            [["subject", "fold", "path", *points, *(f"AU{au:02d}" for au in aus)], *rows]
+        )
+    settings = {"name": name, "aus": [*aus], "size": size, "align": True, "detector": False, "table": "csv"}
     report = {
         "name": "Mine",
         "kept": len(rows),
         "expected": None,
         "skipped": {},
-        "aus": [6, 12],
-        "image_size": 73,
+        "aus": [*aus],
+        "image_size": size,
     }
     report |= {"occurrence": [0.5, 0.5], "valid": [len(rows)] * 2, "subjects": len(fold_of), "folds": {}}
-    known = {"format": 1, "settings": settings, "sequences": [], "image_size": 73, "report": report}
+    known = {"format": 1, "settings": settings, "sequences": [], "image_size": size, "report": report}
     (folder / "prepare.json").write_text(json.dumps(known))
 
 
@@ -393,3 +475,157 @@ def test_nothing_to_score_on(folder: Path) -> None:
         datasets.faces_to_test(DRAWN, None, "all", CONFIG)
     with pytest.raises(ValueError, match=NO_FOLD):
         datasets.faces_to_test(None, str(folder), None, CONFIG)
+
+
+def config_of(*aus: int) -> JAANetConfig:
+    return JAANetConfig.released(aus, image_size=64, width=1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data sets of three folds whose people have the same names; of AUs 6 and 12, and of 4 and 12."""
+    one, other = (tmp_path_factory.mktemp(name) for name in ("one", "other"))
+    make_folder(one, {"F001": "1", "F002": "2", "M001": "3", "M002": "2"})
+    make_folder(other, {"F001": "1", "F002": "2", "F003": "3"}, frames=3, name="Yours: 2", aus=(4, 12))
+    return one, other
+
+
+def several(*folders: Path, **options: Any) -> Several:
+    sets = tuple(prepared(folder) for folder in folders)
+    return Several.model_validate({"name": "several", "sets": sets, **options})
+
+
+def test_several_data_sets_are_trained_on_and_tested_by_fold(two: tuple[Path, Path]) -> None:
+    data = several(*two, test_fold="2", shares=[2, 1])
+    assert data.set_names() == ("Mine", "Yours-2") and data.folds() == ("1", "2", "3")
+    assert data.title == f"{two[0]}, {two[1]}"
+    assert data.known_aus() == union_of(data) == (4, 6, 12)
+    train, test = data.build(config_of(12, 4, 6))
+    assert subjects((train, test)) == (
+        {"Mine:F001", "Mine:M001", "Yours-2:F001", "Yours-2:F003"},
+        {"Mine:F002", "Mine:M002", "Yours-2:F002"},
+    )
+    assert train.aus == test.aus == (12, 4, 6)
+    assert (train.sizes, train.shares, test.sizes, test.shares) == ((4, 6), (2, 1), (4, 3), None)
+    known = train.label_matrix() >= 0
+    assert known.all(0).tolist() == [True, False, False]
+    assert not known[:4, 1].any() and known[4:, 1].all() and known[:4, 2].all() and not known[4:, 2].any()
+    assert test[5].id == "Yours-2:F002/T1/1"
+
+
+def test_a_set_that_lacks_all_aus_but_one(two: tuple[Path, Path]) -> None:
+    train, _ = several(*two, test_fold="1").build(config_of(4, 6))
+    assert (train.label_matrix() >= 0).sum(0).tolist() == [6, 6]
+
+
+def test_aus_that_no_set_has(two: tuple[Path, Path]) -> None:
+    data = several(*two, test_fold="1")
+    with pytest.raises(
+        ValueError, match=rf"^{two[0]}, {two[1]}: have no labels of AU 9, only of \[4, 6, 12\]$"
+    ):
+        data.build(config_of(12, 9))
+    with pytest.raises(ValueError, match=rf"^{two[1]}: wanted labels of at least one of AUs 6, got none$"):
+        data.build(config_of(6))
+
+
+def test_every_set_may_have_a_fold_of_its_own(two: tuple[Path, Path], tmp_path: Path) -> None:
+    own = Several(name="several", sets=(prepared(two[0], "3"), RENDERED))
+    train, test = own.build(CONFIG)
+    assert set(test.subjects) == {"Mine:M001", "rendered:R0004", "rendered:R0005"}
+    assert note_of(train) == OF_RENDERED_FACES
+    with pytest.raises(ValueError, match=NO_FOLD):
+        several(*two).build(CONFIG)
+    third = own.model_copy(update={"test_fold": "1"}).build(CONFIG)[1]
+    assert set(third.subjects) == {"Mine:F001", "rendered:R0000", "rendered:R0001"}
+
+
+def test_a_set_that_comes_divided_keeps_its_test_fold(two: tuple[Path, Path], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"F001": "train", "F002": "validation", "F003": "test"}, name="Divided")
+    data = several(two[0], tmp_path, test_fold="1")
+    assert data.folds() == ("1", "2", "3")
+    train, test = data.build(CONFIG)
+    assert set(test.subjects) == {"Mine:F001", "Divided:F003"}
+    assert "Divided:F001" in train.subjects and "Divided:F002" not in train.subjects
+    chosen = data.model_copy(update={"sets": (prepared(two[0]), prepared(tmp_path, "validation"))})
+    assert set(chosen.build(CONFIG)[1].subjects) == {"Mine:F001", "Divided:F002"}
+    alone = several(tmp_path)
+    assert set(alone.folds()) == {"validation", "test"}
+
+
+def test_folds_of_several_that_do_not_fit(two: tuple[Path, Path], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"F001": "a", "F002": "b"}, name="Lettered")
+    data = several(two[0], tmp_path)
+    with pytest.raises(ValueError, match=r"^wanted the same folds .*, got 1, 2, 3 in .* and a, b in "):
+        data.folds()
+    with pytest.raises(ValueError, match=r': has no test fold "1", wanted one of a, b$'):
+        data.model_copy(update={"test_fold": "1"}).build(CONFIG)
+    with pytest.raises(ValueError, match=r'rendered faces: has no test fold "b", wanted one of 1, 2, 3$'):
+        Several(name="several", sets=(RENDERED,), test_fold="b").build(CONFIG)
+
+
+def test_one_data_set_twice_is_refused(two: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r'are both the data set "Mine", whose people would be trained on and'
+    ):
+        several(two[0], two[0], test_fold="1").build(CONFIG)
+    make_folder(tmp_path, {"R0000": "1", "R0001": "2"}, name="rendered faces")
+    with pytest.raises(ValueError, match=r'and rendered faces are both the data set "rendered"'):
+        Several(name="several", sets=(prepared(tmp_path), RENDERED), test_fold="1").build(CONFIG)
+
+
+def test_images_of_several_sizes(two: tuple[Path, Path], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"F001": "1", "F002": "2"}, name="Large", size=90)
+    with pytest.raises(
+        ValueError, match=r"^the images of Large have 90 pixels and those of Mine 73: prepare"
+    ):
+        several(two[0], tmp_path, test_fold="1").build(CONFIG)
+
+
+def test_a_data_set_that_is_left_out(two: tuple[Path, Path]) -> None:
+    """All its faces are tested, on the AUs that the others have; these train with all their folds."""
+    sets = (prepared(two[0]), prepared(two[1]), RENDERED)
+    data = Several(name="several", sets=sets, shares=(1, 2, 3), leave_out="Yours-2")
+    train, test = data.build(config_of(4, 6, 12))
+    assert (train.sizes, train.shares) == ((8, 18), (1, 3))
+    assert test.subjects == ("Yours-2:F001", "Yours-2:F002", "Yours-2:F003") and len(test) == 9
+    assert (test.label_matrix() >= 0).all(0).tolist() == [True, False, True]
+    without = several(*two, leave_out="Yours-2").build(config_of(4, 6, 12))[1]
+    assert without.aus == (4, 6, 12)
+    assert (without.label_matrix() >= 0).sum(0).tolist() == [0, 0, 9]  # nobody could learn AU 4
+    with pytest.raises(ValueError, match=r': has no data set "theirs", wanted one of Mine, Yours-2$'):
+        several(*two, leave_out="theirs").build(CONFIG)
+
+
+def test_a_data_set_that_shares_no_au_with_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"F001": "1", "F002": "2"}, name="Brows", aus=(1, 2))
+    data = several(two[0], tmp_path, leave_out="Brows")
+    with pytest.raises(
+        ValueError, match=r"^the other data sets: wanted labels .* one of AUs 1, 2, got none$"
+    ):
+        data.build(config_of(1, 2, 6, 12))
+
+
+def test_notes_of_several() -> None:
+    train, _ = Several(name="several", sets=(RENDERED, DRAWN)).build(CONFIG)
+    assert note_of(train) == f"{OF_RENDERED_FACES} {DEMONSTRATION}"
+
+
+def test_a_model_is_tested_on_several(two: tuple[Path, Path]) -> None:
+    chosen = datasets.faces_to_test
+    folders = [str(folder) for folder in two]
+    config = config_of(4, 6, 12, 15)  # none of them has AU 15
+    faces = chosen(None, folders, "3", config)
+    assert faces.subjects == ("Mine:M001", "Yours-2:F003") and faces.aus == (4, 6, 12, 15)
+    assert len(chosen(None, folders, "all", config)) == 17
+    assert len(chosen(several(*two), None, "all", config)) == 17
+    assert chosen(None, [folders[0], "rendered"], "1", config).subjects[0] == "Mine:F001"
+    # One that lacks AUs of the model is tested on the others.
+    faces = chosen(None, folders[1], "3", config)
+    assert faces.subjects == ("Yours-2:F003",)
+    assert (faces.label_matrix() >= 0).all(0).tolist() == [True, False, True, False]
+    assert len(chosen(None, folders[1:], "all", config)) == 9
+    with pytest.raises(ValueError, match=r"wanted labels of at least one of AUs 15, got none$"):
+        chosen(None, folders[1], "3", config_of(15))
+    for data in (["synthetic", "rendered"], []):
+        with pytest.raises(ValueError, match="--recipe, or --data"):
+            chosen(None, data, None, config)

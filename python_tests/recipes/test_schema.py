@@ -15,7 +15,7 @@ from jaa_ext.data import Augmentation
 from jaa_ext.experiments.ablate import parts_of
 from jaa_ext.models import JAAGraphNetConfig, JAANetConfig, build_model
 from jaa_ext.recipes.datasets import Prepared, Rendered, Synthetic
-from jaa_ext.recipes.schema import Loss, RecipeError, builtin_recipes, difference, load_recipe
+from jaa_ext.recipes.schema import Loss, Recipe, RecipeError, builtin_recipes, difference, load_recipe
 
 GOOD = """
 name: tiny
@@ -633,3 +633,20 @@ def test_a_name_that_looks_like_something_else_is_written_as_text(tmp_path: Path
     recipe = load_recipe(tmp_path / "mine.yaml").model_copy(update={"name": name})
     (tmp_path / "mine.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "mine.yaml") == recipe
+
+
+def test_a_model_of_other_aus() -> None:
+    rule = {"number": 12, "points": [0, 9], "dy": -0.5}
+    model = Recipe.model_validate(
+        {
+            **yaml.safe_load(GOOD.replace("1e-7", "0.1").replace("1e-3", "0.1")),
+            "model": {"aus": [6, rule], "width": 3},
+        }
+    ).model
+    other = model.with_aus((1, 12, 26))
+    assert other.config().aus == (1, facs.AURule((0, 9), -0.5, 12), 26)
+    assert other.config().width == 3 and model.config().aus[0] == 6
+    with pytest.raises(ValueError, match="no rule for AU 16"):
+        model.with_aus((1, 16))
+    with pytest.raises(ValueError, match="1"):
+        model.with_aus((1, 1))

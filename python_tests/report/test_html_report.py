@@ -358,6 +358,19 @@ def test_scores_of_intensities(run: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_scores_of_each_data_set(run: Path) -> None:
+    scores = read_scores(run / "metrics.json")
+    assert "by itself" not in report(run).text
+    part = replace(
+        scores, f1=(0.1234, *[None] * (len(AUS) - 1)), valid=(3, *[0] * (len(AUS) - 1)), f1_mean=0.1234
+    )
+    replace(scores, sets={"BP4D": part, "mine": scores}).to_json(run / "metrics.json")
+    text = report(run).text
+    assert "BP4D by itself" in text and "mine by itself" in text and text.count("12.3") == 2
+    assert f"Landmark error: {scores.mean_error:.1f} %." in text
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_models_without_aus_or_landmarks(run: Path) -> None:
     predictions = predictions_of_drawn_faces()
     (run / "history.json").unlink()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -118,3 +119,43 @@ def test_no_loss_left(output: JAAOutput, landmarks: torch.Tensor) -> None:
     alone = JAAOutput(landmarks=output.landmarks)
     with pytest.raises(ValueError, match=r"no loss is left: .* loss\.align is 0"):
         JointLoss(Loss(align=0.0))(alone, LABELS, landmarks)
+
+
+@pytest.mark.parametrize("dice_over", ["sample", "batch"])
+def test_aus_without_labels_are_as_if_the_model_did_not_have_them(
+    output: JAAOutput, landmarks: torch.Tensor, dice_over: Any
+) -> None:
+    """To the bit: losses, and the gradients of everything; those of the missing AU are 0."""
+    g = torch.Generator().manual_seed(3)
+    known = [0, 2]
+    labels = torch.tensor([[1, -1, 0], [0, -1, -1], [1, -1, 1]])
+    weight = torch.tensor([0.5, 1.7, 1.5])
+    intensities = torch.where(labels >= 0, 2.5 * labels, torch.nan)
+    shapes = {"logits": (3, 2, 3), "local_logits": (3, 2, 3), "intensities": (3, 3)}
+    predicted = {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
+
+    def losses(aus: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        own = {name: x[..., aus].clone().requires_grad_() for name, x in predicted.items()}
+        loss = JointLoss(Loss(dice_over=dice_over), weight[aus])
+        terms = loss(
+            JAAOutput(**own, landmarks=output.landmarks), labels[:, aus], landmarks, intensities[:, aus]
+        )
+        grads = torch.autograd.grad(terms["total"], list(own.values()))
+        return terms, dict(zip(own, grads, strict=True))
+
+    (terms, grads), (without, grads_without) = losses([0, 1, 2]), losses(known)
+    assert set(terms) == {*TERMS} - {"attention"}
+    for name, value in terms.items():
+        assert value.isfinite() and torch.equal(value, without[name]), name
+    for name, grad in grads.items():
+        assert torch.equal(grad[..., known], grads_without[name]), name
+        assert (grad[..., 1] == 0).all()
+
+
+def test_a_batch_without_any_label(output: JAAOutput, landmarks: torch.Tensor) -> None:
+    assert output.logits is not None
+    output.logits.requires_grad_()
+    terms = JointLoss(Loss(), WEIGHT)(output, torch.full((3, 2), -1), landmarks, torch.full((3, 2), math.nan))
+    assert terms["au_softmax"] == terms["au_dice"] == terms["local_softmax"] == terms["local_dice"] == 0
+    terms["total"].backward()
+    assert output.logits.grad is not None and (output.logits.grad == 0).all()

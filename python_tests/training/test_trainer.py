@@ -26,7 +26,7 @@ from jaa_ext.evaluation import NonFiniteOutput, Scores, evaluate
 from jaa_ext.facs import AURule
 from jaa_ext.models import load_model, save_model
 from jaa_ext.recipes.datasets import DEMONSTRATION
-from jaa_ext.recipes.schema import Recipe, Stage, load_recipe
+from jaa_ext.recipes.schema import Recipe, load_recipe
 from jaa_ext.training import (
     Diverged,
     Listener,
@@ -38,7 +38,6 @@ from jaa_ext.training import (
     train,
 )
 from jaa_ext.training.runtime import make_fabric
-from jaa_ext.training.schedule import Batches, learning_rate, shares
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -407,18 +406,6 @@ def test_other_aus_and_other_devices_are_refused(tmp_path: Path) -> None:
             train(recipe(), tmp_path, device=device)
 
 
-def test_people_who_are_trained_on_are_not_tested(tmp_path: Path) -> None:
-    def faces(subjects: list[int]) -> SyntheticFaces:
-        return SyntheticFaces(subjects=subjects, samples_per_subject=2, size=73, aus=(6, 7, 12))
-
-    with pytest.raises(
-        ValueError,
-        match=r"^subjects of the test set must be none of the training set's, got S003, S005 in both$",
-    ):
-        run(recipe(), tmp_path, datasets=(faces([1, 5, 3]), faces([3, 4, 5])))
-    assert not (tmp_path / "checkpoint.pt").exists()
-
-
 def test_training_starts_from_another_model(finished: tuple[Path, Scores], tmp_path: Path) -> None:
     source = finished[0] / "model.safetensors"
     made = recipe(init=str(source), seed=1)
@@ -470,62 +457,6 @@ def test_an_au_by_a_rule_of_one_s_own(tmp_path: Path) -> None:
     scores = run(made, tmp_path)
     assert scores.aus == (6, 12)
     assert load_model(tmp_path / "model.safetensors").config.aus == (6, AURule((0, 9), -0.5, 12))
-
-
-def test_batches_are_reproducible_from_anywhere() -> None:
-    batches = Batches(11, 4, seed=5)
-    batches.epoch = 2
-    whole = list(batches)
-    assert [len(b) for b in whole] == [4, 4, 3]
-    assert sorted(pair for b in whole for pair in b) == [(2, i) for i in range(11)]
-    batches.start = 2
-    assert list(batches) == whole[2:]
-    others = [Batches(11, 4, seed=5), Batches(11, 4, seed=6)]
-    others[1].epoch = 2
-    assert all([i for b in o for _, i in b] != [i for b in whole for _, i in b] for o in others)
-
-
-def test_a_last_batch_of_one_is_left_out() -> None:
-    assert [len(b) for b in Batches(9, 4, seed=0)] == [4, 4] and len(Batches(9, 4, seed=0)) == 2
-    assert [len(b) for b in Batches(8, 4, seed=0)] == [4, 4] and len(Batches(8, 4, seed=0)) == 2
-    assert [len(b) for b in Batches(3, 4, seed=0)] == [3]
-    with pytest.raises(ValueError, match="training needs at least 2 samples, got 1"):
-        Batches(1, 4, seed=0)
-
-
-def test_processes_divide_each_batch() -> None:
-    whole = list(Batches(11, 5, seed=5))
-    of_each = [Batches(11, 5, seed=5, processes=3, rank=rank) for rank in range(3)]
-    assert [len(b) for b in whole] == [5, 5] and {len(b) for b in of_each} == {2}
-    for number, (batch, parts) in enumerate(zip(whole, zip(*of_each, strict=True), strict=True)):
-        assert [len(part) for part in parts] == [2, 2, 1] == of_each[0].sizes(number)
-        assert [pair for part in parts for pair in part] == batch == of_each[2].whole(number)
-    last = [Batches(12, 5, seed=0, processes=3, rank=rank) for rank in range(3)]
-    assert [len(list(b)[2]) for b in last] == [1, 1, 0] == last[0].sizes(2)
-    with pytest.raises(ValueError, match="batch_size, that of all processes together, must be at least"):
-        Batches(12, 2, seed=0, processes=3)
-
-
-def test_shares_are_contiguous_and_whole() -> None:
-    for length in range(9):
-        for processes in range(1, 5):
-            parts = [range(length)[share] for share in shares(length, processes)]
-            assert [i for part in parts for i in part] == list(range(length))
-            assert len(parts) == processes and max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-def test_learning_rates() -> None:
-    stage = Stage(name="s", epochs=6, lr=0.01)
-    rates = [learning_rate(stage, i, 10) for i in (0, 19, 20, 39, 40, 59)]
-    assert rates == pytest.approx([0.01, 0.01, 0.003, 0.003, 0.0009, 0.0009])
-    cosine = Stage(name="s", epochs=2, lr=0.1, schedule="cosine")
-    assert [learning_rate(cosine, i, 10) for i in (0, 5, 10, 15)] == pytest.approx(
-        [0.1, 0.1 * (0.5 + math.sqrt(0.5) / 2), 0.05, 0.1 * (0.5 - math.sqrt(0.5) / 2)]
-    )
-    warm = Stage(name="s", epochs=6, lr=0.01, warmup=4)
-    assert [learning_rate(warm, i, 10) for i in range(6)] == pytest.approx(
-        [0.002, 0.004, 0.006, 0.008, 0.01, 0.01]
-    )
 
 
 def test_the_rate_reaches_the_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
