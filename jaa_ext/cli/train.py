@@ -159,6 +159,7 @@ def _recipe(
     init: Path | None = None,
 ) -> Recipe:
     """Load a recipe and replace the values that the options of the command set."""
+    from jaa_ext.facs import parse_au
     from jaa_ext.recipes.budget import shrink
     from jaa_ext.recipes.datasets import Several, choose_data, union_of
     from jaa_ext.recipes.schema import load_recipe
@@ -169,9 +170,7 @@ def _recipe(
     chosen = choose_data(recipe.data, data, fold, share)
     update: dict[str, Any] = {"data": chosen}
     if aus is not None:
-        # What is no AU is refused there.
-        chosen_aus: list[Any] = [int(au) if au.isdecimal() else au for au in _split(aus) or ()]
-        update["model"] = recipe.model.with_aus(chosen_aus)
+        update["model"] = recipe.model.with_aus([parse_au(au) for au in _split(aus) or ()])
     elif isinstance(chosen, Several) and not isinstance(recipe.data, Several):
         update["model"] = recipe.model.with_aus(union_of(chosen))
     if seed is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jaa_ext.data.faces import FaceDataset, FaceSample, HasIntensities
 from jaa_ext.data.release import MISSING
+from jaa_ext.facs import AU, split_au
 
 SEPARATOR = ":"
 """Stands between the name of a data set and that of a subject, as in "BP4D:F001"."""
@@ -50,12 +51,12 @@ class CombinedFaces:
         self,
         sets: Mapping[str, FaceDataset],
         *,
-        aus: Sequence[int] | None = None,
+        aus: Sequence[AU] | None = None,
         shares: Sequence[float] | None = None,
     ) -> None:
         if not sets:
             raise ValueError("CombinedFaces: wanted at least one data set, got none")
-        self.aus: tuple[int, ...] = (
+        self.aus: tuple[AU, ...] = (
             union_of_aus(part.aus for part in sets.values()) if aus is None else tuple(aus)
         )
         if not self.aus or len(set(self.aus)) < len(self.aus):
@@ -131,15 +132,16 @@ class CombinedFaces:
         return wide
 
 
-def union_of_aus(of_each: Iterable[Sequence[int]]) -> tuple[int, ...]:
+def union_of_aus(of_each: Iterable[Sequence[AU]]) -> tuple[AU, ...]:
     """Give the AUs that at least one data set has, in the order of their numbers."""
-    # An AU may have the letter of a side behind its number.
-    return tuple(
-        sorted({au for aus in of_each for au in aus}, key=lambda au: f"{str(au).rstrip('LR'):>3}{au}")
-    )
+    def key(au: AU) -> tuple[int, str]:
+        number, side = split_au(au)
+        return number, side or ""
+
+    return tuple(sorted({au for aus in of_each for au in aus}, key=key))
 
 
-def _columns(aus: Sequence[int], of_set: Sequence[int]) -> tuple[list[int], list[int]]:
+def _columns(aus: Sequence[AU], of_set: Sequence[AU]) -> tuple[list[int], list[int]]:
     """Give the columns of the AUs that a data set has: in the union, and in the data set."""
     shared = [au for au in of_set if au in aus]
     return [aus.index(au) for au in shared], [list(of_set).index(au) for au in shared]

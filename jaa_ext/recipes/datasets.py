@@ -93,7 +93,7 @@ class BuiltIn(Section):
         """Name of the data set among others."""
         return self.name
 
-    def known_aus(self) -> tuple[int, ...]:
+    def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that the faces can have labels of."""
         return self.KIND.KNOWN_AUS
 
@@ -198,7 +198,7 @@ class Prepared(Section):
         name = read_settings(self._folder()).settings.name
         return "rendered" if name == RENDERED else re.sub(r"[^\w.+-]+", "-", name)
 
-    def known_aus(self) -> tuple[int, ...]:
+    def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that the folder has labels of."""
         return tuple(read_settings(self._folder()).settings.aus)
 
@@ -314,7 +314,7 @@ class Several(Section):
             )
         return names
 
-    def known_aus(self) -> tuple[int, ...]:
+    def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that at least one set can have labels of."""
         return union_of_aus(section.known_aus() for section in self.sets)
 
@@ -383,7 +383,7 @@ class Several(Section):
         return [_with_aus(config, section.known_aus(), section.title) for section in self.sets]
 
 
-def _with_aus(config: JAANetConfig, aus: Collection[int], title: str) -> JAANetConfig:
+def _with_aus(config: JAANetConfig, aus: Collection[facs.AU], title: str) -> JAANetConfig:
     """Give a config without the AUs that are not among `aus`.
 
     Raises:
@@ -519,7 +519,7 @@ def _named(name: str, former: Data) -> OneSet:
     return former.model_copy(update={"folder": name})
 
 
-def union_of(data: Several) -> tuple[int, ...]:
+def union_of(data: Several) -> tuple[facs.AU, ...]:
     """Give the AUs that at least one set has; of built-in faces those without a side."""
     return union_of_aus(
         [au for au in section.known_aus() if isinstance(section, Prepared) or isinstance(au, int)]

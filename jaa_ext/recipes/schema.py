@@ -116,7 +116,7 @@ class ModelSection(Section):
         config: JAANetConfig = getattr(kind, self.preset)(self.aus, **fields)
         return config
 
-    def with_aus(self, aus: Sequence[int]) -> Self:
+    def with_aus(self, aus: Sequence[facs.AU]) -> Self:
         """Give the same model of other AUs; one for which the section has a rule of its own keeps that rule.
 
         Raises:
