@@ -36,7 +36,7 @@ AU_GROUPS = (
     (r"(AU\w+)_asymmetry_intensity", "asymmetry of intensities"),
     (r"(AU\d+)", "probability"),
 )
-MOST_NAMED = 8
+MOST_NAMED = 10
 """Most columns that a sentence names one by one."""
 
 
