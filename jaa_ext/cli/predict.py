@@ -179,8 +179,8 @@ def predict(
         precision,
         search_every,
         focal_length,
-        embedding=identity,
-        least_likeness=least_likeness,
+        identity,
+        least_likeness,
     )
     window = Window(predictor) if show else None
     if out is None:
@@ -309,7 +309,8 @@ def _predictor(
     precision: Literal["auto", "float32", "bfloat16"],
     search_every: float,
     focal_length: float | None = None,
-    **identity: Any,
+    identity: str | None = None,
+    least_likeness: float = 0.4,
 ) -> Predictor:
     from jaa_ext.distributed import local_device
     from jaa_ext.memory import keep_freed_memory
@@ -326,7 +327,8 @@ def _predictor(
         precision=precision,
         search_every=search_every,
         focal_length=focal_length,
-        **identity,
+        embedding=identity,
+        least_likeness=least_likeness,
     )
 
 

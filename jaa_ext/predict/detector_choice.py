@@ -1,4 +1,7 @@
-"""Choice of a detector by name: dlib's, YuNet with the user's file, or one of the user's own."""
+"""Choice of a detector by name: dlib's, YuNet with the user's file, or one of the user's own.
+
+What is named MODULE:ATTRIBUTE is imported here for embeddings, too.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def talk(tmp_path: Path, prediction) -> Path:
 
 def test_convert(jaa_ok, read, talk: Path, tmp_path: Path) -> None:
     printed = " ".join(jaa_ok("convert", talk, "--to", "openface", "--out", tmp_path / "of.csv").split())
-    assert "OpenFace has no column for the box, source, weights, presence of AU24" in printed
+    assert "OpenFace has no column for the box, source, weights, merged, presence of AU24" in printed
     assert "landmarks 0 to 16, 60 and 64" in printed and "Results:" in printed
     rows = read(tmp_path / "of.csv")
     assert len(rows) == 8 and rows[7]["AU01_c"] == "1" and rows[0]["x_0"] == "" and rows[0]["x_17"] != ""
