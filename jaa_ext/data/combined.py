@@ -134,6 +134,7 @@ class CombinedFaces:
 
 def union_of_aus(of_each: Iterable[Sequence[AU]]) -> tuple[AU, ...]:
     """Give the AUs that at least one data set has, in the order of their numbers."""
+
     def key(au: AU) -> tuple[int, str]:
         number, side = split_au(au)
         return number, side or ""

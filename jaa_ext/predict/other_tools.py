@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.models.thresholds import THRESHOLD
-from jaa_ext.predict.tables import is_parquet, read_table, reading_table
+from jaa_ext.predict.tables import is_parquet, read_parquet, read_table, reading_table
 
 if TYPE_CHECKING:
     import pandas
@@ -134,10 +134,7 @@ def _read(path: str) -> pandas.DataFrame:
         import pandas
 
         if is_parquet(path):
-            import pyarrow.parquet
-
-            # Without pandas' notes, which may be damaged and make an index of a column.
-            table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
+            table = read_parquet(path)
         else:
             options = {"skipinitialspace": True, "na_values": NOT_A_NUMBER, "low_memory": False}
             with warnings.catch_warnings():

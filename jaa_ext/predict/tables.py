@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -228,7 +228,7 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
         import pandas
 
         if is_parquet(path):
-            table = pandas.read_parquet(path)
+            table = read_parquet(path)
         else:
             texts = {"source": str, "weights": str}
             table = pandas.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
@@ -266,7 +266,15 @@ def reading_table(path: str | os.PathLike[str] | IO[str]) -> Iterator[None]:
         raise ValueError(f"{path}: is damaged, or no table ({why})") from None
 
 
-def is_parquet(path: str | os.PathLike[str] | IO[str]) -> bool:
+def read_parquet(path: str | os.PathLike[str]) -> pandas.DataFrame:
+    """Read a Parquet file without pandas' notes in it, which may be damaged and make an index of a column."""
+    import pyarrow.parquet
+
+    table: pandas.DataFrame = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
+    return table
+
+
+def is_parquet(path: str | os.PathLike[str] | IO[str]) -> TypeGuard[str | os.PathLike[str]]:
     """Tell by its name whether a table is Parquet."""
     return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".parquet"
 
