@@ -28,6 +28,8 @@ Interval = tuple[FiniteFloat, FiniteFloat]
 
 AU_SCORES = ("f1", "accuracy", "precision", "recall", "auc")
 INTENSITY_SCORES = ("icc", "pearson", "mae")
+PER_AU = (*AU_SCORES, *INTENSITY_SCORES, "positives", "valid", "rated", "thresholds")
+"""The fields that have a value for each AU."""
 OVERALL_SCORES = ("accuracy_total", "abaw_score")
 LANDMARK_SCORES = ("mean_error", "failure_rate")
 
@@ -151,7 +153,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         for whose in (self, self.intervals):
-            for name in (*AU_SCORES, *INTENSITY_SCORES, "positives", "valid", "rated", "thresholds"):
+            for name in PER_AU:
                 values = getattr(whose, name, None)
                 if values is not None and len(values) != len(self.aus):
                     raise ValueError(f"{len(values)} values of {name} for {len(self.aus)} AUs")
