@@ -98,7 +98,7 @@ class Scores:
     mean error that is not finite, and what an older file does not hold.
 
     Raises:
-        ValueError: another number of values than of AUs.
+        ValueError: another number of values than of AUs, or data sets with scores of other AUs.
     """
 
     aus: tuple[int, ...]
@@ -157,6 +157,9 @@ class Scores:
                 values = getattr(whose, name, None)
                 if values is not None and len(values) != len(self.aus):
                     raise ValueError(f"{len(values)} values of {name} for {len(self.aus)} AUs")
+        for name, part in (self.sets or {}).items():
+            if part.aus != self.aus or part.sets is not None:
+                raise ValueError(f"the scores of {name} are of other AUs, or of several data sets themselves")
 
     @property
     def abaw_score(self) -> float | None:

@@ -69,12 +69,18 @@ class CrossValidation:
         if not self.folds:
             raise ValueError("a cross validation has at least one fold")
         kinds = {
-            (scores.aus, scores.f1 is None, scores.accuracy is None, scores.failure_rate is None)
+            (
+                scores.aus,
+                scores.f1 is None,
+                scores.accuracy is None,
+                scores.failure_rate is None,
+                tuple(scores.sets or ()),
+            )
             for fold in self.folds
             for scores in (fold.last, fold.best)
         }
         if len(kinds) > 1:
-            raise ValueError("the folds have scores of different AUs or models")
+            raise ValueError("the folds have scores of different AUs, models or data sets")
 
     @property
     def aus(self) -> tuple[int, ...]:

@@ -457,6 +457,9 @@ def test_two_at_once_are_refused(finished: Finished, tmp_path: Path) -> None:
         lambda values: values["folds"][0]["last"].update(aus=[1]),
         lambda values: values["folds"][1]["best"].update(f1=None),
         lambda values: values["folds"][1].update(best_epoch="2"),
+        lambda values: values["folds"][1]["last"].update(sets={"BP4D": values["folds"][0]["last"]}),
+        lambda values: values["folds"][0].update(f1_intervals={"": [0.5]}),
+        lambda values: values.update(leave_out="people"),
         lambda values: values.pop("data"),
     ],
 )
