@@ -29,6 +29,8 @@ Interval = tuple[FiniteFloat, FiniteFloat]
 
 AU_SCORES = ("f1", "accuracy", "precision", "recall", "auc")
 INTENSITY_SCORES = ("icc", "pearson", "mae")
+PER_AU = (*AU_SCORES, *INTENSITY_SCORES, "positives", "valid", "rated", "thresholds")
+"""The fields that have a value for each AU."""
 OVERALL_SCORES = ("accuracy_total", "abaw_score")
 LANDMARK_SCORES = ("mean_error", "failure_rate")
 
@@ -97,7 +99,8 @@ class Scores:
     mean error that is not finite, and what an older file does not hold.
 
     Raises:
-        ValueError: another number of values than of AUs, or a text that is no AU of one side.
+        ValueError: another number of values than of AUs, a text that is no AU of one side, or data sets with
+            scores of other AUs.
     """
 
     aus: tuple[AU, ...]
@@ -154,10 +157,13 @@ class Scores:
         for au in self.aus:
             split_au(au)
         for whose in (self, self.intervals):
-            for name in (*AU_SCORES, *INTENSITY_SCORES, "positives", "valid", "rated", "thresholds"):
+            for name in PER_AU:
                 values = getattr(whose, name, None)
                 if values is not None and len(values) != len(self.aus):
                     raise ValueError(f"{len(values)} values of {name} for {len(self.aus)} AUs")
+        for name, part in (self.sets or {}).items():
+            if part.aus != self.aus or part.sets is not None:
+                raise ValueError(f"the scores of {name} are of other AUs, or of several data sets themselves")
 
     @property
     def abaw_score(self) -> float | None:

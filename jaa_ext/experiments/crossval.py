@@ -16,7 +16,7 @@ from jaa_ext.distributed import require_one_process
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
 from jaa_ext.evaluation.metrics import mean
 from jaa_ext.evaluation.results import read_predictions
-from jaa_ext.evaluation.scores import Interval, Scores
+from jaa_ext.evaluation.scores import PER_AU, Interval, Scores
 from jaa_ext.experiments.published import BY_AUS, PublishedTable
 from jaa_ext.experiments.tables import ResultTable, percent
 from jaa_ext.facs import AU
@@ -70,12 +70,18 @@ class CrossValidation:
         if not self.folds:
             raise ValueError("a cross validation has at least one fold")
         kinds = {
-            (scores.aus, scores.f1 is None, scores.accuracy is None, scores.failure_rate is None)
+            (
+                scores.aus,
+                scores.f1 is None,
+                scores.accuracy is None,
+                scores.failure_rate is None,
+                tuple(scores.sets or ()),
+            )
             for fold in self.folds
             for scores in (fold.last, fold.best)
         }
         if len(kinds) > 1:
-            raise ValueError("the folds have scores of different AUs or models")
+            raise ValueError("the folds have scores of different AUs, models or data sets")
 
     @property
     def aus(self) -> tuple[AU, ...]:
@@ -102,7 +108,7 @@ class CrossValidation:
         F1 and accuracy have the layout of the papers' Tables 1 and 2: a row for each AU and one for their
         mean. The columns are the published figure (unless data sets were left out), each fold and their mean
         after the last epoch, and the mean over the folds' best epochs. Where the folds are of several data
-        sets, the tables of each follow, such as "f1-DISFA".
+        sets, the tables of each follow, such as "f1-DISFA", with the AUs that it has.
         """
         tables = self._tables()
         for name in self.folds[0].last.sets or ():
@@ -110,11 +116,16 @@ class CrossValidation:
         return tables
 
     def _of_set(self, name: str) -> CrossValidation:
-        """Give the scores of one of several data sets."""
+        """Give the scores of one of several data sets, of the AUs that it has labels of."""
+        parts = [fold.last.sets[name] for fold in self.folds if fold.last.sets is not None]
+        kept = [i for i in range(len(self.aus)) if any(part.of("valid", i)[0] != 0 for part in parts)]
 
         def of(scores: Scores) -> Scores:
             assert scores.sets is not None
-            return scores.sets[name]
+            part = scores.sets[name]
+            per_au = {"aus": part.aus, **{score: getattr(part, score) for score in PER_AU}}
+            picked: dict[str, Any] = {k: v and tuple(v[i] for i in kept) for k, v in per_au.items()}
+            return replace(part, **picked, intervals=None)
 
         folds = tuple(
             replace(

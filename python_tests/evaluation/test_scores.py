@@ -93,3 +93,6 @@ def test_files_hold_the_scores_of_several_data_sets(some_scores: Scores, tmp_pat
     assert [{k: v for k, v in row.items() if k != "data"} for row in rows[:3]] == alone
     assert [{k: v for k, v in row.items() if k != "data"} for row in rows[6:]] == alone
     assert [row["f1"] for row in rows[3:6]] == ["0.5", "", "0.5"]
+    for wrong in (replace(one, aus=(1, 4)), several):
+        with pytest.raises(ValueError, match="the scores of one are of other AUs, or of several data sets"):
+            replace(some_scores, sets={"one": wrong})

@@ -457,6 +457,9 @@ def test_two_at_once_are_refused(finished: Finished, tmp_path: Path) -> None:
         lambda values: values["folds"][0]["last"].update(aus=[1]),
         lambda values: values["folds"][1]["best"].update(f1=None),
         lambda values: values["folds"][1].update(best_epoch="2"),
+        lambda values: values["folds"][1]["last"].update(sets={"BP4D": values["folds"][0]["last"]}),
+        lambda values: values["folds"][0].update(f1_intervals={"": [0.5]}),
+        lambda values: values.update(leave_out="people"),
         lambda values: values.pop("data"),
     ],
 )
@@ -554,8 +557,12 @@ def test_folds_of_several_data_sets(tmp_path: Path) -> None:
     of_each = [f"{kind}-{name}" for name in fold.last.sets for kind in ("f1", "accuracy", "landmarks")]
     assert list(tables) == ["f1", "accuracy", "landmarks", *of_each]
     assert tables["f1-synthetic"].title == "tiny on synthetic (of drawn faces, rendered faces): F1 in percent"
-    assert tables["f1-synthetic"].rows[0] == ("5", "", "", "", "")
-    assert tables["f1-rendered"].rows[0][2] != ""
+    assert [row[0] for row in tables["f1"].rows] == ["5", "6", "12", "Avg"]
+    assert [row[0] for row in tables["f1-synthetic"].rows] == ["6", "12", "Avg"]  # drawn faces have no AU 5
+    assert [row[0] for row in tables["f1-rendered"].rows] == ["5", "6", "12", "Avg"]
+    part = fold.last.sets["synthetic"]
+    assert part.f1 is not None and part.f1[2] is not None
+    assert tables["f1-synthetic"].rows[1][2] == f"{100 * part.f1[2]:.1f}"
     mean = fold.last.sets["rendered"].f1_mean
     assert mean is not None and tables["f1-rendered"].rows[-1][2] == f"{100 * mean:.1f}"
     assert (tmp_path / "f1-rendered.csv").exists()
@@ -564,3 +571,16 @@ def test_folds_of_several_data_sets(tmp_path: Path) -> None:
     assert any("95 %" in note for note in tables["f1-synthetic"].notes)
     assert not any("95 %" in note for note in tables["f1-rendered"].notes)
     assert read_crossval(tmp_path / "crossval.json") == result
+
+
+def test_published_figures_of_one_of_several_data_sets() -> None:
+    """A model of more AUs than BP4D's is compared with the papers on BP4D's faces."""
+    aus = (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 23, 24)
+    own = tuple(None if au == 9 else 0.5 for au in aus)
+    part = scores(own, aus=aus, valid=tuple(0 if au == 9 else 7 for au in aus))
+    last = replace(scores(tuple(0.5 for _ in aus), aus=aus), sets={"BP4D": part, "other": part})
+    tables = CrossValidation("mine", "here", (FoldResult("1", last, last, 1),)).tables()
+    assert tables["f1"].rows[0] == ("1", "", "50.0", "50.0", "50.0")
+    assert tables["f1-BP4D"].rows[0] == ("1", "47.2", "50.0", "50.0", "50.0")
+    assert [row[0] for row in tables["f1-BP4D"].rows] == [*map(str, facs.BP4D_AUS), "Avg"]
+    assert tables["landmarks-BP4D"].rows[0][1] == "6.38"
