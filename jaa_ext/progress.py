@@ -6,8 +6,6 @@ from __future__ import annotations
 class ProgressListener:
     """Follow long work, one task after another: every method does nothing until a subclass overrides it.
 
-    What a method raises ends the work.
-
     Example:
         >>> class Shares(ProgressListener):
         ...     def on_start(self, task, total, done=0):

@@ -256,15 +256,15 @@ def _pairs(
     ).reshape(-1, 2)
     i, j = candidates.T
     overlap = _overlap(a.boxes[i], b.boxes[j])
-    alone = all(len(np.unique(rows)) == len(rows) for rows in (i, j))
+    # The only faces of one frame are the same, where nothing tells them by their places.
+    alone = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
+    overlap = np.where(np.isnan(overlap) & alone, 1.0, overlap)
     for table in (a, b):
-        if len(table.boxes) and not alone and np.isnan(table.boxes).any(1).all():
+        if len(i) and np.isnan(overlap).all() and np.isnan(table.boxes).any(1).all():
             raise ValueError(
                 f"{table.name}: has neither landmarks nor boxes in pixels, to find its faces in the other "
                 "table by"
             )
-    if alone:
-        overlap = np.where(np.isnan(overlap), 1.0, overlap)
     paired: list[int] = []
     taken: set[tuple[str, int]] = set()
     for k in np.argsort(-overlap, kind="stable").tolist():
@@ -302,5 +302,12 @@ def _remarks(a: FaceTable, b: FaceTable, frames: NDArray[np.int64], by: By) -> t
             remarks.append(
                 f"The same frame numbers have other times in a and b, {apart:.3g} s apart; --by time matches "
                 "them by these."
+            )
+    several = any(len(np.unique(table.frames)) < len(table.frames) for table in (a, b))
+    for name, table in (("a", a), ("b", b)):
+        if several and np.isnan(table.boxes).any(1).all():
+            remarks.append(
+                f"{name} has neither landmarks nor boxes in pixels: where a frame has several faces they are "
+                "left out."
             )
     return tuple(remarks)

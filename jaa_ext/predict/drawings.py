@@ -46,7 +46,7 @@ def draw_sources(
             which is assumed if the name has an ending and no folder has it.
         every, start, end: of videos, see `Video.frames`; each frame is shown at its time.
         attention: the AU whose attention map is painted over the faces.
-        listener: hears of each source.
+        listener: hears how far each video is, and what is passed over.
 
     Returns:
         Each file, and a description of it.

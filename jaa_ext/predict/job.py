@@ -227,11 +227,13 @@ class _Run:
             self._advance()
 
         frames = self.predictor.photographs([source.name for source in sources], unreadable=unreadable)
-        with path.open("wb") as file:
-            for frame in frames:
-                self._write(file, frame, counts)
+        try:
+            with path.open("wb") as file:
+                for frame in frames:
+                    self._write(file, frame, counts)
+        finally:
+            self.listener.on_end()
         names = dict.fromkeys((sources[0].name, sources[-1].name))
-        self.listener.on_end()
         self._end(" to ".join(names), "photograph", counts)
         return counts
 

@@ -267,11 +267,13 @@ def reading_table(path: str | os.PathLike[str] | IO[str]) -> Iterator[None]:
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pandas.DataFrame:
-    """Read a Parquet file without pandas' notes in it, which may be damaged and make an index of a column."""
+    """Read a Parquet file without pandas' notes in it, which may be damaged, and without its index."""
     import pyarrow.parquet
 
-    table: pandas.DataFrame = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
-    return table
+    table = pyarrow.parquet.read_table(path)
+    names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+    rows: pandas.DataFrame = table.select(names).to_pandas(ignore_metadata=True)
+    return rows
 
 
 def is_parquet(path: str | os.PathLike[str] | IO[str]) -> TypeGuard[str | os.PathLike[str]]:

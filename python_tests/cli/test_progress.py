@@ -26,9 +26,18 @@ def test_a_bar_is_for_a_terminal(terminal: bool) -> None:
     assert "b.mp4: is passed over\n" in printed
 
 
-def test_a_task_that_ended_leaves_no_bar_and_no_line() -> None:
-    console = Console(file=io.StringIO(), width=100)
+def test_a_task_that_ended_leaves_its_bar() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with shown_progress(console) as listener:
         listener.on_start("a.mp4", None)
         listener.on_end()
+        listener.on_start("b.mp4", 2)
+    drawn = [line for line in console.file.getvalue().splitlines() if ".mp4" in line]
+    assert "a.mp4" in drawn[0] and "b.mp4" in drawn[-1] and "a.mp4" not in drawn[-1]
+
+
+def test_nothing_is_printed_where_nothing_is_heard() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with shown_progress(console):
+        pass
     assert console.file.getvalue() == ""

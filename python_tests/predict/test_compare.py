@@ -146,6 +146,15 @@ class TestSeveralFaces:
         )
         assert of(comparison, "AU12").f1 == 1
 
+    def test_without_places_frames_with_one_face_are_compared(self, write, tmp_path) -> None:
+        frames = [(i, [(0, (0.9, 0.1, 0)), *([(500, (0, 0, 0))] if i == 3 else [])]) for i in range(1, 6)]
+        path = write("some.csv", frames)
+        rows = "".join(f"{i},{i / 25},1\n" for i in range(5))
+        (tmp_path / "other.csv").write_text(f"frame_idx,frame_time_in_ms,au_12\n{rows}")
+        comparison = compare_tables(path, tmp_path / "other.csv")
+        assert (comparison.faces, comparison.pairs) == ((6, 5), 4)
+        assert "b has neither landmarks nor boxes" in comparison.remarks[-1]
+
     def test_without_places_they_cannot_be(self, two, tmp_path) -> None:
         table = convert_table(read_table(two), "openface").table
         table[[name for name in table.columns if name[0] not in "xy"]].to_csv(

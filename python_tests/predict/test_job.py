@@ -154,6 +154,19 @@ def always_saved(monkeypatch):
     monkeypatch.setattr(job, "SAVED_EVERY", 0.0)
 
 
+def test_the_end_of_photographs_that_break_off_is_heard(model, inputs, tmp_path) -> None:
+    class Ends(Stops):
+        ended = 0
+
+        def on_end(self) -> None:
+            self.ended += 1
+
+    listener = Ends(1)
+    with pytest.raises(KeyboardInterrupt):
+        quick(model, [inputs / "a.png", inputs / "b.png"], tmp_path / "out.csv", listener=listener)
+    assert listener.ended == 1
+
+
 @pytest.mark.usefixtures("always_saved")
 @pytest.mark.parametrize("stop_at", [1, 14, 37])
 def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, stop_at) -> None:

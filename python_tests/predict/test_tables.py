@@ -255,6 +255,13 @@ class TestParquet:
         assert table["source"].to_pylist() == [f"line\r\n{i}" for i in range(1, 2501)]
         assert pyarrow.parquet.ParquetFile(path).num_row_groups > 1
 
+    def test_a_part_that_pandas_wrote_has_no_index_in_it(self, tmp_path, frames):
+        write_table(tmp_path / "table.parquet", frames, AUS)
+        table = read_table(tmp_path / "table.parquet")
+        table[table["success"] == 1].to_parquet(tmp_path / "part.parquet")
+        part = read_table(tmp_path / "part.parquet")
+        assert list(part.columns) == list(table.columns) and 0 < len(part) < len(table)
+
     def test_without_pyarrow_it_is_refused_before_the_work(self, tmp_path, monkeypatch, frames):
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         frames = iter(frames)

@@ -251,14 +251,16 @@ def _prepare_clips(
     total = sum(lengths.values())
     before = total - sum(lengths[clip.name] for clip in todo)
     processes = min(len(todo), processors() if workers is None else workers)
+
+    def show(frames: int) -> None:
+        listener.on_progress(before + frames, "frames")
+
     listener.on_start(release.name, total, before)
     try:
         if processes:
-            _prepare_in_processes(
-                preparer, todo, processes, lambda frames: listener.on_progress(before + frames, "frames")
-            )
+            _prepare_in_processes(preparer, todo, processes, show)
         else:
-            _prepare_here(preparer, todo, lambda frames: listener.on_progress(before + frames, "frames"))
+            _prepare_here(preparer, todo, show)
     finally:
         listener.on_end()
 
