@@ -37,7 +37,7 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def is_blank(small: NDArray[np.uint8]) -> bool:
     """Tell whether a thumbnail is of one colour, so that nothing can be said of its scene."""
-    return float(_logarithms(small).std()) < _BLANK
+    return float(_logarithms(small).std((0, 1)).max()) < _BLANK
 
 
 def is_cut(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
