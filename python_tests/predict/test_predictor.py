@@ -435,7 +435,7 @@ class TestPredictor:
         for likeness in (0, 1, float("nan")):
             with pytest.raises(ValueError, match=f"least_likeness must be between 0 and 1, got {likeness}"):
                 Predictor(Stub(None), detector=Finding(), least_likeness=likeness)
-        with pytest.raises(ValueError, match="got least_likeness 0.5, but no embedding that it is of"):
+        with pytest.raises(ValueError, match=r"got least_likeness 0\.5, but no embedding that it is of"):
             Predictor(Stub(None), detector=Finding(), least_likeness=0.5)
 
     def test_slow_bfloat16_is_float32(self, monkeypatch):
