@@ -206,11 +206,12 @@ class Gallery:
             here: ids of its other faces.
             next_id: the first id that nobody has had.
         """
-        vectors = iter(self._embed(image, [face for face in faces if face.settled]))
-        to_compare = [next(vectors) if face.settled else None for face in faces]
+        vectors = self._embed(image, [face for face in faces if face.settled])
         gone = [i for i, person in self.people.items() if i not in here and person.asked]
+        known = zip(vectors, self._known_again(vectors, gone), strict=True)
         ids = []
-        for vector, (face_id, likeness) in zip(to_compare, self._known_again(to_compare, gone), strict=True):
+        for face in faces:
+            vector, (face_id, likeness) = next(known) if face.settled else (None, (None, 0.0))
             if face_id is None:
                 face_id, next_id = next_id, next_id + 1
             else:
@@ -279,20 +280,16 @@ class Gallery:
             person.unlike = True
             self.unlike.add(face_id)
 
-    def _known_again(
-        self, vectors: Sequence[NDArray[np.float64] | None], gone: list[int]
-    ) -> list[tuple[int | None, float]]:
-        """Give the id of each new face and its likeness; None if it is new, as one without a vector is."""
-        new: list[tuple[int | None, float]] = [(None, 0.0)] * len(vectors)
-        rows = [i for i, vector in enumerate(vectors) if vector is not None]
-        if not gone or not rows:
-            return new
+    def _known_again(self, vectors: NDArray[np.float64], gone: list[int]) -> list[tuple[int | None, float]]:
+        """Give the id of each new face (N, D), None if it is new, and its likeness."""
+        if not gone or not len(vectors):
+            return [(None, 0.0)] * len(vectors)
         people = np.stack([self.people[face_id].total for face_id in gone])
         people /= np.maximum(np.linalg.norm(people, axis=1, keepdims=True), 1e-12)
-        likeness, alike = np.stack([vectors[i] for i in rows]) @ people.T, people @ people.T
+        likeness, alike = vectors @ people.T, people @ people.T
         margin = MARGIN * (1 - self.least_likeness)
-        known = list(new)
-        for i, row in zip(rows, likeness, strict=True):
+        known: list[tuple[int | None, float]] = []
+        for row in likeness:
             best = int(row.argmax())
             near = [j for j in range(len(gone)) if row[j] >= row[best] - margin]
             two_people = any(
@@ -300,8 +297,10 @@ class Gallery:
                 for j, k in combinations(near, 2)
             )
             two_faces = (likeness[:, best] >= row[best] - margin).sum() > 1
-            if row[best] >= self.least_likeness and not two_people and not two_faces:
-                known[i] = min((gone[j], float(row[j])) for j in near if row[j] >= self.least_likeness)
+            if row[best] < self.least_likeness or two_people or two_faces:
+                known.append((None, 0.0))
+            else:
+                known.append(min((gone[j], float(row[j])) for j in near if row[j] >= self.least_likeness))
         # Ids that count as one person may be the best of one face each.
         times = Counter(face_id for face_id, _ in known)
         return [one if times[one[0]] == 1 else (None, 0.0) for one in known]
