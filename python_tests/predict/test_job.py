@@ -566,13 +566,17 @@ def test_videos_of_one_name_have_tables_of_their_own(model, inputs, tmp_path) ->
         assert set(read_table(path)["source"]) == {str(source)}
 
 
+@pytest.mark.usefixtures("always_saved")
 def test_a_camera_ends_with_ctrl_c_and_its_table_is_whole(model, inputs, tmp_path, monkeypatch) -> None:
-    capture = cv2.VideoCapture
+    capture, write = cv2.VideoCapture, Mock(side_effect=job._write_state)
+    monkeypatch.setattr(job, "_write_state", write)
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(str(inputs / "talk.avi")))
     summary = run(model, ["0"], tmp_path / "out", listener=Stops(9))
     assert [path.name for path in summary.tables] == ["camera_0.csv"]
     table = read_table(tmp_path / "out" / "camera_0.csv")
     assert table["frame"].tolist() == list(range(1, 9)) and set(table["source"]) == {"camera 0"}
+    kinds = [call.args[0].suffix for call in write.call_args_list]
+    assert kinds == [".json", ".counts"]  # no run reads the state of a camera
 
 
 def test_memory_stays_the_same(model, tmp_path) -> None:
