@@ -42,7 +42,8 @@ class Embedding(Protocol):
 
     `Predictor` takes one as `embedding`, and `jaa predict --identity` one by its name. An attribute
     `identity`, a text, tells an unfinished table apart from that of another embedding; without it, its name
-    does; a lambda or a `functools.partial` must have one. It must give the same vectors for the same pictures.
+    does; a lambda or a `functools.partial` must have one. It must give the same vectors for the same
+    pictures.
 
     Example:
         >>> def embed(faces):
