@@ -72,15 +72,17 @@ Identity = Annotated[
         metavar="NAME",
         help="Of videos: what tells whether a face that comes back was there before, so that it gets its id "
         "again: FILE.onnx, your copy of a network such as SFace or ArcFace; or MODULE:ATTRIBUTE, a function "
-        "of your own. Without it, a face that was gone for 2.5 s, or a cut, is a new one.",
+        "of your own. Without it, a face is a new one after 2.5 s out of sight, and after a cut.",
         show_default=False,
     ),
 ]
 LeastLikeness = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="COSINE",
-        help="With --identity: least likeness of a face that comes back, which depends on the network.",
+        help="With --identity: least likeness of a face that comes back, which depends on the network; "
+        "0.4 if not given.",
+        show_default=False,
     ),
 ]
 Neutral = Annotated[
@@ -138,7 +140,7 @@ def predict(
     search_every: SearchEvery = 1.0,
     focal_length: FocalLength = None,
     identity: Identity = None,
-    least_likeness: LeastLikeness = 0.4,
+    least_likeness: LeastLikeness = None,
     neutral: Neutral = None,
     smooth: Smooth = 0.0,
     precision: Precision = "auto",
@@ -233,6 +235,8 @@ def draw(
     start: Start = "0",
     end: End = None,
     search_every: SearchEvery = 1.0,
+    identity: Identity = None,
+    least_likeness: LeastLikeness = None,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
@@ -254,7 +258,16 @@ def draw(
         au = None if attention is None else facs.parse_au(attention)
         found = find_sources(sources, lambda sentence: say(console, f"note: {sentence}"))
         weights = chosen_weights(weights)
-        predictor = _predictor(weights, detector, landmarks, device, precision, search_every)
+        predictor = _predictor(
+            weights,
+            detector,
+            landmarks,
+            device,
+            precision,
+            search_every,
+            identity=identity,
+            least_likeness=least_likeness,
+        )
         with shown_progress(console) as listener:
             files = draw_sources(
                 predictor, found, out, attention=au, listener=listener, **_frames(every, start, end)
@@ -310,8 +323,10 @@ def _predictor(
     search_every: float,
     focal_length: float | None = None,
     identity: str | None = None,
-    least_likeness: float = 0.4,
+    least_likeness: float | None = None,
 ) -> Predictor:
+    if least_likeness is not None and identity is None:
+        raise ValueError("--least-likeness is of an embedding: it needs --identity")
     from jaa_ext.distributed import local_device
     from jaa_ext.memory import keep_freed_memory
     from jaa_ext.models import load_model

@@ -1,16 +1,11 @@
-"""Choice of a detector by name: dlib's, YuNet with the user's file, or one of the user's own.
-
-What is named MODULE:ATTRIBUTE is imported here for embeddings, too.
-"""
+"""Choice of a detector by name: dlib's, YuNet with the user's file, or one of the user's own."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaa_ext.predict.batch_detector import BatchDetector
+from jaa_ext.predict.by_name import attribute_of, is_attribute
 from jaa_ext.predict.detector import FaceDetector
 
 if TYPE_CHECKING:
@@ -57,54 +52,3 @@ def choose_detector(name: str) -> Detector | BatchDetector:
             f"has, got a {type(detector).__name__}"
         )
     return detector  # type: ignore[no-any-return]
-
-
-def identity(chosen: Any) -> str:
-    """Give the name by which an unfinished table knows a detector or an embedding.
-
-    It is its `identity`; without one, the name of the function, or of the object's class.
-
-    Example:
-        >>> identity(identity)
-        'jaa_ext.predict.detector_choice.identity'
-    """
-    named = chosen if hasattr(chosen, "__qualname__") else type(chosen)
-    return str(getattr(chosen, "identity", f"{named.__module__}.{named.__qualname__}"))
-
-
-def is_attribute(name: str) -> bool:
-    """Tell whether a name has the form MODULE:ATTRIBUTE.
-
-    Example:
-        >>> is_attribute("my_faces:CnnFaces"), is_attribute("dlib")
-        (True, False)
-    """
-    module, _, attribute = name.partition(":")
-    return all(part.isidentifier() for part in (*module.split("."), attribute))
-
-
-def attribute_of(option: str, name: str) -> Any:
-    """Import the class or function MODULE:ATTRIBUTE, from what is installed or else from the working folder.
-
-    Raises:
-        ValueError: no such module, class or function; the message begins with the option.
-
-    Example:
-        >>> attribute_of("identity", "math:hypot")(3, 4)
-        5.0
-    """
-    module, _, attribute = name.partition(":")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f'{option} "{name}": no module {error.name}, neither installed nor in {folder}'
-        ) from None
-    if not callable(getattr(found, attribute, None)):
-        raise ValueError(f'{option} "{name}": {found.__name__} has no class or function {attribute}')
-    return getattr(found, attribute)

@@ -18,7 +18,7 @@ from jaa_ext.facs import AU
 from jaa_ext.plots.frames import FrameDrawer, write_video
 from jaa_ext.plots.photographs import draw_faces
 from jaa_ext.plots.timeline import timeline_figure
-from jaa_ext.predict.job import counted
+from jaa_ext.predict.job import Return, counted, returns, told
 from jaa_ext.predict.predictor import Predictor, in_words
 from jaa_ext.predict.sources import Source, new_name
 from jaa_ext.predict.tables import read_table
@@ -159,11 +159,13 @@ def _draw_video(
     listener.on_start(video.name, video.expected(**times))
     began, done = time.perf_counter(), 0
     frames = predictor.video(video, **times)
+    came_back: list[Return] = []
     try:
         with write_video(path, video.copy_rate(times["every"])) as file:
             try:
                 for done, frame in enumerate(frames, 1):
                     file.write(draw(frame), frame.timestamp)
+                    came_back += returns(frame)
                     speed = done / (time.perf_counter() - began)
                     listener.on_progress(done, f"{speed:.1f} frames/s")
             except KeyboardInterrupt:
@@ -176,7 +178,7 @@ def _draw_video(
     finally:
         frames.close()
         listener.on_end()
-    for remark in video.damage(video.missing):
+    for remark in [*told(video.name, came_back), *video.damage(video.missing)]:
         listener.on_message(f"note: {remark}")
     if file.shortened:
         listener.on_message(f"note: {path}: its pauses are shortened by {file.shortened:.0f} s")

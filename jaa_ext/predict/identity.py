@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Protocol
 
 import cv2
@@ -11,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
+from jaa_ext.predict.by_name import attribute_of, is_attribute
 from jaa_ext.predict.detector import MIN_SCORE
-from jaa_ext.predict.detector_choice import attribute_of, is_attribute
 
 SIDE = 112
 """Side in pixels of the aligned faces that an embedding is given."""
@@ -30,7 +32,7 @@ MARGIN = 0.2
 ASKED_EVERY = 2.0
 """Seconds from one embedding of a face that is seen to the next."""
 MOST_ASKED = 10
-"""Embeddings of a person of which the mean is kept; a person with so many costs nothing until the return."""
+"""Most embeddings in a person's mean; a person who had so many costs nothing until the return."""
 MOST_PEOPLE = 100
 """People that are kept; those who were seen last."""
 
@@ -40,7 +42,8 @@ class Embedding(Protocol):
 
     `Predictor` takes one as `embedding`, and `jaa predict --identity` one by its name. An attribute
     `identity`, a text, tells an unfinished table apart from that of another embedding; without it, its name
-    does. It must give the same vectors for the same pictures.
+    does; a lambda or a `functools.partial` must have one. It must give the same vectors for the same
+    pictures.
 
     Example:
         >>> def embed(faces):
@@ -149,13 +152,15 @@ class Person:
     """What the gallery keeps of one id."""
 
     total: NDArray[np.float64]
-    """(D,) sum of the embeddings, each of length 1."""
+    """(D,) sum of embeddings, each of length 1; (0,) before the first one."""
     asked: int
-    """Number of the embeddings."""
+    """Number of embeddings that were made, up to `MOST_ASKED`."""
     time: float
     """Seconds, when the last one was made."""
     met: set[int]
     """Other ids that were in one frame with this one."""
+    unlike: bool = False
+    """Whether the face was once unlike these embeddings while it was followed."""
 
 
 class Gallery:
@@ -182,6 +187,8 @@ class Gallery:
         """By id; who was seen last stands last."""
         self.merged: dict[int, float] = {}
         """Likeness of each id that was given again in this frame."""
+        self.unlike: set[int] = set()
+        """Ids whose faces no longer look like themselves, for the first time in this frame."""
         self._new: dict[int, NDArray[np.float64]] = {}
         """Embeddings of this frame's new faces, by the id that they were given."""
 
@@ -191,7 +198,8 @@ class Gallery:
         """Give new faces ids: of people who are gone and whom they are like, or new ones from `next_id` on.
 
         A face that is like two people is new, and so are two faces that are like one: ambiguous is what
-        differs by less than a margin. Two ids alike that never were in one frame count as one person.
+        differs by less than a margin. Ids that are alike and never were in one frame count as one person.
+        A face whose landmarks did not settle is new, since its picture shows anything.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -199,16 +207,20 @@ class Gallery:
             here: ids of its other faces.
             next_id: the first id that nobody has had.
         """
-        vectors = self._embed(image, faces)
-        gone = [face_id for face_id in self.people if face_id not in here]
+        vectors = self._embed(image, [face for face in faces if face.settled])
+        gone = [i for i, person in self.people.items() if i not in here and person.asked]
+        known = zip(vectors, self._known_again(vectors, gone), strict=True)
         ids = []
-        for face_id, likeness in self._known_again(vectors, gone):
+        for face in faces:
+            vector, (face_id, likeness) = next(known) if face.settled else (None, (None, 0.0))
             if face_id is None:
                 face_id, next_id = next_id, next_id + 1
             else:
                 self.merged[face_id] = likeness
+            if vector is not None:
+                self._new[face_id] = vector
             ids.append(face_id)
-        self._new = dict(zip(ids, vectors, strict=True))
+        assert len(set(ids)) == len(ids), ids
         return ids
 
     def see(self, image: NDArray[np.uint8], faces: Sequence[Seen], time: float) -> None:
@@ -218,8 +230,9 @@ class Gallery:
         vectors = dict(zip((face.face_id for face in due), self._embed(image, due), strict=True))
         for face_id, vector in (self._new | vectors).items():
             if face_id in here:
-                person = self.people.setdefault(face_id, Person(np.zeros_like(vector), 0, time, set()))
-                person.total, person.asked, person.time = person.total + vector, person.asked + 1, time
+                self._take_up(face_id, vector, time)
+        for face_id in here:
+            self.people.setdefault(face_id, _nobody())
         for face_id in sorted(here):
             person = self.people.pop(face_id)
             person.met = (person.met | here) & self.people.keys()
@@ -230,7 +243,7 @@ class Gallery:
 
     def begin_frame(self) -> None:
         """Forget what was told of the frame before."""
-        self.merged, self._new = {}, {}
+        self.merged, self.unlike, self._new = {}, set(), {}
 
     def state(self) -> list[Any]:
         """Give the state for JSON, exactly."""
@@ -242,20 +255,35 @@ class Gallery:
     def load_state(self, state: list[Any]) -> None:
         """Take up what `state` gave."""
         self.people = {
-            face_id: Person(np.array(person["total"]), person["asked"], person["time"], set(person["met"]))
+            face_id: Person(**{**person, "total": np.array(person["total"]), "met": set(person["met"])})
             for face_id, person in state
         }
 
     def _is_due(self, face: Seen, time: float) -> bool:
         person = self.people.get(face.face_id)
-        if person is None:
-            return True
+        if person is None or not person.asked:
+            return face.settled
         clear = face.settled and face.score >= MIN_SCORE
         return clear and person.asked < MOST_ASKED and time >= person.time + ASKED_EVERY
 
+    def _take_up(self, face_id: int, vector: NDArray[np.float64], time: float) -> None:
+        """Add an embedding to a person's mean, unless it is another's or the mean has enough of them."""
+        person = self.people.setdefault(face_id, _nobody())
+        person.time = time
+        if person.asked == MOST_ASKED:
+            return
+        person.asked += 1
+        if not person.total.size:
+            person.total = vector
+        elif vector @ person.total >= self.least_likeness * np.linalg.norm(person.total):
+            person.total = person.total + vector
+        elif not person.unlike:
+            person.unlike = True
+            self.unlike.add(face_id)
+
     def _known_again(self, vectors: NDArray[np.float64], gone: list[int]) -> list[tuple[int | None, float]]:
         """Give the id of each new face (N, D), None if it is new, and its likeness."""
-        if not gone:
+        if not gone or not len(vectors):
             return [(None, 0.0)] * len(vectors)
         people = np.stack([self.people[face_id].total for face_id in gone])
         people /= np.maximum(np.linalg.norm(people, axis=1, keepdims=True), 1e-12)
@@ -266,16 +294,17 @@ class Gallery:
             best = int(row.argmax())
             near = [j for j in range(len(gone)) if row[j] >= row[best] - margin]
             two_people = any(
-                gone[j] in self.people[gone[best]].met or alike[j, best] < self.least_likeness
-                for j in near
-                if j != best
+                gone[j] in self.people[gone[k]].met or alike[j, k] < self.least_likeness
+                for j, k in combinations(near, 2)
             )
             two_faces = (likeness[:, best] >= row[best] - margin).sum() > 1
             if row[best] < self.least_likeness or two_people or two_faces:
                 known.append((None, 0.0))
             else:
                 known.append(min((gone[j], float(row[j])) for j in near if row[j] >= self.least_likeness))
-        return known
+        # Ids that count as one person may be the best of one face each.
+        times = Counter(face_id for face_id, _ in known)
+        return [one if times[one[0]] == 1 else (None, 0.0) for one in known]
 
     def _embed(self, image: NDArray[np.uint8], faces: Sequence[Seen]) -> NDArray[np.float64]:
         """Give embeddings (N, D), each of length 1."""
@@ -284,14 +313,15 @@ class Gallery:
         pictures = np.stack([align_five_points(image, face.landmarks) for face in faces])
         try:
             vectors = np.asarray(self.embedding(pictures), np.float64)
-        except (ValueError, TypeError, OSError, RuntimeError, cv2.error) as error:
-            raise EmbeddingError(f"{self.name}: {' '.join(str(error).split())}") from error
+        except Exception as error:  # of a function of the user's own
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise EmbeddingError(f"{self.name}: {why}") from error
         if vectors.ndim != 2 or len(vectors) != len(faces) or not vectors.size:
             raise EmbeddingError(
                 f"{self.name}: wanted {len(faces)} rows, one for each face, got shape {vectors.shape}"
             )
         for person in self.people.values():
-            if person.total.shape != vectors.shape[1:]:
+            if person.asked and person.total.shape != vectors.shape[1:]:
                 raise EmbeddingError(
                     f"{self.name}: wanted vectors of {len(person.total)} numbers as before, got "
                     f"{vectors.shape[1]}"
@@ -301,3 +331,8 @@ class Gallery:
             raise EmbeddingError(f"{self.name}: wanted finite vectors that are not all 0")
         units: NDArray[np.float64] = vectors / lengths
         return units
+
+
+def _nobody() -> Person:
+    """Give what is kept of an id without any embedding."""
+    return Person(np.zeros(0), 0, 0.0, set())

@@ -115,6 +115,12 @@ def predict_tables(
             raise ValueError(f"{out}: wanted a table, got a folder")
     elif out.is_file():
         raise ValueError(f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got a file")
+    for name in (predictor.detector_identity, predictor.embedding_identity):
+        if "<lambda>" in name or name.startswith("functools.partial"):
+            raise ValueError(
+                f"predict_tables: {name} is the name of many functions, so that an unfinished run could go "
+                "on with another one; give it an attribute `identity`, a text of its own"
+            )
     parts = _parts(sources, out, one_table)
     for part in parts:
         _require_free(part.table)
@@ -128,7 +134,9 @@ def predict_tables(
         "landmarks": predictor.landmarks,
         "focal_length": predictor.focal_length,
         "detector": predictor.detector_identity,
-        "embedding": [predictor.embedding_identity, predictor.least_likeness],
+        "embedding": [predictor.embedding_identity, predictor.least_likeness]
+        if predictor.embedding_identity
+        else None,
         "frames": chosen,
         "sources": [[source.name, source.kind, *_fingerprint(source)] for source in sources],
     }
@@ -211,6 +219,8 @@ class _Run:
             counts["bytes"] = begun.stat().st_size
             _write_state(counts_file, counts)
             begun.replace(rows_file)
+        # A gallery of embeddings is in it, which no finished video needs.
+        self.file(number, "state").unlink(missing_ok=True)
         self.summary.frames += counts["frames"]
         self.summary.without_face += counts["without_face"]
         self.summary.faces += counts["faces"]
@@ -263,7 +273,7 @@ class _Run:
                             if source.kind == "video":
                                 counts["remarks"].append(f"{video.name}: ended by you after frame {after}")
                             break
-                        if time.monotonic() - saved > SAVED_EVERY:
+                        if source.kind == "video" and time.monotonic() - saved > SAVED_EVERY:
                             file.flush()
                             os.fsync(file.fileno())
                             lost = missing + [each for each in video.missing if each[0] <= after]
@@ -348,27 +358,41 @@ def counted(number: int, what: str) -> str:
 
 
 Return = tuple[int, float, int, float]
-"""Of a face that came back: frame, seconds, id, likeness."""
+"""Of a face that came back: frame, seconds, id, likeness; 0 if it only is no longer like itself."""
 
 
 def returns(frame: FramePrediction) -> list[Return]:
-    """List the faces of a frame that came back and got their ids again."""
-    return [(frame.frame, frame.timestamp, face.face_id, face.merged) for face in frame.faces if face.merged]
+    """List the faces of a frame that came back and got their ids again, or are no longer like themselves."""
+    return [
+        (frame.frame, frame.timestamp, face.face_id, face.merged)
+        for face in frame.faces
+        if face.merged or face.unlike
+    ]
 
 
 def told(source: str, all_returns: Sequence[Return]) -> list[str]:
-    """Tell of the faces of a video that came back: of each, or only how often if they are many.
+    """Tell of the faces that `returns` lists: of each, or only how often if they are many.
 
     Example:
         >>> told("talk.mp4", [(152, 6.08, 0, 0.714)])
         ['talk.mp4: face 0 came back in frame 152, at 6.080 s (likeness 0.714)']
     """
-    if len(all_returns) > MOST_TOLD:
-        return [f"{source}: faces came back {len(all_returns)} times, see the column `merged` of the table"]
-    return [
+    back = [
         f"{source}: face {face_id} came back in frame {number}, at {seconds:.3f} s (likeness {likeness:.3f})"
         for number, seconds, face_id, likeness in all_returns
+        if likeness
     ]
+    unlike = [
+        f"{source}: face {face_id} no longer looks like itself from frame {number} on, at {seconds:.3f} s; "
+        "it may be somebody else"
+        for number, seconds, face_id, likeness in all_returns
+        if not likeness
+    ]
+    if len(back) > MOST_TOLD:
+        back = [f"{source}: faces came back {len(back)} times, see the column `merged` of the table"]
+    if len(unlike) > MOST_TOLD:
+        unlike = [f"{source}: {len(unlike)} faces no longer look like themselves; they may be others"]
+    return back + unlike
 
 
 def _parts(sources: list[Source], out: Path, one_table: bool) -> list[_Part]:

@@ -49,6 +49,8 @@ class FacePrediction:
     merged: float = 0.0
     """Likeness by which a face that came back got its id again, see `jaa_ext.predict.identity`, in the first
     frame after its return; else 0."""
+    unlike: bool = False
+    """Whether an embedding finds, for the first time, that the face is no longer like those of its id."""
 
 
 def consistent_intensities(

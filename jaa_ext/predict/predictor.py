@@ -33,8 +33,9 @@ from jaa_ext.models import JAANet, load_model
 from jaa_ext.models.thresholds import is_present
 from jaa_ext.predict import alignment
 from jaa_ext.predict.batch_detector import BatchDetector, BatchSearch, DetectorError
+from jaa_ext.predict.by_name import name_of
 from jaa_ext.predict.detector import Box, DetectedFace
-from jaa_ext.predict.detector_choice import choose_detector, identity
+from jaa_ext.predict.detector_choice import choose_detector
 from jaa_ext.predict.identity import LEAST_LIKENESS, Embedding, Gallery, choose_embedding
 from jaa_ext.predict.pose import check_focal_length, head_pose
 from jaa_ext.predict.prediction import FacePrediction, FramePrediction, consistent_intensities
@@ -82,15 +83,17 @@ class Predictor:
         focal_length: of the camera in pixels of the picture, by which head poses are found; None for
             `jaa_ext.predict.pose.default_focal_length`.
         embedding: of faces, or its name, see `choose_embedding`; in videos, faces that come back get their
-            ids again by it, see `jaa_ext.predict.identity`. None: a face that was gone for more than
-            `jaa_ext.predict.tracking.REMEMBERED` seconds, or a cut, is a new one.
-        least_likeness: least cosine of embeddings, above 0 and below 1, by which a face is known again.
+            ids again by it, see `jaa_ext.predict.identity`. None: a face is a new one after more than
+            `jaa_ext.predict.tracking.REMEMBERED` seconds out of sight, and after a cut.
+        least_likeness: with an embedding, least cosine, above 0 and below 1, by which a face is known again;
+            None for `jaa_ext.predict.identity.LEAST_LIKENESS`.
 
     Raises:
         ValueError: a model without AU detection, or one without alignment whose landmarks are to align faces
             (with `detector` given, `DetectorError` when it finds a face without landmarks); `detector` and
             "dlib" together; a device that is not there; an unknown precision or `landmarks`; negative or
-            infinite seconds; a focal length that is not above 0; another `least_likeness`.
+            infinite seconds; a focal length that is not above 0; another `least_likeness`, or one without an
+            embedding.
         MissingDependency: no detector is given, and dlib or the model of its landmarks is not installed.
         FileNotFoundError: no model is given and this build comes without weights.
 
@@ -110,7 +113,7 @@ class Predictor:
         search_every: float = SEARCH_EVERY,
         focal_length: float | None = None,
         embedding: Embedding | str | None = None,
-        least_likeness: float = LEAST_LIKENESS,
+        least_likeness: float | None = None,
     ) -> None:
         model = load_model() if model is None else model
         if not model.config.au_detection:
@@ -132,8 +135,12 @@ class Predictor:
             raise ValueError(f"Predictor: {NO_LANDMARKS}")
         if not 0 <= search_every < math.inf:
             raise ValueError(f"Predictor: search_every must be seconds from 0 on, got {search_every}")
-        if not 0 < least_likeness < 1:
+        if least_likeness is not None and not 0 < least_likeness < 1:
             raise ValueError(f"Predictor: least_likeness must be between 0 and 1, got {least_likeness}")
+        if least_likeness is not None and embedding is None:
+            raise ValueError(
+                f"Predictor: got least_likeness {least_likeness}, but no embedding that it is of"
+            )
         self.device = resolve_device(device)
         warn_of_one_thread(self.device)
         if precision == "auto":
@@ -159,13 +166,14 @@ class Predictor:
         name = detector if isinstance(detector, str) else ""
         if isinstance(detector, str):
             detector = choose_detector(detector)
-        self.detector_identity = _identity(name, detector)
+        self.detector_identity = name_of(detector, name)
         """Which detector is used, for unfinished tables."""
         self._embedding_name = embedding if isinstance(embedding, str) else ""
         if isinstance(embedding, str):
             embedding = choose_embedding(embedding)
-        self.embedding, self.least_likeness = embedding, float(least_likeness)
-        self.embedding_identity = "" if embedding is None else _identity(self._embedding_name, embedding)
+        self.embedding = embedding
+        self.least_likeness = LEAST_LIKENESS if least_likeness is None else float(least_likeness)
+        self.embedding_identity = "" if embedding is None else name_of(embedding, self._embedding_name)
         """Which embedding is used, for unfinished tables; empty without one."""
         search = BatchSearch(detector) if isinstance(detector, BatchDetector) else detector
         self._in_batches = isinstance(search, BatchSearch)
@@ -327,7 +335,11 @@ class Predictor:
 
                 faces = tracker.track(image, frame.timestamp, network, find)
                 faces = [
-                    replace(face, merged=tracker.merged.get(face.face_id, 0.0))
+                    replace(
+                        face,
+                        merged=tracker.merged.get(face.face_id, 0.0),
+                        unlike=face.face_id in tracker.unlike,
+                    )
                     for face in self._with_poses(image, faces)
                 ]
                 yield FramePrediction(video.name, frame.number, frame.timestamp, image, faces)
@@ -336,7 +348,7 @@ class Predictor:
         """A new tracker for a video."""
         gallery = None
         if self.embedding is not None:
-            name = self._embedding_name or identity(self.embedding)
+            name = self._embedding_name or name_of(self.embedding)
             gallery = Gallery(self._embed, self.least_likeness, name)
         return Tracker(_LandmarkDetector(self), self.search_every, gallery)
 
@@ -542,11 +554,6 @@ def in_words(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "the memory does not suffice"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _identity(name: str, chosen: Any) -> str:
-    """Give the name by which an unfinished table knows what was chosen by a name, or without one."""
-    return name if ":" in name and not hasattr(chosen, "identity") else identity(chosen)
 
 
 def _unsearchable(name: str, error: Exception) -> ImageError:

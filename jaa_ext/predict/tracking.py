@@ -157,6 +157,11 @@ class Tracker:
         return {} if self.gallery is None else self.gallery.merged
 
     @property
+    def unlike(self) -> set[int]:
+        """Ids whose faces no longer look like themselves, for the first time in the last frame."""
+        return set() if self.gallery is None else self.gallery.unlike
+
+    @property
     def sees_faces(self) -> bool:
         """Whether the last frame had a face; if not, the next frame is searched."""
         return any(face.missed == 0 for face in self.known)

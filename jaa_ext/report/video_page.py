@@ -60,8 +60,9 @@ def write_video_page(
     """Write a page with a video beside its time line, for any browser; it loads nothing from elsewhere.
 
     A row is an AU, its colour the probability or the intensity, below it a mark where the AU is present. A
-    pixel column that stands for several frames shows their maximum, as `timeline_figure` does. A click goes
-    to the frame, the cursor follows the video, and the arrow keys step a frame.
+    pixel column that stands for several frames shows their maximum, as `timeline_figure` does. A line marks
+    where a face came back and got its id again. A click goes to the frame, the cursor follows the video, and
+    the arrow keys step a frame.
 
     A video of at most `EMBED_LIMIT` bytes in a format that browsers play is put into the page; to any other
     the page links, relative to its own place, so that both must be moved together.
@@ -129,6 +130,7 @@ def write_video_page(
         frames=data["count"],
         table=printable(table.name),
         sides=any(au["both"] for au in data["aus"]),
+        has_returns=any(face["returns"] for face in data["faces"]),
         has_intensity=any(face["r"] is not None for face in data["faces"]),
         colours=data["colours"],
     )
@@ -193,6 +195,9 @@ def _labels(name: str) -> dict[str, str]:
 def _face_data(face: pandas.DataFrame, names: list[str], frames: NDArray[np.int64]) -> dict[str, Any]:
     """Pack the rows of one face into arrays over the frames from its first to its last, AU by AU."""
     places = np.searchsorted(frames, face["frame"].to_numpy(np.int64))
+    merged = face["merged"].to_numpy(np.float64, na_value=np.nan) if "merged" in face else np.zeros(len(face))
+    back = (merged > 0) & (merged <= 1)
+    returns = list(zip(places[back].tolist(), merged[back].tolist(), strict=True))
     first, span = int(places.min()), int(places.max() - places.min()) + 1
     places = places - first
 
@@ -218,6 +223,7 @@ def _face_data(face: pandas.DataFrame, names: list[str], frames: NDArray[np.int6
         "first": first,
         "span": span,
         "state": _base64(state, "<u1"),
+        "returns": returns,
         "p": _base64(probability, "<u1"),
         "r": _base64(packed(intensities, 100, NO_INTENSITY, "<u2"), "<u2")
         if any(name in face and face[name].notna().any() for name in intensities)

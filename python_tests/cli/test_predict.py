@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import torch
 
+from jaa_ext.cli.predict import LeastLikeness
 from jaa_ext.data.video import read_frames
 from jaa_ext.models import JAANet, JAANetConfig, save_model
+from jaa_ext.predict.identity import LEAST_LIKENESS
 
 
 def test_predict(jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
@@ -175,11 +177,16 @@ def test_identity(jaa, read, weights: Path, talk: Path, tmp_path: Path) -> None:
         (("--identity", "none.onnx"), "none.onnx: cannot be read (No such file or directory)"),
         (("--identity", "math:hypot"), "embedding math:hypot: "),
         ((*options[:3], 1), "least_likeness must be between 0 and 1, got 1.0"),
+        (options[2:], "--least-likeness is of an embedding: it needs --identity"),
     ):
         out = tmp_path / "c.csv"
         code, _, error = jaa("predict", film, "--weights", weights, *wrong, "--out", out)
         assert code == 2 and sentence in error and len(error.splitlines()) == 1, (wrong, error)
         assert not out.exists()
+    code, printed, error = jaa("draw", film, "--weights", weights, *options, "--out", tmp_path / "drawn.avi")
+    assert code == 0 and "face 0 came back in frame 34, at 3.300 s" in " ".join(printed.split()), error
+    (option,) = LeastLikeness.__metadata__
+    assert f"{LEAST_LIKENESS} if not given" in option.help
 
 
 def test_draw(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def test_blank_ones():
     random = np.random.default_rng(0)
     for colour in (0, 90, 255):
         noisy = np.clip(colour + random.normal(0, 3, (240, 320, 3)), 0, 255).astype(np.uint8)
-        assert is_blank(thumbnail(np.full((240, 320, 3), colour, np.uint8)))
+        for tint in (1, (1, 0, 0), (0, 0.5, 1)):
+            flat = np.zeros((240, 320, 3)) + colour * np.array(tint)
+            assert is_blank(thumbnail(flat.astype(np.uint8))), (colour, tint)
         assert is_blank(thumbnail(noisy)) or colour == 0  # noise of nothing is all that is there
     assert not any(is_blank(thumbnail(part(name))) for name in PHOTOGRAPHS)
 

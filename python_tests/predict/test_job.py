@@ -1,6 +1,7 @@
 """Tables of many inputs: what is written, going on after an end at any place, sharing among processes."""
 
 import errno
+import functools
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from jaa_ext.atomic import locked
 from jaa_ext.data.images import read_image
 from jaa_ext.data.video import Video, VideoError
 from jaa_ext.models import JAANet, JAANetConfig, save_model
-from jaa_ext.predict import DetectedFace, Predictor, correct_table, job, predictor, read_table
+from jaa_ext.predict import DetectedFace, Predictor, correct_table, identity, job, predictor, read_table
 from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.job import predict_tables
 from jaa_ext.predict.sources import find_sources
@@ -223,8 +224,24 @@ def test_faces_that_come_back_are_told(model, comes_and_goes, tmp_path, monkeypa
     assert summary.remarks == (one_by_one if most == 3 else many)
 
 
+def test_a_face_that_is_no_longer_like_itself_is_told(model, inputs, tmp_path, monkeypatch) -> None:
+    def turns(faces: np.ndarray) -> np.ndarray:
+        """One direction for the first face, another for all others."""
+        asked.append(len(faces))
+        return np.eye(2)[[int(len(asked) > 1)] * len(faces)]
+
+    asked: list[int] = []
+    monkeypatch.setattr(identity, "ASKED_EVERY", 0.2)
+    sentence = r"talk.avi: face 0 no longer looks like itself from frame 6 on, at 0\.200 s; it may be"
+    (remark,) = recognise(model, inputs / "talk.avi", tmp_path / "t.csv", turns).remarks
+    assert re.search(sentence, remark)
+    unlike = [(i, i / 2, i, 0.0) for i in range(job.MOST_TOLD + 1)]
+    assert job.told("a", unlike) == ["a: 11 faces no longer look like themselves; they may be others"]
+
+
 def test_without_an_embedding_they_are_others(model, comes_and_goes, tmp_path) -> None:
-    assert recognise(model, comes_and_goes, tmp_path / "t.csv", embedding=None).remarks == []
+    done = recognise(model, comes_and_goes, tmp_path / "t.csv", embedding=None, likeness=None)
+    assert done.remarks == []
     table = read_table(tmp_path / "t.csv")
     assert set(table["face_id"]) == {-1, 0, 1, 2, 3} and not (table["merged"] > 0).any()
 
@@ -243,9 +260,41 @@ def test_an_interrupted_run_knows_the_same_faces(model, comes_and_goes, tmp_path
 def test_an_unfinished_run_is_of_one_embedding(model, comes_and_goes, tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         recognise(model, comes_and_goes, tmp_path / "a.csv", listener=Stops(1))
-    for other in ({"embedding": None}, {"likeness": 0.8}, {"embedding": lambda faces: colours(faces)}):
+
+    def others(faces: np.ndarray) -> np.ndarray:
+        return colours(faces)
+
+    for other in ({"embedding": None, "likeness": None}, {"likeness": 0.8}, {"embedding": others}):
         with pytest.raises(ValueError, match="holds an unfinished run of other settings"):
             recognise(model, comes_and_goes, tmp_path / "a.csv", **other)
+
+
+@pytest.mark.parametrize("embedding", [lambda faces: colours(faces), functools.partial(colours)])
+def test_an_embedding_without_a_name_of_its_own(model, comes_and_goes, tmp_path, embedding) -> None:
+    with pytest.raises(
+        ValueError, match=r"is the name of many functions, .*; give it an attribute `identity`"
+    ):
+        recognise(model, comes_and_goes, tmp_path / "a.csv", embedding)
+    assert list(tmp_path.iterdir()) == []
+    embedding.identity = "of colours"
+    assert recognise(model, comes_and_goes, tmp_path / "a.csv", embedding, end=1).frames
+
+
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.parametrize("killed", ["before", "behind"])
+def test_embeddings_end_with_their_video(model, comes_and_goes, tmp_path, monkeypatch, killed) -> None:
+    """Also of a run that was killed between the rows and the state."""
+    whole, out = tmp_path / "whole.csv", tmp_path / "again.csv"
+    recognise(model, comes_and_goes, whole, end=8)
+    place, name = (Path, "unlink") if killed == "before" else (job, "join_tables")
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(place, name, Mock(side_effect=KeyboardInterrupt))
+            recognise(model, comes_and_goes, out, end=8)
+        left = {file.suffix for file in (tmp_path / ".again.csv.unfinished").iterdir()}
+        assert left == {".json", ".rows", ".counts"} | ({".state"} if killed == "before" else set())
+    assert recognise(model, comes_and_goes, out, end=8).done_now == 0
+    assert out.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.usefixtures("always_saved")
@@ -530,13 +579,17 @@ def test_videos_of_one_name_have_tables_of_their_own(model, inputs, tmp_path) ->
         assert set(read_table(path)["source"]) == {str(source)}
 
 
+@pytest.mark.usefixtures("always_saved")
 def test_a_camera_ends_with_ctrl_c_and_its_table_is_whole(model, inputs, tmp_path, monkeypatch) -> None:
-    capture = cv2.VideoCapture
+    capture, write = cv2.VideoCapture, Mock(side_effect=job._write_state)
+    monkeypatch.setattr(job, "_write_state", write)
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(str(inputs / "talk.avi")))
     summary = run(model, ["0"], tmp_path / "out", listener=Stops(9))
     assert [path.name for path in summary.tables] == ["camera_0.csv"]
     table = read_table(tmp_path / "out" / "camera_0.csv")
     assert table["frame"].tolist() == list(range(1, 9)) and set(table["source"]) == {"camera 0"}
+    kinds = [call.args[0].suffix for call in write.call_args_list]
+    assert kinds == [".json", ".counts"]  # no run reads the state of a camera
 
 
 def test_memory_stays_the_same(model, tmp_path) -> None:

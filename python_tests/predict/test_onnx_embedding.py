@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaa_ext.predict.detector_choice import identity
+from jaa_ext.predict.by_name import name_of
 from jaa_ext.predict.identity import choose_embedding
 from jaa_ext.predict.onnx_embedding import OnnxEmbedding
 
@@ -62,7 +62,7 @@ def test_by_name_and_by_content(tmp_path):
     one = choose_embedding(str(save_network(tmp_path / "A.ONNX")))
     assert isinstance(one, OnnxEmbedding) and one(FACES[:1]).shape == (1, 3)
     same, other = save_network(tmp_path / "b.onnx"), save_network(tmp_path / "c.onnx", subtract=1)
-    assert identity(one) == OnnxEmbedding(same).identity != OnnxEmbedding(other).identity
+    assert name_of(one) == OnnxEmbedding(same).identity != OnnxEmbedding(other).identity
 
 
 def relu(path):

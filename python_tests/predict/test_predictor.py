@@ -435,6 +435,8 @@ class TestPredictor:
         for likeness in (0, 1, float("nan")):
             with pytest.raises(ValueError, match=f"least_likeness must be between 0 and 1, got {likeness}"):
                 Predictor(Stub(None), detector=Finding(), least_likeness=likeness)
+        with pytest.raises(ValueError, match=r"got least_likeness 0\.5, but no embedding that it is of"):
+            Predictor(Stub(None), detector=Finding(), least_likeness=0.5)
 
     def test_slow_bfloat16_is_float32(self, monkeypatch):
         monkeypatch.setattr("jaa_ext.device.has_bfloat16", lambda device: False)
@@ -792,7 +794,9 @@ class TestVideo:
         options = {"detector": detector, "device": "cpu", "precision": "float32"}
         ids = {"one": 0, "other": 1, None: None}
         for embedding in (None, embed):
-            predict = Predictor(Stub(points - MARGIN), embedding=embedding, least_likeness=0.9, **options)
+            predict = Predictor(
+                Stub(points - MARGIN), embedding=embedding, least_likeness=embedding and 0.9, **options
+            )
             seen, returns = [], []
             for frame in predict.video(Frames(picture, len(shown), 10), every=every):
                 seen.append(frame.faces[0].face_id if frame.faces else None)

@@ -582,6 +582,40 @@ def test_hovering_tells_values_and_the_cursor_follows_the_video(
     assert browser.eval("Math.abs(current - frameAt(times, video.currentTime))") <= 1
 
 
+def back(rows: pd.DataFrame) -> pd.DataFrame:
+    """Face 0 comes back in frames 13 and 33."""
+    again = (rows["face_id"] == 0) & rows["frame"].isin([13, 33])
+    return rows.assign(merged=np.where(rows["face_id"] < 0, np.nan, np.where(again, 0.714, 0.0)))
+
+
+def test_faces_that_came_back(make) -> None:
+    page = make(back(table()))
+    assert [face["returns"] for face in page.data["faces"]] == [[[12, 0.714], [32, 0.714]], []]
+    assert "a face came back" in page.source
+    page = make(table())
+    assert not any(face["returns"] for face in page.data["faces"]) and "a face came back" not in page.source
+
+
+@with_browser
+def test_a_line_marks_where_a_face_came_back(make, browser: Browser, tmp_path: Path) -> None:
+    make(back(table()))
+    browser.open(tmp_path / "talk.html")
+    box = browser.eval(
+        "(() => { const b = panels[0].canvas.getBoundingClientRect(); return [b.left, b.top, b.width]; })()"
+    )
+    for frame, told in ((12, True), (20, False), (32, True)):
+        x = (frame + 0.5) / FRAMES * box[2]
+        for panel in range(2):
+            pixel = f"panels[{panel}].canvas.getContext('2d').getImageData(Math.round({x}), 8, 1, 1).data"
+            marked = browser.eval(f"[...{pixel}].slice(0, 3).join()") == "163,25,91"
+            assert marked == (told and panel == 0), (frame, panel)
+        browser.mouse("mouseMoved", box[0] + x, box[1] + 8)
+        text = browser.eval("find('tip').textContent")
+        sentence = f"\nface 0 came back at 0:0{frame / FPS:.3f}, likeness 0.714"
+        assert text.endswith(sentence) == told and ("came back" in text) == told
+    browser.screenshot(tmp_path / "back.png")
+
+
 @with_browser
 def test_both_sides_have_one_row(make, browser: Browser, tmp_path: Path) -> None:
     rows = sided()
