@@ -269,11 +269,12 @@ def group_sides(names: Sequence[str]) -> list[tuple[str, ...]]:
         [('AU12L', 'AU12R'), ('AU01',), ('AU04L',)]
     """
     groups: dict[tuple[str, ...], None] = {}
+    known = set(names)
     for name in names:
         group: tuple[str, ...] = (name,)
         if re.fullmatch(r"AU\d+[LR]", name):
             sides = (f"{name[:-1]}L", f"{name[:-1]}R")
-            group = sides if set(sides) <= set(names) else group
+            group = sides if known.issuperset(sides) else group
         groups[group] = None
     return list(groups)
 

@@ -167,7 +167,7 @@ def _draw_bars(
     write = partial(axes.text, color=INK, va="center")
     if sides:
         below = top + (len(aus) + 2.7 + CLOSE_UP) * line  # the close-up
-        write(bar, below, SIDES, size=0.8 * size, ha="center").set_color(GREY)
+        write(left + 4.1 * line, below, SIDES, size=0.8 * size).set_color(GREY)
     y = top + line
     write(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold")
     write(number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold")
