@@ -81,8 +81,8 @@ class AURule:
                 'AURule: side must be "L" or "R" and needs a number up to 999, '
                 f"got {self.side!r} of AU {self.number}"
             )
-        for p in self.points if self.side is not None else ():
-            if FLIP[p] != p and (p in PICTURE_LEFT) != (self.side == "R"):
+        for p in self.points:
+            if self.side is not None and FLIP[p] != p and (p in PICTURE_LEFT) != (self.side == "R"):
                 raise ValueError(
                     f"AURule: points of side {self.side} must be on the person's {_SIDE_NAMES[self.side]}, "
                     f"got landmark {p} of the other side, whose like on this side is {FLIP[p]}"
