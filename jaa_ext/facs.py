@@ -29,6 +29,16 @@ RIGHT_EYE = tuple(range(25, 31))
 INNER_EYE_CORNERS = (22, 25)
 """Points whose horizontal distance is r, the unit of `AURule.dy`."""
 
+# fmt: off
+FLIP = (
+    9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 10, 11, 12, 13, 18, 17, 16, 15, 14, 28, 27, 26, 25, 30, 29, 22, 21, 20, 19,
+    24, 23, 37, 36, 35, 34, 33, 32, 31, 42, 41, 40, 39, 38, 45, 44, 43, 48, 47, 46,
+)
+# fmt: on
+"""Landmark i of a mirrored face is landmark FLIP[i] of the face; FLIP is its own inverse."""
+PICTURE_LEFT = frozenset((*range(5), 14, 15, *LEFT_EYE, 31, 32, 33, 41, 42, 43, 48))
+"""Points on the left half of the picture, the person's right; those with FLIP[i] == i lie on the midline."""
+
 MAX_DY = 100
 """Largest `AURule.dy`: far outside of any picture."""
 
@@ -41,10 +51,12 @@ class AURule:
         points: the two landmark indices (0..48), one for each side of the face.
         dy: shift in units of r, the horizontal distance of the inner eye corners; positive is down.
         number: the AU's number in data sets; None for a rule without labels.
-        side: the side on which both landmarks lie, for an AU of one side; they may be the same one.
+        side: the side on which both landmarks lie, for an AU of one side; they may be the same one, and on
+            the midline.
 
     Raises:
-        ValueError: a landmark, dy or number out of range; another side, or a side without a number.
+        ValueError: a landmark, dy or number out of range; another side, a side without a number, or a
+            landmark of the other side.
 
     Example:
         >>> below_the_mouth = AURule(points=(31, 37), dy=0.2)
@@ -69,6 +81,12 @@ class AURule:
                 'AURule: side must be "L" or "R" and needs a number up to 999, '
                 f"got {self.side!r} of AU {self.number}"
             )
+        for p in self.points:
+            if self.side is not None and FLIP[p] != p and (p in PICTURE_LEFT) != (self.side == "R"):
+                raise ValueError(
+                    f"AURule: points of side {self.side} must be on the person's {_SIDE_NAMES[self.side]}, "
+                    f"got landmark {p} of the other side, whose like on this side is {FLIP[p]}"
+                )
 
 
 AU_RULES: dict[int, AURule] = {
@@ -131,14 +149,6 @@ DLIB68_TO_49 = tuple(i for i in range(17, 68) if i not in (60, 64))
 """dlib's 68 points without the jaw line and the two inner mouth corners."""
 DISFA66_TO_49 = tuple(range(17, 66))
 
-# fmt: off
-FLIP = (
-    9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 10, 11, 12, 13, 18, 17, 16, 15, 14, 28, 27, 26, 25, 30, 29, 22, 21, 20, 19,
-    24, 23, 37, 36, 35, 34, 33, 32, 31, 42, 41, 40, 39, 38, 45, 44, 43, 48, 47, 46,
-)
-# fmt: on
-"""Landmark i of a mirrored face is landmark FLIP[i] of the face; FLIP is its own inverse."""
-
 
 def rules(aus: Sequence[AU | AURule]) -> tuple[AURule, ...]:
     """Look up the rule of each AU, given by its number in `AU_RULES` or as a rule of one's own.
@@ -167,8 +177,7 @@ def _rule(au: AU | AURule) -> AURule:
         known = list(ONE_SIDED_AUS)
         raise ValueError(f"no rule for AU {au}: AUs with a side are {known}, or give a facs.AURule")
     rule = AU_RULES[number]
-    # The first point is the one on the left of the picture.
-    point = rule.points[("R", "L").index(side)]
+    (point,) = (p for p in rule.points if (p in PICTURE_LEFT) == (side == "R"))
     return AURule((point, point), rule.dy, number, side)
 
 
@@ -260,11 +269,12 @@ def group_sides(names: Sequence[str]) -> list[tuple[str, ...]]:
         [('AU12L', 'AU12R'), ('AU01',), ('AU04L',)]
     """
     groups: dict[tuple[str, ...], None] = {}
+    known = set(names)
     for name in names:
         group: tuple[str, ...] = (name,)
         if re.fullmatch(r"AU\d+[LR]", name):
             sides = (f"{name[:-1]}L", f"{name[:-1]}R")
-            group = sides if set(sides) <= set(names) else group
+            group = sides if known.issuperset(sides) else group
         groups[group] = None
     return list(groups)
 

@@ -27,8 +27,8 @@ ALL = {"probabilities", "landmarks", "refined_maps"}
 RATED = {*ALL, "intensities"}
 
 
-def config(preset="released", base=JAANetConfig, **changes):
-    return getattr(base, preset)(AUS, **{"image_size": SIZE, "width": 1, **changes})
+def config(preset="released", base=JAANetConfig, aus=AUS, **changes):
+    return getattr(base, preset)(aus, **{"image_size": SIZE, "width": 1, **changes})
 
 
 VARIANTS = {
@@ -36,6 +36,7 @@ VARIANTS = {
     "paper": (config("paper", intensity=True), RATED),
     "journal": (config("journal"), ALL),
     "mirrored": (config("journal", intensity=True, average_heads=True, mirror=True), RATED),
+    "sides": (config("journal", aus=("12L", "12R"), intensity=True, mirror=True), RATED),
     "graph": (config("graph", JAAGraphNetConfig, graph_widths=(3,)), ALL),
     "no refinement, R": (
         config(refinement=False, gradient_enhancement=1.0, region="R"),
@@ -77,7 +78,7 @@ def build(config):
         model.set_labels(torch.tensor([[1, 1], [0, 1]]))
     if config.intensity:
         torch.nn.init.normal_(model.au_head.intensity.linear.weight)
-        model.set_rated([True, False])
+        model.set_rated([True, "12R" in config.aus])
     with torch.no_grad():
         model(torch.from_numpy(pictures(8)).permute(0, 3, 1, 2) / 127.5 - 1)
     return model.eval()
@@ -129,7 +130,8 @@ def test_onnx_in_onnxruntime(variant, tmp_path: Path, capfd) -> None:
     assert str(Path(jaa_ext.__file__).parent).encode() not in path.read_bytes()
     about = {entry.key: entry.value for entry in graph.metadata_props}
     assert about["note"] == graph.doc_string == "only a test"
-    assert about.get("aus") == ("AU01 AUrule1" if config.au_detection else None)
+    named = "AU12L AU12R" if variant == "sides" else "AU01 AUrule1"
+    assert about.get("aus") == (named if config.au_detection else None)
     assert about.get("thresholds") == ("0.5 0.5" if config.au_detection else None)
     assert type(config).from_dict(json.loads(about["config"])) == config
     assert names == about.keys() & RATED
@@ -164,7 +166,7 @@ assert not any(name.startswith("jaa_ext.") for name in sys.modules)
 
 def test_program_where_there_is_no_jaa_ext(tmp_path: Path, capfd) -> None:
     models = {}
-    for variant in ("paper", "mirrored", "no alignment"):
+    for variant in ("paper", "mirrored", "sides", "no alignment"):
         path = tmp_path / f"{variant}.pt2"
         models[path] = build(VARIANTS[variant][0])
         models[path].note = "only a test"

@@ -3,6 +3,7 @@
 import pytest
 
 from jaa_ext import facs
+from jaa_ext.data import SyntheticFaces
 
 
 def test_flip_is_its_own_inverse_and_swaps_the_sides() -> None:
@@ -96,9 +97,8 @@ def test_an_au_of_one_side_has_the_centre_of_that_side() -> None:
         assert facs.FLIP[left.points[0]] == right.points[0] != left.points[0]
         assert facs.au_numbers((left, right)) == (f"{au}L", f"{au}R")
     assert facs.rules(["12L"]) == (facs.AURule((37, 37), 0.0, 12, "L"),)
-    on_the_picture_s_left = (*range(5), 14, 15, *facs.LEFT_EYE, 31, 32, 33, 43)
     for au in facs.ONE_SIDED_AUS:
-        assert facs.rules([f"{au}R"])[0].points[0] in on_the_picture_s_left
+        assert facs.rules([f"{au}R"])[0].points[0] in facs.PICTURE_LEFT
 
 
 @pytest.mark.parametrize("au", ["17L", "25R", "99L"])
@@ -114,11 +114,31 @@ def test_texts_that_are_no_au_of_one_side(au: str) -> None:
 
 
 def test_a_rule_s_side() -> None:
-    mine = facs.AURule((36, 36), 0.1, 16, "R")
-    assert facs.au_number(mine) == "16R" and facs.rules([mine]) == (mine,)
+    mine = facs.AURule((36, 36), 0.1, 16, "L")
+    assert facs.au_number(mine) == "16L" and facs.rules([mine]) == (mine,)
     for changes in ({"side": "L"}, {"side": "left", "number": 3}, {"side": "R", "number": 1000}):
         with pytest.raises(ValueError, match='side must be "L" or "R" and needs a number up to 999, got '):
             facs.AURule((36, 36), **changes)  # type: ignore[arg-type]
+
+
+def test_the_landmarks_of_a_rule_are_on_its_side() -> None:
+    left = facs.PICTURE_LEFT
+    # Of a face that looks into the camera: the picture's left is left of the nose.
+    x = SyntheticFaces(subjects=[0], samples_per_subject=1)[0].landmarks[:, 0]
+    for i, other in enumerate(facs.FLIP):
+        assert i == other or (i in left) == (other not in left) == (x[i] < x[other])
+        assert i != other or i not in left
+        for side in ("R", "L"):
+            if i == other or (i in left) == (side == "R"):
+                assert facs.AURule((i, i), number=16, side=side).points == (i, i)  # type: ignore[arg-type]
+                continue
+            word = {"R": "right", "L": "left"}[side]
+            message = (
+                f"points of side {side} must be on the person's {word}, got landmark {i} of the other side, "
+                f"whose like on this side is {other}"
+            )
+            with pytest.raises(ValueError, match=message):
+                facs.AURule((13, i), number=16, side=side)  # type: ignore[arg-type]
 
 
 def test_names_of_aus_of_one_side() -> None:

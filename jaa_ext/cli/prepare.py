@@ -135,7 +135,8 @@ def csv(
     """Your own images and labels; without landmarks dlib finds them (extra `dlib-landmarks`).
 
     Columns: image, a path; subject; AU1, AU2, ..., 1 present, 0 absent, empty missing. If you have them:
-    task, frame, fold, and x_0 to x_48, y_0 to y_48, landmarks counted from 0.
+    AU12L, AU12R, ..., the same of the person's left and right side; AU1_intensity, AU12L_intensity, ...,
+    0 to 5, each beside its labels; task, frame, fold; x_0 to x_48, y_0 to y_48, landmarks counted from 0.
     """
     from jaa_ext.data.readers.table import read_table
 

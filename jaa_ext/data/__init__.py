@@ -11,6 +11,7 @@ from jaa_ext.data.faces import (
     flip,
     mirror_aus,
     normalize,
+    with_mirror,
 )
 from jaa_ext.data.preparation.prepare import prepare
 from jaa_ext.data.prepared import PreparedFaces
@@ -37,4 +38,5 @@ __all__ = [
     "mirror_aus",
     "normalize",
     "prepare",
+    "with_mirror",
 ]

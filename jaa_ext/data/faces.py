@@ -238,7 +238,7 @@ def flip(
 
 
 def mirror_aus(values: NDArray[Any], aus: Sequence[facs.AU]) -> NDArray[Any]:
-    """Give labels (A,) or intensities (A,) of a mirrored face: AUs of one side change places.
+    """Give labels (..., A) or intensities (..., A) of mirrored faces: AUs of one side change places.
 
     Where the list has one side alone, what the mirror image shows there is not known: the label is missing,
     the intensity NaN.
@@ -248,8 +248,26 @@ def mirror_aus(values: NDArray[Any], aus: Sequence[facs.AU]) -> NDArray[Any]:
         [1, 1, 0, -1]
     """
     missing = MISSING if values.dtype.kind == "i" else np.nan
-    places = facs.mirror_places(aus)
-    return np.array([missing if place is None else values[place] for place in places], values.dtype)
+    mirrored = np.full_like(values, missing)
+    for own, place in enumerate(facs.mirror_places(aus)):
+        if place is not None:
+            mirrored[..., own] = values[..., place]
+    return mirrored
+
+
+def with_mirror(matrix: NDArray[Any], aus: Sequence[facs.AU]) -> NDArray[Any]:
+    """Put the labels (n, A) or intensities (n, A) of mirrored faces below those of the faces.
+
+    They are what training sees, as `Crops` flips half of the faces. Where no AU has a side, both halves would
+    be alike, and the matrix itself is given.
+
+    Example:
+        >>> with_mirror(np.array([[1, 0]]), ("12L", "12R")).tolist()
+        [[1, 0], [0, 1]]
+    """
+    if facs.mirror_places(aus) == tuple(range(len(aus))):
+        return matrix
+    return np.concatenate([matrix, mirror_aus(matrix, aus)])
 
 
 def align_face(

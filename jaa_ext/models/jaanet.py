@@ -329,6 +329,7 @@ class JAANet(nn.Module):
         """
         output, count = self._forward(_with_mirrored(image)), image.shape[0]
         places = [place for place in facs.mirror_places(self.config.aus) if place is not None]
+        assert len(places) == len(self.config.aus)  # the config refuses one side alone
         swapped = places != sorted(places)
         for name, value in vars(output).items():
             if value is None:

@@ -54,7 +54,8 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
 
     An AU of one side takes the branch of the same AU of both sides if the other model lacks the side. If all
     AUs have their own or that one, heads are copied too, AU by AU: both sides then differ in their centres
-    alone.
+    alone. The AU head is not where local features are summed (`local_pooling` "sum") and the models have
+    different numbers of AUs, since the sum is another with more of them.
 
     Args:
         model: the one that is changed.
@@ -97,6 +98,8 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
     left_out = tuple(module for module in SAME_AUS_ONLY if not fits(module))
     if "graph." in left_out or _children(model) != _children(source):
         left_out = (*left_out, "au_head.")  # its shape may fit by chance
+    if model.config.attention and model.config.local_pooling == "sum" and len(aus) != len(others):
+        left_out = (*left_out, "au_head.")  # the sum over twice as many AUs is twice as large
     fresh = []
     for key, tensor in tensors.items():
         taken = key in theirs and not key.startswith(left_out)
@@ -110,7 +113,7 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
         if not taken:
             parts = key.split(".")
             fresh.append(".".join(parts[: 2 if key.startswith(("attention.", INTENSITY)) else 1]))
-    sources = (None if i is None else others[i] for i in places)
+    sources = (None if i is None or not source.config.attention else others[i] for i in places)
     branches = tuple(zip(aus, sources, strict=True)) if model.config.attention else ()
     return Transfer(branches, tuple(dict.fromkeys(fresh)))
 

@@ -22,7 +22,7 @@ from jaa_ext.atomic import replacing
 from jaa_ext.data.faces import aligned_size, alignment_matrix, transform
 from jaa_ext.data.video import stderr_to
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
-from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, VERMILION, au_label, rgb
+from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, SIDES, VERMILION, au_label, rgb
 
 if TYPE_CHECKING:
     from jaa_ext.predict.prediction import FacePrediction, FramePrediction
@@ -176,7 +176,10 @@ class FrameDrawer:
         """Give the names of the AUs, the legend and the note."""
         line, left = layout.line, layout.left
         # "AU 12L" is wider than "AU 12".
-        indent = 3.1 if any(isinstance(facs.au_number(au), str) for au in self.aus) else 2.7
+        sides = any(isinstance(facs.au_number(au), str) for au in self.aus)
+        indent = 3.1 if sides else 2.7
+        if sides:
+            yield Label(SIDES, left, layout.ticks, ink=GREY, small=True)
         for i, au in enumerate(self.aus):
             y = layout.row(i)
             yield Label(au_label(au, i), left, y)
@@ -225,10 +228,9 @@ class FrameDrawer:
         line = layout.line
         bar, end = left + 1.2 * line, left + width - 2.4 * line
         middle = round((bar + end) / 2)
-        ticks = layout.head + 1.1 * line
         for value, x in (("0", bar), ("0.5", middle), ("1", end)):
             if end - bar > 4 * line or x != middle:
-                yield Label(value, x, ticks, ink=GREY, align=0.5, small=True)
+                yield Label(value, x, layout.ticks, ink=GREY, align=0.5, small=True)
         for i in range(len(self.aus)):
             y = layout.row(i)
             top, bottom = y - 0.32 * line, y + 0.32 * line
@@ -430,6 +432,8 @@ class _Layout:
         """Left edge of the panel's text."""
         self.head = 2.6 * line
         """Middle of the line of the faces' names."""
+        self.ticks = self.head + 1.1 * line
+        """Middle of the line of the bars' scales."""
         self.foot = self.row(0) + self.row_height * (rows - 0.5) + 0.9 * line
         """Middle of the legend's first line."""
         self.close_up_top = self.foot + (2.2 if attention else 0.9) * line

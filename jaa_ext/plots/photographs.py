@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.data.images import as_rgb
 from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
-from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE, VERMILION, au_label
+from jaa_ext.plots.style import BLUE, GREY, INK, ORANGE, PALE, SIDES, VERMILION, au_label
 
 if TYPE_CHECKING:
     from jaa_ext.predict.prediction import FacePrediction
@@ -159,11 +159,15 @@ def _draw_bars(
 ) -> None:
     """Draw the block of one face: a line for each AU with mark, number, name, bar and probability."""
     mark, number, name, bar, value = (left + x * line for x in (0.6, 1.5, 4.1, 12.0, 19.4))
-    if any(isinstance(facs.au_number(au), str) for au in aus):
+    sides = any(isinstance(facs.au_number(au), str) for au in aus)
+    if sides:
         name += 0.4 * line  # "AU 12L" is wider than "AU 12"
     bar_width = 7 * line
     size = 0.62 * line
     write = partial(axes.text, color=INK, va="center")
+    if sides:
+        below = top + (len(aus) + 2.7 + CLOSE_UP) * line  # the close-up
+        write(left + 4.1 * line, below, SIDES, size=0.8 * size).set_color(GREY)
     y = top + line
     write(mark, y, f"Face {face.face_id}", size=0.75 * line, weight="bold")
     write(number + 3 * line, y, "\N{CHECK MARK} present", size=size, weight="bold")

@@ -17,6 +17,8 @@ from jaa_ext.atomic import replacing
 
 ORANGE, BLUE, SKY, GREEN, VERMILION, PURPLE = "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
+SIDES = "L, R: the person's left and right"
+"""What a figure says of AUs of one side."""
 
 
 def au_label(au: facs.AU | facs.AURule, index: int) -> str:

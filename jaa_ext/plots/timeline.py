@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, note_height, rgb, save_figure
+from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, SIDES, note_height, rgb, save_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +64,7 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     ids = sorted(counts.index[:MAX_FACES].tolist())
 
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
-    caption = _caption(time, counts.iloc[MAX_FACES:].tolist())
+    caption = _caption(time, counts.iloc[MAX_FACES:].tolist(), sides=any(name[-1] in "LR" for name in names))
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
     rows = _Row.all_of(names)
     depth = rows[-1].top + rows[-1].height + SPACE
@@ -92,7 +92,7 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     figure.text(left, height - 12, source, size=10, weight="bold", parse_math=False, **top)
     for i, sentence in enumerate(caption):
         figure.text(left, room + 18 * (len(caption) - i), sentence, size=8, **top)
-    _draw_legend(figure, width - right, width, height, sides=any(len(row.names) == 2 for row in rows))
+    _draw_legend(figure, width - right, width, height)
     save_figure(figure, path, note)
 
 
@@ -129,10 +129,10 @@ class _Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name and number of the AU."""
+        """Name and number of the AU; the number alone says the side, for which the name has no room."""
         name = self.names[0]
         number, words = facs.column_in_words(name if len(self.names) == 1 else name[:-1])
-        return f"{words}  {number}".strip()
+        return f"{words.partition(',')[0]}  {number}".strip()
 
     @classmethod
     def all_of(cls, names: list[str]) -> list[_Row]:
@@ -271,7 +271,7 @@ def _set_time_axis(axes: Axes, time: _Time) -> None:
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{round(seconds) // 60}:{round(seconds) % 60:02d}")
 
 
-def _draw_legend(figure: Figure, right: float, width: float, height: float, *, sides: bool) -> None:
+def _draw_legend(figure: Figure, right: float, width: float, height: float) -> None:
     """Draw the legend of colours, mark and hatching above the panels, up to the pixel column `right`."""
     bar = figure.add_axes(((right - 200) / width, (height - 26) / height, 200 / width, 12 / height))
     figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=bar, orientation="horizontal")
@@ -279,12 +279,11 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float, *, s
     bar.tick_params(labelsize=8, length=2, pad=2)
     figure.legend(
         handles=[
-            *([Patch(color="none", label="L, R: the person's left and right")] if sides else []),
             Patch(color=ORANGE, label="present"),
             Patch(facecolor=PALE, edgecolor=GREY, hatch="///", linewidth=0, label="face not found"),
             Patch(color="none", label="probability"),
         ],
-        ncols=4,
+        ncols=3,
         loc="center right",
         bbox_to_anchor=((right - 205) / width, (height - 20) / height),
         fontsize=8,
@@ -293,9 +292,9 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float, *, s
     )
 
 
-def _caption(time: _Time, left_out: list[int]) -> list[str]:
-    """Say what columns of several frames show, and how many faces are left out."""
-    sentences = []
+def _caption(time: _Time, left_out: list[int], *, sides: bool) -> list[str]:
+    """Say whose sides L and R are, what columns of several frames show, and how many faces are left out."""
+    sentences = [f"{SIDES}."] if sides else []
     if len(time.frames) > COLUMNS:
         sentences.append(
             f"A column of pixels shows the maximum of about {len(time.frames) / COLUMNS:.0f} frames, and is "

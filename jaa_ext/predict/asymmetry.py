@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,25 +37,25 @@ def asymmetry(
         >>> found["p", "AU12_asymmetry"].tolist()
         [0.7, -0.2]
     """
-    return {
-        (kind, f"{group[0][:-1]}{ending}"): _difference(
-            values[kind], names.index(group[0]), names.index(group[1]), DIGITS[kind]
-        )
-        for kind, ending in ENDINGS.items()
-        if kind in values
-        for group in facs.group_sides(names)
-        if len(group) == 2
-    }
+    found: dict[tuple[str, str], NDArray[np.float64]] = {}
+    for kind in ENDINGS:
+        if kind in values:
+            left, right, columns = _pairs(tuple(names), kind)
+            written = np.round(np.asarray(values[kind], np.float64), DIGITS[kind])  # as tables hold them
+            difference = np.round(written[..., left] - written[..., right], DIGITS[kind])
+            difference += 0.0  # which makes a negative zero positive
+            found |= {(kind, column): difference[..., i] for i, column in enumerate(columns)}
+    return found
 
 
 def asymmetry_columns(names: Sequence[str], kinds: str) -> list[str]:
     """Name the columns of `asymmetry`, in their order, for these kinds of columns, "p" or "pr"."""
-    nothing = np.empty((0, len(names)))
-    return [column for _, column in asymmetry(dict.fromkeys(kinds, nothing), names)]
+    return [column for kind in ENDINGS if kind in kinds for column in _pairs(tuple(names), kind)[2]]
 
 
-def _difference(values: NDArray[Any], left: int, right: int, digits: int) -> NDArray[np.float64]:
-    """Subtract values as tables hold them."""
-    written = np.round(np.asarray(values, np.float64), digits)
-    difference: NDArray[np.float64] = np.round(written[..., left] - written[..., right], digits)
-    return difference + 0.0  # which makes a negative zero positive
+@lru_cache
+def _pairs(names: tuple[str, ...], kind: str) -> tuple[list[int], list[int], list[str]]:
+    """Find the places of the left sides and of the right ones, and the columns of their differences."""
+    groups = [group for group in facs.group_sides(names) if len(group) == 2]
+    left, right = ([names.index(group[side]) for group in groups] for side in (0, 1))
+    return left, right, [f"{group[0][:-1]}{ENDINGS[kind]}" for group in groups]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jaa_ext.data import Crops, FaceDataset
-from jaa_ext.data.faces import HasIntensities
+from jaa_ext.data.faces import HasIntensities, with_mirror
 from jaa_ext.models import JAAGraphNet, JAANet, Transfer, build_model, load_model, transfer_weights
 from jaa_ext.recipes.datasets import note_of
 from jaa_ext.recipes.schema import Recipe
@@ -22,7 +22,8 @@ def initialize_model(
 ) -> tuple[JAANet, Transfer | None]:
     """Build a recipe's model, drawn from its seed, on the CPU.
 
-    Landmarks start at the training set's mean shape, intensities at each AU's mean.
+    Landmarks start at the training set's mean shape, intensities at each AU's mean. Both sides of an AU have
+    the same one, as training flips half of the faces.
 
     Args:
         recipe: its `init` names a model file to take weights from, which then keep that file's note.
@@ -54,7 +55,7 @@ def initialize_model(
         model.note = " ".join(notes)
     # After the transfer, which brings the graph and the rated AUs of other labels.
     if isinstance(model, JAAGraphNet):
-        model.set_labels(train_set.label_matrix())
+        model.set_labels(with_mirror(train_set.label_matrix(), train_set.aus))
     if intensities is not None:
         model.set_rated(np.isfinite(intensities))
     return model, transferred
@@ -72,10 +73,10 @@ def _mean_shape(dataset: FaceDataset, size: int) -> Tensor:
 
 
 def _mean_intensity(dataset: FaceDataset) -> NDArray[np.float64] | None:
-    """(A,) of each AU, NaN where it has none; None of a data set that does not tell."""
+    """(A,) of each AU in crops, NaN where it has none; None of a data set that does not tell."""
     if not isinstance(dataset, HasIntensities):
         return None
-    intensities = dataset.intensity_matrix()
+    intensities = with_mirror(dataset.intensity_matrix(), dataset.aus)
     known = np.isfinite(intensities)
     if not known.any():
         raise ValueError("model.intensity=true needs intensities, but the training faces have none")

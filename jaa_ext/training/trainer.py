@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from jaa_ext.data import CombinedFaces, FaceDataset
+from jaa_ext.data import CombinedFaces, FaceDataset, with_mirror
 from jaa_ext.distributed import Processes
 from jaa_ext.evaluation.evaluate import evaluate, require_same_aus
 from jaa_ext.evaluation.scores import Scores
@@ -82,7 +82,8 @@ class Trainer:
         )
         self.loader = training_loader(recipe, self.train_set, self.batches, fabric)
         weighted = recipe.loss.weighted and config.au_detection
-        self.weight = au_weights(self.train_set.label_matrix(), config.aus) if weighted else None
+        labels = with_mirror(self.train_set.label_matrix(), self.train_set.aus)
+        self.weight = au_weights(labels, config.aus) if weighted else None
 
         self.stage = recipe.stages[0]
         """Stage under way."""

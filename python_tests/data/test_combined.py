@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaa_ext.data import CombinedFaces, Crops, FaceDataset, FaceSample, SyntheticFaces
+from jaa_ext.data import CombinedFaces, Crops, FaceDataset, FaceSample, RenderedFaces, SyntheticFaces
 from jaa_ext.data.combined import union_of_aus
 from jaa_ext.nn import au_weights
 
@@ -112,6 +112,30 @@ def test_intensities_that_a_data_set_does_not_have() -> None:
 def test_crops_of_several_are_those_of_each() -> None:
     several, alone = Crops(BOTH, 64, train=False), Crops(TWO, 64, train=False)
     assert torch.equal(several[8]["image"], alone[2]["image"]) and several[8]["id"] == "two:S005/00000"
+
+
+def test_flips_where_a_data_set_has_one_side_or_none() -> None:
+    one, two = (
+        RenderedFaces(subjects=[0], samples_per_subject=8, size=73, aus=aus, **options)
+        for aus, options in ((("12L",), {}), ((12, "12R"), {"mix": "sides"}))
+    )
+    faces = CombinedFaces({"a": one, "b": two})
+    assert faces.aus == (12, "12L", "12R")
+    seen = set()
+    plain, crops = (Crops(faces, 73, train=train) for train in (False, True))
+    for i in range(len(faces)):
+        before, after = plain[i], crops[i]
+        mirrored = not torch.equal(before["image"], after["image"])
+        seen.add((i // 8, mirrored))
+        for name, missing in (("labels", -1), ("intensities", torch.nan)):
+            both, left, right = before[name].tolist()
+            wanted = [both, *((right, left) if mirrored else (left, right))]
+            assert np.array_equal(after[name], wanted, equal_nan=True)
+            # What a set lacks is missing on the side of the crop where its faces do not show it.
+            lacks = [0, 1 if mirrored else 2] if i < 8 else [2 if mirrored else 1]
+            unknown = after[name].isnan() if name == "intensities" else after[name] == missing
+            assert unknown.nonzero().flatten().tolist() == lacks
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from jaa_ext.data import (
     flip,
     mirror_aus,
     normalize,
+    with_mirror,
 )
 
 LEFT, RIGHT = list(facs.LEFT_EYE), list(facs.RIGHT_EYE)
@@ -212,6 +213,19 @@ def test_mirrored_twice_is_as_it_was():
     assert mirrored.tolist() == [-1, 0, 1, 0, 1]
     assert mirror_aus(mirrored, aus).tolist() == labels.tolist()
     assert mirror_aus(labels, facs.BP4D_AUS[:5]).tolist() == labels.tolist()
+
+
+def test_faces_and_their_mirror_images():
+    labels = np.array([[1, 0, -1, 1, 0], [0, 0, 1, 1, 1]])
+    aus = ("4R", 25, "4L", "12L", "12R")
+    both = with_mirror(labels, aus)
+    assert both.dtype == labels.dtype and both.tolist() == [
+        *labels.tolist(),
+        *(mirror_aus(row, aus).tolist() for row in labels),
+    ]
+    assert with_mirror(labels, facs.BP4D_AUS[:5]) is labels
+    one = with_mirror(np.float32([[2, 3]]), ("12L", 25))
+    assert one.dtype == np.float32 and np.array_equal(one, [[2, 3], [np.nan, 3]], equal_nan=True)
 
 
 def test_random_crops_depend_on_seed_epoch_and_index_alone():

@@ -31,7 +31,7 @@ def test_it_survives_json():
     text = json.dumps(config.to_dict())
     assert JAANetConfig.from_dict(json.loads(text)) == config
     assert config.aus == (1, own, 24)
-    sides = JAANetConfig.paper(["12L", 1, "12R", facs.AURule((3, 3), 0.25, 16, "L")])
+    sides = JAANetConfig.paper(["12L", 1, "12R", facs.AURule((3, 3), 0.25, 16, "R")])
     text = json.dumps(sides.to_dict())
     assert JAANetConfig.from_dict(json.loads(text)) == sides
     for wrong in ("12", "AU12L", "12l"):

@@ -498,3 +498,22 @@ def test_sides_of_one_model_answer_as_both_sides_of_the_other():
     image = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(image).logits, source(image).logits[..., [1, 0, 1]])
+
+
+def test_branches_that_the_other_model_has_not_are_not_told():
+    model, before, _, result = transferred(config(("12L", "12R")), config((12,), **PLAIN))
+    assert result.branches == (("12L", None), ("12R", None)) and str(result).startswith("fresh: ")
+    assert {"attention.refinement", "attention.local_features"} <= set(result.fresh)
+    assert keys(model, "attention.").isdisjoint(changed(before, model))
+
+
+def test_sums_of_local_features_of_more_aus_get_a_fresh_head():
+    for preset, fresh in (("paper", ("au_head",)), ("released", ())):
+        result = transferred(config(("12L", "12R"), preset), config((12,), preset))[-1]
+        assert result.fresh == fresh
+        assert result.branches == (("12L", 12), ("12R", 12))
+    # As many AUs, one of which becomes that of a side.
+    assert transferred(config((1, "12L"), "paper"), config((1, 12), "paper"))[-1].fresh == ()
+    # No local features, no sum.
+    plain = {**PLAIN, "preset": "paper", "padding_removal": False}
+    assert transferred(config(("12L", "12R"), **plain), config((12,), **plain))[-1].fresh == ()

@@ -15,7 +15,7 @@ from jaa_ext.data.faces import align_face, transform
 from jaa_ext.data.video import Video, read_frames
 from jaa_ext.plots import frames as overlay
 from jaa_ext.plots.frames import AttentionScale, Fill, FrameDrawer, Label, write_video
-from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE
+from jaa_ext.plots.style import BLUE, INK, ORANGE, PALE, SIDES
 from jaa_ext.predict.prediction import FramePrediction
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
@@ -243,6 +243,18 @@ def test_a_face_that_reaches_out_of_the_frame_stays_inside(frame, prediction):
 def test_rules_of_ones_own_are_named(panel, prediction):
     shown = panel(FrameDrawer((facs.AURule((1, 2)), *AUS[1:])), prediction())
     assert "rule 0" in shown.beside(shown.bars[0][0]) and f"AU {AUS[1]}" in shown.beside(shown.bars[1][0])
+
+
+def test_whose_left_and_right_is_said_above_the_names_of_aus_of_one_side(panel, prediction):
+    aus = ("12L", "12R", *AUS[2:])
+    shown = panel(FrameDrawer(aus), prediction())
+    (said,) = (label for label in shown.labels if label.text == SIDES)
+    assert said.x == next(label.x for label in shown.labels if label.text == "AU 12L")
+    first = next(label for label in shown.labels if label.text == "0")
+    drawer = FrameDrawer(aus)
+    drawer.panel(FramePrediction("a.mp4", 1, 0.0, np.zeros((512, 512, 3), np.uint8), []))
+    assert drawer._layout.small.right(said) < first.x - drawer._layout.line / 2 and said.y == first.y
+    assert SIDES not in panel(FrameDrawer(AUS), prediction()).texts
 
 
 def test_a_picture_can_be_kept(frame, prediction):

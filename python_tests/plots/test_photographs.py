@@ -8,7 +8,7 @@ from skimage import data
 
 from jaa_ext import facs
 from jaa_ext.plots.photographs import DRAWN_SIDES, draw_faces, faces_figure
-from jaa_ext.plots.style import BLUE, ORANGE
+from jaa_ext.plots.style import BLUE, ORANGE, SIDES
 
 NOTE = "Demonstration weights, trained on drawn faces: not for real use."
 AUS = facs.BP4D_AUS
@@ -130,6 +130,18 @@ def test_every_face_has_a_block_and_rules_of_ones_own_are_named(astronaut, predi
     lengths = [bar.get_width() / track.get_width() for track, bar in bars(figure)]
     assert lengths == pytest.approx(np.repeat([0.1, 0.3, 0.5], 12))
     assert [text for text, *_ in written].count("rule 0") == 3
+
+
+def test_whose_left_and_right_is_said_below_the_aus_of_one_side(astronaut, prediction):
+    aus = ("12L", "12R", *AUS[2:])
+    figure = faces_figure(astronaut, [prediction(), prediction(face_id=1)], aus)
+    said = [(x, y) for text, x, y in texts(figure) if text == SIDES]
+    assert len(said) == 2
+    close_up = [image.get_extent() for image in figure.axes[0].images[1:]]
+    low = figure.axes[0].get_ylim()[0]
+    for (x, y), (_, _, bottom, _) in zip(said, close_up, strict=True):
+        assert x > SIDE and bottom < y < low
+    assert SIDES not in [text for text, *_ in texts(faces_figure(astronaut, [prediction()], AUS))]
 
 
 def test_same_input_same_bits(astronaut, prediction):

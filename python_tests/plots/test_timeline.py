@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from jaa_ext import facs
 from jaa_ext.data.images import read_image
 from jaa_ext.plots.style import ORANGE, PALE, VERMILION
 from jaa_ext.plots.timeline import COLOURS, COLUMNS, ROW, STRIP, timeline_figure
@@ -278,7 +279,7 @@ def test_tables_that_are_wrong(tmp_path, wrong, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_both_sides_of_an_au_have_one_row(figures, tmp_path):
+def test_both_sides_of_an_au_have_one_row(figures, tmp_path, texts):
     """The left strip above the right one, whatever their order in the table; letters tell which is which."""
     rng = np.random.default_rng(0)
     names = ("AU12R", "AU01", "AU12L", "AU04L")
@@ -301,11 +302,31 @@ def test_both_sides_of_an_au_have_one_row(figures, tmp_path):
     assert labels == {
         "lip corner puller  AU 12": 18.5,
         "inner brow raiser  AU 1": 55,
-        "brow lowerer, left  AU 4L": 81,
+        "brow lowerer  AU 4L": 81,
     }
     letters = {text.get_text(): text.xy[1] for text in axes.texts}
     assert letters == {"L": 8, "R": 29}
-    said = [text.get_text() for text in figures[-1].legends[0].get_texts()]
-    assert said[0] == "L, R: the person's left and right"
+    said = "L, R: the person's left and right."
+    assert said in texts(figures[-1])
+    timeline_figure(rows[[name for name in rows if "12L" not in name]], tmp_path / "a.png")
+    assert said in texts(figures[-1])
     timeline_figure(table(np.zeros(12)), tmp_path / "a.png")
-    assert "left" not in "".join(text.get_text() for text in figures[-1].legends[0].get_texts())
+    assert said not in texts(figures[-1])
+
+
+def test_names_of_rows_and_legend_have_room(figures, tmp_path):
+    """Each by itself and as both sides of one row, below the name of a long file."""
+    for sides in ("L", "R", "LR", ""):
+        names = [f"AU{au:02d}{side}" for au in facs.AU_NAMES for side in sides or [""]]
+        values = {f"{name}_{kind}": np.zeros(3) for kind in "cp" for name in names}
+        frames = (
+            table(np.zeros(3)).drop(columns=["AU01_c", "AU01_p"]).assign(source="a long name " * 4 + "a.mp4")
+        )
+        timeline_figure(frames.assign(**values), tmp_path / "a.png")
+        FigureCanvasAgg(figures[-1]).draw()
+        axes = next(axes for axes in figures[-1].axes if axes.images)
+        assert len(axes.get_yticklabels()) == len(facs.AU_NAMES)
+        for label in axes.get_yticklabels():
+            assert label.get_window_extent().x0 >= 4, label.get_text()
+        (legend,), source = figures[-1].legends, next(t for t in figures[-1].texts if "a.mp4" in t.get_text())
+        assert source.get_window_extent().x1 < legend.get_texts()[0].get_window_extent().x0

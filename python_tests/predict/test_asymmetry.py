@@ -1,8 +1,11 @@
 """Asymmetry against differences that are worked out by hand."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
+from jaa_ext import facs
 from jaa_ext.predict.asymmetry import asymmetry, asymmetry_columns
 
 NAMES = ["AU12R", "AU01", "AU12L", "AU04L", "AU01L", "AU01R"]
@@ -29,6 +32,22 @@ def test_it_is_that_of_the_digits_in_tables() -> None:
     assert asymmetry({"p": p}, ["AU12L", "AU12R"])["p", "AU12_asymmetry"] == pytest.approx(-1e-6, abs=1e-12)
     zero = asymmetry({"p": np.array([0.3, 0.3000001])}, ["AU12L", "AU12R"])["p", "AU12_asymmetry"]
     assert f"{zero:.6f}" == "0.000000"
+
+
+def test_the_pairs_of_many_rows_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    whole = facs.group_sides
+
+    def spy(names: Sequence[str]) -> list[tuple[str, ...]]:
+        found.append(names)
+        return whole(names)
+
+    monkeypatch.setattr(facs, "group_sides", spy)
+    names = [*NAMES, "AU99L"]
+    for value in range(5):
+        asymmetry({"p": np.full(7, value / 5)}, names)
+        asymmetry_columns(names, "p")
+    assert len(found) == 1
 
 
 def test_what_is_not_known_stays_unknown() -> None:

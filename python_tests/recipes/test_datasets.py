@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from jaa_ext import facs
 from jaa_ext.data import FaceDataset, RenderedFaces, SyntheticFaces
 from jaa_ext.data.prepared import FolderError
 from jaa_ext.facs import AURule
@@ -333,23 +334,22 @@ def make_folder(
     fold_of: dict[str, str],
     frames: int = 2,
     name: str = "Mine",
-    aus: tuple[int, int] = (6, 12),
+    aus: tuple[facs.AU, ...] = (6, 12),
     size: int = 73,
 ) -> None:
-    """A prepared data set of drawn faces with labels of two AUs, its fold given by subject."""
+    """A prepared data set of drawn faces with labels of some AUs, its fold given by subject."""
+    kind = RenderedFaces if any(isinstance(au, str) for au in aus) else SyntheticFaces
     points = [f"{axis}_{i}" for axis in "xy" for i in range(49)]
     rows = []
     for number, (subject, fold) in enumerate(fold_of.items()):
-        faces = SyntheticFaces(subjects=[number], samples_per_subject=frames, size=size, aus=aus)
+        faces = kind(subjects=[number], samples_per_subject=frames, size=size, aus=aus)
         for i in range(frames):
             face, path = faces[i], f"images/{subject}/T1/{i}.png"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / path), face.image[..., ::-1])
             rows.append([subject, fold, path, *face.landmarks.T.ravel(), *face.labels])
     with (folder / "index.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [["subject", "fold", "path", *points, *(f"AU{au:02d}" for au in aus)], *rows]
-        )
+        csv.writer(file).writerows([["subject", "fold", "path", *points, *map(facs.au_column, aus)], *rows])
     settings = {"name": name, "aus": [*aus], "size": size, "align": True, "detector": False, "table": "csv"}
     report = {
         "name": "Mine",
@@ -359,7 +359,12 @@ def make_folder(
         "aus": [*aus],
         "image_size": size,
     }
-    report |= {"occurrence": [0.5, 0.5], "valid": [len(rows)] * 2, "subjects": len(fold_of), "folds": {}}
+    report |= {
+        "occurrence": [0.5] * len(aus),
+        "valid": [len(rows)] * len(aus),
+        "subjects": len(fold_of),
+        "folds": {},
+    }
     known = {"format": 1, "settings": settings, "sequences": [], "image_size": size, "report": report}
     (folder / "prepare.json").write_text(json.dumps(known))
 
@@ -594,6 +599,26 @@ def test_a_data_set_that_is_left_out(two: tuple[Path, Path]) -> None:
     assert (without.label_matrix() >= 0).sum(0).tolist() == [0, 0, 9]  # nobody could learn AU 4
     with pytest.raises(ValueError, match=r': has no data set "theirs", wanted one of Mine, Yours-2$'):
         several(*two, leave_out="theirs").build(CONFIG)
+
+
+def test_a_data_set_with_sides_that_is_left_out(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its sides are tested where another data set has them, too."""
+    make_folder(tmp_path, {"F001": "1", "F002": "2"}, name="Sides", aus=(12, "12L", "12R"))
+    config = JAANetConfig.released((6, 12, "12L", "12R"), image_size=64, width=1)
+    for sets, known in (
+        ((prepared(two[0]), prepared(tmp_path)), [False, True, False, False]),
+        ((RENDERED, prepared(tmp_path)), [False, True, True, True]),
+    ):
+        data = Several(name="several", sets=sets, leave_out="Sides")
+        train, test = data.build(config)
+        assert train.aus == test.aus == (6, 12, "12L", "12R")
+        assert (test.label_matrix() >= 0).all(0).tolist() == known
+        assert (test.label_matrix() >= 0).any(0).tolist() == known
+    # One without sides, of a model that learnt them elsewhere.
+    data = several(two[0], tmp_path, leave_out="Mine")
+    train, test = data.build(config)
+    assert (train.label_matrix() >= 0).all(0).tolist() == [False, True, True, True]
+    assert (test.label_matrix() >= 0).any(0).tolist() == [False, True, False, False]
 
 
 def test_a_data_set_that_shares_no_au_with_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:

@@ -464,9 +464,9 @@ def test_rules_of_one_s_own(tmp_path: Path) -> None:
 
 
 def test_aus_of_one_side(tmp_path: Path) -> None:
-    aus = '12L, 6, "12R", {number: 16, points: [36, 36], side: R}'
+    aus = '12L, 6, "12R", {number: 16, points: [36, 36], side: L}'
     recipe = load_recipe(write(tmp_path, mine=GOOD.replace("[1, 6, 12]", f"[{aus}]")))
-    mine = facs.AURule((36, 36), 0.0, 16, "R")
+    mine = facs.AURule((36, 36), 0.0, 16, "L")
     assert recipe.model.config().aus == ("12L", 6, "12R", mine)
     assert load_recipe(write(tmp_path, copy=recipe.to_yaml())) == recipe
     for wrong, sentence in (
@@ -474,6 +474,7 @@ def test_aus_of_one_side(tmp_path: Path) -> None:
         ("12l", "should be an AU number, with L or R for one side, or a rule"),
         ("17L", "no rule for AU 17L: AUs with a side are"),
         ("{number: 16, points: [36, 36], side: right}", 'side must be "L" or "R"'),
+        ("{number: 16, points: [36, 36], side: R}", "must be on the person's right, got landmark 36"),
     ):
         path = write(tmp_path, mine=GOOD.replace("[1, 6, 12]", f"[{wrong}]"))
         with pytest.raises(RecipeError) as caught:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from jaa_ext.data import FaceSample, SyntheticFaces
-from jaa_ext.models import build_model, save_model
+from jaa_ext.models import JAAGraphNet, build_model, save_model
 from jaa_ext.recipes.datasets import DEMONSTRATION
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.training.initialization import initialize_model
@@ -91,6 +91,29 @@ def test_intensities_start_at_each_aus_mean() -> None:
     assert biases and all(torch.equal(got[key][:2], want[key][:2]) for key in biases)
     with pytest.raises(ValueError, match=r"needs intensities, but the training faces have none"):
         initialize_model(recipe(model={"intensity": True}), Rated(np.full((6, 3), np.nan, np.float32)))
+
+
+class Sided(Rated):
+    """Drawn faces with labels and intensities of one's own of both sides of AU 12, and of AU 6."""
+
+    aus: Any = ("12L", "12R", 6)
+
+    def label_matrix(self) -> NDArray[np.int64]:
+        # AU 6 comes with the right side.
+        return np.array([[1, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0], [0, 1, 1], [0, -1, 0]])
+
+
+@pytest.mark.parametrize("known", [[0, 1], [1], [0]])
+def test_sides_start_alike_as_training_flips_faces(known: list[int]) -> None:
+    intensities = np.full((6, 3), np.nan, np.float32)
+    intensities[:4, known] = np.array([[1], [2], [3], [4]])
+    section = {"aus": list(Sided.aus), "preset": "graph", "threshold": 0.6, "intensity": True}
+    model, _ = initialize_model(recipe(model=section), Sided(intensities))
+    assert isinstance(model, JAAGraphNet) and model.au_head is not None
+    head = model.au_head.intensity
+    assert head is not None and head.rated.tolist() == [True, True, False]
+    assert head.linear.bias[0] == head.linear.bias[1]
+    assert model.graph.adjacency.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1]]
 
 
 def test_weights_and_note_come_from_another_model_once(tmp_path: Path) -> None:

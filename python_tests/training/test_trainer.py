@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 from numpy.typing import NDArray
 
-from jaa_ext.data import FaceSample, SyntheticFaces
+from jaa_ext.data import FaceSample, RenderedFaces, SyntheticFaces
 from jaa_ext.evaluation import NonFiniteOutput, Scores, evaluate
 from jaa_ext.facs import AURule
 from jaa_ext.models import load_model, save_model
@@ -653,6 +653,34 @@ def test_an_au_without_intensities_gets_none(tmp_path: Path) -> None:
     assert trainer.model.au_head is not None and trainer.model.au_head.intensity is not None
     assert trainer.model.au_head.intensity.rated.all()
     assert torch.equal(trainer.model.au_head.intensity.linear.bias.cpu(), model.au_head.intensity.linear.bias)
+
+
+def test_sides_of_which_one_has_intensities(tmp_path: Path) -> None:
+    """Flips show them on the other side, too; and left and right equally often, whatever the labels."""
+
+    class Right(RenderedFaces):
+        def __getitem__(self, index: int) -> FaceSample:
+            sample, matrix = super().__getitem__(index), self.intensity_matrix()
+            return sample._replace(intensities=matrix[index], labels=self.label_matrix()[index])
+
+        def intensity_matrix(self) -> NDArray[np.float32]:
+            return np.where([False, True, True], super().intensity_matrix(), np.nan).astype(np.float32)
+
+        def label_matrix(self) -> NDArray[np.int64]:
+            return np.array([[0, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]] * len(self.subjects))
+
+    aus = ("12L", "12R", 6)
+    faces = [Right(subjects=[i], samples_per_subject=5, size=73, aus=aus) for i in (1, 2)]
+    made = recipe(
+        model={**INTENSITY, "aus": list(aus), "width": 1}, stages=[{"name": "joint", "epochs": 1, "lr": 0.01}]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no AU "never occurs"
+        trainer = Trainer(made, tmp_path / "run", make_fabric("cpu", "32-true"), tuple(faces))
+    assert trainer.weight is not None
+    assert trainer.weight.tolist() == pytest.approx([4 / 3, 4 / 3, 1 / 3], rel=1e-5)  # of 1/5, 1/5 and 4/5
+    trainer.fit()
+    assert all(math.isfinite(float(row["intensity"])) for row in losses(tmp_path / "run"))
 
 
 def test_faces_without_any_intensity_are_refused(tmp_path: Path) -> None:

@@ -173,10 +173,14 @@ def _columns(path: Path, header: list[str]) -> _Columns:
     intensity_aus = {name: au for name, au in known_aus.items() if name.endswith("_intensity")}
     aus = {name: au for name, au in known_aus.items() if name not in intensity_aus}
     known = ("image", "subject", "task", "frame", "fold", *LANDMARK_COLUMNS)
+    numbers = [*facs.AU_RULES, *(f"{au}{side}" for au in facs.ONE_SIDED_AUS for side in "LR")]
+    au_names = [f"AU{au}{ending}" for ending in ("", "_intensity") for au in numbers]
     for name in names:
         if name not in known and name not in aus and name not in intensity_aus:
-            candidates = {other.lower(): other for other in (*known, *(f"AU{au}" for au in facs.AU_RULES))}
-            (nearest, *_) = difflib.get_close_matches(name.lower()[:60], candidates, 1, 0) or ["image"]
+            candidates = {other.lower(): other for other in (*known, *au_names)}
+            # OpenFace's AU12_r is an intensity, and no right side.
+            meant = re.sub("^(au[0-9]+)_r$", r"\1_intensity", name.lower()[:60])
+            (nearest, *_) = difflib.get_close_matches(meant, candidates, 1, 0) or ["image"]
             raise ReleaseError(
                 f"{path}: column {quoted(name)} is unknown; the nearest known one is {candidates[nearest]!r}"
             )
