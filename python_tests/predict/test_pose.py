@@ -11,7 +11,7 @@ from jaa_ext.data.rendered import AUS, Expression, RenderedFaces
 from jaa_ext.data.rendered.head import FILE, head_model
 from jaa_ext.data.rendered.person import View
 from jaa_ext.data.rendered.render import _gaze_actions, _rotation, render_face
-from jaa_ext.predict import DetectedFace, Predictor, head_pose
+from jaa_ext.predict import DetectedFace, Predictor, head_pose, pose
 from jaa_ext.predict.pose import default_focal_length, euler_angles, head_shapes
 
 FLIP = np.diag((1.0, -1.0, -1.0))
@@ -145,6 +145,28 @@ def test_true_landmarks_of_people(record_property) -> None:
     assert np.abs(found.mean(0)).max() < 1
     places = [find(see(*one, view), view).translation / view.distance for *one, view in people(20)]
     assert np.abs(np.array(places) - (0, 0, 1)).mean(0).max() < 0.06
+
+
+def test_the_fit_comes_to_rest_wherever_it_begins(monkeypatch) -> None:
+    """Of two frames alike `cv2.solvePnP` may begin with a face that looks up and with one that looks down."""
+    mean, modes = head_shapes()
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(100):
+        head = mean + 1.2 * np.tensordot(rng.normal(size=len(modes)), modes, 1)
+        turned = head @ openface(np.radians(rng.uniform(10, 30)), 0, 0).T + (0, 0, 1200)
+        points = 500 * turned[:, :2] / turned[:, 2:] + (319.5, 239.5) + rng.normal(0, 1, (49, 2))
+        seen.append(points.astype(np.float32))
+
+    def pitches() -> np.ndarray:
+        return np.degrees([head_pose(points, 640, 480).rotation[0] for points in seen])
+
+    found = pitches()
+    monkeypatch.setattr(pose, "AT_REST", 1e-6)
+    monkeypatch.setattr(pose, "STEPS", 100)
+    assert np.abs(found - pitches()).max() < 1
+    monkeypatch.setattr(pose, "STEPS", 2)
+    assert np.abs(found - pitches()).max() > 4  # the test can fail
 
 
 class Knowing:
