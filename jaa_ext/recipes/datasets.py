@@ -545,7 +545,7 @@ def _named(name: str, place: int, count: int, default: Data) -> OneSet:
 
 
 def _are_same(formers: Sequence[OneSet], sets: Sequence[OneSet]) -> bool:
-    """Tell whether data sets are a recipe's in its order, perhaps moved: by their names, where these are read."""
+    """Tell whether data sets are a recipe's in its order, perhaps moved: by their names, where known."""
     if list(map(type, formers)) != list(map(type, sets)):
         return False
     for former, section in zip(formers, sets, strict=True):
@@ -592,8 +592,8 @@ def faces_to_test(
     kept = fold is None and isinstance(chosen, Several) and chosen.leave_out is not None
     if left_out is not None and fold != "all" and not kept:
         raise ValueError(
-            f'the recipe leaves out the data set "{left_out}" and trains all folds of the others: wanted neither '
-            "--fold nor other --data, or --fold all, which is every face"
+            f'the recipe leaves out the data set "{left_out}" and trains all folds of the others: wanted '
+            "neither --fold nor other --data, or --fold all, which is every face"
         )
     if isinstance(chosen, Prepared) and not set(facs.au_numbers(config.aus)) <= set(chosen.known_aus()):
         chosen = Several(name="several", sets=(chosen,))
