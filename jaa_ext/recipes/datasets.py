@@ -311,7 +311,7 @@ class Several(Section):
             titles = " and ".join(s.title for s, own in zip(self.sets, names, strict=True) if own == name)
             raise ValueError(
                 f'{titles} are both the data set "{name}", whose people would be trained on and tested: '
-                "wanted each data set once (two of one kind are made one before `jaa prepare`)"
+                "wanted each data set once (a table that `jaa prepare csv` reads has the name of its file)"
             )
         return names
 
