@@ -359,8 +359,8 @@ class Several(Section):
             place = names.index(self.leave_out)
             others = [k for k in range(len(names)) if k != place]
             train = {names[k]: self.sets[k].every(configs[k]) for k in others}
-            known = (CombinedFaces(train, aus=aus).label_matrix() >= 0).any(0)
-            learnt = [au for au, has in zip(aus, known, strict=True) if has]
+            labels = CombinedFaces(train, aus=aus).label_matrix()
+            learnt = [au for au, column in zip(aus, labels.T, strict=True) if (column >= 0).any()]
             shared = _with_aus(configs[place], learnt, "the other data sets")
             test = {self.leave_out: self.sets[place].every(shared)}
             require_one_size({**train, **test})
@@ -527,21 +527,18 @@ def _named(name: str, place: int, count: int, default: Data) -> OneSet:
     """
     formers = default.sets if isinstance(default, Several) else (default,) * count
     if (stand_in := _stand_in(name)) is not None:
-        former = next((one for one in formers if isinstance(one, type(stand_in))), None)
-        if former is None:
-            return stand_in
-        # Built-in faces of a recipe of several are trained on but for the fold of all.
-        fold = (
-            default.test_fold if isinstance(default, Several) and default.test_fold in DEALT_FOLDS else None
-        )
-        return former if fold is None else former.model_copy(update={"test_fold": fold})
-    folders = {
-        Path(one.folder): one for one in formers if isinstance(one, Prepared) and one.folder is not None
-    }
-    former = folders.get(Path(name)) or (formers[place] if len(formers) == count else None)
-    if not isinstance(former, Prepared):
-        former = Prepared(name="prepared")
-    return former.model_copy(update={"folder": name})
+        for former in formers:
+            if isinstance(former, type(stand_in)):
+                # Of several data sets the fold of all is tested, and the others were trained on.
+                fold = default.test_fold if isinstance(default, Several) else None
+                return former.model_copy(update={"test_fold": fold}) if fold in DEALT_FOLDS else former
+        return stand_in
+    folders = [former for former in formers if isinstance(former, Prepared)]
+    same = [former for former in folders if former.folder is not None and Path(former.folder) == Path(name)]
+    moved = formers[place] if len(formers) == count else None
+    if not same and isinstance(moved, Prepared):
+        same = [moved]
+    return (same or [Prepared(name="prepared")])[0].model_copy(update={"folder": name})
 
 
 def _are_same(formers: Sequence[OneSet], sets: Sequence[OneSet]) -> bool:
