@@ -20,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jaa_ext.data import FaceDataset, FaceSample, SyntheticFaces
+from jaa_ext.data import CombinedFaces, FaceDataset, FaceSample, SyntheticFaces
 from jaa_ext.distributed import Processes, require_one_process
 from jaa_ext.evaluation import Scores
 from jaa_ext.models import build_model
@@ -66,6 +66,10 @@ class Patchy(SyntheticFaces):
         return intensities
 
 
+class Shared(SyntheticFaces):
+    """Faces that are one of two data sets, of which the smaller one gives two thirds of an epoch."""
+
+
 class Unreadable(SyntheticFaces):
     def __getitem__(self, index: int) -> FaceSample:
         if index == self.bad:
@@ -90,7 +94,11 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def faces(kind: type[SyntheticFaces] = SyntheticFaces) -> tuple[FaceDataset, FaceDataset]:
-    training = kind(subjects=[1, 2], samples_per_subject=6, size=73, aus=AUS)
+    training: FaceDataset = kind(subjects=[1, 2], samples_per_subject=6, size=73, aus=AUS)
+    if kind is Shared:
+        several = {"one": training, "other": kind(subjects=[3], samples_per_subject=3, size=73, aus=AUS[1:])}
+        test = SyntheticFaces(subjects=[9], samples_per_subject=7, size=73, aus=AUS)
+        return CombinedFaces(several, aus=AUS, shares=(1, 2)), CombinedFaces({"one": test}, aus=AUS)
     return training, SyntheticFaces(subjects=[9], samples_per_subject=7, size=73, aus=AUS)
 
 
@@ -110,6 +118,7 @@ VARIANTS: dict[str, tuple[Recipe, type[SyntheticFaces]]] = {
         SyntheticFaces,
     ),
     "bfloat16": (recipe(precision="bf16-mixed"), SyntheticFaces),
+    "shares of several data sets": (recipe(), Shared),
 }
 
 

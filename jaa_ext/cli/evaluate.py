@@ -111,7 +111,8 @@ def calibrate(
 ) -> None:
     """Choose the probability from which on each AU is said to be present, and keep it in the model's file.
 
-    On faces that the model was not trained on. An AU that fewer than 20 of them have or lack keeps 0.5.
+    On faces that the model was not trained on. An AU that fewer than 20 of them have or lack keeps
+    its threshold.
     """
     from dataclasses import replace
 
@@ -136,7 +137,12 @@ def calibrate(
             "calibrate: got a model without AU detection (au_detection=False), wanted one with it"
         )
     network.thresholds = calibrate_thresholds(
-        predictions.probabilities, predictions.labels, predictions.subjects, aim=aim, seed=seed
+        predictions.probabilities,
+        predictions.labels,
+        predictions.subjects,
+        aim=aim,
+        seed=seed,
+        former=network.thresholds,
     )
     save_model(network.cpu(), out, half=half)
     show_scores(score(replace(predictions, thresholds=network.thresholds)))

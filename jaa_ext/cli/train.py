@@ -82,7 +82,7 @@ def crossval(
 
     chosen = _recipe(recipe, data, share, aus, budget, seed)
     _say_sets(chosen)
-    with training_progress(console) as listener:
+    with training_progress(console, fold="fold" if leave_out == "fold" else "without") as listener:
         result = cross_validate(
             chosen,
             out,
@@ -172,7 +172,10 @@ def _recipe(
     if aus is not None:
         update["model"] = recipe.model.with_aus([parse_au(au) for au in _split(aus) or ()])
     elif isinstance(chosen, Several) and not isinstance(recipe.data, Several):
-        update["model"] = recipe.model.with_aus(union_of(chosen))
+        try:
+            update["model"] = recipe.model.with_aus(union_of(chosen))
+        except ValueError as error:
+            raise ValueError(f"{error} (--aus with the AUs of the model leaves it out)") from None
     if seed is not None:
         update["seed"] = seed
     if init is not None:
@@ -182,7 +185,7 @@ def _recipe(
 
 
 def _say_sets(recipe: Recipe) -> None:
-    """Print which AUs are trained, and which of them each of several data sets has."""
+    """Print which AUs are trained, what each of several data sets is, and which of them it has."""
     from jaa_ext.facs import au_numbers
     from jaa_ext.recipes.datasets import Several
 
@@ -192,7 +195,7 @@ def _say_sets(recipe: Recipe) -> None:
     say(console, f"AUs of the model: {', '.join(map(str, aus))}.")
     for name, section in zip(recipe.data.set_names(), recipe.data.sets, strict=True):
         own = [str(au) for au in aus if au in section.known_aus()]
-        say(console, f"  {name} has {', '.join(own) or 'none'}.")
+        say(console, f"  {section.title}: {name} has {', '.join(own) or 'none'}.")
 
 
 def _split(text: str | None) -> list[str] | None:

@@ -79,7 +79,7 @@ class CombinedFaces:
                 )
             if size == 0:
                 raise ValueError(f"CombinedFaces: {name} has no faces")
-        _require_one_size(self.sets)
+        require_one_size(self.sets)
         self._ends = np.cumsum(self.sizes)
         self._columns = [_columns(self.aus, part.aus) for part in sets.values()]
 
@@ -142,17 +142,7 @@ def union_of_aus(of_each: Iterable[Sequence[AU]]) -> tuple[AU, ...]:
     return tuple(sorted({au for aus in of_each for au in aus}, key=key))
 
 
-def _columns(aus: Sequence[AU], of_set: Sequence[AU]) -> tuple[list[int], list[int]]:
-    """Give the columns of the AUs that a data set has: in the union, and in the data set."""
-    shared = [au for au in of_set if au in aus]
-    return [aus.index(au) for au in shared], [list(of_set).index(au) for au in shared]
-
-
-def _named(name: str, what: str) -> str:
-    return f"{name}{SEPARATOR}{what}"
-
-
-def _require_one_size(sets: Mapping[str, FaceDataset]) -> None:
+def require_one_size(sets: Mapping[str, FaceDataset]) -> None:
     """Check that the images of the data sets have one size, by the first of each.
 
     Raises:
@@ -166,3 +156,13 @@ def _require_one_size(sets: Mapping[str, FaceDataset]) -> None:
                 f"the images of {name} have {side} pixels and those of {first} {wanted}: prepare both with "
                 "one --size"
             )
+
+
+def _columns(aus: Sequence[AU], of_set: Sequence[AU]) -> tuple[list[int], list[int]]:
+    """Give the columns of the AUs that a data set has: in the union, and in the data set."""
+    shared = [au for au in of_set if au in aus]
+    return [aus.index(au) for au in shared], [list(of_set).index(au) for au in shared]
+
+
+def _named(name: str, what: str) -> str:
+    return f"{name}{SEPARATOR}{what}"

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext.evaluation.bootstrap import draw_subjects
-from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.models.thresholds import THRESHOLD, check_thresholds
 
 CANDIDATES = np.arange(1, 100, dtype=np.float32) / np.float32(100)
 """Thresholds that are tried; more digits would fit these faces alone."""
 MIN_FACES = 20
-"""With fewer faces with an AU, or without it, its threshold stays 0.5."""
+"""With fewer faces with an AU, or without it, its threshold stays as it is."""
 RESAMPLES = 200
 
 Aim = Literal["balanced-accuracy", "f1"]
@@ -29,14 +29,15 @@ def calibrate_thresholds(
     *,
     aim: Aim = "balanced-accuracy",
     seed: int = 0,
+    former: Sequence[float] | None = None,
 ) -> tuple[float, ...]:
     """Choose the threshold of each AU that separates its faces best, to two digits.
 
     The best threshold of one small sample hangs on a few faces. So the subjects are resampled, as for the
     intervals of scores (`bootstrap_intervals`), and the median of the resamples' best thresholds is taken;
     where several are equally good in a resample, their median counts. An AU that fewer than `MIN_FACES` faces
-    have or lack, or that has these faces from one subject alone, keeps 0.5. The same arguments give the same
-    thresholds.
+    have or lack, or that has these faces from one subject alone, keeps its former threshold. The same
+    arguments give the same thresholds.
 
     Args:
         probabilities: (N, A) of faces that the model was not trained on.
@@ -44,9 +45,11 @@ def calibrate_thresholds(
         subjects: the subject of each face; None if no two faces share one.
         aim: the score to maximize, see `Aim`.
         seed: seed of the resamples, at least 0.
+        former: the thresholds of the A AUs so far; None for 0.5 each.
 
     Raises:
-        ValueError: shapes that do not fit, other labels, an unknown aim, or a seed below 0.
+        ValueError: shapes or former thresholds that do not fit, other labels, an unknown aim, or a seed below
+            0.
 
     Example:
         >>> probabilities = np.repeat([[0.2], [0.4]], 50, axis=0)
@@ -70,10 +73,13 @@ def calibrate_thresholds(
         raise ValueError(
             f"calibrate_thresholds: subjects must be one for each of {len(labels)} faces, got {len(names)}"
         )
-    return tuple(
+    count = labels.shape[1]
+    kept = check_thresholds((THRESHOLD,) * count if former is None else former, count)
+    found = (
         _calibrate(probabilities[y >= 0, au], y[y >= 0], names[y >= 0], aim, seed)
         for au, y in enumerate(labels.T)
     )
+    return tuple(old if new is None else new for old, new in zip(kept, found, strict=True))
 
 
 def _calibrate(
@@ -82,13 +88,13 @@ def _calibrate(
     subjects: NDArray[np.str_],
     aim: Aim,
     seed: int,
-) -> float:
-    """Choose the threshold of one AU, whose labels are 1 and 0."""
+) -> float | None:
+    """Choose the threshold of one AU, whose labels are 1 and 0; None if they are too few."""
     present = labels == 1
     names, subject = np.unique(subjects, return_inverse=True)
     few = any(which.sum() < MIN_FACES or len(np.unique(subject[which])) < 2 for which in (present, ~present))
     if few:
-        return THRESHOLD
+        return None
     # (S, T): faces of each subject above each threshold, first those with the AU, then those without.
     above = np.searchsorted(CANDIDATES, np.nan_to_num(probabilities, nan=0.0), side="left")
     predicted = [_above(above[which], subject[which], len(names)) for which in (present, ~present)]
@@ -104,7 +110,7 @@ def _calibrate(
             scores = true[drawn] / positives[drawn] - false[drawn] / negatives[drawn]
         for row in scores:
             best.append(float(np.median(np.flatnonzero(row >= row.max() - 1e-9))))
-    return (1 + round(float(np.median(best)))) / 100 if best else THRESHOLD
+    return (1 + round(float(np.median(best)))) / 100 if best else None
 
 
 def _above(above: NDArray[np.int64], subject: NDArray[np.int64], subjects: int) -> NDArray[np.int64]:

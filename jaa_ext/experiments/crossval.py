@@ -19,7 +19,7 @@ from jaa_ext.evaluation.results import read_predictions
 from jaa_ext.evaluation.scores import PER_AU, Interval, Scores
 from jaa_ext.experiments.published import BY_AUS, PublishedTable
 from jaa_ext.experiments.tables import ResultTable, percent
-from jaa_ext.facs import AU
+from jaa_ext.facs import AU, au_numbers
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.recipes.datasets import Several, folds_to_test, with_fold
 from jaa_ext.recipes.schema import Recipe
@@ -65,6 +65,8 @@ class CrossValidation:
     folds: tuple[FoldResult, ...]
     """At least one fold, all of the same AUs."""
     leave_out: LeftOut = "fold"
+    data_set: str | None = None
+    """Name of the data set, such as "BP4D"; None of several, or where it is not known."""
 
     def __post_init__(self) -> None:
         if not self.folds:
@@ -100,13 +102,14 @@ class CrossValidation:
         folds = [
             {**vars(fold), "last": fold.last.to_dict(), "best": fold.best.to_dict()} for fold in self.folds
         ]
-        return {"recipe": self.recipe, "data": self.data, "folds": folds, "leave_out": self.leave_out}
+        return {**vars(self), "folds": folds}
 
     def tables(self) -> dict[str, ResultTable]:
         """Give the tables of F1, accuracy and landmarks in percent, by the names of their files.
 
         F1 and accuracy have the layout of the papers' Tables 1 and 2: a row for each AU and one for their
-        mean. The columns are the published figure (unless data sets were left out), each fold and their mean
+        mean. The columns are the published figure of the data set, if there is one (none where data sets were
+        left out, and of several together), each fold and their mean
         after the last epoch, and the mean over the folds' best epochs. Where the folds are of several data
         sets, the tables of each follow, such as "f1-DISFA", with the AUs that it has.
         """
@@ -136,7 +139,7 @@ class CrossValidation:
             )
             for fold in self.folds
         )
-        return replace(self, data=f"{name} (of {self.data})", folds=folds)
+        return replace(self, data=f"{name} (of {self.data})", data_set=name, folds=folds)
 
     def _tables(self) -> dict[str, ResultTable]:
         tables = {}
@@ -167,7 +170,11 @@ class CrossValidation:
         return (name, *(percent(value, digits) for value in (*papers, *figures)))
 
     def _published(self) -> PublishedTable | None:
-        return BY_AUS.get(self.aus) if self.leave_out == "fold" else None
+        """Give what the papers report of this data set; where it is not known, the AUs tell which."""
+        if self.leave_out == "data" or self.folds[0].last.sets is not None:
+            return None
+        table = BY_AUS.get(self.aus)
+        return table if table and (self.data_set is None or table.is_of(self.data_set)) else None
 
     def _label(self, fold: FoldResult) -> str:
         return f"fold {fold.fold}" if self.leave_out == "fold" else fold.fold
@@ -271,7 +278,8 @@ def cross_validate(
                 update["init"] = str(init(fold))
             listener.on_fold(recipe.name, fold, i, len(runs))
             results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, listener))
-        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out)
+        alone = None if isinstance(recipe.data, Several) else recipe.data.data_set
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out, alone)
         write_json(out / "crossval.json", result.to_dict())
         for name, table in result.tables().items():
             table.write(out, name)
@@ -282,13 +290,22 @@ def _sets_to_test(recipe: Recipe, names: Sequence[str] | None) -> tuple[str, ...
     """Give the data sets that are left out one by one.
 
     Raises:
-        ValueError: there are not several, or one is none of them.
+        ValueError: there are not several, one is none of them, or one shares no AU with the others.
     """
     data = recipe.data
     if not isinstance(data, Several) or len(data.sets) < 2:
         raise ValueError(f"leaving out data sets wants several of them (--data A --data B), got {data.title}")
     known = data.set_names()
-    return require_known(names or known, known, "data set", data.title)
+    chosen = require_known(names or known, known, "data set", data.title)
+    aus = set(au_numbers(recipe.model.aus))
+    of_each = {name: aus & set(section.known_aus()) for name, section in zip(known, data.sets, strict=True)}
+    for name in chosen:
+        if not any(of_each[name] & of_each[other] for other in known if other != name):
+            raise ValueError(
+                f"{name}: wanted an AU of the model that another data set has, too, to be tested by a model "
+                f"of the others, got {', '.join(map(str, sorted(of_each[name], key=str))) or 'none'}"
+            )
+    return chosen
 
 
 def read_crossval(path: Path) -> CrossValidation:
@@ -316,11 +333,14 @@ def _run_fold(recipe: Recipe, fold: str, folder: Path, device: str, listener: Li
 
 
 def _f1_intervals(folder: Path, scores: Scores) -> dict[str, Interval | None]:
-    """Give the intervals of a finished run, see `FoldResult`."""
+    """Give the intervals of a finished run, see `FoldResult`; none if its predictions cannot be read."""
     path = folder / "predictions.csv"
     if scores.f1 is None or not path.exists():
         return {}
-    every = read_predictions(path, scores)
+    try:
+        every = read_predictions(path, scores)
+    except ValueError:  # such as of an earlier version; the table does not need them
+        return {}
     of_each = {"": every, **{name: every.of_set(name) for name in scores.sets or ()}}
     intervals = {name: bootstrap_intervals(predictions) for name, predictions in of_each.items()}
     return {name: None if found is None else found.f1_mean for name, found in intervals.items()}

@@ -24,6 +24,10 @@ class PublishedTable(NamedTuple):
     failure_rate: float | None = None
     """Failure rate, Table 4."""
 
+    def is_of(self, data_set: str) -> bool:
+        """Tell whether these are results on that data set; the authors' lists do not say what they are of."""
+        return data_set in (self.title.split(" (")[0], "lists")
+
 
 BY_AUS: dict[tuple[facs.AU, ...], PublishedTable] = {
     facs.BP4D_AUS: PublishedTable(

@@ -187,7 +187,9 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return output
 
 
-def au_weights(labels: Any, aus: Sequence[facs.AU | facs.AURule] | None = None) -> Tensor:
+def au_weights(
+    labels: Any, aus: Sequence[facs.AU | facs.AURule] | None = None, *, frequencies: Any = None
+) -> Tensor:
     """Compute the weight of each AU, w_i = A (1 / r_i) / sum_j (1 / r_j) (section 3.4).
 
     The occurrence rate r_i is taken over valid labels. An AU that never occurs has weight 0, and the others
@@ -197,6 +199,7 @@ def au_weights(labels: Any, aus: Sequence[facs.AU | facs.AURule] | None = None) 
     Args:
         labels: (n, A) tensor or array of 1, 0 and -1 (missing).
         aus: the AUs' numbers, for the warning.
+        frequencies: (n,) how often each row comes, in any unit, above 0; None for all alike.
 
     Returns:
         (A,) float32, summing to the number of AUs that occur.
@@ -229,7 +232,10 @@ def au_weights(labels: Any, aus: Sequence[facs.AU | facs.AURule] | None = None) 
             "theirs as if they were not there"
         )
         warnings.warn(message, stacklevel=2)
-    inverse_rates = torch.where(occurs, valid.double() / occurrences.clamp_min(1), 0)
+    if frequencies is not None:
+        rows = torch.as_tensor(frequencies, dtype=torch.float64)
+        occurrences, valid = rows @ (labels == 1).double(), rows @ (labels != -1).double()
+    inverse_rates = torch.where(occurs, valid.double() / torch.where(occurs, occurrences, 1), 0)
     weights: Tensor = occurs.sum() * inverse_rates / inverse_rates.sum()
     return weights.float()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -21,9 +22,9 @@ from jaa_ext.data import (
     SyntheticFaces,
     aligned_size,
 )
-from jaa_ext.data.combined import union_of_aus
+from jaa_ext.data.combined import require_one_size, union_of_aus
 from jaa_ext.data.generated import GeneratedFaces
-from jaa_ext.data.preparation.folder import SETTINGS, read_settings
+from jaa_ext.data.preparation.folder import SETTINGS, FolderError, read_settings
 from jaa_ext.data.prepared import read_folds, require_known, subject_folds
 from jaa_ext.data.rendered.labels import Mix
 from jaa_ext.data.rendered.release import RENDERED
@@ -310,7 +311,7 @@ class Several(Section):
             titles = " and ".join(s.title for s, own in zip(self.sets, names, strict=True) if own == name)
             raise ValueError(
                 f'{titles} are both the data set "{name}", whose people would be trained on and tested: '
-                "wanted each data set once"
+                "wanted each data set once (a table that `jaa prepare csv` reads has the name of its file)"
             )
         return names
 
@@ -334,7 +335,8 @@ class Several(Section):
             if set(others) != set(folds):
                 raise ValueError(
                     f"wanted the same folds in every data set, got {', '.join(folds)} in {first} and "
-                    f"{', '.join(others)} in {title}"
+                    f"{', '.join(others)} in {title}: give each set a test_fold of its own in a recipe, "
+                    "or leave out whole data sets"
                 )
         return folds
 
@@ -345,7 +347,7 @@ class Several(Section):
             ValueError: an AU that no set has, no set of the name `leave_out`, or what a set raises.
         """
         names, configs = self.set_names(), self._configs(config)
-        shares = self.shares
+        shares, aus = self.shares, facs.au_numbers(config.aus)
         if self.leave_out is None:
             pairs = [
                 _tested_on(section, self.test_fold).build(own)
@@ -357,11 +359,12 @@ class Several(Section):
             place = names.index(self.leave_out)
             others = [k for k in range(len(names)) if k != place]
             train = {names[k]: self.sets[k].every(configs[k]) for k in others}
-            learnt = union_of_aus(faces.aus for faces in train.values())
+            labels = CombinedFaces(train, aus=aus).label_matrix()
+            learnt = [au for au, column in zip(aus, labels.T, strict=True) if (column >= 0).any()]
             shared = _with_aus(configs[place], learnt, "the other data sets")
             test = {self.leave_out: self.sets[place].every(shared)}
+            require_one_size({**train, **test})
             shares = None if shares is None else tuple(shares[k] for k in others)
-        aus = facs.au_numbers(config.aus)
         return CombinedFaces(train, aus=aus, shares=shares), CombinedFaces(test, aus=aus)
 
     def every(self, config: JAANetConfig) -> CombinedFaces:
@@ -384,7 +387,7 @@ class Several(Section):
 
 
 def _with_aus(config: JAANetConfig, aus: Collection[facs.AU], title: str) -> JAANetConfig:
-    """Give a config without the AUs that are not among `aus`.
+    """Give the config by which data are read, without the AUs that are not among `aus`.
 
     Raises:
         ValueError: none is; the message begins with `title`.
@@ -393,7 +396,8 @@ def _with_aus(config: JAANetConfig, aus: Collection[facs.AU], title: str) -> JAA
     if not kept:
         wanted = ", ".join(map(str, facs.au_numbers(config.aus)))
         raise ValueError(f"{title}: wanted labels of at least one of AUs {wanted}, got none")
-    return replace(config, aus=kept)
+    # A model that mirrors wants both sides of an AU, which a data set need not have.
+    return replace(config, aus=kept, mirror=False)
 
 
 def _tested_on(section: OneSet, fold: str | None) -> OneSet:
@@ -461,6 +465,9 @@ def choose_data(
 ) -> Data:
     """Replace a recipe's data by what a command's `--data`, `--fold` and `--share` name.
 
+    The recipe's shares, and the data set that it leaves out, hold for its own data sets in their order, moved
+    or not: other ones are taken without them.
+
     Args:
         default: the data section of the recipe.
         data: a folder, or one of `STAND_INS` for built-in faces (a prepared folder called "rendered" goes
@@ -469,19 +476,21 @@ def choose_data(
         shares: how much of an epoch each of several data sets gives; None or nothing keeps the recipe's.
 
     Raises:
-        ValueError: a fold of built-in faces that is not 1, 2 or 3, or another number of shares than of data
-            sets.
+        ValueError: a fold of built-in faces that is not 1, 2 or 3, another number of shares than of data
+            sets, or one that is not above 0.
     """
     names, chosen = _names(data), default
-    if len(names) == 1:
-        chosen = _named(names[0], default)
-    elif names:
-        moved = isinstance(default, Several) and len(default.sets) == len(names)
-        formers = default.sets if isinstance(default, Several) and moved else [default] * len(names)
-        sets = tuple(map(_named, names, formers))
-        several = default if moved else Several(name="several", sets=sets)
-        chosen = several.model_copy(update={"sets": sets})
+    if names:
+        sets = tuple(_named(name, place, len(names), default) for place, name in enumerate(names))
+        if len(names) == 1:
+            chosen = sets[0]
+        elif isinstance(default, Several) and _are_same(default.sets, sets):
+            chosen = default.model_copy(update={"sets": sets})
+        else:
+            chosen = Several(name="several", sets=sets)
     if shares:
+        if not all(0 < share < math.inf for share in shares):
+            raise ValueError(f"--share: wanted numbers above 0, got {', '.join(map(str, shares))}")
         if not isinstance(chosen, Several) or len(shares) != len(chosen.sets):
             count = len(chosen.sets) if isinstance(chosen, Several) else 1
             raise ValueError(
@@ -511,12 +520,42 @@ def _stand_in(name: str) -> Synthetic | Rendered | None:
     return None if folder else STAND_INS.get(name)
 
 
-def _named(name: str, former: Data) -> OneSet:
-    """Give the data set that `--data` names; a former one of its kind keeps its other values."""
+def _named(name: str, place: int, count: int, default: Data) -> OneSet:
+    """Give the data set that `--data` names at one of `count` places.
+
+    A former one of its kind or folder, or one of as many that may have moved, keeps its other values.
+    """
+    formers = default.sets if isinstance(default, Several) else (default,) * count
     if (stand_in := _stand_in(name)) is not None:
-        return former if isinstance(former, type(stand_in)) else stand_in
-    former = former if isinstance(former, Prepared) else Prepared(name="prepared")
-    return former.model_copy(update={"folder": name})
+        for former in formers:
+            if isinstance(former, type(stand_in)):
+                # Of several data sets the fold of all is tested, and the others were trained on.
+                fold = default.test_fold if isinstance(default, Several) else None
+                return former.model_copy(update={"test_fold": fold}) if fold in DEALT_FOLDS else former
+        return stand_in
+    folders = [former for former in formers if isinstance(former, Prepared)]
+    same = [former for former in folders if former.folder is not None and Path(former.folder) == Path(name)]
+    moved = formers[place] if len(formers) == count else None
+    if not same and isinstance(moved, Prepared):
+        same = [moved]
+    return (same or [Prepared(name="prepared")])[0].model_copy(update={"folder": name})
+
+
+def _are_same(formers: Sequence[OneSet], sets: Sequence[OneSet]) -> bool:
+    """Tell whether data sets are a recipe's in its order, perhaps moved: by their names, where known."""
+    if list(map(type, formers)) != list(map(type, sets)):
+        return False
+    for former, section in zip(formers, sets, strict=True):
+        if former == section or not isinstance(former, Prepared) or former.folder is None:
+            continue
+        if section in formers:
+            return False
+        try:
+            if former.data_set != section.data_set:
+                return False
+        except (FolderError, OSError):
+            pass  # the former folder is no longer there
+    return True
 
 
 def union_of(data: Several) -> tuple[facs.AU, ...]:
@@ -535,12 +574,24 @@ def faces_to_test(
     A folder that lacks some of the model's AUs is tested on the others, as one of several data sets is.
 
     Raises:
-        ValueError: neither a recipe's data nor a folder, or see `choose_data`, `Prepared.build` and
-            `Several.build`.
+        ValueError: neither a recipe's data nor a folder, built-in faces without a recipe, a fold of a recipe
+            that leaves out a data set, or see `choose_data`, `Prepared.build` and `Several.build`.
     """
-    if default is None and all(map(_stand_in, _names(data))):
-        raise ValueError("say what to test on: --recipe, or --data with a folder of `jaa prepare`")
+    names = _names(data)
+    # Without the recipe it is not known which built-in people the model was trained on.
+    if default is None and (not names or any(map(_stand_in, names))):
+        raise ValueError(
+            "say what to test on: --recipe, or --data with a folder of `jaa prepare` (built-in faces want "
+            "--recipe, which tells whom the model was trained on)"
+        )
     chosen = choose_data(default or STAND_IN, data, None)
+    left_out = default.leave_out if isinstance(default, Several) else None
+    kept = fold is None and isinstance(chosen, Several) and chosen.leave_out is not None
+    if left_out is not None and fold != "all" and not kept:
+        raise ValueError(
+            f'the recipe leaves out the data set "{left_out}" and trains all folds of the others: wanted '
+            "neither --fold nor other --data, or --fold all, which is every face"
+        )
     if isinstance(chosen, Prepared) and not set(facs.au_numbers(config.aus)) <= set(chosen.known_aus()):
         chosen = Several(name="several", sets=(chosen,))
     own = config

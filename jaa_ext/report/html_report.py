@@ -212,11 +212,12 @@ def _crossval_page(folder: Path) -> dict[str, Any]:
     result = read_crossval(path)
     folds, note = result.folds, result.note
     tables = [_Table(t.title, t.header, t.rows, t.notes) for t in result.tables().values()]
-    training = []
+    training, word = [], "Fold" if result.leave_out == "fold" else "Without"
     for fold in folds:
         history = read_history(folder / f"fold-{fold.fold}" / "history.json")
-        training += _training_figures(history, note, f"Fold {fold.fold}")
-    tested = {"recipe": result.recipe, "data": result.data, "folds": ", ".join(fold.fold for fold in folds)}
+        training += _training_figures(history, note, f"{word} {fold.fold}")
+    left = "folds" if result.leave_out == "fold" else "left out by turns"
+    tested = {"recipe": result.recipe, "data": result.data, left: ", ".join(fold.fold for fold in folds)}
     lacking = ("cards", "scores", "about_intervals", "about_thresholds", "overview", "of_aus")
     return {
         "what": "Cross validation",

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch.utils.data import DataLoader, default_collate
 
 from jaa_ext import facs
-from jaa_ext.data import Crops, FaceDataset
+from jaa_ext.data import CombinedFaces, Crops, FaceDataset, PreparedFaces
 from jaa_ext.data.workers import ignore_interrupts, reading_workers
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.training.schedule import Batches
@@ -40,9 +40,22 @@ def require_other_subjects(train_set: FaceDataset, test_set: FaceDataset) -> Non
         ValueError: the sets share subjects; the message names some.
     """
     shared = sorted(set(train_set.subjects) & set(test_set.subjects))
+    if not shared and isinstance(train_set, CombinedFaces) != isinstance(test_set, CombinedFaces):
+        # One of both names people with their data set.
+        shared = sorted(name for _, name in _people(train_set) & _people(test_set))
     if shared:
         names = ", ".join(shared[:5])
         raise ValueError(f"subjects of the test set must be none of the training set's, got {names} in both")
+
+
+def _people(faces: FaceDataset) -> set[tuple[str, str]]:
+    """Give the people with the data sets that they are of."""
+    parts = faces.sets.values() if isinstance(faces, CombinedFaces) else [faces]
+    return {
+        (part.name if isinstance(part, PreparedFaces) else type(part).__name__, name)
+        for part in parts
+        for name in part.subjects
+    }
 
 
 def _collate(samples: list[dict[str, Any]], nothing: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from jaa_ext.data import CombinedFaces, FaceDataset, with_mirror
 from jaa_ext.distributed import Processes
@@ -42,8 +44,8 @@ class Trainer:
         processes: those that train together; None for one.
 
     Raises:
-        ValueError: data or stages that do not fit the model, subjects in both sets, or a CUDA graph where
-            none can be recorded.
+        ValueError: data, shares or stages that do not fit the model, subjects in both sets, or a CUDA graph
+            where none can be recorded.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Trainer:
             processes=world_size,
             rank=self.processes.rank,
         )
+        _require_faces_of_each(self.train_set, self.batches)
         self.loader = training_loader(recipe, self.train_set, self.batches, fabric)
         weighted = recipe.loss.weighted and config.au_detection
         labels = with_mirror(self.train_set.label_matrix(), self.train_set.aus)
-        self.weight = au_weights(labels, config.aus) if weighted else None
+        often = _frequencies(self.train_set, len(labels))
+        self.weight = au_weights(labels, config.aus, frequencies=often) if weighted else None
 
         self.stage = recipe.stages[0]
         """Stage under way."""
@@ -269,6 +273,31 @@ class Trainer:
     def _learning_rate(self, iteration: int) -> float:
         """Give the rate of an iteration of the stage under way."""
         return learning_rate(self.stage, iteration - self.stage_start, len(self.batches))
+
+
+def _require_faces_of_each(faces: FaceDataset, batches: Batches) -> None:
+    """Check that an epoch has faces of each data set.
+
+    Raises:
+        ValueError: the share of one is too small; the message names it.
+    """
+    if _shares(faces) is None:
+        return
+    assert isinstance(faces, CombinedFaces)
+    for name, (_, count) in zip(faces.sets, batches.sets, strict=True):
+        if count == 0:
+            raise ValueError(
+                f"{name}: its share is none of the {len(faces)} faces of an epoch, wanted a larger one"
+            )
+
+
+def _frequencies(faces: FaceDataset, rows: int) -> NDArray[np.float64] | None:
+    """Give how often each row of labels, of faces and of mirrored ones, comes; None where all do alike."""
+    sets = _shares(faces)
+    if sets is None:
+        return None
+    sizes, shares = zip(*sets, strict=True)
+    return np.resize(np.repeat(np.divide(shares, sizes), sizes), rows)
 
 
 def _shares(faces: FaceDataset) -> list[tuple[int, float]] | None:

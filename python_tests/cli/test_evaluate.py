@@ -43,6 +43,13 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
         options = () if option is None else (option,)
         code, _, error = jaa("calibrate", calibrated, "--recipe", recipe, *options, "--out", calibrated)
         assert code == 0 and load_model(calibrated).config.mirror == (option != "--no-mirror"), error
+    # Of twelve faces none moves a threshold.
+    network = load_model(calibrated)
+    network.thresholds = (0.3,) * len(aus)
+    save_model(network, calibrated)
+    recipe.write_text(recipe.read_text().replace("samples_per_subject: 60", "samples_per_subject: 4"))
+    code, _, error = jaa("calibrate", calibrated, "--recipe", recipe, "--out", calibrated)
+    assert code == 0 and load_model(calibrated).thresholds == (0.3,) * len(aus), error
     code, _, error = jaa("calibrate", model, "--out", calibrated)
     assert code == 2 and "say what to test on" in error
 

@@ -165,6 +165,8 @@ def test_several_data_sets(jaa_ok, two: tuple[Path, Path], tiny: tuple[str, ...]
     union = sorted({*facs.BP4D_AUS, *facs.DISFA_AUS, 5, 20})
     assert f"AUs of the model: {', '.join(map(str, union))}." in printed
     assert f"DISFA has {', '.join(map(str, facs.DISFA_AUS))}." in printed
+    assert "  rendered faces: rendered has 1, 2," in printed
+    assert "  BP4D: 6 faces to train, " in printed and "Are they the same people?" not in printed
     assert "all data sets together" in printed and "\nDISFA\n" in printed and "\nrendered\n" in printed
     assert jaa_ok(*arguments, "--out", tmp_path, "--resume", *tiny)
     model = load_model(tmp_path / "model.safetensors")
@@ -206,6 +208,7 @@ def test_a_data_set_is_left_out(
     data = ("--data", two[0], "--data", two[1])
     printed = jaa_ok("crossval", "released", *data, "--leave-out", "data", "--out", out, *tiny)
     assert "the run that tests data set DISFA" in printed and "0.065" in printed
+    assert "released: without BP4D (1 of 2)" in printed and ": fold" not in printed
     rows = list(csv.reader((out / "f1.csv").open()))
     assert rows[0] == ["AU", "BP4D", "DISFA", "mean", "best"]
     by_au = {row[0]: row[1:] for row in rows}
@@ -234,7 +237,7 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
             0,
             "--fold",
             1,
-        ): "shares must be a number above 0 for each",
+        ): "--share: wanted numbers above 0, got 1.0, 0",
         ("train", "paper", *both, "--aus", "1,99", "--fold", 1): "no rule for AU 99",
         ("train", "paper", *both, "--aus", "1,5", "--fold", 1): "have no labels of AU 5, only of [1, 2,",
         ("train", "paper", *both, "--aus", "1,x", "--fold", 1): "got 'x'",
@@ -268,3 +271,16 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
         code, _, error = jaa(*arguments, "--out", tmp_path / "out", *tiny)
         assert code == 2 and sentence in error, (arguments, error)
         assert error.startswith("jaa: ") and len(error.splitlines()) == 1, error
+
+
+def test_an_au_of_the_union_without_a_rule(
+    jaa, two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaa_ext.recipes.datasets.union_of", lambda data: (1, 43))
+    code, _, error = jaa("train", "released", "--data", two[0], "--data", two[1], "--out", tmp_path / "out")
+    assert (
+        code == 2
+        and "no rule for AU 43" in error
+        and "(--aus with the AUs of the model leaves it out)" in error
+    )
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from jaa_ext.cli.training_progress import training_progress
+from jaa_ext.data import CombinedFaces, SyntheticFaces
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.training import Trainer, train
 
@@ -90,3 +91,23 @@ def test_nothing_is_divided_by_where_an_epoch_has_no_update_left() -> None:
         listener.on_epoch_start(trainer)
         listener.on_epoch_end(trainer, scores)
     assert text.getvalue() == "joint 1/1  lr 0.1    F1 12.5 %  0 images/s\n"
+
+
+def test_several_data_sets_and_people_of_one_name(tmp_path: Path) -> None:
+    def faces(*subjects: int) -> SyntheticFaces:
+        return SyntheticFaces(subjects=subjects, samples_per_subject=4, size=73, aus=(6, 7, 12))
+
+    train_set = CombinedFaces({"one": faces(1, 2), "other": faces(3)}, shares=(1, 2))
+    test_set = CombinedFaces({"one": faces(4), "other": faces(1, 2)})
+    text = io.StringIO()
+    with training_progress(Console(file=text, width=200)) as listener:
+        train(
+            Recipe.model_validate(RECIPE),
+            tmp_path,
+            device="cpu",
+            datasets=(train_set, test_set),
+            listener=listener,
+        )
+    printed = text.getvalue()
+    assert "  one: 8 faces to train, 4 an epoch.\n  other: 4 faces to train, 8 an epoch.\n" in printed
+    assert printed.count("  Subjects of the same name in one and other: 2. Are they the same people?") == 1

@@ -69,6 +69,16 @@ def test_too_few_faces_keep_the_usual_threshold():
     assert calibrate_thresholds(*column([0.4] * MIN_FACES, [0.2] * MIN_FACES)) != (0.5,)
 
 
+def test_too_few_faces_keep_the_former_threshold():
+    many, few = column([0.395] * 40, [0.205] * 30), column([0.9] * 40, [0.1] * 30)
+    few[1][5:] = -1
+    probabilities, labels = (np.concatenate(pair, 1) for pair in zip(many, few, strict=True))
+    assert calibrate_thresholds(probabilities, labels, former=(0.7, 0.2)) == (0.3, 0.2)
+    assert calibrate_thresholds(probabilities, labels) == (0.3, 0.5)
+    with pytest.raises(ValueError, match="one for each of the 2 AUs, got 1"):
+        calibrate_thresholds(probabilities, labels, former=(0.7,))
+
+
 def test_faces_of_one_subject_are_no_sample():
     probabilities, labels = column([0.4] * 40, [0.2] * 40)
     subjects = ["only"] * 40 + ["a", "b"] * 20

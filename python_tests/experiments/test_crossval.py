@@ -584,3 +584,50 @@ def test_published_figures_of_one_of_several_data_sets() -> None:
     assert tables["f1-BP4D"].rows[0] == ("1", "47.2", "50.0", "50.0", "50.0")
     assert [row[0] for row in tables["f1-BP4D"].rows] == [*map(str, facs.BP4D_AUS), "Avg"]
     assert tables["landmarks-BP4D"].rows[0][1] == "6.38"
+    assert tables["f1-other"].rows[0] == ("1", "", "50.0", "50.0", "50.0")
+    assert not any(
+        '"paper"' in note for table in ("f1", "f1-other", "landmarks-other") for note in tables[table].notes
+    )
+
+
+def test_published_figures_stand_beside_their_data_set_alone() -> None:
+    last = scores(tuple(0.5 for _ in facs.BP4D_AUS), aus=facs.BP4D_AUS)
+    made = CrossValidation("mine", "here", (FoldResult("1", last, last, 1),))
+    for name, paper in (
+        ("BP4D", "47.2"),
+        ("lists", "47.2"),
+        ("synthetic", ""),
+        ("DISFA", ""),
+        ("BP4D-plus", ""),
+    ):
+        assert replace(made, data_set=name).tables()["f1"].rows[0][1] == paper
+    together = replace(last, sets={"BP4D": last, "rendered": last})
+    tables = replace(made, folds=(FoldResult("1", together, together, 1),)).tables()
+    papers = {name: tables[name].rows[0][1] for name in ("f1", "f1-BP4D", "f1-rendered")}
+    assert papers == {"f1": "", "f1-BP4D": "47.2", "f1-rendered": ""}
+
+
+def test_a_data_set_without_an_au_of_the_others_is_found_first(tmp_path: Path) -> None:
+    """Drawn faces have no AU 5, and rendered ones no AU but this one of the model."""
+    made = recipe(data=SETS, model={**MODEL, "aus": [5, 6]}, stages=SHORT)
+    sets = made.data.sets
+    few = type(sets[1])
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(few, "known_aus", lambda self: (5,))
+        with pytest.raises(ValueError, match=r"^synthetic: wanted an AU .* another data set has.* got 6$"):
+            run(made, tmp_path, leave_out="data")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predictions_of_an_earlier_version_cost_the_intervals_alone(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out = tmp_path / "cv"
+    shutil.copytree(finished.out, out)
+    for fold in finished.result.folds[:1]:
+        path = out / f"fold-{fold.fold}" / "predictions.csv"
+        path.write_text(path.read_text().replace("AU06_p", "AU06_probability"))
+    again = run(recipe(), out, resume=True)
+    assert again.folds[0] == replace(finished.result.folds[0], f1_intervals={})
+    assert again.folds[1:] == finished.result.folds[1:]

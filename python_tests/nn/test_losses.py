@@ -159,6 +159,16 @@ def test_weights_by_hand():
     torch.testing.assert_close(au_weights(torch.tensor(labels)), want)
 
 
+def test_weights_of_rows_that_come_more_often_than_others():
+    """As of the rows repeated; the unit does not matter, and equal rows change no bit."""
+    labels = torch.tensor([[1, 0], [0, 1], [1, -1], [0, 0]])
+    often = torch.tensor([3, 1, 2, 1])
+    want = au_weights(labels.repeat_interleave(often, 0))
+    torch.testing.assert_close(au_weights(labels, frequencies=often), want)
+    torch.testing.assert_close(au_weights(labels, frequencies=often / 1000), want)
+    assert torch.equal(au_weights(labels, frequencies=np.ones(4)), au_weights(labels))
+
+
 NEVER = {"absent": 0, "missing": -1}
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +245,9 @@ OPEN = Prepared(name="prepared")
 HERE = Prepared(name="prepared", folder="here", test_fold="2")
 THERE = Prepared(name="prepared", folder="there")
 MIXED = Several(name="several", sets=(OPEN, RENDERED), shares=(3, 1), leave_out="rendered")
-THREE = Several(name="several", sets=(THERE, STAND_INS["rendered"], STAND_IN))
+THREE = Several(name="several", sets=(THERE, RENDERED, STAND_IN))
+BOTH = Several(name="several", sets=(THERE, HERE, RENDERED), shares=(3, 2, 1), test_fold="1")
+RENDERED_1 = RENDERED.model_copy(update={"test_fold": "1"})
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,23 @@ THREE = Several(name="several", sets=(THERE, STAND_INS["rendered"], STAND_IN))
         # As many data sets as the recipe has stand in their places.
         (MIXED, ["there", "rendered"], None, MIXED.model_copy(update={"sets": (THERE, RENDERED)})),
         (MIXED, ["there", "rendered", "synthetic"], None, THREE),
+        # Other data sets, or another order, have none of the recipe's shares.
+        (
+            BOTH,
+            ["here", "there", "rendered"],
+            None,
+            Several(name="several", sets=(HERE, THERE, RENDERED_1)),
+        ),
+        (BOTH, ["rendered", "here"], None, Several(name="several", sets=(RENDERED_1, HERE))),
+        (
+            BOTH,
+            ["rendered", "here", "synthetic"],
+            None,
+            Several(name="several", sets=(RENDERED_1, HERE, STAND_IN)),
+        ),
+        # Built-in faces stay the recipe's, and its fold is tested, wherever they are named.
+        (BOTH, "rendered", None, RENDERED_1),
+        (BOTH, "here", None, HERE),
         (MIXED, None, "1", MIXED.model_copy(update={"test_fold": "1", "leave_out": None})),
     ],
 )
@@ -308,6 +329,9 @@ def test_shares_of_a_command() -> None:
     ):
         with pytest.raises(ValueError, match=rf"^--share is .* once for each: got 3 of them for {count}$"):
             choose_data(default, data, None, [1, 2, 3])
+    for share in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"^--share: wanted numbers above 0, got 1, {share}$"):
+            choose_data(OPEN, ["a", "b"], None, [1, share])
 
 
 def test_a_fold_in_place_of_a_data_set_that_is_left_out() -> None:
@@ -643,7 +667,7 @@ def test_a_model_is_tested_on_several(two: tuple[Path, Path]) -> None:
     assert faces.subjects == ("Mine:M001", "Yours-2:F003") and faces.aus == (4, 6, 12, 15)
     assert len(chosen(None, folders, "all", config)) == 17
     assert len(chosen(several(*two), None, "all", config)) == 17
-    assert chosen(None, [folders[0], "rendered"], "1", config).subjects[0] == "Mine:F001"
+    assert chosen(OPEN, [folders[0], "rendered"], "1", config).subjects[0] == "Mine:F001"
     # One that lacks AUs of the model is tested on the others.
     faces = chosen(None, folders[1], "3", config)
     assert faces.subjects == ("Yours-2:F003",)
@@ -651,6 +675,67 @@ def test_a_model_is_tested_on_several(two: tuple[Path, Path]) -> None:
     assert len(chosen(None, folders[1:], "all", config)) == 9
     with pytest.raises(ValueError, match=r"wanted labels of at least one of AUs 15, got none$"):
         chosen(None, folders[1], "3", config_of(15))
-    for data in (["synthetic", "rendered"], []):
+    for data in (["synthetic", "rendered"], [folders[0], "rendered"], []):
         with pytest.raises(ValueError, match="--recipe, or --data"):
             chosen(None, data, None, config)
+
+
+def test_nobody_who_was_trained_on_is_tested_by_another_order_of_data_sets(two: tuple[Path, Path]) -> None:
+    made = several(two[0]).model_copy(update={"sets": (prepared(two[0]), RENDERED), "test_fold": "1"})
+    trained, tested = subjects(made.build(CONFIG))
+    folders = [str(folder) for folder in two]
+    for data in ([folders[0], "rendered"], ["rendered", folders[0]], [*folders, "rendered"]):
+        again = set(datasets.faces_to_test(made, data, "1", CONFIG).subjects)
+        assert not trained & again and tested <= again
+    alone = datasets.faces_to_test(made, "rendered", None, CONFIG)
+    assert {f"rendered:{name}" for name in alone.subjects} == {"rendered:R0000", "rendered:R0001"} <= tested
+
+
+def test_shares_of_data_sets_that_moved(two: tuple[Path, Path], tmp_path: Path) -> None:
+    made = several(*two, shares=[2, 1], leave_out="Mine")
+    moved = tmp_path / "moved"
+    shutil.copytree(two[0], moved)
+    for first in (two[0], moved):
+        kept = choose_data(made, [str(first), str(two[1])], None)
+        assert isinstance(kept, Several) and (kept.shares, kept.leave_out) == ((2, 1), "Mine")
+    make_folder(tmp_path / "new", {"F001": "1"}, name="New")
+    for others in ((two[1], two[0]), (tmp_path / "new", two[1])):
+        other = choose_data(made, [str(folder) for folder in others], None)
+        assert isinstance(other, Several) and other.shares is other.leave_out is None
+
+
+def test_a_recipe_that_leaves_out_a_data_set_tests_nobody_else(two: tuple[Path, Path]) -> None:
+    made, test = several(*two, leave_out="Mine"), datasets.faces_to_test
+    assert test(made, None, None, CONFIG).subjects[0] == "Mine:F001"
+    assert len(test(made, None, "all", CONFIG)) == 17
+    folders = [str(folder) for folder in two]
+    for data, fold in ((None, "1"), (folders, "1"), (folders[1], None), (folders[::-1], None)):
+        with pytest.raises(ValueError, match=r'^the recipe leaves out the data set "Mine" and trains all'):
+            test(made, data, fold, CONFIG)
+
+
+def test_an_au_without_a_label_is_not_learnt(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """The column of AU 6 alone teaches nothing: the data set that is left out is not scored on it."""
+    make_folder(tmp_path, {"F001": "1", "F002": "2"}, name="Empty")
+    rows = list(csv.reader((tmp_path / "index.csv").open()))
+    for row in rows[1:]:
+        row[rows[0].index("AU06")] = ""
+    with (tmp_path / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    train, test = several(two[0], tmp_path, leave_out="Mine").build(CONFIG)
+    assert not (train.label_matrix()[:, 0] >= 0).any()
+    assert (test.label_matrix() >= 0).sum(0).tolist() == [0, 8]
+
+
+def test_the_size_of_the_set_that_is_left_out(two: tuple[Path, Path], tmp_path: Path) -> None:
+    make_folder(tmp_path, {"F001": "1", "F002": "2"}, name="Large", size=90)
+    with pytest.raises(ValueError, match=r"^the images of Large have 90 pixels and those of Mine 73"):
+        several(two[0], tmp_path, leave_out="Large").build(CONFIG)
+
+
+def test_one_side_alone_in_a_set_of_a_model_that_mirrors(two: tuple[Path, Path]) -> None:
+    config = JAANetConfig.released((6, "6L", "6R", "12L", "12R"), image_size=64, width=1, mirror=True)
+    data = Several(name="several", sets=(prepared(two[0]), RENDERED), test_fold="1")
+    assert data.build(config)[0].aus == config.aus
+    only_left = datasets._with_aus(config, {6, "12L"}, "half")
+    assert only_left.aus == (6, "12L")

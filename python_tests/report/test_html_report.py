@@ -431,6 +431,13 @@ def test_a_cross_validation(run: Path, tmp_path: Path) -> None:
     assert page.text.index(DEMONSTRATION) < page.text.index("tiny on drawn <faces>: F1 in percent")
     assert "1 25.0 50.0 37.5 50.0" in page.text and "Avg 50.0 75.0 62.5 75.0" in page.text
     assert [image["alt"][:7] for image in page.all("img")] == ["Fold 1:"]
+    left_out = replace(result, leave_out="data")
+    (folder / "crossval.json").write_text(json.dumps(left_out.to_dict()))
+    write_report(folder, tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    assert [image["alt"][:10] for image in page.all("img")] == [
+        "Without 1:"
+    ] and "left out by turns" in page.text
 
 
 @pytest.mark.parametrize(

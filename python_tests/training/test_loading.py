@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from jaa_ext.data import CombinedFaces, SyntheticFaces
+from jaa_ext.data import CombinedFaces, PreparedFaces, RenderedFaces, SyntheticFaces, prepare
+from jaa_ext.data.rendered.release import rendered_release
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.training import train
 from jaa_ext.training.loading import require_other_subjects, training_loader
@@ -46,6 +47,24 @@ def test_people_of_one_name_in_two_data_sets_are_two() -> None:
     with pytest.raises(ValueError, match=r"got one:S001 in both$"):
         sets = {"one": faces([1]), "two": faces([2])}
         require_other_subjects(CombinedFaces(sets), CombinedFaces({"one": faces([1])}))
+
+
+def test_people_of_one_of_several_data_sets_and_of_it_alone() -> None:
+    several, alone = CombinedFaces({"one": faces([1]), "two": faces([2])}), faces([2, 3])
+    for sets in ((several, alone), (alone, several)):
+        with pytest.raises(ValueError, match=r"got S002 in both$"):
+            require_other_subjects(*sets)
+    require_other_subjects(several, faces([3]))
+    others = RenderedFaces(subjects=[1], samples_per_subject=1, size=73, aus=(6, 7, 12))
+    require_other_subjects(several, others)
+
+
+def test_people_of_a_folder_among_several_and_of_it_alone(tmp_path: Path) -> None:
+    release = rendered_release(subjects=2, samples_per_subject=1, size=73)
+    prepare(release, tmp_path, align=False, table="csv", workers=0)
+    folder = PreparedFaces(tmp_path, aus=(6, 12))
+    with pytest.raises(ValueError, match=r"got R0000, R0001 in both$"):
+        require_other_subjects(CombinedFaces({"a": folder, "b": faces([1])}), folder)
 
 
 def test_a_process_reads_its_part_of_each_batch_which_may_be_none() -> None:

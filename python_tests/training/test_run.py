@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from jaa_ext.data import CombinedFaces, SyntheticFaces
+from jaa_ext.data import CombinedFaces, RenderedFaces, SyntheticFaces
 from jaa_ext.evaluation import Scores, evaluate
+from jaa_ext.facs import AU
 from jaa_ext.models import load_model
+from jaa_ext.nn import au_weights
 from jaa_ext.recipes.datasets import DEMONSTRATION
 from jaa_ext.recipes.schema import Recipe
 from jaa_ext.training import Listener, Trainer, train
@@ -133,3 +135,47 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(finished: tuple[Path, Sco
     assert losses(tmp_path / "run") == losses(finished[0])
     models = [load_model(out / "model.safetensors").state_dict() for out in (finished[0], tmp_path / "run")]
     assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
+
+
+def test_weights_of_aus_count_labels_as_often_as_they_come(tmp_path: Path) -> None:
+    """By hand, of two sets whose faces come in the ratio 1 : 2 and whose numbers are 12 and 4."""
+    train_set, _ = datasets()
+    labels = [part.label_matrix() for part in train_set.sets.values()]
+    six, four = (labels[0] == 1).mean(0), (labels[1] == 1).mean(0)
+    rates = {4: four[0], 6: six[0], 12: (six[1] + 2 * four[1]) / 3}
+    inverse = [1 / rates[au] if rates[au] else 0.0 for au in AUS]
+    watch = _Weights()
+    run(tmp_path / "shares", listener=watch)
+    assert watch.weight == pytest.approx([sum(map(bool, inverse)) * x / sum(inverse) for x in inverse])
+    run(tmp_path / "none", shares=None, listener=watch)
+    assert watch.weight == au_weights(train_set.label_matrix()).tolist()
+
+
+class _Weights(Listener):
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        assert trainer.weight is not None
+        self.weight = trainer.weight.tolist()
+
+
+def test_a_share_of_no_face_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^other: its share is none of the 16 faces of an epoch"):
+        run(tmp_path, shares=(1000, 1))
+
+
+def test_weights_of_sides_count_mirrored_faces_as_often_as_the_faces(tmp_path: Path) -> None:
+    """By hand: what is one side's in half of the crops is the other's in the others."""
+    aus: tuple[AU, ...] = (6, "12L", "12R")
+    sets = {
+        name: RenderedFaces(subjects=[person], samples_per_subject=count, size=73, aus=aus, mix="sides")
+        for name, person, count in (("one", 1, 12), ("other", 2, 4))
+    }
+    test_set = CombinedFaces({"one": RenderedFaces(subjects=[3], samples_per_subject=2, size=73, aus=aus)})
+    watch = _Weights()
+    made = Recipe.model_validate({**RECIPE, "model": {"aus": [*aus], "image_size": 64, "width": 1}})
+    datasets = CombinedFaces(sets, shares=(1, 2)), test_set
+    train(made, tmp_path, device="cpu", datasets=datasets, listener=watch)
+    one, other = ((part.label_matrix() == 1).mean(0) for part in sets.values())
+    rates = (one + 2 * other) / 3
+    side = (rates[1] + rates[2]) / 2
+    inverse = [1 / rates[0], 1 / side, 1 / side]
+    assert watch.weight == pytest.approx([3 * x / sum(inverse) for x in inverse])
