@@ -167,7 +167,7 @@ def rendered(
     release = rendered_release(
         subjects=subjects, samples_per_subject=samples_per_subject, seed=seed, size=size, mix=mix, sides=sides
     )
-    _prepare(release, out, size, "none", index, workers, check=False)
+    _prepare(release, out, size, "none", index, workers, check=False, recipe="RECIPE" if sides else "paper")
 
 
 def _prepare(
@@ -206,8 +206,10 @@ def _prepare(
             out / "skipped.csv": "frames that are left out, and why",
         }
     )
-    command = f"jaa crossval {recipe} --data {out} --out cv"
-    say(console, f"Try next: {command}")
+    # The sizes of the papers' network, and of `--budget`.
+    if size in (200, 73):
+        budget = " --budget tiny" if size == 73 else ""
+        say(console, f"Try next: jaa crossval {recipe} --data {out} --out cv{budget}")
 
 
 def _print_report(report: Report) -> None:

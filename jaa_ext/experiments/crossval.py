@@ -91,7 +91,9 @@ class CrossValidation:
 
     @property
     def note(self) -> str:
-        return self.folds[0].last.note
+        notes = dict.fromkeys(fold.last.note for fold in self.folds)
+        # Where data sets are left out, one model may have the notes of two of them.
+        return " ".join(note for note in notes if not any(note in other and note != other for other in notes))
 
     def mean(self, score: str, *, best: bool = False) -> float | None:
         """Give the mean over the folds of a field of `Scores`, such as "f1_mean"."""

@@ -137,9 +137,10 @@ def correct_table(
     for (kind, label), column in replaced.items():
         whole = kind == "c" and np.isfinite(column).all()
         result[label] = column.astype(np.int64) if whole else column
-    for _, label in replaced:
-        result[f"{label}{RAW}"] = table[label].array  # by place: an index may hold a label twice
-    return result
+    import pandas
+
+    raw = pandas.DataFrame({f"{label}{RAW}": table[label] for _, label in replaced})
+    return pandas.concat((result, raw), axis=1)
 
 
 def correct_csv(

@@ -153,8 +153,13 @@ def predict_tables(
         if not processes.is_main_process:
             listener = _Messages(listener)
         run = _Run(predictor, folder, parts, chosen, listener, watch)
-        for number in mine:
-            run.do(number)
+        try:
+            for number in mine:
+                run.do(number)
+        except Exception:
+            if processes.world_size == 1 and run.has_nothing():
+                shutil.rmtree(folder)  # else it would stand in the way of the same tables by other settings
+            raise
         summary = run.summary
         summary.seconds = time.perf_counter() - began
         summary.busy = {stage: s - before[stage] for stage, s in predictor.stages.seconds.items()}
@@ -201,6 +206,11 @@ class _Run:
         """Name a file of a part: "rows" of a finished part, "begun" of an unfinished one, "state" or
         "counts"."""
         return self.folder / f"{number:06d}.{kind}"
+
+    def has_nothing(self) -> bool:
+        """Tell whether no row has been kept."""
+        kept = [*self.folder.glob("*.rows"), *self.folder.glob("*.begun")]
+        return not any(file.stat().st_size for file in kept)
 
     def do(self, number: int) -> None:
         """Do a part, or the rest of it."""

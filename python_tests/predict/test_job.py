@@ -155,6 +155,17 @@ def always_saved(monkeypatch):
     monkeypatch.setattr(job, "SAVED_EVERY", 0.0)
 
 
+def test_a_run_that_fails_before_its_first_row_leaves_nothing(model, inputs, tmp_path) -> None:
+    class Failing(Quick):
+        def __call__(self, image):
+            raise RuntimeError("no detector")
+
+    with pytest.raises(RuntimeError, match="no detector"):
+        quick(model, [inputs / "talk.avi"], tmp_path / "out.csv", Failing())
+    assert not list(tmp_path.iterdir())
+    quick(model, [inputs / "talk.avi"], tmp_path / "out.csv", every=20)
+
+
 def test_the_end_of_photographs_that_break_off_is_heard(model, inputs, tmp_path) -> None:
     class Ends(Stops):
         ended = 0
