@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from machine import processor, require_name
 from numpy.typing import NDArray
-from rich.console import Console
 from skimage import data
 
 from jaa_ext import facs
@@ -98,7 +97,7 @@ def measure(model: JAANet, video: Path, precision: Any) -> dict[str, Any]:
         pass
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.csv"
-        summary = predict_tables(predictor, find_sources([video]), table, console=Console(quiet=True))
+        summary = predict_tables(predictor, find_sources([video]), table)
         rows = read_table(table)
     return {
         "precision": predictor.precision,

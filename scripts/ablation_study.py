@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jaa_ext.cli.output import show_table
-from jaa_ext.cli.progress import training_progress
+from jaa_ext.cli.training_progress import training_progress
 from jaa_ext.evaluation import Scores
 from jaa_ext.evaluation.metrics import mean
 from jaa_ext.experiments.tables import ResultTable, percent_of_one

@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from jaa_ext.cli.output import show_table
-from jaa_ext.cli.progress import training_progress
+from jaa_ext.cli.training_progress import training_progress
 from jaa_ext.data import Crops, normalize
 from jaa_ext.evaluation import Metrics, Scores
 from jaa_ext.evaluation.metrics import mean

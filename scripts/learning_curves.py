@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from jaa_ext.cli.output import show_table
-from jaa_ext.cli.progress import training_progress
+from jaa_ext.cli.progress import shown_progress
+from jaa_ext.cli.training_progress import training_progress
 from jaa_ext.data import aligned_size, prepare
 from jaa_ext.data.rendered.release import SUBJECTS_PER_TEST_SUBJECT, rendered_release
 from jaa_ext.evaluation.results import read_history, read_scores
@@ -72,7 +73,8 @@ def prepared_faces(out: Path, side: int, console: Console) -> Path:
     release = rendered_release(
         subjects=SUBJECTS, samples_per_subject=SAMPLES_PER_SUBJECT, seed=SEED, size=aligned_size(side)
     )
-    prepare(release, folder, align=False, workers=0, console=console)
+    with shown_progress(console) as listener:
+        prepare(release, folder, align=False, workers=0, listener=listener)
     return folder
 
 
