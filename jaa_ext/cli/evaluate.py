@@ -117,7 +117,7 @@ def calibrate(
     from dataclasses import replace
 
     from jaa_ext.distributed import require_one_process
-    from jaa_ext.evaluation.calibrate import calibrate_thresholds
+    from jaa_ext.evaluation.calibrate import MIN_FACES, calibrate_thresholds
     from jaa_ext.evaluation.evaluate import collect_predictions
     from jaa_ext.evaluation.metrics import score
     from jaa_ext.evaluation.results import EvaluationSource, one_or_several
@@ -147,5 +147,10 @@ def calibrate(
     save_model(network.cpu(), out, half=half)
     show_scores(score(replace(predictions, thresholds=network.thresholds)))
     console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
+    labels = zip(predictions.aus, predictions.labels.T, strict=True)
+    few = [str(au) for au, y in labels if min((y == 1).sum(), (y == 0).sum()) < MIN_FACES]
+    if few:
+        sentence = f"fewer than {MIN_FACES} faces have or lack AU {', '.join(few)}"
+        say(console, f"note: {sentence}: the threshold stays as it was.")
     say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
     say_where({out: "the model, with its thresholds"})

@@ -65,6 +65,10 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
 
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
     caption = _caption(time, counts.iloc[MAX_FACES:].tolist(), sides=any(name[-1] in "LR" for name in names))
+    empty = sorted(set(table.loc[table["success"] == 1, "face_id"]) - set(counts.index))
+    if empty:
+        faces = f"face{'s' * (len(empty) > 1)} {', '.join(f'{face:g}' for face in empty)}"
+        caption.append(f"Without AUs, and left out: {faces}, of which no neutral face was seen.")
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
     rows = _Row.all_of(names)
     depth = rows[-1].top + rows[-1].height + SPACE

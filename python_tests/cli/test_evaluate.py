@@ -22,6 +22,7 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     code, printed, error = jaa("calibrate", model, "--recipe", recipe, "--half", "--out", calibrated)
     assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
     assert "Calibrated on 180 faces of 3 subjects." in printed and "only a test" in printed
+    told = " ".join(printed.split())
     thresholds = load_model(calibrated).thresholds
     assert load_model(calibrated).note == "only a test" and load_model(model).thresholds == (0.5,) * 6
     assert calibrated.stat().st_size < 0.8 * model.stat().st_size
@@ -32,12 +33,15 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     metrics = json.loads((scores / "metrics.json").read_text())
     assert tuple(metrics["thresholds"]) == thresholds
     rows = read(scores / "predictions.csv")
+    few: list[str] = []
     for au, threshold, accuracy in zip(aus, thresholds, metrics["accuracy"], strict=True):
         labels = np.array([int(row[f"AU{au:02d}"]) for row in rows])
         said = np.array([float(row[f"AU{au:02d}_p"]) for row in rows]) > threshold
         assert np.mean(said == (labels == 1)) == pytest.approx(accuracy, abs=0.02)
         enough = min(labels.sum(), (1 - labels).sum()) >= 20
         assert enough or threshold == 0.5
+        few += [] if enough else [str(au)]
+    assert (f"note: fewer than 20 faces have or lack AU {', '.join(few)}: the" in told) == bool(few)
     assert not load_model(calibrated).config.mirror
     for option in ("--mirror", None, "--no-mirror"):  # None leaves it as it is
         options = () if option is None else (option,)

@@ -95,12 +95,13 @@ def test_every_frame_has_its_colour_for_as_long_as_it_lasts(draw):
     assert panel.gaps == []
 
 
-def test_a_face_without_a_neutral_face_is_left_out(draw):
+def test_a_face_without_a_neutral_face_is_left_out(draw, texts):
     """In a corrected table its AUs are empty."""
     whole = table([0.9, 0.1])
     empty = whole.assign(face_id=1, AU01_p=np.nan, AU01_c=np.nan)
-    (panel,), _ = draw(whole, empty)
+    (panel,), figure = draw(whole, empty)
     assert panel.title == "face 0: in 2 of 2 frames" and panel.shows([0.9, 0.1])
+    assert "Without AUs, and left out: face 1, of which no neutral face was seen." in texts(figure)
 
 
 def test_a_column_and_a_row_of_an_au_are_whole_pixels(tmp_path, monkeypatch):
