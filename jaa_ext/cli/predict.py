@@ -175,14 +175,14 @@ def predict(
         shown = only_video(found)
     predictor = _predictor(
         weights,
-        detector,
-        landmarks,
-        device,
-        precision,
-        search_every,
-        focal_length,
-        identity,
-        least_likeness,
+        detector=detector,
+        landmarks=landmarks,
+        device=device,
+        precision=precision,
+        search_every=search_every,
+        focal_length=focal_length,
+        identity=identity,
+        least_likeness=least_likeness,
     )
     window = Window(predictor) if show else None
     if out is None:
@@ -260,11 +260,11 @@ def draw(
         weights = chosen_weights(weights)
         predictor = _predictor(
             weights,
-            detector,
-            landmarks,
-            device,
-            precision,
-            search_every,
+            detector=detector,
+            landmarks=landmarks,
+            device=device,
+            precision=precision,
+            search_every=search_every,
             identity=identity,
             least_likeness=least_likeness,
         )
@@ -316,6 +316,7 @@ def _frames(every: int, start: str, end: str | None) -> dict[str, Any]:
 
 def _predictor(
     weights: Path,
+    *,
     detector: str,
     landmarks: Literal["network", "dlib"],
     device: str,

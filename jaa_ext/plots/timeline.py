@@ -64,11 +64,9 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     ids = sorted(counts.index[:MAX_FACES].tolist())
 
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
-    caption = _caption(time, counts.iloc[MAX_FACES:].tolist(), sides=any(name[-1] in "LR" for name in names))
     empty = sorted(set(table.loc[table["success"] == 1, "face_id"]) - set(counts.index))
-    if empty:
-        faces = f"face{'s' * (len(empty) > 1)} {', '.join(f'{face:g}' for face in empty)}"
-        caption.append(f"Without AUs, and left out: {faces}, of which no neutral face was seen.")
+    sides = any(name[-1] in "LR" for name in names)
+    caption = _caption(time, counts.iloc[MAX_FACES:].tolist(), empty, sides=sides)
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
     rows = _Row.all_of(names)
     depth = rows[-1].top + rows[-1].height + SPACE
@@ -296,8 +294,13 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float) -> N
     )
 
 
-def _caption(time: _Time, left_out: list[int], *, sides: bool) -> list[str]:
-    """Say whose sides L and R are, what columns of several frames show, and how many faces are left out."""
+def _caption(time: _Time, left_out: list[int], empty: list[float], *, sides: bool) -> list[str]:
+    """Say whose sides L and R are, what columns of several frames show, and which faces are left out.
+
+    Args:
+        left_out: in how many frames each face is seen that has no panel.
+        empty: ids of the faces without AUs.
+    """
     sentences = [f"{SIDES}."] if sides else []
     if len(time.frames) > COLUMNS:
         sentences.append(
@@ -307,4 +310,7 @@ def _caption(time: _Time, left_out: list[int], *, sides: bool) -> list[str]:
     if left_out:
         faces = "1 more face is" if len(left_out) == 1 else f"{len(left_out)} more faces are"
         sentences.append(f"{faces} left out, seen in at most {left_out[0]:,} frames.")
+    if empty:
+        faces = f"face{'s' * (len(empty) > 1)} {', '.join(f'{face:g}' for face in empty)}"
+        sentences.append(f"Without AUs, and left out: {faces}, of which no neutral face was seen.")
     return sentences

@@ -263,13 +263,10 @@ def some_face(face_id: int, random: np.random.Generator) -> FacePrediction:
     )
 
 
-class Tables(Files):
-    """Tables of predictions, which are drawn as time lines and converted."""
+class TableFiles(Files):
+    """Tables, of which one is damaged."""
 
-    def make(self) -> None:
-        for name in ("table.csv", "table.parquet"):
-            write_table(self.folder / name, predictions(2), (1, 4, 12), weights="a test")
-        self.table = self.folder / "table.csv"
+    table: Path
 
     def change(self, random: Random) -> None:
         self.table = random.choice(sorted(self.valid))
@@ -281,6 +278,15 @@ class Tables(Files):
                 self.table,
                 damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0],
             )
+
+
+class Tables(TableFiles):
+    """Tables of predictions, which are drawn as time lines and converted."""
+
+    def make(self) -> None:
+        for name in ("table.csv", "table.parquet"):
+            write_table(self.folder / name, predictions(2), (1, 4, 12), weights="a test")
+        self.table = self.folder / "table.csv"
 
     def take(self) -> None:
         table = read_table(self.table)
@@ -296,7 +302,7 @@ class Tables(Files):
         return "draw", self.table, "--out", self.out
 
 
-class OtherTables(Files):
+class OtherTables(TableFiles):
     """Tables of other tools, which are compared with one of ours."""
 
     by: By = "frame"
@@ -319,15 +325,7 @@ class OtherTables(Files):
         self.table = self.folder / "openface.csv"
 
     def change(self, random: Random) -> None:
-        self.table = random.choice(sorted(self.valid))
-        data = self.valid[self.table]
-        if self.table.suffix == ".csv":
-            self.put(self.table, damage_table(data, random))
-        else:
-            self.put(
-                self.table,
-                damage_parquet(data, random) if random.random() < 0.6 else damage_bytes(data, random)[0],
-            )
+        super().change(random)
         self.by = random.choice(get_args(By))
 
     def take(self) -> None:
