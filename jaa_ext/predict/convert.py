@@ -31,10 +31,9 @@ GROUPS = (
 AU_GROUPS = (
     (r"(AU\w+)_c", "presence"),
     (r"(AU\w+)_r", "intensity"),
-    (r"(AU\w+)_p", "probability"),
+    (r"(AU[^_]+)(_p)?", "probability"),
     (r"(AU\w+)_asymmetry", "asymmetry"),
     (r"(AU\w+)_asymmetry_intensity", "asymmetry of intensities"),
-    (r"(AU\d+)", "probability"),
 )
 MOST_NAMED = 10
 """Most columns that a sentence names one by one."""
@@ -78,7 +77,7 @@ def convert_table(table: pandas.DataFrame, to: Tool) -> Converted:
         ['frame', 'face_id', 'timestamp', 'confidence', 'success', 'pose_Tx']
     """
     if to not in get_args(Tool):
-        raise ValueError(f'convert_table: wanted "openface" or "pyfeat", got "{to}"')
+        raise ValueError(f'to must be "openface" or "pyfeat", got "{to}"')
     table = _with_numbers(table)
     made = _openface(table) if to == "openface" else _pyfeat(table)
     return Converted(made.table, made.sentence({"openface": "OpenFace", "pyfeat": "py-feat"}[to]))
@@ -156,8 +155,10 @@ class _Made:
 
     def sentence(self, tool: str) -> str:
         """Say which of our columns are left out, and which of the tool's are empty."""
-        left_out = _named([name for name in self.ours.columns if name not in self._taken], self.ours.columns)
-        empty = _named(self._empty, self._columns)
+        # Of all columns, so that what one table has of some AUs and the other of others is told of each.
+        among = [*self.ours.columns, *self._columns]
+        left_out = _named([name for name in self.ours.columns if name not in self._taken], among)
+        empty = _named(self._empty, among)
         parts = [f"{tool} has no column for {_listed(left_out)}"] if left_out else []
         parts += [f"empty, since the table lacks it: {_listed(empty)}"] if empty else []
         return "; ".join(parts) + "."

@@ -107,6 +107,26 @@ class TestOpenface:
         ) in converted.note
         assert convert_table(table, "pyfeat").table["AU04"].tolist() == [0.6]
 
+    def test_a_table_of_sides_alone_lacks_the_other_aus(self, face) -> None:
+        """It would contradict itself to have no column for presence and to miss it."""
+        rated = face(intensities=np.float32((3, 1, 2)))
+        table = data_frame([frame([rated])], ("12L", "12R", "6L"), intensity=True)
+        lacks, empty = convert_table(table, "openface").note.split("; empty, since the table lacks it: ")
+        assert lacks.endswith(
+            "merged, presence of AU12L/AU12R/AU06L, intensity of AU12L/AU12R/AU06L, probability, "
+            "asymmetry, asymmetry of intensities"
+        )
+        assert "presence of AU01/AU02/AU04/AU05/AU06/AU07/AU09/AU10/AU12/AU14/AU15/" in empty
+        assert "/AU28/AU45, intensity of AU01/AU02/" in empty and empty.endswith("/AU26/AU45.")
+        lacks, empty = convert_table(table, "pyfeat").note.split("; empty, since the table lacks it: ")
+        assert ", presence, intensity, probability of AU12L/AU12R/AU06L and 2 more" in lacks
+        assert ", probability of AU01/AU02/AU04/" in empty and empty.endswith("/AU43.")
+
+    def test_a_table_of_an_au_alone_that_openface_lacks(self, table) -> None:
+        note = convert_table(table.filter(regex="^(?!AU01|AU12)"), "openface").note
+        assert "presence of AU24, intensity of AU24, probability; empty" in note
+        assert ", presence of AU01/AU02/AU04/" in note and ", intensity of AU01/AU02/" in note
+
     def test_several_sources(self, face) -> None:
         table = data_frame([frame([face()], name) for name in ("a.mp4", "b.mp4")], AUS)
         with pytest.raises(ValueError, match=r"table of one video .*got 2: a\.mp4, b\.mp4$"):
@@ -153,7 +173,7 @@ def test_a_table_without_rows(to) -> None:
 
 
 def test_an_unknown_tool(table) -> None:
-    with pytest.raises(ValueError, match='wanted "openface" or "pyfeat", got "affdex"'):
+    with pytest.raises(ValueError, match=r'^to must be "openface" or "pyfeat", got "affdex"'):
         convert_table(table, "affdex")
 
 
