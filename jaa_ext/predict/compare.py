@@ -38,9 +38,11 @@ class Comparison:
     frames: int
     """Frames that both tables have, with a face or without."""
     faces: tuple[int, int]
-    """Faces that each table has in them."""
+    """Faces that each table has in them, with AUs."""
     pairs: int
     """Faces that were found in both and are compared."""
+    without_aus: int
+    """Faces that were found in both, but left out since their AUs are empty in one of them."""
     aus: tuple[Agreement, ...]
     """The AUs that both tables have, in the order of the first."""
     only: tuple[tuple[str, ...], tuple[str, ...]]
@@ -69,6 +71,10 @@ class Comparison:
             for letter, name, tool, faces in zip("ab", self.names, self.tools, self.faces, strict=True)
         ]
         lines.append(f"{self.pairs:,} faces are in both and are compared.")
+        if self.without_aus:
+            lines.append(
+                f"Also in both, but left out since their AUs are empty in a or b: {self.without_aus:,}."
+            )
         for letter, aus in zip("ab", self.only, strict=True):
             if aus:
                 lines.append(f"Only in {letter}: {', '.join(aus)}.")
@@ -125,8 +131,8 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
         by: "frame" or "time".
 
     Raises:
-        FileNotFoundError, ValueError: see `read_face_table`; tables without a frame, face or AU in common; or
-            another `by`.
+        FileNotFoundError, ValueError: see `read_face_table`; tables without a frame, face or AU in common, or
+            in which each face has AUs in one of them alone; or another `by`.
         MissingDependency: see `read_face_table`.
 
     Example:
@@ -137,7 +143,7 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
     from jaa_ext.evaluation.agreement import agreements
 
     if by not in get_args(By):
-        raise ValueError(f'compare_tables: by must be "frame" or "time", got "{by}"')
+        raise ValueError(f'by must be "frame" or "time", got "{by}"')
     first, second = read_face_table(a), read_face_table(b)
     both = f"{first.name} and {second.name}"
     frames = _frames_by_time(first, second) if by == "time" else _frames_by_number(first, second)
@@ -164,19 +170,23 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
         if of_a is not None and of_b is not None:
             values[au] = np.stack((of_a[i], of_b[j]), 1)
     pairs = np.stack([values.get(au, np.stack((unknown, unknown), 1)) for au in aus], 1)
+    compared = (np.isfinite(present_a + present_b) | np.isfinite(pairs).all(2)).any(1)
+    if not compared.any():
+        raise ValueError(f"{both}: have no face in common of which both give the same AU")
     return Comparison(
         names=(first.name, second.name),
         tools=(first.tool, second.tool),
         frames=len(frames),
         faces=(
-            int(np.isin(first.frames, frames[:, 0]).sum()),
-            int(np.isin(second.frames, frames[:, 1]).sum()),
+            int((np.isin(first.frames, frames[:, 0]) & _have_aus(first)).sum()),
+            int((np.isin(second.frames, frames[:, 1]) & _have_aus(second)).sum()),
         ),
-        pairs=len(i),
+        pairs=int(compared.sum()),
+        without_aus=int((~compared).sum()),
         aus=agreements(aus, (present_a, present_b), (pairs[..., 0], pairs[..., 1]), quantities),
         only=(tuple(au for au in has if au not in has_too), tuple(au for au in has_too if au not in has)),
         remarks=_remarks(first, second, frames, by),
-        values=values,
+        values={au: pair[compared] for au, pair in values.items()},
     )
 
 
@@ -185,6 +195,12 @@ def _aus(table: FaceTable) -> list[str]:
     kinds = (table.presence, table.probabilities, table.intensities)
     names = {au for kind in kinds for au, values in kind.items() if np.isfinite(values).any()}
     return sorted(names, key=lambda au: (int("".join(filter(str.isdigit, au)) or 0), au))
+
+
+def _have_aus(table: FaceTable) -> NDArray[np.bool_]:
+    """Tell of which faces a table says any AU: (N,)."""
+    kinds = (table.presence, table.probabilities, table.intensities)
+    return np.logical_or.reduce([np.isfinite(values) for kind in kinds for values in kind.values()])
 
 
 def _values(

@@ -108,6 +108,43 @@ class TestOneFace:
         mixed = of(compare_tables(openface, other), "AU01")  # intensities here, probabilities there
         assert mixed.kappa is not None and (mixed.quantity, mixed.values, mixed.icc) == (None, 0, None)
 
+    def test_faces_with_empty_aus_are_not_compared(self, talk, tmp_path) -> None:
+        """As `--neutral` leaves the AUs of a face without a neutral face; in frame 3 there is none."""
+        table = read_table(talk)
+        aus = [name for name in table.columns if name.startswith("AU")]
+        table.loc[table["frame"] <= 4, aus] = np.nan
+        table.loc[table["frame"] == 5, [name for name in aus if name.startswith("AU01")]] = np.nan
+        table.to_csv(tmp_path / "corrected.csv", index=False)
+        for one, other, faces in (
+            (talk, tmp_path / "corrected.csv", (9, 6)),
+            (tmp_path / "corrected.csv", talk, (6, 9)),
+            (tmp_path / "corrected.csv",) * 2 + ((6, 6),),
+        ):
+            comparison = compare_tables(one, other)
+            assert (comparison.frames, comparison.faces) == (10, faces)
+            assert (comparison.pairs, comparison.without_aus) == (6, 3)
+            assert [one.frames for one in comparison.aus] == [5, 6, 6]  # AU01 is empty in one more
+            assert [one.values for one in comparison.aus] == [5, 6, 6]
+            assert all(len(pair) == 6 for pair in comparison.values.values())
+            assert comparison.notes()[2:4] == [
+                "6 faces are in both and are compared.",
+                "Also in both, but left out since their AUs are empty in a or b: 3.",
+            ]
+            assert comparison.to_dict()["without_aus"] == 3
+        assert compare_tables(talk, talk).without_aus == 0
+
+    def test_faces_that_have_aus_in_one_table_only(self, talk, tmp_path) -> None:
+        table = read_table(talk)
+        aus = [name for name in table.columns if name.startswith("AU")]
+        for name, empty in (("early.csv", table["frame"] > 5), ("late.csv", table["frame"] <= 5)):
+            part = table.copy()
+            part.loc[empty, aus] = np.nan
+            part.to_csv(tmp_path / name, index=False)
+        with pytest.raises(
+            ValueError, match=r"early\.csv and .*late\.csv: have no face in common of which both give"
+        ):
+            compare_tables(tmp_path / "early.csv", tmp_path / "late.csv")
+
     def test_a_table_without_places_is_paired_by_frame(self, talk, tmp_path) -> None:
         table = convert_table(read_table(talk), "openface").table
         table = table[[name for name in table.columns if name[0] not in "xy"]]
@@ -216,7 +253,7 @@ class TestByTime:
 
 class TestMistakes:
     def test_of_the_caller(self, talk) -> None:
-        with pytest.raises(ValueError, match='by must be "frame" or "time", got "name"'):
+        with pytest.raises(ValueError, match=r'^by must be "frame" or "time", got "name"'):
             compare_tables(talk, talk, by="name")
 
     def test_no_frame_in_common(self, write, talk) -> None:
