@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+
+def names_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a mistake that begins with the name of an argument, as focal_length, begin with --focal-length."""
+    names = inspect.signature(command).parameters
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ValueError as error:
+            name, _, rest = str(error).partition(" ")
+            if name not in names:
+                raise
+            raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+
+    return run
+
 
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if need be.")]
 RecipeName = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jaa_ext import facs
+from jaa_ext.cli.options import names_options
 from jaa_ext.cli.output import Device, chosen_weights, console, say_where
 from jaa_ext.cli.progress import say, shown_progress
 
@@ -120,6 +121,7 @@ Show = Annotated[
 ]
 
 
+@names_options
 def predict(
     sources: Sources,
     out: Annotated[
@@ -159,12 +161,12 @@ def predict(
     if show:
         _require_window()
     elif out is None:
-        raise ValueError("predict: --out must name a table or a folder; only with --show it can be left out")
+        raise ValueError("--out must name a table or a folder; only with --show it can be left out")
     left_out: list[str] = []
     correction = None
     if neutral is not None or smooth != 0:
         if out is None:
-            raise ValueError("predict: --neutral and --smooth correct a finished table: they need --out")
+            raise ValueError("--neutral and --smooth correct a finished table: they need --out")
         correction = Correction(None if neutral is None else neutral_times(neutral), smooth)
     found = find_sources(sources, left_out.append)
     weights = chosen_weights(weights)
@@ -213,6 +215,7 @@ def predict(
         say_where(dict.fromkeys(summary.tables, "a row for each face of each frame"))
 
 
+@names_options
 def draw(
     sources: Annotated[
         list[str],

@@ -117,7 +117,7 @@ class FrameDrawer:
         numbers = [facs.au_number(au) for au in aus]
         if attention is not None and attention not in numbers:
             known = ", ".join(str(number) for number in numbers if number is not None)
-            raise ValueError(f"FrameDrawer: got attention={attention}, wanted an AU of the model: {known}")
+            raise ValueError(f"attention must be an AU of the model, one of {known}, got {attention}")
         self._map = None if attention is None else numbers.index(attention)
         self._layout: _Layout | None = None
         self._columns: list[int | None] = []
@@ -161,13 +161,13 @@ class FrameDrawer:
         if frame.image.shape != (*layout.frame_size, 3):
             height, width = layout.frame_size
             raise ValueError(
-                f"FrameDrawer: frame {frame.frame} of {frame.source} has shape {frame.image.shape}, wanted "
+                f"frame {frame.frame} of {frame.source} has shape {frame.image.shape}, wanted "
                 f"({height}, {width}, 3) as the first frame"
             )
         for face in frame.faces:
             if len(face.probabilities) != len(self.aus):
                 raise ValueError(
-                    f"FrameDrawer: frame {frame.frame} of {frame.source} has a face with "
+                    f"frame {frame.frame} of {frame.source} has a face with "
                     f"{len(face.probabilities)} probabilities, wanted {len(self.aus)}"
                 )
         return layout
@@ -538,7 +538,7 @@ def _levels(face: FacePrediction, place: int) -> NDArray[np.uint8]:
     """Give an attention map as (m, m) of 0..255."""
     maps = face.initial_maps if face.refined_maps is None else face.refined_maps
     if maps is None:
-        raise ValueError("FrameDrawer: got a face without attention maps, wanted them to be painted")
+        raise ValueError("attention wants maps to paint, got a face without attention maps")
     levels: NDArray[np.uint8] = np.rint(255 * np.clip(maps[place], 0, 1)).astype(np.uint8)
     return levels
 

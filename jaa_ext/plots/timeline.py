@@ -98,7 +98,7 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     save_figure(figure, path, note)
 
 
-def frame_times(table: pandas.DataFrame, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def frame_times(table: pandas.DataFrame, where: str = "") -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the numbers of a table's frames, rising, and their times in seconds.
 
     Raises:
@@ -110,7 +110,7 @@ def frame_times(table: pandas.DataFrame, where: str) -> tuple[NDArray[np.int64],
     if not rises.all():
         i = int(np.argmin(rises))
         raise ValueError(
-            f"{where}: time must rise with the frames, got {times[i]:g} s for frame {frames[i]} and "
+            f"{where}time must rise with the frames, got {times[i]:g} s for frame {frames[i]} and "
             f"{times[i + 1]:g} s for frame {frames[i + 1]}"
         )
     return frames, times
@@ -159,7 +159,7 @@ class _Time(NamedTuple):
 
     @classmethod
     def of(cls, table: pandas.DataFrame) -> _Time:
-        frames, starts = frame_times(table, "timeline_figure")
+        frames, starts = frame_times(table)
         steps = np.diff(starts)
         # A frame lasts until the next one, but no longer than usual, since frames may be missing.
         usual = (float(np.median(steps)) if len(steps) else 0.0) or 1.0
@@ -195,9 +195,9 @@ def _au_names(table: pandas.DataFrame) -> list[str]:
     wanted = ["frame", "face_id", "timestamp", "success", *(f"{name}_c" for name in names)]
     missing = [column for column in wanted if column not in table] + ([] if names else ["AU.._p"])
     if missing:
-        raise ValueError(f"timeline_figure: the table lacks the column {missing[0]!r}")
+        raise ValueError(f"the table lacks the column {missing[0]!r}")
     if table.empty:
-        raise ValueError("timeline_figure: got an empty table, wanted at least one row")
+        raise ValueError("got an empty table, wanted at least one row")
     return names
 
 
@@ -206,8 +206,7 @@ def _source(table: pandas.DataFrame) -> str:
     if len(sources) > 1:
         more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
         raise ValueError(
-            f"timeline_figure: wanted the table of one video, got {len(sources)} sources: "
-            f"{', '.join(sources[:3])}{more}"
+            f"wanted the table of one video, got {len(sources)} sources: {', '.join(sources[:3])}{more}"
         )
     return os.path.basename(sources[0])
 

@@ -107,7 +107,7 @@ def predict_tables(
     """
     check_times(every, start, end)
     if not sources:
-        raise ValueError("predict_tables: got no photograph and no video, wanted at least one")
+        raise ValueError("got no photograph and no video, wanted at least one")
     one_table = out.suffix.lower() in TABLE_ENDINGS
     if one_table:
         require_table(out)
@@ -118,7 +118,7 @@ def predict_tables(
     for name in (predictor.detector_identity, predictor.embedding_identity):
         if "<lambda>" in name or name.startswith("functools.partial"):
             raise ValueError(
-                f"predict_tables: {name} is the name of many functions, so that an unfinished run could go "
+                f"{name} is the name of many functions, so that an unfinished run could go "
                 "on with another one; give it an attribute `identity`, a text of its own"
             )
     parts = _parts(sources, out, one_table)

@@ -117,7 +117,7 @@ def check_focal_length(focal_length: float) -> float:
         ValueError: it is not a positive number.
     """
     if not 0 < focal_length < math.inf:
-        raise ValueError(f"the focal length must be a number of pixels above 0, got {focal_length}")
+        raise ValueError(f"focal_length must be a number of pixels above 0, got {focal_length:g}")
     return float(focal_length)
 
 

@@ -117,30 +117,26 @@ class Predictor:
     ) -> None:
         model = load_model() if model is None else model
         if not model.config.au_detection:
-            raise ValueError(
-                "Predictor: got a model without AU detection (au_detection=False), wanted one with it"
-            )
+            raise ValueError("got a model without AU detection (au_detection=False), wanted one with it")
         if precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f'Predictor: precision must be auto, float32 or bfloat16, got "{precision}"')
+            raise ValueError(f'precision must be auto, float32 or bfloat16, got "{precision}"')
         if landmarks not in ("network", "dlib"):
-            raise ValueError(f'Predictor: landmarks must be network or dlib, got "{landmarks}"')
+            raise ValueError(f'landmarks must be network or dlib, got "{landmarks}"')
         if detector == "dlib-landmarks":
             detector, landmarks = None, "dlib"
         elif detector == "dlib":
             detector = None
         if landmarks == "dlib" and detector is not None:
-            of = f' "{detector}"' if isinstance(detector, str) else ""
-            raise ValueError(f'Predictor: got a detector{of} and landmarks="dlib", wanted one of the two')
+            got = detector if isinstance(detector, str) else name_of(detector)
+            raise ValueError(f'landmarks "dlib" wants the detector "dlib", got "{got}"')
         if detector is None and landmarks == "network" and not model.config.alignment:
-            raise ValueError(f"Predictor: {NO_LANDMARKS}")
+            raise ValueError(NO_LANDMARKS)
         if not 0 <= search_every < math.inf:
-            raise ValueError(f"Predictor: search_every must be seconds from 0 on, got {search_every}")
+            raise ValueError(f"search_every must be seconds from 0 on, got {search_every}")
         if least_likeness is not None and not 0 < least_likeness < 1:
-            raise ValueError(f"Predictor: least_likeness must be between 0 and 1, got {least_likeness}")
+            raise ValueError(f"least_likeness must be between 0 and 1, got {least_likeness}")
         if least_likeness is not None and embedding is None:
-            raise ValueError(
-                f"Predictor: got least_likeness {least_likeness}, but no embedding that it is of"
-            )
+            raise ValueError(f"got least_likeness {least_likeness}, but no embedding that it is of")
         self.device = resolve_device(device)
         warn_of_one_thread(self.device)
         if precision == "auto":
@@ -436,7 +432,7 @@ class Predictor:
         """Give the faces landmarks by which they can be aligned, unless the detector did."""
         without = [i for i, (_, face) in enumerate(faces) if face.landmarks is None]
         if without and not self.model.config.alignment:
-            raise DetectorError(f"Predictor: {NO_LANDMARKS}")
+            raise DetectorError(NO_LANDMARKS)
         found = [face for _, face in faces]
         for i, face in zip(
             without, alignment.settle([faces[i] for i in without], self._predict_landmarks), strict=True

@@ -167,7 +167,7 @@ def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
     names = [name for group in groups for name in group]
     if not names:
         raise ValueError(f"{table}: has no AU, wanted columns such as AU12_c and AU12_p")
-    frames, times = frame_times(rows, str(table))
+    frames, times = frame_times(rows, f"{table}: ")
     usual = float(np.median(np.diff(times))) or 1.0
     both = {group[0]: _labels(group[0][:-1]) for group in groups if len(group) == 2}
     seen = rows[rows["face_id"] >= 0]

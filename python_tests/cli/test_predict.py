@@ -1,5 +1,6 @@
 """`jaa predict` and `jaa draw`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -75,14 +76,22 @@ def test_detectors(jaa, read, weights: Path, photo: Path, tmp_path: Path) -> Non
 def test_what_is_no_detector(jaa, weights: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "lfs.onnx").write_text("version https://git-lfs.github.com/spec/v1")
     for command, options, sentence in (
-        ("predict", ("--detector", "mtcnn"), "detector must be dlib, dlib-landmarks, opencv-yunet:FILE or M"),
-        ("draw", ("--detector", "opencv-yunet"), "detector must be"),
+        ("predict", ("--detector", "mtcnn"), "jaa: --detector must be dlib, dlib-landmarks, opencv-yunet:"),
+        ("draw", ("--detector", "opencv-yunet"), "jaa: --detector must be"),
         ("predict", ("--detector", "opencv-yunet:none.onnx"), "none.onnx: cannot be read (No such file"),
         ("draw", ("--detector", "opencv-yunet:none.onnx"), "none.onnx: cannot be read (No such file"),
         ("predict", ("--detector", "opencv-yunet:lfs.onnx"), "lfs.onnx: is no face detector that OpenCV"),
-        ("predict", ("--detector", "jaa_nowhere:Faces"), "no module jaa_nowhere, neither installed nor in"),
+        (
+            "predict",
+            ("--detector", "jaa_nowhere:Faces"),
+            'jaa: --detector "jaa_nowhere:Faces": no module jaa_nowhere, neither installed nor in',
+        ),
         ("predict", ("--detector", "json:loads"), "called without arguments: loads() missing 1 required"),
-        ("predict", ("--detector", "a:b", "--landmarks", "dlib"), 'detector "a:b" and landmarks="dlib"'),
+        (
+            "predict",
+            ("--detector", "a:b", "--landmarks", "dlib"),
+            '--landmarks "dlib" wants the detector "dlib", got "a:b"',
+        ),
     ):
         out = tmp_path / "c.csv"
         code, _, error = jaa(command, photo, "--weights", weights, *options, "--out", out)
@@ -142,12 +151,16 @@ def test_neutral_faces_and_smoothing(
     for text, sentence in {
         "5": '--neutral must be two times, as 0:02-0:05, or "auto", got "5"',
         "a-b": '--neutral must be seconds or hours:minutes:seconds, got "a"',
-        "5-2": "neutral must be two times, the earlier one first, got 5 to 2 s",
+        "5-2": "jaa: --neutral must be two times, the earlier one first, got 5 to 2 s",
     }.items():
         code, _, error = jaa("predict", talk, "--weights", weights, "--neutral", text, "--out", new)
         assert code == 2 and sentence in error
     code, _, error = jaa("predict", talk, "--weights", weights, "--focal-length", 0, "--out", new)
-    assert code == 2 and "the focal length must be a number of pixels above 0, got 0" in error
+    assert code == 2 and error == "jaa: --focal-length must be a number of pixels above 0, got 0\n"
+    code, _, error = jaa("predict", talk, "--weights", weights, "--smooth", 90, "--out", new)
+    assert code == 2 and error == "jaa: --smooth must be from 0 to 60 seconds, got 90.0\n"
+    code, _, error = jaa("predict", talk, "--weights", weights, "--search-every", "inf", "--out", new)
+    assert code == 2 and error == "jaa: --search-every must be seconds from 0 on, got inf\n"
 
 
 EMBEDDING = """
@@ -173,10 +186,10 @@ def test_identity(jaa, read, weights: Path, talk: Path, tmp_path: Path) -> None:
     assert [row["face_id"] for row in read(out) if row["success"] == "1"] == ["0"] * 6
     assert [row["frame"] for row in read(out) if float(row["merged"] or 0)] == ["34"]
     for wrong, sentence in (
-        (("--identity", "sface"), 'identity must be FILE.onnx or MODULE:ATTRIBUTE, got "sface"'),
+        (("--identity", "sface"), 'jaa: --identity must be FILE.onnx or MODULE:ATTRIBUTE, got "sface"'),
         (("--identity", "none.onnx"), "none.onnx: cannot be read (No such file or directory)"),
         (("--identity", "math:hypot"), "embedding math:hypot: "),
-        ((*options[:3], 1), "least_likeness must be between 0 and 1, got 1.0"),
+        ((*options[:3], 1), "jaa: --least-likeness must be between 0 and 1, got 1.0"),
         (options[2:], "--least-likeness is of an embedding: it needs --identity"),
     ):
         out = tmp_path / "c.csv"
@@ -222,6 +235,36 @@ def test_draw_a_time_line(jaa, read, weights: Path, photo: Path, talk: Path, tmp
         code, _, error = jaa("draw", table, table, "--out", tmp_path / out)
         assert code == 2 and sentence in error
     assert len(read(table)) == 11
+
+
+def test_models_that_cannot_be_drawn_or_predicted_with(jaa, at_rest, photo: Path, tmp_path: Path) -> None:
+    """The sentence names no class of Python."""
+    out = tmp_path / "out.png"
+    plain = {"attention": False, "refinement": False, "gradient_enhancement": 1.0}
+    for changes, options, sentence in (
+        (
+            {},
+            ("draw", photo, "--attention", 12, "--out", out),
+            "--attention wants maps to paint, got a face without attention maps",
+        ),
+        (
+            {"aus": (), "au_detection": False, "global_features": False},
+            ("draw", photo, "--out", out),
+            "got a model without AU detection (au_detection=False), wanted one with it",
+        ),
+        (
+            {"alignment": False},
+            ("predict", photo, "--out", tmp_path / "a.csv"),
+            "the model predicts no landmarks (alignment=False) by which its faces could be aligned; take "
+            'dlib\'s (landmarks="dlib", on the command line --landmarks dlib)',
+        ),
+    ):
+        config = replace(JAANetConfig((1, 12), image_size=64, width=1, **plain), **changes)
+        model = JAANet(config)
+        save_model(at_rest(model) if config.alignment else model, tmp_path / "m.safetensors")
+        code, _, error = jaa(*options, "--weights", tmp_path / "m.safetensors")
+        assert (code, error) == (2, f"jaa: {sentence}\n")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["astronaut.png", "m.safetensors"]
 
 
 def test_draw_keeps_what_it_draws(jaa, weights: Path, photo: Path, talk: Path, tmp_path: Path) -> None:
@@ -278,4 +321,4 @@ def test_show(jaa, read, weights: Path, photo: Path, talk: Path, tmp_path: Path,
         code, _, error = jaa("predict", *sources, *options)
         assert code == 2 and sentence in error and len(error.splitlines()) == 1
     code, _, error = jaa("predict", talk, "--weights", weights)
-    assert code == 2 and "--out must name a table or a folder" in error
+    assert code == 2 and error.startswith("jaa: --out must name a table or a folder")

@@ -117,6 +117,6 @@ class TestPredictor:
         for name in ("dlib", "dlib-landmarks"):
             assert Predictor(model, detector=name, landmarks="dlib", device="cpu").landmarks == "dlib"
         with pytest.raises(
-            ValueError, match=f'got a detector "{own}:Nobody" and landmarks="dlib", wanted one'
+            ValueError, match=f'^landmarks "dlib" wants the detector "dlib", got "{own}:Nobody"'
         ):
             Predictor(model, detector=f"{own}:Nobody", landmarks="dlib", device="cpu")

@@ -211,5 +211,5 @@ def test_landmarks_in_one_point_have_no_pose() -> None:
 
 @pytest.mark.parametrize("focal_length", [0.0, -500.0, np.nan, np.inf])
 def test_impossible_focal_lengths(focal_length) -> None:
-    with pytest.raises(ValueError, match=r"focal length must be a number of pixels above 0, got"):
+    with pytest.raises(ValueError, match=r"^focal_length must be a number of pixels above 0, got"):
         head_pose(project(np.eye(3), (0, 0, 700)), 640, 480, focal_length)
