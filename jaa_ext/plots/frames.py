@@ -493,12 +493,12 @@ def _draw_face(photo: NDArray[np.uint8], face: FacePrediction, layout: _Layout) 
     (left, top), (right, bottom) = box.round().astype(int).tolist()
     for colour, width in (("#FFFFFF", 2 * stroke + 1), (BLUE, stroke)):
         cv2.rectangle(photo, (left, top), (right, bottom), rgb(colour), width)
-    radius = max(1.5, (right - left) / 75)
+    radius = max(0.75, (right - left) / 75)  # the dots of a face should not touch
     points = _drawn(face.landmarks, layout.scale)
     points = points[((points > -radius) & (points < size + radius)).all(1)]
     for colour, reach in (("#000000", 1.3 * radius), (ORANGE, radius)):
-        # OpenCV draws small circles as diamonds.
-        dots = ((points[:, None] + reach * CIRCLE) * FINE).round().astype(np.int32)
+        # OpenCV draws small circles as diamonds, and a polygon half a pixel beyond its edges.
+        dots = ((points[:, None] + (reach - 0.5) * CIRCLE) * FINE).round().astype(np.int32)
         for dot in dots:
             cv2.fillConvexPoly(photo, dot, rgb(colour), cv2.LINE_AA, FINE_BITS)
     y = top - 0.6 * layout.line

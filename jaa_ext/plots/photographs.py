@@ -142,7 +142,7 @@ def _draw_close_up(
 
 
 def _draw_landmarks(axes: Axes, points: NDArray[Any], face_width: float, inside: Rectangle) -> None:
-    dot = max(2.0, face_width / 40)  # the dots of a face should not touch
+    dot = max(1.0, face_width / 40)  # the dots of a face should not touch
     x, y = points.T
     dots = axes.scatter(x, y, s=dot**2, color=ORANGE, edgecolors="black", linewidths=dot / 8, zorder=3)
     dots.set_clip_path(inside)

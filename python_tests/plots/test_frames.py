@@ -102,6 +102,15 @@ def test_landmarks_and_box_are_drawn_and_the_rest_is_the_frame(frame, prediction
     assert not changed[~(near(face.landmarks, changed.shape, 7) | (edges > 0) | label)].any()
 
 
+def test_the_dots_of_a_small_face_do_not_merge(frame, prediction):
+    grey = np.full((512, 512, 3), 128, np.uint8)
+    x, y = np.meshgrid(range(218, 243, 4), range(218, 243, 4))
+    face = prediction(box=(200.0, 200.0, 260.0, 260.0), landmarks=np.stack((x, y), -1).reshape(49, 2))
+    changed = (FrameDrawer(AUS)(frame(face, image=grey))[:512, :512] != grey).any(-1)
+    assert changed[y, x].all()
+    assert not changed[218:243, 220:243:4].any() and not changed[220:243:4, 218:243].any()
+
+
 def test_the_panel_is_drawn_as_it_is_listed(frame, prediction, panel):
     """Where one bar is shorter, the picture differs only there and in the number beside it."""
     drawer, faces = FrameDrawer(AUS), (prediction([0.8] * 12), prediction([*[0.8] * 11, 0.6]))
