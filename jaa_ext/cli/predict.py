@@ -374,17 +374,20 @@ def _show(summary: Summary, predictor: Predictor) -> None:
             f"{counted(summary.unsettled, 'face')} with success 0: the landmarks that align did not settle."
         ]
     if summary.done_now:
-        busy = sorted(summary.busy.items(), key=lambda item: -item[1])
-        # Faces are searched by as many threads as there are processors.
-        slowest, _ = max(busy, key=lambda item: item[1] / (processors() if item[0] == "finding faces" else 1))
-        shares = ", ".join(
-            f"{stage} {share:.0f} %"
-            for stage, spent in busy
-            if (share := 100 * spent / summary.seconds) >= 0.5
+        several = {"finding faces": processors()}  # the threads of a stage that has more than one
+        at_work = {
+            stage: spent / summary.seconds
+            for stage, spent in sorted(summary.busy.items(), key=lambda item: -item[1])
+        }
+        slowest = max(at_work, key=lambda stage: at_work[stage] / several.get(stage, 1))
+        threads = ", ".join(
+            f"{stage} {count:.2f}" + (f" of {several[stage]}" if stage in several else "")
+            for stage, count in at_work.items()
+            if count >= 0.005
         )
         lines += [
             f"{summary.done_now / summary.seconds:.1f} frames/s ({predictor.precision} on "
-            f"{predictor.device}). Busy: {shares} of the time; what binds is {slowest}."
+            f"{predictor.device}). Threads at work, on average: {threads}; what binds is {slowest}."
         ]
     for line in lines:
         say(console, line)
