@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from jaa_ext import facs
+from jaa_ext.models.thresholds import THRESHOLD
 from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, SIDES, note_height, rgb, save_figure
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
     empty = sorted(set(table.loc[table["success"] == 1, "face_id"]) - set(counts.index))
     sides = any(name[-1] in "LR" for name in names)
-    caption = _caption(time, counts.iloc[MAX_FACES:].tolist(), empty, sides=sides)
+    own_thresholds = any(
+        ((table[f"{name}_p"] > THRESHOLD) != (table[f"{name}_c"] == 1)).any() for name in names
+    )
+    caption = _caption(
+        time, counts.iloc[MAX_FACES:].tolist(), empty, sides=sides, own_thresholds=own_thresholds
+    )
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
     rows = _Row.all_of(names)
     depth = rows[-1].top + rows[-1].height + SPACE
@@ -293,14 +299,19 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float) -> N
     )
 
 
-def _caption(time: _Time, left_out: list[int], empty: list[float], *, sides: bool) -> list[str]:
-    """Say whose sides L and R are, what columns of several frames show, and which faces are left out.
+def _caption(
+    time: _Time, left_out: list[int], empty: list[float], *, sides: bool, own_thresholds: bool
+) -> list[str]:
+    """Say whose sides L and R are, when AUs are present, what columns of several frames show, and which faces
+    are left out.
 
     Args:
         left_out: in how many frames each face is seen that has no panel.
         empty: ids of the faces without AUs.
     """
     sentences = [f"{SIDES}."] if sides else []
+    if own_thresholds:
+        sentences.append("Each AU is present above a threshold of its own, which is in the model's file.")
     if len(time.frames) > COLUMNS:
         sentences.append(
             f"A column of pixels shows the maximum of about {len(time.frames) / COLUMNS:.0f} frames, and is "

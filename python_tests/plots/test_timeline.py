@@ -132,6 +132,16 @@ def test_presence_is_the_tables_own(draw):
     assert (panel.present == np.repeat([True, False, True, False], COLUMNS // 4)).all()
 
 
+def test_thresholds_other_than_one_half_are_told(draw, texts):
+    said = "Each AU is present above a threshold of its own, which is in the model's file."
+    for present, own in (([1, 1, 0], False), ([1, 0, 0], True), ([1, 1, 1], True)):
+        _, figure = draw(table([0.9, 0.6, 0.3], present=present))
+        assert (said in texts(figure)) == own
+    missing = table([0.9, 0.6, 0.3])
+    missing.loc[1, ["success", "AU01_c", "AU01_p"]] = 0, np.nan, np.nan
+    assert said not in texts(draw(missing)[1])
+
+
 @pytest.mark.parametrize("rows_without", [True, False])
 def test_gaps_are_empty_and_nothing_is_interpolated(draw, rows_without):
     kept = [1, 2, 3, 4, 8, 9, 10, 11, 12]

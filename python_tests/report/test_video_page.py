@@ -161,6 +161,7 @@ def test_columns_that_a_table_may_lack(make) -> None:
     rows = table(intensity=False).drop(columns=["left", "top", "right", "bottom", "weights"])
     page = make(rows.rename(columns={"AU12_c": "AU12L_c", "AU12_p": "AU12L_p"}))
     assert [au["label"] for au in page.data["aus"]] == ["AU 1", "AU 12L"]
+    assert "present: probability above the AU's threshold" in [text for _, text in page.texts]
     assert all(face["r"] is face["box"] is None for face in page.data["faces"])
     assert not any(select.get("id") == "quantity" for select in page.all("select"))
     some = table()
