@@ -200,7 +200,8 @@ def _aus(table: FaceTable) -> list[str]:
 def _have_aus(table: FaceTable) -> NDArray[np.bool_]:
     """Tell of which faces a table says any AU: (N,)."""
     kinds = (table.presence, table.probabilities, table.intensities)
-    return np.logical_or.reduce([np.isfinite(values) for kind in kinds for values in kind.values()])
+    known: NDArray[np.bool_] = np.any([np.isfinite(one) for kind in kinds for one in kind.values()], axis=0)
+    return known
 
 
 def _values(
