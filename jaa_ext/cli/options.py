@@ -19,7 +19,7 @@ Data = Annotated[
     list[str] | None,
     typer.Option(
         help='A folder of `jaa prepare`, "rendered" for rendered faces or "synthetic" for drawn ones; in '
-        "place of the recipe's. Given several times: all of them together."
+        "place of the recipe's. Given several times: all of them together; NAME=FOLDER names a data set."
     ),
 ]
 Shares = Annotated[
