@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from jaa_ext.data.combined import union_of_aus
 from jaa_ext.data.prepared import require_known
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
@@ -312,14 +313,14 @@ def _sets_to_test(recipe: Recipe, names: Sequence[str] | None) -> tuple[str, ...
     # By the labels: a column may be empty, and a data set's turn may come after hours.
     faces = data.every(recipe.model.config())
     parts = np.split(faces.label_matrix() >= 0, np.cumsum(faces.sizes)[:-1])
-    labelled = dict(zip(known, (part.any(0) for part in parts), strict=True))
+    labelled = {
+        name: [au for au, column in zip(faces.aus, part.T, strict=True) if column.any()]
+        for name, part in zip(known, parts, strict=True)
+    }
     for name in chosen:
-        others = np.any([labelled[other] for other in known if other != name], axis=0)
-        if not (labelled[name] & others).any():
-            own, theirs = (
-                ", ".join(str(au) for au, there in zip(faces.aus, which, strict=True) if there) or "none"
-                for which in (labelled[name], others)
-            )
+        others = union_of_aus(labelled[other] for other in known if other != name)
+        if not set(labelled[name]) & set(others):
+            own, theirs = (", ".join(map(str, aus)) or "none" for aus in (labelled[name], others))
             raise ValueError(
                 f"{name}: wanted an AU of the model that another data set has labels of, too ({theirs}), to "
                 f"be tested by a model of the others, got {own}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -69,9 +68,9 @@ class Section(BaseModel):
 class Single(Section):
     """One data set."""
 
-    called: Annotated[str, Field(pattern=f"^{NAME}$")] | None = Field(
-        None, description="letters, digits and . _ + - alone"
-    )
+    called: Annotated[
+        str | None, Field(pattern=f"^{NAME}$", description="letters, digits and . _ + - alone")
+    ] = None
     """Name of the data set among others, see `data_set`; None for its own."""
 
 
@@ -332,14 +331,14 @@ class Several(Section):
         """
         names = tuple(section.data_set for section in self.sets)
         faces = [section.model_copy(update={"called": None, "test_fold": None}) for section in self.sets]
-        for keys in (names, faces):
-            key, times = Counter(keys).most_common(1)[0]
-            if times > 1:
-                titles = " and ".join(s.title for s, own in zip(self.sets, keys, strict=True) if own == key)
+        for name, own in zip(names, faces, strict=True):
+            every = zip(self.sets, names, faces, strict=True)
+            same = [section.title for section, other, theirs in every if other == name or theirs == own]
+            if len(same) > 1:
                 raise ValueError(
-                    f'{titles} are both the data set "{names[keys.index(key)]}", whose people would be '
-                    "trained on and tested: wanted each data set once, or a name for one that has other "
-                    'people (--data NAME=FOLDER, "called" in a recipe)'
+                    f'{" and ".join(same)} are both the data set "{name}", whose people would be trained on '
+                    "and tested: wanted each data set once, or a name for one that has other people "
+                    '(--data NAME=FOLDER, "called" in a recipe)'
                 )
         return names
 
@@ -358,7 +357,9 @@ class Several(Section):
             ValueError: sets with folds of other names than others'.
         """
         of_each = {section.title: section.folds() for section in self.sets}
-        dealt = {title: folds for title, folds in of_each.items() if not _came_divided(folds)} or of_each
+        dealt = {title: folds for title, folds in of_each.items() if not _came_divided(folds)}
+        if not dealt:
+            return tuple(dict.fromkeys(fold for folds in of_each.values() for fold in folds))
         first, folds = next(iter(dealt.items()))
         for title, others in dealt.items():
             if set(others) != set(folds):

@@ -643,7 +643,10 @@ def test_of_a_set_that_came_divided_one_fold_is_tested(two: tuple[Path, Path], t
     assert datasets.folds_to_test(prepared(tmp_path / "two")) == ("val",)
     data = several(*two, tmp_path / "val")
     assert data.divided() == ("val",) and datasets.folds_to_test(data) == ("1", "2", "3")
-    assert datasets.folds_to_test(several(tmp_path / "val")) == ("test",)
+    make_folder(tmp_path / "other", {"F001": "train", "F002": "validation"}, name="other")
+    data = several(tmp_path / "other", tmp_path / "val")
+    assert set(data.folds()) == {"validation", "val", "test"} and datasets.folds_to_test(data) == ("test",)
+    assert set(with_fold(data, "test").build(CONFIG)[1].subjects) == {"other:F002", "val:F003"}
 
 
 def test_folds_of_several_that_do_not_fit(two: tuple[Path, Path], tmp_path: Path) -> None:
