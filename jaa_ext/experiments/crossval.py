@@ -256,7 +256,7 @@ def cross_validate(
     Args:
         recipe: the recipe; the `test_fold` of its data is ignored.
         out: folder, made if need be.
-        folds: the folds to test, None for all.
+        folds: the folds to test; None for all, or for the test part of data that came divided.
         leave_out: "data" leaves out whole data sets of several, one by one, in place of folds: each is tested
             with all its faces, and `folds` names some of them.
         init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
@@ -302,8 +302,8 @@ def _sets_to_test(recipe: Recipe, names: Sequence[str] | None) -> tuple[str, ...
     """Give the data sets that are left out one by one.
 
     Raises:
-        ValueError: there are not several, one is none of them, or one shares no AU of which both have labels
-            with the others.
+        ValueError: there are not several, one is none of them, or one has no label of an AU that another one
+            has labels of.
     """
     data = recipe.data
     if not isinstance(data, Several) or len(data.sets) < 2:

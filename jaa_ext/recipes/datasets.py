@@ -207,7 +207,7 @@ class Prepared(Single):
 
     @property
     def data_set(self) -> str:
-        """Name of the data set among others: by itself that in the folder, in letters of file names."""
+        """Name of the data set among others: its own, that of the folder, has letters that file names may have."""
         if self.called is not None:
             return self.called
         name = read_settings(self._folder()).settings.name
