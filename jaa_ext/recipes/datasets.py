@@ -207,7 +207,7 @@ class Prepared(Single):
 
     @property
     def data_set(self) -> str:
-        """Name of the data set among others: its own, that of the folder, has letters that file names may have."""
+        """Name of the data set among others: its own is that of the folder, in letters of file names."""
         if self.called is not None:
             return self.called
         name = read_settings(self._folder()).settings.name
