@@ -111,8 +111,8 @@ def calibrate(
 ) -> None:
     """Choose the probability from which on each AU is said to be present, and keep it in the model's file.
 
-    On faces that the model was not trained on. An AU that fewer than 20 of them have or lack keeps
-    its threshold.
+    On faces that the model was not trained on. An AU that fewer than 20 of them, or those of one subject
+    alone, have or lack keeps its threshold.
     """
     from dataclasses import replace
 
@@ -125,18 +125,18 @@ def calibrate(
     from jaa_ext.recipes.schema import load_recipe
 
     require_one_process("`jaa calibrate`")
-    network = load_model(chosen_weights(model))
+    model = chosen_weights(model)
+    network = load_model(model)
+    if not network.config.au_detection:
+        raise ValueError(f"{model}: detects no AUs (au_detection=False), wanted a model that does")
     if mirror is not None:
         network.config = replace(network.config, mirror=mirror)
     chosen = None if recipe is None else load_recipe(recipe)
     section = None if chosen is None else chosen.data
     faces = EvaluationSource(network.config, section, one_or_several(data), fold).faces()
     predictions = collect_predictions(network, faces, device=device)
-    if predictions.probabilities is None:
-        raise ValueError(
-            "calibrate: got a model without AU detection (au_detection=False), wanted one with it"
-        )
-    network.thresholds = calibrate_thresholds(
+    assert predictions.probabilities is not None
+    network.thresholds, kept = calibrate_thresholds(
         predictions.probabilities,
         predictions.labels,
         predictions.subjects,
@@ -147,10 +147,9 @@ def calibrate(
     save_model(network.cpu(), out, half=half)
     show_scores(score(replace(predictions, thresholds=network.thresholds)))
     console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
-    labels = zip(predictions.aus, predictions.labels.T, strict=True)
-    few = [str(au) for au, y in labels if min((y == 1).sum(), (y == 0).sum()) < MIN_FACES]
-    if few:
-        sentence = f"fewer than {MIN_FACES} faces have or lack AU {', '.join(few)}"
+    if kept:
+        few = ", ".join(str(predictions.aus[place]) for place in kept)
+        sentence = f"fewer than {MIN_FACES} faces, or those of one subject alone, have or lack AU {few}"
         say(console, f"note: {sentence}: the threshold stays as it was.")
     say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
     say_where({out: "the model, with its thresholds"})

@@ -40,7 +40,7 @@ Data = Annotated[
     list[str] | None,
     typer.Option(
         help='A folder of `jaa prepare`, "rendered" for rendered faces or "synthetic" for drawn ones; in '
-        "place of the recipe's. Given several times: all of them together."
+        "place of the recipe's. Given several times: all of them together; NAME=FOLDER names a data set."
     ),
 ]
 Shares = Annotated[
@@ -59,7 +59,13 @@ AUs = Annotated[
     ),
 ]
 Fold = Annotated[str | None, typer.Option(help="The fold of the data that is tested; the others train.")]
-Folds = Annotated[str | None, typer.Option(help="Folds to test, with commas between; all if not given.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        help="Folds to test, with commas between; if not given, all, or the test part of data that came "
+        "divided into train and test."
+    ),
+]
 Init = Annotated[
     Path | None, typer.Option(help="A model file to start from, such as one for BP4D to train for DISFA.")
 ]

@@ -25,7 +25,10 @@ app = typer.Typer(
 Source = Annotated[Path, typer.Argument(help="Folder of the data set, as released.")]
 Out = Annotated[Path, typer.Option(help="Folder for the aligned faces and their index; made if need be.")]
 Size = Annotated[
-    int, typer.Option(help="Side of the aligned faces in pixels: round(200 / 176 * the model's image size).")
+    int,
+    typer.Option(
+        min=2, help="Side of the aligned faces in pixels: round(200 / 176 * the model's image size)."
+    ),
 ]
 Alignment = Annotated[
     Literal["similarity", "none"],

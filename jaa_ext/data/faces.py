@@ -168,8 +168,8 @@ class Crops(Dataset[dict[str, Any]]):
         if image.shape != (side, side, 3) or side not in (self.size, aligned_size(self.size)):
             wanted = " or ".join(f"({side}, {side}, 3)" for side in (aligned_size(self.size), self.size))
             raise ValueError(
-                f"Crops: crops of {self.size} pixels want images of shape {wanted}, "
-                f"got {image.shape} for sample {sample.id}"
+                f"crops of {self.size} pixels want images of shape {wanted}, got {image.shape} for sample "
+                f"{sample.id}: prepare the faces with --size {aligned_size(self.size)}"
             )
         spare = side - self.size
         left = top = spare // 2

@@ -42,18 +42,15 @@ class GeneratedFaces(ABC):
         size: int,
         aus: Sequence[AU],
     ) -> None:
-        kind = type(self).__name__
         if not subjects or len(set(subjects)) != len(subjects) or min(subjects) < 0:
-            raise ValueError(
-                f"{kind}: subjects must be distinct ids of at least 0, got {list(subjects)[:50]}"
-            )
+            raise ValueError(f"subjects must be distinct ids of at least 0, got {list(subjects)[:50]}")
         if samples_per_subject < 1 or seed < 0 or size < MIN_SIZE:
             raise ValueError(
-                f"{kind}: samples_per_subject must be at least 1, seed at least 0 and size at least "
-                f"{MIN_SIZE}, got samples_per_subject={samples_per_subject}, seed={seed}, size={size}"
+                f"samples_per_subject must be at least 1, seed at least 0 and size at least {MIN_SIZE}, "
+                f"got samples_per_subject={samples_per_subject}, seed={seed}, size={size}"
             )
         if not aus or not set(aus) <= set(self.KNOWN_AUS):
-            raise ValueError(f"{kind}: aus must be some of {list(self.KNOWN_AUS)}, got {list(aus)}")
+            raise ValueError(f"aus must be some of {list(self.KNOWN_AUS)}, got {list(aus)}")
         self.aus: tuple[AU, ...] = tuple(aus)
         self.subjects: tuple[str, ...] = tuple(self.SUBJECT_NAME.format(subject) for subject in subjects)
         self.samples_per_subject, self.seed, self.size = samples_per_subject, seed, size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,15 @@ Aim = Literal["balanced-accuracy", "f1"]
 an AU occurs, or F1, which does."""
 
 
+class Calibration(NamedTuple):
+    """What `calibrate_thresholds` chose."""
+
+    thresholds: tuple[float, ...]
+    """Of each of the A AUs."""
+    kept: tuple[int, ...]
+    """Places of the AUs that keep their former thresholds, since their faces are too few."""
+
+
 def calibrate_thresholds(
     probabilities: NDArray[Any],
     labels: NDArray[Any],
@@ -30,7 +39,7 @@ def calibrate_thresholds(
     aim: Aim = "balanced-accuracy",
     seed: int = 0,
     former: Sequence[float] | None = None,
-) -> tuple[float, ...]:
+) -> Calibration:
     """Choose the threshold of each AU that separates its faces best, to two digits.
 
     The best threshold of one small sample hangs on a few faces. So the subjects are resampled, as for the
@@ -53,7 +62,7 @@ def calibrate_thresholds(
 
     Example:
         >>> probabilities = np.repeat([[0.2], [0.4]], 50, axis=0)
-        >>> calibrate_thresholds(probabilities, np.repeat([[0], [1]], 50, axis=0))
+        >>> calibrate_thresholds(probabilities, np.repeat([[0], [1]], 50, axis=0)).thresholds
         (0.29,)
     """
     probabilities, labels = np.asarray(probabilities, np.float32), np.asarray(labels)
@@ -74,12 +83,15 @@ def calibrate_thresholds(
             f"calibrate_thresholds: subjects must be one for each of {len(labels)} faces, got {len(names)}"
         )
     count = labels.shape[1]
-    kept = check_thresholds((THRESHOLD,) * count if former is None else former, count)
-    found = (
+    before = check_thresholds((THRESHOLD,) * count if former is None else former, count)
+    found = [
         _calibrate(probabilities[y >= 0, au], y[y >= 0], names[y >= 0], aim, seed)
         for au, y in enumerate(labels.T)
+    ]
+    return Calibration(
+        tuple(old if new is None else new for old, new in zip(before, found, strict=True)),
+        tuple(au for au, new in enumerate(found) if new is None),
     )
-    return tuple(old if new is None else new for old, new in zip(kept, found, strict=True))
 
 
 def _calibrate(

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel
 
+from jaa_ext.data.combined import union_of_aus
 from jaa_ext.data.prepared import require_known
 from jaa_ext.device import resolve_device
 from jaa_ext.distributed import require_one_process
@@ -19,7 +21,7 @@ from jaa_ext.evaluation.results import read_predictions
 from jaa_ext.evaluation.scores import PER_AU, Interval, Scores
 from jaa_ext.experiments.published import BY_AUS, PublishedTable
 from jaa_ext.experiments.tables import ResultTable, percent
-from jaa_ext.facs import AU, au_numbers
+from jaa_ext.facs import AU
 from jaa_ext.json_files import read_json, write_json
 from jaa_ext.recipes.datasets import Several, folds_to_test, with_fold
 from jaa_ext.recipes.schema import Recipe
@@ -67,6 +69,8 @@ class CrossValidation:
     leave_out: LeftOut = "fold"
     data_set: str | None = None
     """Name of the data set, such as "BP4D"; None of several, or where it is not known."""
+    divided: tuple[str, ...] = ()
+    """Names of those of several data sets whose test part every fold tests."""
 
     def __post_init__(self) -> None:
         if not self.folds:
@@ -202,6 +206,11 @@ class CrossValidation:
             f'{last}: after the last epoch. "best": after each {one}\'s epoch of the {quality} on '
             f"the very faces it is tested on ({epochs}), so better than on other faces."
         ]
+        if same := [name for name in self.divided if self.data_set in (None, name)]:
+            notes.append(
+                f"{', '.join(same)} came divided: every fold tests the same faces, its test part, by another "
+                "model; the mean is over these models."
+            )
         if what == "F1":
             intervals = [
                 f"{self._label(fold)}: {score_text(fold.last.f1_mean, interval)}"
@@ -247,7 +256,7 @@ def cross_validate(
     Args:
         recipe: the recipe; the `test_fold` of its data is ignored.
         out: folder, made if need be.
-        folds: the folds to test, None for all.
+        folds: the folds to test; None for all, or for the test part of data that came divided.
         leave_out: "data" leaves out whole data sets of several, one by one, in place of folds: each is tested
             with all its faces, and `folds` names some of them.
         init: gives the model file that a fold's training starts from, in place of the recipe's `init`.
@@ -281,7 +290,8 @@ def cross_validate(
             listener.on_fold(recipe.name, fold, i, len(runs))
             results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, listener))
         alone = None if isinstance(recipe.data, Several) else recipe.data.data_set
-        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out, alone)
+        divided = recipe.data.divided() if isinstance(recipe.data, Several) and leave_out == "fold" else ()
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out, alone, divided)
         write_json(out / "crossval.json", result.to_dict())
         for name, table in result.tables().items():
             table.write(out, name)
@@ -292,20 +302,28 @@ def _sets_to_test(recipe: Recipe, names: Sequence[str] | None) -> tuple[str, ...
     """Give the data sets that are left out one by one.
 
     Raises:
-        ValueError: there are not several, one is none of them, or one shares no AU with the others.
+        ValueError: there are not several, one is none of them, or one has no label of an AU that another one
+            has labels of.
     """
     data = recipe.data
     if not isinstance(data, Several) or len(data.sets) < 2:
         raise ValueError(f"leaving out data sets wants several of them (--data A --data B), got {data.title}")
     known = data.set_names()
     chosen = require_known(names or known, known, "data set", data.title)
-    aus = set(au_numbers(recipe.model.aus))
-    of_each = {name: aus & set(section.known_aus()) for name, section in zip(known, data.sets, strict=True)}
+    # By the labels: a column may be empty, and a data set's turn may come after hours.
+    faces = data.every(recipe.model.config())
+    parts = np.split(faces.label_matrix() >= 0, np.cumsum(faces.sizes)[:-1])
+    labelled = {
+        name: [au for au, column in zip(faces.aus, part.T, strict=True) if column.any()]
+        for name, part in zip(known, parts, strict=True)
+    }
     for name in chosen:
-        if not any(of_each[name] & of_each[other] for other in known if other != name):
+        others = union_of_aus(labelled[other] for other in known if other != name)
+        if not set(labelled[name]) & set(others):
+            own, theirs = (", ".join(map(str, aus)) or "none" for aus in (labelled[name], others))
             raise ValueError(
-                f"{name}: wanted an AU of the model that another data set has, too, to be tested by a model "
-                f"of the others, got {', '.join(map(str, sorted(of_each[name], key=str))) or 'none'}"
+                f"{name}: wanted an AU of the model that another data set has labels of, too ({theirs}), to "
+                f"be tested by a model of the others, got {own}"
             )
     return chosen
 

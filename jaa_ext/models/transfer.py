@@ -77,8 +77,7 @@ def transfer_weights(model: JAANet, source: JAANet) -> Transfer:
         want, got = getattr(model.config, field), getattr(source.config, field)
         if want != got:
             raise ValueError(
-                f"transfer_weights: {field.removeprefix('resolved_')} must be alike, "
-                f"the model has {want}, the other {got}"
+                f"{field.removeprefix('resolved_')} must be alike, the model has {want}, the other {got}"
             )
     aus, others = model.config.aus, source.config.aus
     places: tuple[int | None, ...] = (None,) * len(aus)

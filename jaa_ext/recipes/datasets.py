@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,12 +36,15 @@ DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use
 OF_RENDERED_FACES = "Trained on rendered faces: AUs are actions of a face rig, not coded by people."
 """Note of weights that were trained on `RenderedFaces`, or on a folder of them."""
 
-TEST_FOLDS = ("validation", "test")
+TEST_FOLDS = ("validation", "val", "test")
 """Names of folds that are for testing only. Without such a fold, each fold is tested and the others train."""
 
 DEALT_FOLDS = ("1", "2", "3")
 """Folds into which the subjects of built-in faces, or of a folder without folds, are divided: as many as in
 the papers."""
+
+NAME = r"[\w.+-]+"
+"""Pattern of a data set's name, which ids begin with, and names of files end with."""
 
 LARGEST_SEED = 2**63 - 1
 """Largest seed that every random generator takes."""
@@ -62,7 +65,16 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class BuiltIn(Section):
+class Single(Section):
+    """One data set."""
+
+    called: Annotated[
+        str | None, Field(pattern=f"^{NAME}$", description="letters, digits and . _ + - alone")
+    ] = None
+    """Name of the data set among others, see `data_set`; None for its own."""
+
+
+class BuiltIn(Single):
     """Faces that the package makes itself; no test subject is a training subject."""
 
     KIND: ClassVar[type[GeneratedFaces]]
@@ -92,7 +104,7 @@ class BuiltIn(Section):
     @property
     def data_set(self) -> str:
         """Name of the data set among others."""
-        return self.name
+        return self.called or self.name
 
     def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that the faces can have labels of."""
@@ -177,7 +189,7 @@ class Rendered(BuiltIn):
         )
 
 
-class Prepared(Section):
+class Prepared(Single):
     """A data set that `jaa prepare` made.
 
     Where it has no folds of its own, its subjects are dealt into three of about as many frames each.
@@ -195,7 +207,9 @@ class Prepared(Section):
 
     @property
     def data_set(self) -> str:
-        """Name of the data set among others: that in the folder, in letters that a file's name may have."""
+        """Name of the data set among others: its own is that of the folder, in letters of file names."""
+        if self.called is not None:
+            return self.called
         name = read_settings(self._folder()).settings.name
         return "rendered" if name == RENDERED else re.sub(r"[^\w.+-]+", "-", name)
 
@@ -247,6 +261,16 @@ class Prepared(Section):
 def _to_test(folds: tuple[str, ...]) -> tuple[str, ...]:
     """List the folds of a folder that can be tested."""
     return tuple(fold for fold in folds if fold in TEST_FOLDS) or folds or DEALT_FOLDS
+
+
+def _came_divided(folds: Collection[str]) -> bool:
+    """Tell from the folds that can be tested whether a data set came with a test part of its own."""
+    return set(folds) <= set(TEST_FOLDS)
+
+
+def _test_part(folds: Sequence[str]) -> str:
+    """Choose a fold of a data set that came divided."""
+    return "test" if "test" in folds else folds[0]
 
 
 def _name(data: Any) -> str:
@@ -303,21 +327,28 @@ class Several(Section):
         """List the names of the data sets, with which the ids of their faces begin.
 
         Raises:
-            ValueError: two have one name, and so perhaps the same people.
+            ValueError: two have one name or the same faces, and so perhaps the same people.
         """
         names = tuple(section.data_set for section in self.sets)
-        name, times = Counter(names).most_common(1)[0]
-        if times > 1:
-            titles = " and ".join(s.title for s, own in zip(self.sets, names, strict=True) if own == name)
-            raise ValueError(
-                f'{titles} are both the data set "{name}", whose people would be trained on and tested: '
-                "wanted each data set once (a table that `jaa prepare csv` reads has the name of its file)"
-            )
+        faces = [section.model_copy(update={"called": None, "test_fold": None}) for section in self.sets]
+        for name, own in zip(names, faces, strict=True):
+            every = zip(self.sets, names, faces, strict=True)
+            same = [section.title for section, other, theirs in every if other == name or theirs == own]
+            if len(same) > 1:
+                raise ValueError(
+                    f'{" and ".join(same)} are both the data set "{name}", whose people would be trained on '
+                    "and tested: wanted each data set once, or a name for one that has other people "
+                    '(--data NAME=FOLDER, "called" in a recipe)'
+                )
         return names
 
     def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that at least one set can have labels of."""
         return union_of_aus(section.known_aus() for section in self.sets)
+
+    def divided(self) -> tuple[str, ...]:
+        """List the names of the sets that came divided: their test part is tested whichever fold is."""
+        return tuple(section.data_set for section in self.sets if _came_divided(section.folds()))
 
     def folds(self) -> tuple[str, ...]:
         """List the values that `test_fold` can have.
@@ -326,10 +357,9 @@ class Several(Section):
             ValueError: sets with folds of other names than others'.
         """
         of_each = {section.title: section.folds() for section in self.sets}
-        # Sets that come divided have their fold tested whichever of the others' is.
-        dealt = {
-            title: folds for title, folds in of_each.items() if not set(folds) <= set(TEST_FOLDS)
-        } or of_each
+        dealt = {title: folds for title, folds in of_each.items() if not _came_divided(folds)}
+        if not dealt:
+            return tuple(dict.fromkeys(fold for folds in of_each.values() for fold in folds))
         first, folds = next(iter(dealt.items()))
         for title, others in dealt.items():
             if set(others) != set(folds):
@@ -405,8 +435,8 @@ def _tested_on(section: OneSet, fold: str | None) -> OneSet:
     if fold is None:
         return section
     folds = section.folds()
-    if fold not in folds and set(folds) <= set(TEST_FOLDS):
-        fold = section.test_fold or ("test" if "test" in folds else folds[0])
+    if fold not in folds and _came_divided(folds):
+        fold = section.test_fold or _test_part(folds)
     folds_to_test(section, [fold])
     return section.model_copy(update={"test_fold": fold})
 
@@ -440,11 +470,14 @@ STAND_INS: dict[str, Synthetic | Rendered] = {
 def folds_to_test(data: Data, folds: Collection[str] | None = None) -> tuple[str, ...]:
     """Give the folds of a data section that are tested one by one: those asked for, or all that can be.
 
+    Of data that came divided that is its test part alone: validation would be tested by the same training.
+
     Raises:
         ValueError: one that cannot be tested.
     """
     known = data.folds()
-    return require_known(folds or known, known, "test fold", data.title)
+    usual = (_test_part(known),) if _came_divided(known) else known
+    return require_known(folds or usual, known, "test fold", data.title)
 
 
 def note_of(faces: FaceDataset) -> str:
@@ -471,13 +504,14 @@ def choose_data(
     Args:
         default: the data section of the recipe.
         data: a folder, or one of `STAND_INS` for built-in faces (a prepared folder called "rendered" goes
-            first); or several of these, together. None or nothing keeps the recipe's.
+            first), "NAME=" before it to name the data set; or several of these, together. None or nothing
+            keeps the recipe's.
         fold: the fold that is tested; None keeps the recipe's.
         shares: how much of an epoch each of several data sets gives; None or nothing keeps the recipe's.
 
     Raises:
         ValueError: a fold of built-in faces that is not 1, 2 or 3, another number of shares than of data
-            sets, or one that is not above 0.
+            sets, one that is not above 0, or a name with other letters than those of files.
     """
     names, chosen = _names(data), default
     if names:
@@ -514,31 +548,55 @@ def _names(data: str | Sequence[str] | None) -> list[str]:
     return [data] if isinstance(data, str) else list(data or ())
 
 
+def _split_name(text: str) -> tuple[str | None, str]:
+    """Split NAME=FOLDER; what is there as it stands is a folder without a name.
+
+    Raises:
+        ValueError: the folder is there, and what stands before it is no name.
+    """
+    called, equals, folder = text.partition("=")
+    if not equals or os.path.exists(text):
+        return None, text
+    if re.fullmatch(NAME, called):
+        return called, folder
+    if os.path.exists(folder):
+        raise ValueError(f"--data {text}: a name has letters, digits and . _ + - alone, got {called!r}")
+    return None, text
+
+
 def _stand_in(name: str) -> Synthetic | Rendered | None:
     # "rendered" was the name of a folder alone, before it was a word.
     folder = name == "rendered" and (Path(name) / SETTINGS).exists()
     return None if folder else STAND_INS.get(name)
 
 
-def _named(name: str, place: int, count: int, default: Data) -> OneSet:
+def _named(text: str, place: int, count: int, default: Data) -> OneSet:
     """Give the data set that `--data` names at one of `count` places.
 
-    A former one of its kind or folder, or one of as many that may have moved, keeps its other values.
+    A former one of its name, kind or folder, or one of as many that may have moved, keeps its other values.
     """
-    formers = default.sets if isinstance(default, Several) else (default,) * count
+    called, name = _split_name(text)
+    update: dict[str, Any] = {} if called is None else {"called": called}
+    in_order = default.sets if isinstance(default, Several) else (default,) * count
+    formers = sorted(in_order, key=lambda former: former.called != called)  # its name first
     if (stand_in := _stand_in(name)) is not None:
-        for former in formers:
-            if isinstance(former, type(stand_in)):
-                # Of several data sets the fold of all is tested, and the others were trained on.
-                fold = default.test_fold if isinstance(default, Several) else None
-                return former.model_copy(update={"test_fold": fold}) if fold in DEALT_FOLDS else former
-        return stand_in
+        former = next((former for former in formers if isinstance(former, type(stand_in))), None)
+        # Of several data sets the fold of all is tested, and the others were trained on.
+        fold = default.test_fold if isinstance(default, Several) else None
+        if former is not None and fold in DEALT_FOLDS:
+            update["test_fold"] = fold
+        return (former or stand_in).model_copy(update=update)
     folders = [former for former in formers if isinstance(former, Prepared)]
-    same = [former for former in folders if former.folder is not None and Path(former.folder) == Path(name)]
-    moved = formers[place] if len(formers) == count else None
-    if not same and isinstance(moved, Prepared):
+    same = [
+        former
+        for former in folders
+        if (called is not None and former.called == called)
+        or (former.folder is not None and Path(former.folder) == Path(name))
+    ]
+    moved = in_order[place] if len(in_order) == count else None
+    if not same and isinstance(moved, Prepared) and moved.called is None:
         same = [moved]
-    return (same or [Prepared(name="prepared")])[0].model_copy(update={"folder": name})
+    return (same or [Prepared(name="prepared")])[0].model_copy(update={"folder": name, **update})
 
 
 def _are_same(formers: Sequence[OneSet], sets: Sequence[OneSet]) -> bool:
@@ -579,7 +637,7 @@ def faces_to_test(
     """
     names = _names(data)
     # Without the recipe it is not known which built-in people the model was trained on.
-    if default is None and (not names or any(map(_stand_in, names))):
+    if default is None and (not names or any(_stand_in(_split_name(name)[1]) for name in names)):
         raise ValueError(
             "say what to test on: --recipe, or --data with a folder of `jaa prepare` (built-in faces want "
             "--recipe, which tells whom the model was trained on)"

@@ -124,7 +124,10 @@ class ModelSection(Section):
         """
         own = {facs.au_number(au): au for au in self.aus}
         section = self.model_copy(update={"aus": tuple(own.get(au, au) for au in aus)})
-        section.config()
+        try:
+            section.config()
+        except ValueError as error:
+            raise ValueError(_without_class(error)) from None
         return section
 
     @model_validator(mode="after")
@@ -458,13 +461,18 @@ def _sentence(problem: Any) -> str:
     if kind == "missing":
         return f"{path}: is missing"
     if kind == "value_error":
-        return f"{path}: {re.sub('^[A-Za-z]+Config: ', '', str(context['error']))}"
+        return f"{path}: {_without_class(context['error'])}"
     field = known.get(key if isinstance(key, str) else parents[-1])
     wanted = field.description if field is not None else None
     wanted = wanted or context.get("expected") or _WANTED.get(kind) or problem["msg"]
     if kind == "less_than_equal" and isinstance(context["le"], int):
         wanted = f"at most {context['le']}"
     return f"{path}: should be {wanted}, got {_shown(problem['input'])}"
+
+
+def _without_class(error: ValueError) -> str:
+    """Give the message of a config or a rule as who wrote a recipe understands it."""
+    return re.sub("^(JAANetConfig|JAAGraphNetConfig|AURule): ", "", str(error))
 
 
 def _section(path: list[int | str]) -> type[BaseModel]:

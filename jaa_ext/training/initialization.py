@@ -49,7 +49,10 @@ def initialize_model(
     transferred: Transfer | None = None
     if recipe.init is not None and transfer:
         source = load_model(recipe.init)
-        transferred = transfer_weights(model, source)
+        try:
+            transferred = transfer_weights(model, source)
+        except ValueError as error:
+            raise ValueError(f"{recipe.init}: {error}") from None
         # Weights that come from others' stay what the others are: for demonstration, or non-commercial.
         notes = dict.fromkeys(note for note in (source.note, model.note) if note)
         model.note = " ".join(notes)

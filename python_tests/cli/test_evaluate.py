@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from jaa_ext.data import PreparedFaces
 from jaa_ext.models import JAANet, JAANetConfig, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +42,8 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
         enough = min(labels.sum(), (1 - labels).sum()) >= 20
         assert enough or threshold == 0.5
         few += [] if enough else [str(au)]
-    assert (f"note: fewer than 20 faces have or lack AU {', '.join(few)}: the" in told) == bool(few)
+    kept = f"note: fewer than 20 faces, or those of one subject alone, have or lack AU {', '.join(few)}: the"
+    assert (kept in told) == bool(few)
     assert not load_model(calibrated).config.mirror
     for option in ("--mirror", None, "--no-mirror"):  # None leaves it as it is
         options = () if option is None else (option,)
@@ -58,9 +60,32 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     assert code == 2 and "say what to test on" in error
 
 
-def test_a_model_without_aus_has_no_figures(jaa_ok, tiny: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_keeps_its_threshold_and_which_size_is_wanted(jaa, jaa_ok, tmp_path: Path) -> None:
+    """One person is tested; and the message of another size says which is wanted."""
+    model, faces = tmp_path / "model.safetensors", tmp_path / "faces"
+    save_model(JAANet(JAANetConfig.released((20, 25), image_size=64, width=1)), model)
+    people = ("--subjects", 2, "--samples-per-subject", 80, "--workers", 0)
+    jaa_ok("prepare", "rendered", "--out", faces, "--size", 73, *people)
+    labels = PreparedFaces(faces, aus=(25,), folds=["test"]).label_matrix()
+    assert min((labels == 1).sum(), (labels == 0).sum()) >= 20
+    out = ("--out", tmp_path / "calibrated.safetensors")
+    printed = " ".join(jaa_ok("calibrate", model, "--data", faces, "--fold", "test", *out).split())
+    assert "note: fewer than 20 faces, or those of one subject alone, have or lack AU 20, 25: the" in printed
+    save_model(JAANet(JAANetConfig.released((20, 25), image_size=96, width=1)), model)
+    for command in ("calibrate", "evaluate"):
+        code, _, error = jaa(command, model, "--data", faces, "--fold", "test", "--out", tmp_path / command)
+        assert code == 2 and error.startswith("jaa: crops of 96 pixels want images of shape (109, 109, 3) or")
+        assert error.endswith(": prepare the faces with --size 109\n")
+
+
+def test_a_model_without_aus_has_no_figures(jaa, jaa_ok, tiny: tuple[str, ...], tmp_path: Path) -> None:
     jaa_ok("train", "no-au", "--data", "synthetic", "--out", tmp_path / "run", *tiny)
     model, out = tmp_path / "run" / "model.safetensors", tmp_path / "scores"
     printed = jaa_ok("evaluate", model, "--recipe", tmp_path / "run" / "recipe.yaml", "--out", out)
     assert "mean error" in printed and "F1" not in printed and "figures" not in printed
     assert not (out / "figures").exists()
+    code, _, error = jaa("calibrate", model, "--recipe", tmp_path / "run" / "recipe.yaml", "--out", model)
+    assert (
+        code == 2
+        and error == f"jaa: {model}: detects no AUs (au_detection=False), wanted a model that does\n"
+    )

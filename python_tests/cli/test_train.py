@@ -219,6 +219,35 @@ def test_a_data_set_is_left_out(
     jaa_ok("report", out / "fold-DISFA")
 
 
+def test_two_data_sets_of_one_name(jaa, jaa_ok, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    """Rendered people of two seeds: named on the command line, in the run, and where that is read."""
+    people = ("--subjects", 3, "--samples-per-subject", 4, "--size", 73, "--workers", 0)
+    for seed in (1, 2):
+        jaa_ok("prepare", "rendered", "--out", tmp_path / f"seed={seed}", "--seed", seed, *people)
+    run, (one, other) = tmp_path / "run", (tmp_path / "seed=1", tmp_path / "seed=2")
+    arguments = ("train", "journal", "--data", one, "--data", other, "--fold", "test", "--out", run, *tiny)
+    code, _, error = jaa(*arguments)
+    assert code == 2 and 'both the data set "rendered"' in error and "--data NAME=FOLDER" in error
+    data = ("--data", f"one={one}", "--data", f"two={other}")
+    command = ("train", "journal", *data, "--aus", "12,25", "--fold", "test", "--out", run, *tiny)
+    assert "two has 12, 25." in jaa_ok(*command)
+    jaa_ok(*command, "--resume")
+    weights, scores = run / "model.safetensors", tmp_path / "scores"
+    for options in (("--recipe", run / "recipe.yaml"), (*data, "--fold", "test")):
+        jaa_ok("evaluate", weights, *options, "--bootstrap", 0, "--out", scores)
+        assert list(json.loads((scores / "metrics.json").read_text())["sets"]) == ["one", "two"]
+    jaa_ok("report", scores)
+    jaa_ok("calibrate", weights, *data, "--fold", "all", "--out", tmp_path / "calibrated.safetensors")
+    moved = tmp_path / "moved"
+    other.rename(moved)
+    data = ("--data", f"one={one}", "--data", f"two={moved}")
+    assert "Without faces" not in jaa_ok("report", scores, *data)
+    out = tmp_path / "cv"
+    options = ("--leave-out", "data", "--folds", "two", "--aus", "12,25", "--out", out)
+    jaa_ok("crossval", "journal", *data, *options, *tiny)
+    assert (out / "fold-two" / "metrics.json").exists()
+
+
 def test_mistakes_with_several_data_sets_are_one_sentence(
     jaa, two: tuple[Path, Path], tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -241,6 +270,9 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
         ("train", "paper", *both, "--aus", "1,99", "--fold", 1): "no rule for AU 99",
         ("train", "paper", *both, "--aus", "1,5", "--fold", 1): "have no labels of AU 5, only of [1, 2,",
         ("train", "paper", *both, "--aus", "1,x", "--fold", 1): "got 'x'",
+        ("train", "paper", *both, "--aus", "1,1", "--fold", 1): "jaa: aus has AU 1 more than once",
+        ("train", "paper", "--data", "synthetic", "--aus", 5): "jaa: aus must be some of [1, 2,",
+        ("train", "paper", *both, "--data", f"a:b={two[0]}"): "a name has letters, digits and . _ + - alone",
         (
             "train",
             "paper",

@@ -300,7 +300,8 @@ def test_landmarks_of_crops_stay_on_their_pixels():
 def test_crops_name_the_sample_of_the_wrong_size():
     with pytest.raises(
         ValueError,
-        match=r"crops of 176 .*\(200, 200, 3\) or \(176, 176, 3\), got \(73, 73, 3\) for sample S000/00002",
+        match=r"^crops of 176 .*\(200, 200, 3\) or \(176, 176, 3\), got \(73, 73, 3\) for sample S000/00002: "
+        r"prepare the faces with --size 200$",
     ):
         Crops(Marked(), 176, train=False)[2]
     with pytest.raises(ValueError, match="size must be at least 1"):

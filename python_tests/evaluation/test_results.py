@@ -112,6 +112,10 @@ def test_what_was_tested_comes_back(tmp_path: Path) -> None:
     assert moved.data_in_words() == "elsewhere, rendered faces, tested on rendered"
     moved.write(tmp_path)
     assert EvaluationSource.read(tmp_path) == moved
+    for names in ("mine=here", "./no=folder", "a b=c"):  # a folder need not be there any more
+        named = replace(several, data=(names, "x=rendered"))
+        named.write(tmp_path)
+        assert EvaluationSource.read(tmp_path) == named
     for damaged, message in (('{"model": 1}', "jaa evaluate"), ("{", "wanted JSON")):
         (tmp_path / "evaluation.json").write_text(damaged)
         with pytest.raises(ValueError, match=rf"evaluation\.json: is damaged.*{message}"):

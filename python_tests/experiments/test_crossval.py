@@ -15,7 +15,8 @@ import yaml
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.data import SyntheticFaces
+from jaa_ext.data import SyntheticFaces, prepare
+from jaa_ext.data.rendered.release import rendered_release
 from jaa_ext.evaluation import Scores
 from jaa_ext.evaluation.bootstrap import bootstrap_intervals
 from jaa_ext.evaluation.results import read_predictions
@@ -618,6 +619,62 @@ def test_a_data_set_without_an_au_of_the_others_is_found_first(tmp_path: Path) -
         with pytest.raises(ValueError, match=r"^synthetic: wanted an AU .* another data set has.* got 6$"):
             run(made, tmp_path, leave_out="data")
     assert not list(tmp_path.iterdir())
+
+
+def rendered_folder(folder: Path) -> dict[str, str]:
+    """Prepare two rendered people, the second of whom is the test part; give the data section."""
+    release = rendered_release(subjects=2, samples_per_subject=12, size=73)
+    prepare(release, folder, align=False, table="csv", workers=0)
+    return {"name": "prepared", "folder": str(folder)}
+
+
+def test_a_data_set_without_a_label_of_the_others_aus_is_found_first(tmp_path: Path) -> None:
+    """The column of AU 6 is there, and empty."""
+    section = rendered_folder(tmp_path / "faces")
+    index = tmp_path / "faces" / "index.csv"
+    header, *rows = csv.reader(index.open())
+    with index.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                header,
+                *(
+                    [("" if name == "AU06" else cell) for name, cell in zip(header, row, strict=True)]
+                    for row in rows
+                ),
+            ]
+        )
+    made = recipe(
+        data={"name": "several", "sets": [SETS["sets"][0], section]}, model={**MODEL, "aus": [5, 6]}
+    )
+    for names, sentence in (
+        (None, r"synthetic: .* too \(5\), .* got 6"),
+        (["rendered"], r"rendered: .* too \(6\), .* got 5"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{sentence}$"):
+            run(made, tmp_path / "out", leave_out="data", folds=names)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_came_divided(tmp_path: Path) -> None:
+    """By itself it is tested once; among others every fold tests the same faces, and the tables say so."""
+    section = rendered_folder(tmp_path / "faces")
+    result = run(recipe(data=section, stages=SHORT), tmp_path / "alone")
+    assert [fold.fold for fold in result.folds] == ["test"]
+    both = recipe(data={"name": "several", "sets": [SETS["sets"][0], section]}, stages=SHORT)
+    watch = Watch()
+    result = run(both, tmp_path / "both", folds=["1", "2"], listener=watch)
+    assert [seen.tested & {"rendered:R0001"} for seen in watch.seen] == [{"rendered:R0001"}] * 2
+    assert result.divided == ("rendered",) and read_crossval(tmp_path / "both" / "crossval.json") == result
+    for name, told in {
+        "f1": True,
+        "f1-rendered": True,
+        "landmarks-rendered": True,
+        "f1-synthetic": False,
+    }.items():
+        notes = [
+            note for note in result.tables()[name].notes if note.startswith("rendered came divided: every")
+        ]
+        assert len(notes) == told
 
 
 def test_predictions_of_an_earlier_version_cost_the_intervals_alone(

@@ -5,12 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from onnx_files import save_graph, save_relu
 
 from jaa_ext.predict.by_name import name_of
 from jaa_ext.predict.identity import choose_embedding
 from jaa_ext.predict.onnx_embedding import OnnxEmbedding
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,8 +45,7 @@ def save_network(path: Path, *, subtract: float | None = None, side: int = 112) 
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, 3])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
-    return path
+    return save_graph(graph, path)
 
 
 def test_faces_are_rgb_from_minus_1_to_1(tmp_path):
@@ -65,14 +65,6 @@ def test_by_name_and_by_content(tmp_path):
     assert name_of(one) == OnnxEmbedding(same).identity != OnnxEmbedding(other).identity
 
 
-def relu(path):
-    from onnx import TensorProto, helper
-
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", ends[:1], ends[1:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
-
-
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -82,7 +74,7 @@ def relu(path):
         (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "is no network"),
         (lambda path: path.write_bytes(save_network(path).read_bytes()[:9000]), "is no network"),
         (lambda path: save_network(path, side=160), "is no network"),
-        (relu, r"gives an output of shape \(1, 3, 112, 112\)"),
+        (save_relu, r"gives an output of shape \(1, 3, 112, 112\)"),
     ],
     ids=["missing", "folder", "empty", "a pointer of Git LFS", "cut", "another size", "pictures"],
 )

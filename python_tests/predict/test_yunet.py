@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from onnx_files import save_graph, save_relu
 
 from jaa_ext.models import JAANet, JAANetConfig
 from jaa_ext.predict import MissingDependency, Predictor, YuNet, face_by_points
 from jaa_ext.predict.batch_detector import BatchSearch
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,8 +68,7 @@ def save_network(path: Path, side: int | None = None, bias: float = 0.0) -> Path
             outputs.append(helper.make_tensor_value_info(out, TensorProto.FLOAT, [1, number, channels]))
     entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])
     graph = helper.make_graph(nodes, "faces", [entry], outputs, constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
-    return path
+    return save_graph(graph, path)
 
 
 @pytest.fixture(scope="module")
@@ -175,14 +175,6 @@ def test_nothing_is_printed(network, capfd):
     assert capfd.readouterr() == ("", "") and cv2.utils.logging.getLogLevel() == level
 
 
-def relu(path):
-    from onnx import TensorProto, helper
-
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "other", ends[:1], ends[1:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8), path)
-
-
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -194,7 +186,7 @@ def relu(path):
             "is no face detector",
         ),
         (lambda path: path.write_bytes(save_network(path).read_bytes()[:9000]), "is no face detector"),
-        (relu, "is no face detector"),
+        (save_relu, "is no face detector"),
     ],
     ids=["missing", "folder", "empty", "a pointer of Git LFS", "cut", "another network"],
 )

@@ -192,6 +192,10 @@ stages:
             ["data: shares", "each of 1 sets, got 2"],
         ),
         ("{name: several, sets: [{name: prepared}], folder: x}", ["data.folder: unknown key"]),
+        (
+            "{name: several, sets: [{name: prepared, called: 'a:b'}]}",
+            ['data.sets.0.called: should be letters, digits and . _ + - alone, got "a:b"'],
+        ),
     ],
 )
 def test_each_problem_of_a_data_section_is_one_sentence(tmp_path: Path, data: str, words: list[str]) -> None:
@@ -226,7 +230,7 @@ def problems(folder: Path, data: str) -> list[str]:
         Several(name="several", sets=(DRAWN, RENDERED)),
         Several(
             name="several",
-            sets=(Prepared(name="prepared", folder="x"), RENDERED),
+            sets=(Prepared(called="mine", name="prepared", folder="x"), RENDERED),
             shares=(2.0, 0.5),
             test_fold="1",
             leave_out="rendered",
@@ -247,6 +251,22 @@ THERE = Prepared(name="prepared", folder="there")
 MIXED = Several(name="several", sets=(OPEN, RENDERED), shares=(3, 1), leave_out="rendered")
 THREE = Several(name="several", sets=(THERE, RENDERED, STAND_IN))
 BOTH = Several(name="several", sets=(THERE, HERE, RENDERED), shares=(3, 2, 1), test_fold="1")
+MINE, MOVED = (
+    Prepared(called="mine", name="prepared", folder=folder, test_fold=fold)
+    for folder, fold in (("there", None), ("a=b", "2"))
+)
+
+
+def called(name: str) -> Rendered:
+    return STAND_INS["rendered"].model_copy(update={"called": name})
+
+
+NAMED = Several(
+    name="several",
+    sets=(MINE.model_copy(update={"test_fold": "2"}), called("new")),
+    shares=(2, 1),
+    leave_out="mine",
+)
 RENDERED_1 = RENDERED.model_copy(update={"test_fold": "1"})
 
 
@@ -296,6 +316,18 @@ RENDERED_1 = RENDERED.model_copy(update={"test_fold": "1"})
         (BOTH, "rendered", None, RENDERED_1),
         (BOTH, "here", None, HERE),
         (MIXED, None, "1", MIXED.model_copy(update={"test_fold": "1", "leave_out": None})),
+        # Names; those of the recipe are known again, wherever their folders are.
+        (OPEN, "mine=there", None, MINE),
+        (OPEN, ["mine=there", "old=rendered"], None, Several(name="several", sets=(MINE, called("old")))),
+        (
+            NAMED,
+            ["mine=a=b", "new=rendered"],
+            None,
+            NAMED.model_copy(update={"sets": (MOVED, called("new"))}),
+        ),
+        (NAMED, ["new=rendered", "mine=a=b"], None, Several(name="several", sets=(called("new"), MOVED))),
+        (NAMED, ["there", "new=rendered"], None, NAMED),
+        (OPEN, "no name=there", None, Prepared(name="prepared", folder="no name=there")),
     ],
 )
 def test_what_a_command_makes_of_a_recipe_s_data(
@@ -314,6 +346,23 @@ def test_a_folder_with_the_name_of_a_word(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / name / "prepare.json").touch()
     assert choose_data(OPEN, "rendered", None) == Prepared(name="prepared", folder="rendered")
     assert choose_data(OPEN, "synthetic", None) == STAND_IN
+
+
+def test_a_name_before_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a=b").mkdir()
+    (tmp_path / "b").mkdir()
+    for text, name, folder in (
+        ("a=b", None, "a=b"),
+        ("x=a=b", "x", "a=b"),
+        ("./a=b", None, "./a=b"),
+        ("é+1.0_x-y=b", "é+1.0_x-y", "b"),
+        ("./missing=folder", None, "./missing=folder"),
+    ):
+        got = choose_data(OPEN, text, None)
+        assert isinstance(got, Prepared) and (got.called, got.folder) == (name, folder)
+    for name in ("a:b", "x/y", "", "a b"):
+        with pytest.raises(ValueError, match=rf"^--data {name}=b: a name has letters, .* got '{name}'$"):
+            choose_data(OPEN, f"{name}=b", None)
 
 
 def test_shares_of_a_command() -> None:
@@ -581,6 +630,25 @@ def test_a_set_that_comes_divided_keeps_its_test_fold(two: tuple[Path, Path], tm
     assert set(alone.folds()) == {"validation", "test"}
 
 
+def test_of_a_set_that_came_divided_one_fold_is_tested(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Validation would be tested by the same training."""
+    for name, folds in (("val", ("test", "val")), ("validation", ("test", "validation"))):
+        make_folder(tmp_path / name, {"F001": "train", "F002": name, "F003": "test"}, name=name)
+        data = prepared(tmp_path / name)
+        assert data.folds() == folds
+        assert datasets.folds_to_test(data) == ("test",)
+        assert datasets.folds_to_test(data, [name]) == (name,)
+        assert subjects(prepared(tmp_path / name, "test").build(CONFIG)) == ({"F001"}, {"F003"})
+    make_folder(tmp_path / "two", {"F001": "train", "F002": "val"})
+    assert datasets.folds_to_test(prepared(tmp_path / "two")) == ("val",)
+    data = several(*two, tmp_path / "val")
+    assert data.divided() == ("val",) and datasets.folds_to_test(data) == ("1", "2", "3")
+    make_folder(tmp_path / "other", {"F001": "train", "F002": "validation"}, name="other")
+    data = several(tmp_path / "other", tmp_path / "val")
+    assert set(data.folds()) == {"validation", "val", "test"} and datasets.folds_to_test(data) == ("test",)
+    assert set(with_fold(data, "test").build(CONFIG)[1].subjects) == {"other:F002", "val:F003"}
+
+
 def test_folds_of_several_that_do_not_fit(two: tuple[Path, Path], tmp_path: Path) -> None:
     make_folder(tmp_path, {"F001": "a", "F002": "b"}, name="Lettered")
     data = several(two[0], tmp_path)
@@ -600,6 +668,35 @@ def test_one_data_set_twice_is_refused(two: tuple[Path, Path], tmp_path: Path) -
     make_folder(tmp_path, {"R0000": "1", "R0001": "2"}, name="rendered faces")
     with pytest.raises(ValueError, match=r'and rendered faces are both the data set "rendered"'):
         Several(name="several", sets=(prepared(tmp_path), RENDERED), test_fold="1").build(CONFIG)
+
+
+def test_two_data_sets_of_one_name_are_called_by_others(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        make_folder(folder, {"F001": "1", "F002": "2"}, name="faces")
+    with pytest.raises(
+        ValueError, match=r"both the data set \"faces\".* \(--data NAME=FOLDER, \"called\" in"
+    ):
+        several(*folders, test_fold="1").build(CONFIG)
+    data = choose_data(OPEN, [str(folders[0]), f"b={folders[1]}"], "1")
+    assert isinstance(data, Several) and data.set_names() == ("faces", "b")
+    train, test = data.build(CONFIG)
+    assert subjects((train, test)) == ({"faces:F002", "b:F002"}, {"faces:F001", "b:F001"})
+    assert data.model_copy(update={"leave_out": "b"}).build(CONFIG)[1].subjects == ("b:F001", "b:F002")
+    faces = datasets.faces_to_test(None, [f"x={folders[0]}", f"y={folders[1]}"], "2", CONFIG)
+    assert faces.subjects == ("x:F002", "y:F002")
+    with pytest.raises(ValueError, match="--recipe, or --data"):
+        datasets.faces_to_test(None, "x=rendered", None, CONFIG)
+    seeds = [RENDERED.model_copy(update={"seed": seed, "called": f"seed-{seed}"}) for seed in (1, 2)]
+    both = Several(name="several", sets=tuple(seeds)).build(CONFIG)[0]
+    assert set(both.sets) == {"seed-1", "seed-2"}
+
+
+def test_a_name_does_not_make_two_of_one_data_set(two: tuple[Path, Path]) -> None:
+    for data in ([f"a={two[0]}", f"b={two[0]}"], ["a=rendered", "rendered"]):
+        chosen = choose_data(OPEN, data, "1")
+        with pytest.raises(ValueError, match=r'are both the data set "a", whose people would be trained on'):
+            chosen.build(CONFIG)
 
 
 def test_images_of_several_sizes(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -702,6 +799,13 @@ def test_shares_of_data_sets_that_moved(two: tuple[Path, Path], tmp_path: Path) 
     for others in ((two[1], two[0]), (tmp_path / "new", two[1])):
         other = choose_data(made, [str(folder) for folder in others], None)
         assert isinstance(other, Several) and other.shares is other.leave_out is None
+    # One that has a name is known by it alone.
+    sets = (made.sets[0].model_copy(update={"called": "mine"}), made.sets[1])
+    made = made.model_copy(update={"sets": sets, "leave_out": "mine"})
+    for first, left_out in ((two[0], "mine"), (f"mine={moved}", "mine"), (moved, None)):
+        got = choose_data(made, [str(first), str(two[1])], None)
+        assert isinstance(got, Several) and got.leave_out == left_out
+        assert got.set_names()[0] == (left_out or "Mine")
 
 
 def test_a_recipe_that_leaves_out_a_data_set_tests_nobody_else(two: tuple[Path, Path]) -> None:

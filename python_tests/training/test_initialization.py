@@ -124,6 +124,8 @@ def test_weights_and_note_come_from_another_model_once(tmp_path: Path) -> None:
     assert transfer is not None and model.note == f"For non-commercial use. {DEMONSTRATION}"
     mine, theirs = model.state_dict(), other.state_dict()
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    with pytest.raises(ValueError, match=rf"^{file}: width must be alike, the model has 2, the other 1$"):
+        initialize_model(recipe(init=str(file), model={"width": 2}), faces())
     file.unlink()
     own, nothing = initialize_model(recipe(init=str(file)), faces(), transfer=False)
     assert nothing is None and own.note == DEMONSTRATION
