@@ -29,12 +29,12 @@ SHAPES = 30
 variance."""
 ACTION = 0.15
 """Standard deviation of each facial action of the head model, as a share of its full movement."""
-LANDMARK_ERROR = 1.5
-"""Standard deviation of landmarks in millimetres at the head, in x as in y: that of the shipped network on
-rendered faces. With 1 the pitch is nearer by 0.04 degrees, but of landmarks that err more the fit comes to
-rest at either of two poses; weighting by the covariance of the network's errors is no better than one number
-(1,000 people)."""
-STEPS, AT_REST = 20, 0.003
+LANDMARK_ERROR = 1.2
+"""Standard deviation of landmarks in millimetres at the head, in x as in y. The shipped network errs by 1.5
+on rendered faces, but in part moves neighbours alike. Of 0.5 to 2.2 the pitch of 1,000 people is nearest with
+1, by 0.01 degrees; but then more faces are seen equally well in two poses. The covariance of the network's
+errors, in place of one number, is no better."""
+STEPS, AT_REST = 20, 0.002
 """Most Gauss-Newton steps from where `cv2.solvePnP` places the head, and the turn in radians that ends them.
 Three suffice for most faces. But one that looks up a little is seen nearly as one that looks down: of two
 frames alike `cv2.solvePnP` may place one so and the other so, and each step but halves what is between."""
