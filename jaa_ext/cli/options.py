@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 
 def names_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a mistake that begins with the name of an argument, as focal_length, begin with --focal-length."""
+    """Let a mistake that begins with "focal_length must" begin with "--focal-length must"."""
     names = inspect.signature(command).parameters
 
     @wraps(command)
@@ -20,10 +21,12 @@ def names_options(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except ValueError as error:
-            name, _, rest = str(error).partition(" ")
-            if name not in names:
+            # What goes on otherwise may be a file whose name begins with this word.
+            begins = re.match(r'(\w+)(?= must | wants | ")', str(error))
+            if begins is None or begins[1] not in names:
                 raise
-            raise ValueError(f"--{name.replace('_', '-')} {rest}") from error
+            option = f"--{begins[1].replace('_', '-')}"
+            raise ValueError(option + str(error)[begins.end() :]) from error
 
     return run
 

@@ -26,6 +26,23 @@ def is_present(probabilities: NDArray[np.float32], thresholds: Sequence[float]) 
     return np.asarray(probabilities > np.asarray(thresholds, np.float32))
 
 
+def agrees(
+    probabilities: NDArray[np.float64], present: NDArray[Any], thresholds: NDArray[np.float64] | float
+) -> NDArray[np.bool_]:
+    """Whether the presence in a table is that of its probabilities, as far as their six digits tell.
+
+    Args:
+        probabilities: (..., A); NaN agrees with all.
+        present: (..., A) of 1 and 0.
+        thresholds: (A,), or one for all.
+
+    Returns:
+        (..., A).
+    """
+    near = np.abs(probabilities - thresholds) < 2e-6
+    return near | np.isnan(probabilities) | ((probabilities > thresholds) == (present == 1))
+
+
 def check_thresholds(values: Sequence[Any], count: int) -> tuple[float, ...]:
     """Return the thresholds of `count` AUs as plain numbers.
 

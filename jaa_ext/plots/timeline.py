@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.models.thresholds import THRESHOLD, agrees
 from jaa_ext.plots.style import GREY, INK, ORANGE, PALE, SIDES, note_height, rgb, save_figure
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     # Sizes in pixels, so that a column of time and a row of an AU are whole ones.
     empty = sorted(set(table.loc[table["success"] == 1, "face_id"]) - set(counts.index))
     sides = any(name[-1] in "LR" for name in names)
-    own_thresholds = any(
-        ((table[f"{name}_p"] > THRESHOLD) != (table[f"{name}_c"] == 1)).any() for name in names
+    own_thresholds = not all(
+        agrees(table[f"{name}_p"].to_numpy(float), table[f"{name}_c"].to_numpy(float), THRESHOLD).all()
+        for name in names
     )
     caption = _caption(
         time, counts.iloc[MAX_FACES:].tolist(), empty, sides=sides, own_thresholds=own_thresholds
@@ -311,7 +312,9 @@ def _caption(
     """
     sentences = [f"{SIDES}."] if sides else []
     if own_thresholds:
-        sentences.append("Each AU is present above a threshold of its own, which is in the model's file.")
+        sentences.append(
+            f"Some AUs are present above another threshold than {THRESHOLD}: that in the model's file."
+        )
     if len(time.frames) > COLUMNS:
         sentences.append(
             f"A column of pixels shows the maximum of about {len(time.frames) / COLUMNS:.0f} frames, and is "

@@ -67,7 +67,7 @@ class Comparison:
     def notes(self) -> list[str]:
         """Say what was compared."""
         lines = [
-            f"{letter}: {name} ({tool}), {faces:,} faces in {self.frames:,} common frames"
+            f"{letter}: {name} ({tool}), {faces:,} faces with AUs in {self.frames:,} common frames"
             for letter, name, tool, faces in zip("ab", self.names, self.tools, self.faces, strict=True)
         ]
         lines.append(f"{self.pairs:,} faces are in both and are compared.")
@@ -172,7 +172,9 @@ def compare_tables(a: str | os.PathLike[str], b: str | os.PathLike[str], *, by: 
     pairs = np.stack([values.get(au, np.stack((unknown, unknown), 1)) for au in aus], 1)
     compared = (np.isfinite(present_a + present_b) | np.isfinite(pairs).all(2)).any(1)
     if not compared.any():
-        raise ValueError(f"{both}: have no face in common of which both give the same AU")
+        raise ValueError(
+            f"{both}: have no face in common of which both give presence, intensity or probability of one AU"
+        )
     return Comparison(
         names=(first.name, second.name),
         tools=(first.tool, second.tool),

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaa_ext import facs
-from jaa_ext.models.thresholds import THRESHOLD, check_thresholds, is_present
+from jaa_ext.models.thresholds import THRESHOLD, agrees, check_thresholds, is_present
 from jaa_ext.predict.asymmetry import DIGITS, asymmetry
 from jaa_ext.predict.prediction import consistent_intensities
 
@@ -198,8 +198,7 @@ def _check_presence(
     names: list[str],
 ) -> None:
     limits = np.asarray(thresholds)
-    near = np.abs(probabilities - limits) < 2e-6  # tables have six digits
-    wrong = ((probabilities > limits) != (present == 1)) & np.isfinite(probabilities) & ~near
+    wrong = ~agrees(probabilities, present, limits)
     if wrong.any():
         name = names[int(wrong.any(0).argmax())]
         raise ValueError(

@@ -38,9 +38,6 @@ STEPS, AT_REST = 20, 0.002
 """Most Gauss-Newton steps from where `cv2.solvePnP` places the head, and the turn in radians that ends them.
 Three suffice for most faces. But one that looks up a little is seen nearly as one that looks down: of two
 frames alike `cv2.solvePnP` may place one so and the other so, and each step but halves what is between."""
-SHARE = -3.0, 0.75
-"""Bounds of what the next step would be, as a share of this one; below 0, the way back. Every second step
-goes to where steps that shrink by this share would end (Aitken's delta-squared process)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +198,6 @@ def _refine(
     moves[:, 3:6] = np.eye(3)[:, :, None]
     slopes = np.empty((6 + count, 2, len(mean)))
     prior = np.diag(np.repeat((0.0, 1.0), (6, count)))
-    before: NDArray[np.float64] | None = None  # the turn of the step before, if that was a plain one
     for _ in range(STEPS):
         turned = (rotation @ shapes).reshape(3, 1 + count, -1)
         x, y, z = weights @ turned
@@ -218,11 +214,6 @@ def _refine(
         gradient = flat @ ((points.T - seen) * unit).ravel()
         gradient[6:] -= weights[1:]
         step = np.linalg.solve(flat @ flat.T + prior, gradient)
-        if before is None:
-            before = step[:3]
-        else:
-            step /= 1 - np.clip(step[:3] @ before / (before @ before), *SHARE)
-            before = None
         rotation = cv2.Rodrigues(step[:3])[0] @ rotation
         translation = translation + step[3:6]
         weights[1:] += step[6:]

@@ -15,7 +15,9 @@ def command(text: str, focal_length: float = 1.0) -> None:
     "text, said",
     [
         ("focal_length must be above 0, got 0", "--focal-length must be above 0, got 0"),
+        ('focal_length "x" wants more', '--focal-length "x" wants more'),
         ("focal_length: no", "focal_length: no"),  # as of a file of that name
+        ("text of mine.mp4: no", "text of mine.mp4: no"),
         ("the focal_length is 0", "the focal_length is 0"),
         ("search_every must be a number", "search_every must be a number"),  # not of this command
         ("", ""),

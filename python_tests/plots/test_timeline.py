@@ -133,10 +133,11 @@ def test_presence_is_the_tables_own(draw):
 
 
 def test_thresholds_other_than_one_half_are_told(draw, texts):
-    said = "Each AU is present above a threshold of its own, which is in the model's file."
+    said = "Some AUs are present above another threshold than 0.5: that in the model's file."
     for present, own in (([1, 1, 0], False), ([1, 0, 0], True), ([1, 1, 1], True)):
         _, figure = draw(table([0.9, 0.6, 0.3], present=present))
         assert (said in texts(figure)) == own
+    assert said not in texts(draw(table([0.9, 0.5, 0.3], present=[1, 1, 0]))[1])  # 0.5000001 in six digits
     missing = table([0.9, 0.6, 0.3])
     missing.loc[1, ["success", "AU01_c", "AU01_p"]] = 0, np.nan, np.nan
     assert said not in texts(draw(missing)[1])

@@ -288,7 +288,7 @@ class TestResults:
         assert header == ["AU", "frames", "a %", "b %", "kappa", "F1 %", "ICC", "r", "b - a"]
         assert first == ["AU01", "9", "55.6", "55.6", "1.00", "100.0", "1.00", "1.00", "0.00"]
         assert second == ["AU12", "9", "100.0", "100.0", "-", "100.0", "-", "-", "0.00"]
-        assert comparison.notes()[0] == f"a: {talk} (jaa_ext), 9 faces in 10 common frames"
+        assert comparison.notes()[0] == f"a: {talk} (jaa_ext), 9 faces with AUs in 10 common frames"
         assert comparison.notes()[2:] == [
             "9 faces are in both and are compared.",
             "ICC, r and b - a are of the probability of all AUs.",
