@@ -88,7 +88,7 @@ def test_disfa_starts_from_bp4d(jaa_ok, tiny: tuple[str, ...], released: Path, t
     jaa_ok("prepare", "bp4d", released / "bp4d", "--out", bp4d, "--size", 73, "--index", "csv")
     assert (bp4d / "index.csv").exists()
     jaa_ok("train", "released", "--data", bp4d, "--fold", 1, "--out", tmp_path / "first", *tiny)
-    printed = jaa_ok("prepare", "disfa", released / "disfa", "--out", disfa, "--size", 73)
+    printed = jaa_ok("prepare", "disfa", released / "disfa", "--out", disfa, "--size", 73, "--workers", 0)
     assert "9 frames of 3 subjects kept; the papers keep 126,144" in printed
     init = tmp_path / "first" / "model.safetensors"
     printed = jaa_ok(

@@ -404,10 +404,9 @@ def test_same_seed_same_bits():
     assert torch.equal(outputs[0].logits, outputs[1].logits)
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
-def test_compiles_into_one_graph(one_by_one, groups_split_from):
-    if one_by_one:
-        groups_split_from(0)
+def test_groups_one_by_one_compile_into_one_graph(groups_split_from):
+    """Those that go together do in nn/test_module_contract.py."""
+    groups_split_from(0)
     config = small(aus=(1, 2))
     model = build(config).double()
     twin = copy.deepcopy(model)

@@ -105,7 +105,7 @@ CASES = {
         ),
         (numbers(2, 3, 64, 64),)),
     "JAAGraphNet": Case(
-        lambda **f: JAAGraphNet(JAAGraphNetConfig.graph((1, 2), graph_widths=(5,), **SMALL), **f),
+        lambda **f: JAAGraphNet(JAAGraphNetConfig.graph((1, 2), graph_widths=(5, 4), **SMALL), **f),
         (numbers(2, 3, 64, 64),)),
 }
 # fmt: on

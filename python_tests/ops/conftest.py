@@ -1,6 +1,7 @@
 """What the tests of several ops share."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -46,26 +47,57 @@ def opcheck() -> Callable[..., Any]:
     return torch.library.opcheck
 
 
+FORKING = """
+import json, multiprocessing, os, sys
+import hypothesis, pytest, torch, torch.distributed.tensor  # the last by torch.testing
+import jaa_ext.ops  # the instruction set is chosen when a kernel first runs
+
+def run(level, output, code):
+    os.environ["JAA_EXT_CPU"] = level
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1), os.dup2(file, 2)
+    exec(code, {})
+
+for line in sys.stdin:
+    process = multiprocessing.get_context("fork").Process(target=run, args=json.loads(line))
+    process.start(), process.join()
+    print(process.exitcode, flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def forking() -> Iterator[subprocess.Popen[str]]:
+    """A process that has imported what takes long, and forks another one for each code that it is sent."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING],
+        env={**os.environ, "PYTHONPATH": search_path()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+
+
 @pytest.fixture(params=LEVELS)
-def at_level(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def at_level(
+    request: pytest.FixtureRequest, forking: subprocess.Popen[str], tmp_path: Path
+) -> Callable[[str], None]:
     """Runs code that may import these tests in a process of its own, with an instruction set forced.
 
     Where the processor lacks the set, the process must say so.
     """
-    level = request.param
+    level, output = request.param, tmp_path / "output"
 
     def run(code: str) -> None:
         told = "from jaa_ext import _C; print(_C.build_info()['cpu_level'])"
-        process = subprocess.run(
-            [sys.executable, "-c", f"{code}\n{told}"],
-            env={**os.environ, "JAA_EXT_CPU": level, "PYTHONPATH": search_path()},
-            capture_output=True,
-            text=True,
-        )
-        if process.returncode:
-            assert f"JAA_EXT_CPU={level}: this processor has at most" in process.stderr, process.stderr
+        assert forking.stdin is not None and forking.stdout is not None
+        forking.stdin.write(json.dumps([level, str(output), f"{code}\n{told}"]) + "\n")
+        forking.stdin.flush()
+        failed, printed = int(forking.stdout.readline()), output.read_text()
+        if failed:
+            assert f"JAA_EXT_CPU={level}: this processor has at most" in printed, printed
         else:
-            assert process.stdout.split() == [level]
+            assert printed.split() == [level]
 
     return run
 

@@ -621,30 +621,33 @@ def test_memory_stays_the_same(model, tmp_path) -> None:
     assert most_held(20) == most_held(200) <= 2
 
 
-def start(model: JAANet, inputs: Path, out: Path, *before: str) -> subprocess.CompletedProcess:
-    """The command in a process of its own."""
+def arguments(model: JAANet, inputs: Path, out: Path) -> list[str]:
+    """Of the command."""
     weights = out.parent / "model.safetensors"
     save_model(model, weights)
-    arguments = ["predict", str(inputs), "--weights", str(weights), "--out", str(out)]
+    return ["predict", str(inputs), "--weights", str(weights), "--out", str(out), "--precision", "float32"]
+
+
+def start(arguments: list[str], *before: str) -> subprocess.CompletedProcess:
+    """The command in a process of its own."""
     return subprocess.run(
-        [sys.executable, *before, *arguments, "--precision", "float32"],
+        [sys.executable, *before, *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=out.parent,
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def test_two_processes_write_what_one_writes(model, inputs, tmp_path) -> None:
+def test_two_processes_write_what_one_writes(model, inputs, jaa, tmp_path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     for name in ("out", "all.csv"):
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
-        alone = start(model, inputs, one, "-m", "jaa_ext")
-        assert alone.returncode == 0, alone.stderr
-        launched = start(model, inputs, two, *torchrun, "-m", "jaa_ext")
+        code, _, error = jaa(*arguments(model, inputs, one))
+        assert code == 0, error
+        launched = start(arguments(model, inputs, two), *torchrun, "-m", "jaa_ext")
         assert launched.returncode == 0, launched.stderr
         assert launched.stdout.count("Results:") == 1 and f"{FRAMES + 3} frames" in launched.stdout
         files = sorted(two.iterdir()) if two.is_dir() else [two]
@@ -668,11 +671,11 @@ cli.main()
 """
 
 
-def test_a_killed_run_goes_on_with_the_same_rows(model, inputs, tmp_path) -> None:
+def test_a_killed_run_goes_on_with_the_same_rows(model, inputs, jaa, tmp_path) -> None:
     talk, out, fresh = inputs / "talk.avi", tmp_path / "talk.csv", tmp_path / "fresh.csv"
-    assert start(model, talk, out, "-c", KILLED).returncode == -signal.SIGKILL
+    assert start(arguments(model, talk, out), "-c", KILLED).returncode == -signal.SIGKILL
     assert not out.exists()
-    again = start(model, talk, out, "-m", "jaa_ext")
-    assert again.returncode == 0 and f"{FRAMES} frames" in again.stdout, again.stderr
-    assert start(model, talk, fresh, "-m", "jaa_ext").returncode == 0
+    for path in (out, fresh):
+        code, printed, error = jaa(*arguments(model, talk, path))
+        assert code == 0 and f"{FRAMES} frames" in printed, error
     assert out.read_bytes() == fresh.read_bytes()
