@@ -68,7 +68,7 @@ def extension(cuda: bool):
 
     cxx = ["-O3", "-fvisibility=hidden"]
     if "-g" not in os.environ.get("CFLAGS", ""):
-        cxx.append("-g0")  # Python's own flags may ask for debug information: a third of the time, 44 of 47 MB
+        cxx.append("-g0")  # Python's own flags may ask for it: a third of the time and 44 of 47 MB
     if "clang" not in subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout:
         # Without it at::parallel_for, a template of torch's headers, runs on one thread. For compiling alone:
         # the OpenMP library called is torch's own. (clang calls another one, which torch does not bring.)
