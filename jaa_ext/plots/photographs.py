@@ -188,3 +188,4 @@ def _draw_bars(
     steps = np.repeat(bar + bar_width * np.array(thresholds), 2)
     ends = top + (1.6 + np.repeat(np.arange(len(aus) + 1), 2)[1:-1]) * line
     axes.plot(steps, ends, color=INK, lw=0.05 * line)
+    write(steps[0], top + 0.6 * line, "threshold", size=0.8 * size, ha="center")

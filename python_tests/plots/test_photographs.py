@@ -105,6 +105,8 @@ def test_the_line_lies_where_the_thresholds_are(astronaut, prediction):
         ):
             assert piece[:, 0] == pytest.approx(track.get_x() + threshold * track.get_width())
             assert piece[0, 1] < track.get_y() and piece[1, 1] > track.get_y() + track.get_height()
+        (label,) = (text for text in figure.axes[0].texts if text.get_text() == "threshold")
+        assert label.get_position()[0] == pytest.approx(pieces[0][0, 0])
     with pytest.raises(ValueError, match="12 AUs, got 1"):
         draw_faces(astronaut, [], AUS, thresholds=[0.5])
 
