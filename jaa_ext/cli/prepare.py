@@ -24,12 +24,10 @@ app = typer.Typer(
 
 Source = Annotated[Path, typer.Argument(help="Folder of the data set, as released.")]
 Out = Annotated[Path, typer.Option(help="Folder for the aligned faces and their index; made if need be.")]
-Size = Annotated[
-    int,
-    typer.Option(
-        min=2, help="Side of the aligned faces in pixels: round(200 / 176 * the model's image size)."
-    ),
-]
+SIZE_HELP = "Side of the aligned faces in pixels: round(200 / 176 * the model's image size)."
+Size = Annotated[int, typer.Option(min=2, help=SIZE_HELP)]
+MIN_RENDERED_SIZE = 48
+"""See `jaa_ext.data.generated`, which loads slowly."""
 Alignment = Annotated[
     Literal["similarity", "none"],
     typer.Option(help='"similarity" turns, scales and moves each face into place; "none" keeps pictures.'),
@@ -160,7 +158,7 @@ def rendered(
         ),
     ] = "natural",
     sides: Annotated[bool, typer.Option(help="Also label each side of the face, AU12L and AU12R.")] = False,
-    size: Size = 200,
+    size: Annotated[int, typer.Option(min=MIN_RENDERED_SIZE, help=SIZE_HELP)] = 200,
     index: Format = "parquet",
     workers: Workers = None,
 ) -> None:

@@ -170,10 +170,14 @@ def _recipe(
     chosen = choose_data(recipe.data, data, fold, share)
     update: dict[str, Any] = {"data": chosen}
     if aus is not None:
-        update["model"] = recipe.model.with_aus([parse_au(au) for au in _split(aus) or ()])
+        numbers = [parse_au(au) for au in _split(aus) or ()]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"--aus: wanted each AU once, got {aus}")
+        update["model"] = recipe.model.with_aus(numbers)
     elif isinstance(chosen, Several) and not isinstance(recipe.data, Several):
+        union = union_of(chosen)
         try:
-            update["model"] = recipe.model.with_aus(union_of(chosen))
+            update["model"] = recipe.model.with_aus(union)
         except ValueError as error:
             raise ValueError(f"{error} (--aus with the AUs of the model leaves it out)") from None
     if seed is not None:

@@ -169,7 +169,8 @@ class Crops(Dataset[dict[str, Any]]):
             wanted = " or ".join(f"({side}, {side}, 3)" for side in (aligned_size(self.size), self.size))
             raise ValueError(
                 f"crops of {self.size} pixels want images of shape {wanted}, got {image.shape} for sample "
-                f"{sample.id}: prepare the faces with --size {aligned_size(self.size)}"
+                f"{sample.id}: prepare the faces with --size {aligned_size(self.size)} (and with --align "
+                "similarity, if they were kept as they are)"
             )
         spare = side - self.size
         left = top = spare // 2

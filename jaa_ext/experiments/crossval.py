@@ -68,9 +68,11 @@ class CrossValidation:
     """At least one fold, all of the same AUs."""
     leave_out: LeftOut = "fold"
     data_set: str | None = None
-    """Name of the data set, such as "BP4D"; None of several, or where it is not known."""
+    """Own name of the data set, such as "BP4D"; None of several, or where it is not known."""
     divided: tuple[str, ...] = ()
-    """Names of those of several data sets whose test part every fold tests."""
+    """Names of those of several data sets of which every fold tests the same part."""
+    own_names: dict[str, str] = field(default_factory=dict)
+    """Own names of several data sets by those that they are called; one that is not here has but one."""
 
     def __post_init__(self) -> None:
         if not self.folds:
@@ -145,7 +147,10 @@ class CrossValidation:
             )
             for fold in self.folds
         )
-        return replace(self, data=f"{name} (of {self.data})", data_set=name, folds=folds)
+        divided = tuple(other for other in self.divided if other == name)
+        own = self.own_names.get(name, name)
+        data = f"{name} (of {self.data})"
+        return replace(self, data=data, data_set=own, divided=divided, folds=folds)
 
     def _tables(self) -> dict[str, ResultTable]:
         tables = {}
@@ -206,10 +211,10 @@ class CrossValidation:
             f'{last}: after the last epoch. "best": after each {one}\'s epoch of the {quality} on '
             f"the very faces it is tested on ({epochs}), so better than on other faces."
         ]
-        if same := [name for name in self.divided if self.data_set in (None, name)]:
+        if self.divided:
             notes.append(
-                f"{', '.join(same)} came divided: every fold tests the same faces, its test part, by another "
-                "model; the mean is over these models."
+                f"{', '.join(self.divided)} came divided: every fold tests the same faces, its test part, "
+                "by another model; the mean is over these models."
             )
         if what == "F1":
             intervals = [
@@ -273,6 +278,12 @@ def cross_validate(
     listener = listener or Listener()
     recipe = recipe_on(resolve_device(device), recipe)
     chosen = folds_to_test(recipe.data, folds) if leave_out == "fold" else _sets_to_test(recipe, folds)
+    known: dict[str, Any] = {}
+    if isinstance(recipe.data, Several):
+        known["own_names"] = {section.data_set: section.own_name for section in recipe.data.sets}
+        known["divided"] = recipe.data.divided(chosen) if leave_out == "fold" else ()
+    else:
+        known["data_set"] = recipe.data.own_name
     runs = {fold: out / f"fold-{fold}" for fold in chosen}
     with hold_folder(out):
         if not resume:
@@ -289,9 +300,7 @@ def cross_validate(
                 update["init"] = str(init(fold))
             listener.on_fold(recipe.name, fold, i, len(runs))
             results.append(_run_fold(recipe.model_copy(update=update), fold, folder, device, listener))
-        alone = None if isinstance(recipe.data, Several) else recipe.data.data_set
-        divided = recipe.data.divided() if isinstance(recipe.data, Several) and leave_out == "fold" else ()
-        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out, alone, divided)
+        result = CrossValidation(recipe.name, recipe.data.title, tuple(results), leave_out, **known)
         write_json(out / "crossval.json", result.to_dict())
         for name, table in result.tables().items():
             table.write(out, name)

@@ -257,7 +257,7 @@ def _halved(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if tensor.numel() >= MIN_HALVED_SIZE:
             halved[name] = tensor.half()
     if what := find_not_finite(halved):
-        raise ValueError(f"in float16 {what}; save the model without half")
+        raise ValueError(f"in float16 {what}; save the model without half (--half)")
     return halved
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -27,7 +28,7 @@ from jaa_ext.data.generated import GeneratedFaces
 from jaa_ext.data.preparation.folder import SETTINGS, FolderError, read_settings
 from jaa_ext.data.prepared import read_folds, require_known, subject_folds
 from jaa_ext.data.rendered.labels import Mix
-from jaa_ext.data.rendered.release import RENDERED
+from jaa_ext.data.rendered.release import RENDERED, rendered_seed
 from jaa_ext.models import JAANetConfig
 
 DEMONSTRATION = "Demonstration weights, trained on drawn faces: not for real use."
@@ -73,6 +74,16 @@ class Single(Section):
     ] = None
     """Name of the data set among others, see `data_set`; None for its own."""
 
+    @property
+    def own_name(self) -> str:
+        """Name of the data set wherever it is used."""
+        raise NotImplementedError
+
+    @property
+    def data_set(self) -> str:
+        """Name of the data set among others."""
+        return self.called or self.own_name
+
 
 class BuiltIn(Single):
     """Faces that the package makes itself; no test subject is a training subject."""
@@ -102,9 +113,12 @@ class BuiltIn(Single):
         raise NotImplementedError
 
     @property
-    def data_set(self) -> str:
-        """Name of the data set among others."""
-        return self.called or self.name
+    def own_name(self) -> str:
+        return self.name
+
+    def people(self) -> tuple[str, int]:
+        """Tell who is seen: alike where data sets show the same people, see `GeneratedFaces`."""
+        return self.name, self.seed
 
     def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that the faces can have labels of."""
@@ -206,12 +220,17 @@ class Prepared(Single):
         return str(self._folder())
 
     @property
-    def data_set(self) -> str:
-        """Name of the data set among others: its own is that of the folder, in letters of file names."""
-        if self.called is not None:
-            return self.called
+    def own_name(self) -> str:
+        """Name that the folder knows, in letters of file names."""
         name = read_settings(self._folder()).settings.name
         return "rendered" if name == RENDERED else re.sub(r"[^\w.+-]+", "-", name)
+
+    def people(self) -> tuple[str, int | str]:
+        """Tell who is seen: the people of a seed, or of the folder, however its path is written."""
+        settings = read_settings(self._folder()).settings
+        if settings.name == RENDERED:
+            return "rendered", rendered_seed(settings.source)
+        return "prepared", os.path.realpath(self._folder())
 
     def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that the folder has labels of."""
@@ -305,7 +324,8 @@ class Several(Section):
     """How much of an epoch each set gives, see `Batches`; None for each face once."""
     test_fold: str | None = None
     """The fold that is tested of every set, in place of their own `test_fold`; a set whose only folds for
-    testing are "validation" and "test" keeps to these. None for that of each set."""
+    testing are "validation" (or "val": one stands for the other) and "test" keeps to these. None for that of
+    each set."""
     leave_out: str | None = None
     """Name of a set, see `set_names`, all of whose faces are tested, and whose others train whole, with all
     folds. None to test a fold of each."""
@@ -327,28 +347,35 @@ class Several(Section):
         """List the names of the data sets, with which the ids of their faces begin.
 
         Raises:
-            ValueError: two have one name or the same faces, and so perhaps the same people.
+            ValueError: two show the same people, or have one name, and so perhaps the same people.
         """
-        names = tuple(section.data_set for section in self.sets)
-        faces = [section.model_copy(update={"called": None, "test_fold": None}) for section in self.sets]
-        for name, own in zip(names, faces, strict=True):
-            every = zip(self.sets, names, faces, strict=True)
-            same = [section.title for section, other, theirs in every if other == name or theirs == own]
-            if len(same) > 1:
+        for one, other in combinations(self.sets, 2):
+            if one.people() == other.people():
                 raise ValueError(
-                    f'{" and ".join(same)} are both the data set "{name}", whose people would be trained on '
-                    "and tested: wanted each data set once, or a name for one that has other people "
+                    f"{one.title} and {other.title} show the same people, who would be trained on and "
+                    "tested: wanted each data set once (rendered or drawn faces of one seed show the same "
+                    "people)"
+                )
+            # Files are named after data sets, and some systems do not tell "A" from "a".
+            if one.data_set.casefold() == other.data_set.casefold():
+                raise ValueError(
+                    f'{one.title} and {other.title} are called "{one.data_set}" and "{other.data_set}": '
+                    "if they show other people, wanted names that differ, not in case alone "
                     '(--data NAME=FOLDER, "called" in a recipe)'
                 )
-        return names
+        return tuple(section.data_set for section in self.sets)
 
     def known_aus(self) -> tuple[facs.AU, ...]:
         """List the AUs that at least one set can have labels of."""
         return union_of_aus(section.known_aus() for section in self.sets)
 
-    def divided(self) -> tuple[str, ...]:
-        """List the names of the sets that came divided: their test part is tested whichever fold is."""
-        return tuple(section.data_set for section in self.sets if _came_divided(section.folds()))
+    def divided(self, folds: Sequence[str]) -> tuple[str, ...]:
+        """List the names of the sets of which all of these folds, if they are several, test the same part."""
+        return tuple(
+            section.data_set
+            for section in self.sets
+            if 1 == len({_tested_on(section, fold).test_fold for fold in folds}) < len(folds)
+        )
 
     def folds(self) -> tuple[str, ...]:
         """List the values that `test_fold` can have.
@@ -436,7 +463,8 @@ def _tested_on(section: OneSet, fold: str | None) -> OneSet:
         return section
     folds = section.folds()
     if fold not in folds and _came_divided(folds):
-        fold = section.test_fold or _test_part(folds)
+        same = {"val": "validation", "validation": "val"}.get(fold)
+        fold = same if same in folds else section.test_fold or _test_part(folds)
     folds_to_test(section, [fold])
     return section.model_copy(update={"test_fold": fold})
 
@@ -552,11 +580,13 @@ def _split_name(text: str) -> tuple[str | None, str]:
     """Split NAME=FOLDER; what is there as it stands is a folder without a name.
 
     Raises:
-        ValueError: the folder is there, and what stands before it is no name.
+        ValueError: the folder is there, and what stands before it is no name; or nothing is.
     """
     called, equals, folder = text.partition("=")
-    if not equals or os.path.exists(text):
+    if (text and not equals) or os.path.exists(text):
         return None, text
+    if not folder:
+        raise ValueError(f'--data "{text}": wanted a folder, got none')
     if re.fullmatch(NAME, called):
         return called, folder
     if os.path.exists(folder):
@@ -573,12 +603,14 @@ def _stand_in(name: str) -> Synthetic | Rendered | None:
 def _named(text: str, place: int, count: int, default: Data) -> OneSet:
     """Give the data set that `--data` names at one of `count` places.
 
-    A former one of its name, kind or folder, or one of as many that may have moved, keeps its other values.
+    A former one of its name, kind or folder, or one of as many that may have moved, keeps its other values:
+    of several the one of its name, or else of its place.
     """
     called, name = _split_name(text)
     update: dict[str, Any] = {} if called is None else {"called": called}
     in_order = default.sets if isinstance(default, Several) else (default,) * count
-    formers = sorted(in_order, key=lambda former: former.called != called)  # its name first
+    placed = sorted(enumerate(in_order), key=lambda former: (former[1].called != called, former[0] != place))
+    formers = [former for _, former in placed]
     if (stand_in := _stand_in(name)) is not None:
         former = next((former for former in formers if isinstance(former, type(stand_in))), None)
         # Of several data sets the fold of all is tested, and the others were trained on.
@@ -604,15 +636,16 @@ def _are_same(formers: Sequence[OneSet], sets: Sequence[OneSet]) -> bool:
     if list(map(type, formers)) != list(map(type, sets)):
         return False
     for former, section in zip(formers, sets, strict=True):
-        if former == section or not isinstance(former, Prepared) or former.folder is None:
+        if former == section or (isinstance(former, Prepared) and former.folder is None):
             continue
         if section in formers:
             return False
         try:
             if former.data_set != section.data_set:
                 return False
-        except (FolderError, OSError):
-            pass  # the former folder is no longer there
+        except (FolderError, OSError):  # the former folder, and so its name, is no longer there
+            if section.called is not None:
+                return False
     return True
 
 

@@ -75,7 +75,7 @@ def test_what_keeps_its_threshold_and_which_size_is_wanted(jaa, jaa_ok, tmp_path
     for command in ("calibrate", "evaluate"):
         code, _, error = jaa(command, model, "--data", faces, "--fold", "test", "--out", tmp_path / command)
         assert code == 2 and error.startswith("jaa: crops of 96 pixels want images of shape (109, 109, 3) or")
-        assert error.endswith(": prepare the faces with --size 109\n")
+        assert ": prepare the faces with --size 109 (and with --align similarity, if " in error
 
 
 def test_a_model_without_aus_has_no_figures(jaa, jaa_ok, tiny: tuple[str, ...], tmp_path: Path) -> None:

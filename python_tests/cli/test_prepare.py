@@ -7,6 +7,7 @@ import pytest
 
 from jaa_ext import facs
 from jaa_ext.data import PreparedFaces
+from jaa_ext.data.generated import MIN_SIZE
 from jaa_ext.models import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,6 +78,8 @@ def test_rendered_faces_are_prepared_and_trained_on(jaa, jaa_ok, tmp_path: Path)
     assert "rendered faces" in load_model(tmp_path / "run" / "model.safetensors").note
     code, _, error = jaa(*command, "--mix", "bp4d", "--workers", 0)
     assert code == 2 and "was begun with source 'seed 0, 4 a subject, 73 pixels, mix natural'" in error
+    code, _, error = jaa(*command, "--size", MIN_SIZE - 1)
+    assert code == 2 and "'--size'" in error and str(MIN_SIZE) in error
 
 
 def test_sides_from_faces_to_scores_and_tables(jaa, jaa_ok, talk: Path, at_rest, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_two_data_sets_of_one_name(jaa, jaa_ok, tiny: tuple[str, ...], tmp_path:
     run, (one, other) = tmp_path / "run", (tmp_path / "seed=1", tmp_path / "seed=2")
     arguments = ("train", "journal", "--data", one, "--data", other, "--fold", "test", "--out", run, *tiny)
     code, _, error = jaa(*arguments)
-    assert code == 2 and 'both the data set "rendered"' in error and "--data NAME=FOLDER" in error
+    assert code == 2 and 'called "rendered" and "rendered"' in error and "--data NAME=FOLDER" in error
     data = ("--data", f"one={one}", "--data", f"two={other}")
     command = ("train", "journal", *data, "--aus", "12,25", "--fold", "test", "--out", run, *tiny)
     assert "two has 12, 25." in jaa_ok(*command)
@@ -270,8 +270,9 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
         ("train", "paper", *both, "--aus", "1,99", "--fold", 1): "no rule for AU 99",
         ("train", "paper", *both, "--aus", "1,5", "--fold", 1): "have no labels of AU 5, only of [1, 2,",
         ("train", "paper", *both, "--aus", "1,x", "--fold", 1): "got 'x'",
-        ("train", "paper", *both, "--aus", "1,1", "--fold", 1): "jaa: aus has AU 1 more than once",
+        ("train", "paper", *both, "--aus", "1,1", "--fold", 1): "jaa: --aus: wanted each AU once, got 1,1",
         ("train", "paper", "--data", "synthetic", "--aus", 5): "jaa: aus must be some of [1, 2,",
+        ("train", "paper", *both, "--data", "there"): "jaa: there: wanted a prepared data set, got no prepa",
         ("train", "paper", *both, "--data", f"a:b={two[0]}"): "a name has letters, digits and . _ + - alone",
         (
             "train",
@@ -281,7 +282,7 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
             two[0],
             "--fold",
             1,
-        ): 'are both the data set "BP4D", whose people',
+        ): "show the same people, who would be trained on and tested",
         (
             "crossval",
             "paper",
@@ -303,6 +304,7 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
         code, _, error = jaa(*arguments, "--out", tmp_path / "out", *tiny)
         assert code == 2 and sentence in error, (arguments, error)
         assert error.startswith("jaa: ") and len(error.splitlines()) == 1, error
+        assert "leaves it out" not in error, error
 
 
 def test_an_au_of_the_union_without_a_rule(

@@ -301,7 +301,7 @@ def test_crops_name_the_sample_of_the_wrong_size():
     with pytest.raises(
         ValueError,
         match=r"^crops of 176 .*\(200, 200, 3\) or \(176, 176, 3\), got \(73, 73, 3\) for sample S000/00002: "
-        r"prepare the faces with --size 200$",
+        r"prepare the faces with --size 200 \(and with --align similarity, if they were kept as they are\)$",
     ):
         Crops(Marked(), 176, train=False)[2]
     with pytest.raises(ValueError, match="size must be at least 1"):

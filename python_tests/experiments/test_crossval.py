@@ -606,6 +606,10 @@ def test_published_figures_stand_beside_their_data_set_alone() -> None:
     tables = replace(made, folds=(FoldResult("1", together, together, 1),)).tables()
     papers = {name: tables[name].rows[0][1] for name in ("f1", "f1-BP4D", "f1-rendered")}
     assert papers == {"f1": "", "f1-BP4D": "47.2", "f1-rendered": ""}
+    # The folder knows what it is of, whatever it is called among others.
+    together, own = replace(last, sets={"mine": last, "BP4D": last}), {"mine": "BP4D", "BP4D": "faces"}
+    tables = replace(made, folds=(FoldResult("1", together, together, 1),), own_names=own).tables()
+    assert [tables[name].rows[0][1] for name in ("f1-mine", "f1-BP4D")] == ["47.2", ""]
 
 
 def test_a_data_set_without_an_au_of_the_others_is_found_first(tmp_path: Path) -> None:
@@ -658,18 +662,20 @@ def test_a_data_set_without_a_label_of_the_others_aus_is_found_first(tmp_path: P
 def test_a_data_set_that_came_divided(tmp_path: Path) -> None:
     """By itself it is tested once; among others every fold tests the same faces, and the tables say so."""
     section = rendered_folder(tmp_path / "faces")
-    result = run(recipe(data=section, stages=SHORT), tmp_path / "alone")
-    assert [fold.fold for fold in result.folds] == ["test"]
-    both = recipe(data={"name": "several", "sets": [SETS["sets"][0], section]}, stages=SHORT)
+    result = run(recipe(data={**section, "called": "BP4D"}, stages=SHORT), tmp_path / "alone")
+    assert [fold.fold for fold in result.folds] == ["test"] and result.data_set == "rendered"
+    drawn = {**SETS["sets"][0], "called": "drawn"}
+    both = recipe(data={"name": "several", "sets": [drawn, section]}, stages=SHORT)
     watch = Watch()
     result = run(both, tmp_path / "both", folds=["1", "2"], listener=watch)
     assert [seen.tested & {"rendered:R0001"} for seen in watch.seen] == [{"rendered:R0001"}] * 2
     assert result.divided == ("rendered",) and read_crossval(tmp_path / "both" / "crossval.json") == result
+    assert result.own_names == {"drawn": "synthetic", "rendered": "rendered"} and result.data_set is None
     for name, told in {
         "f1": True,
         "f1-rendered": True,
         "landmarks-rendered": True,
-        "f1-synthetic": False,
+        "f1-drawn": False,
     }.items():
         notes = [
             note for note in result.tables()[name].notes if note.startswith("rendered came divided: every")

@@ -268,6 +268,11 @@ NAMED = Several(
     leave_out="mine",
 )
 RENDERED_1 = RENDERED.model_copy(update={"test_fold": "1"})
+SEED_1, SEED_2, SEED_1C, SEED_2D = (
+    RENDERED.model_copy(update={"seed": seed, "called": name})
+    for seed, name in ((1, "a"), (2, "b"), (1, "c"), (2, "d"))
+)
+SEEDS = Several(name="several", sets=(SEED_1, SEED_2), shares=(2, 1), leave_out="a")
 
 
 @pytest.mark.parametrize(
@@ -327,6 +332,9 @@ RENDERED_1 = RENDERED.model_copy(update={"test_fold": "1"})
         ),
         (NAMED, ["new=rendered", "mine=a=b"], None, Several(name="several", sets=(called("new"), MOVED))),
         (NAMED, ["there", "new=rendered"], None, NAMED),
+        (SEEDS, ["a=rendered", "b=rendered"], None, SEEDS),
+        (SEEDS, ["b=rendered", "a=rendered"], None, Several(name="several", sets=(SEED_2, SEED_1))),
+        (SEEDS, ["c=rendered", "d=rendered"], None, Several(name="several", sets=(SEED_1C, SEED_2D))),
         (OPEN, "no name=there", None, Prepared(name="prepared", folder="no name=there")),
     ],
 )
@@ -360,6 +368,11 @@ def test_a_name_before_a_folder(tmp_path: Path) -> None:
     ):
         got = choose_data(OPEN, text, None)
         assert isinstance(got, Prepared) and (got.called, got.folder) == (name, folder)
+    (tmp_path / "z=").mkdir()
+    assert choose_data(OPEN, "z=", None) == Prepared(name="prepared", folder="z=")
+    for text in ("x=", ""):  # Path("") would be the working folder
+        with pytest.raises(ValueError, match=rf'^--data "{text}": wanted a folder, got none$'):
+            choose_data(OPEN, text, None)
     for name in ("a:b", "x/y", "", "a b"):
         with pytest.raises(ValueError, match=rf"^--data {name}=b: a name has letters, .* got '{name}'$"):
             choose_data(OPEN, f"{name}=b", None)
@@ -409,6 +422,7 @@ def make_folder(
     name: str = "Mine",
     aus: tuple[facs.AU, ...] = (6, 12),
     size: int = 73,
+    source: str = "",
 ) -> None:
     """A prepared data set of drawn faces with labels of some AUs, its fold given by subject."""
     kind = RenderedFaces if any(isinstance(au, str) for au in aus) else SyntheticFaces
@@ -423,7 +437,8 @@ def make_folder(
             rows.append([subject, fold, path, *face.landmarks.T.ravel(), *face.labels])
     with (folder / "index.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["subject", "fold", "path", *points, *map(facs.au_column, aus)], *rows])
-    settings = {"name": name, "aus": [*aus], "size": size, "align": True, "detector": False, "table": "csv"}
+    settings = {"name": name, "source": source, "aus": [*aus], "size": size}
+    settings |= {"align": True, "detector": False, "table": "csv"}
     report = {
         "name": "Mine",
         "kept": len(rows),
@@ -642,11 +657,24 @@ def test_of_a_set_that_came_divided_one_fold_is_tested(two: tuple[Path, Path], t
     make_folder(tmp_path / "two", {"F001": "train", "F002": "val"})
     assert datasets.folds_to_test(prepared(tmp_path / "two")) == ("val",)
     data = several(*two, tmp_path / "val")
-    assert data.divided() == ("val",) and datasets.folds_to_test(data) == ("1", "2", "3")
+    assert (data.divided(data.folds()), data.divided(["1"])) == (("val",), ())
+    assert datasets.folds_to_test(data) == ("1", "2", "3")
     make_folder(tmp_path / "other", {"F001": "train", "F002": "validation"}, name="other")
     data = several(tmp_path / "other", tmp_path / "val")
     assert set(data.folds()) == {"validation", "val", "test"} and datasets.folds_to_test(data) == ("test",)
     assert set(with_fold(data, "test").build(CONFIG)[1].subjects) == {"other:F002", "val:F003"}
+
+
+def test_val_and_validation_are_one_part(tmp_path: Path) -> None:
+    for name in ("val", "validation"):
+        make_folder(tmp_path / name, {"F001": "train", "F002": name, "F003": "test"}, name=name)
+    make_folder(tmp_path / "one", {"F001": "train", "F002": "test"}, name="one")
+    data = several(*(tmp_path / name for name in ("val", "validation", "one")))
+    for fold, person in (("val", "F002"), ("validation", "F002"), ("test", "F003")):
+        tested = with_fold(data, fold).build(CONFIG)[1].subjects
+        assert tested == (f"val:{person}", f"validation:{person}", "one:F002")
+    assert data.divided(["validation", "test"]) == ("one",)
+    assert data.divided(["validation", "val"]) == ("val", "validation", "one")
 
 
 def test_folds_of_several_that_do_not_fit(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -660,13 +688,14 @@ def test_folds_of_several_that_do_not_fit(two: tuple[Path, Path], tmp_path: Path
         Several(name="several", sets=(RENDERED,), test_fold="b").build(CONFIG)
 
 
+SAME_PEOPLE = r" show the same people, who would be trained on and tested: wanted each data set once \(ren"
+
+
 def test_one_data_set_twice_is_refused(two: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r'are both the data set "Mine", whose people would be trained on and'
-    ):
+    with pytest.raises(ValueError, match=SAME_PEOPLE):
         several(two[0], two[0], test_fold="1").build(CONFIG)
     make_folder(tmp_path, {"R0000": "1", "R0001": "2"}, name="rendered faces")
-    with pytest.raises(ValueError, match=r'and rendered faces are both the data set "rendered"'):
+    with pytest.raises(ValueError, match=r'and rendered faces are called "rendered" and "rendered": if '):
         Several(name="several", sets=(prepared(tmp_path), RENDERED), test_fold="1").build(CONFIG)
 
 
@@ -674,10 +703,10 @@ def test_two_data_sets_of_one_name_are_called_by_others(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         make_folder(folder, {"F001": "1", "F002": "2"}, name="faces")
-    with pytest.raises(
-        ValueError, match=r"both the data set \"faces\".* \(--data NAME=FOLDER, \"called\" in"
-    ):
+    with pytest.raises(ValueError, match=r'called "faces" and "faces".* \(--data NAME=FOLDER, "called" in'):
         several(*folders, test_fold="1").build(CONFIG)
+    with pytest.raises(ValueError, match=r'b and .*a are called "Faces" and "faces": .*not in case alone'):
+        choose_data(OPEN, [f"Faces={folders[1]}", str(folders[0])], "1").build(CONFIG)
     data = choose_data(OPEN, [str(folders[0]), f"b={folders[1]}"], "1")
     assert isinstance(data, Several) and data.set_names() == ("faces", "b")
     train, test = data.build(CONFIG)
@@ -692,11 +721,44 @@ def test_two_data_sets_of_one_name_are_called_by_others(tmp_path: Path) -> None:
     assert set(both.sets) == {"seed-1", "seed-2"}
 
 
-def test_a_name_does_not_make_two_of_one_data_set(two: tuple[Path, Path]) -> None:
-    for data in ([f"a={two[0]}", f"b={two[0]}"], ["a=rendered", "rendered"]):
+def test_a_name_does_not_make_two_of_one_data_set(
+    two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(two[0].parent)
+    name = two[0].name
+    (tmp_path / "link").symlink_to(two[0])
+    spellings = (name, f"{name}/", f"./{name}", f"{two[1]}/../{name}", str(two[0]), str(tmp_path / "link"))
+    for data in (*([f"a={name}", f"b={other}"] for other in spellings), ["a=rendered", "rendered"]):
         chosen = choose_data(OPEN, data, "1")
-        with pytest.raises(ValueError, match=r'are both the data set "a", whose people would be trained on'):
+        with pytest.raises(ValueError, match=SAME_PEOPLE):
             chosen.build(CONFIG)
+
+
+def test_people_of_one_seed_are_one_data_set(tmp_path: Path) -> None:
+    """Whatever else differs, and wherever they were rendered."""
+    folders = {}
+    for name, seed, count in (("r1", 0, 2), ("r2", 0, 3), ("r3", 5, 2)):
+        fold_of = {f"R000{i}": "train" if i < count - 1 else "test" for i in range(count)}
+        source = f"seed {seed}, {count} a subject, 73 pixels, mix natural"
+        make_folder(tmp_path / name, fold_of, name="rendered faces", source=source)
+        folders[name] = prepared(tmp_path / name).model_copy(update={"called": name})
+    early = tmp_path / "early"  # before a folder told its seed: the usual one
+    make_folder(early, {"R0000": "train", "R0001": "test"}, name="rendered faces")
+    few, many = (
+        RENDERED.model_copy(update={"seed": 0, "called": f"of-{count}", "samples_per_subject": count})
+        for count in (1, 2)
+    )
+    for pair in (
+        (folders["r1"], folders["r2"]),
+        (folders["r1"], few),
+        (few, many),
+        (prepared(early), folders["r2"]),
+        (DRAWN, drawn(called="other", co_occurrence=0.5)),
+    ):
+        with pytest.raises(ValueError, match=SAME_PEOPLE):
+            Several(name="several", sets=pair, test_fold="1").build(CONFIG)
+    sets = (folders["r1"], folders["r3"], many.model_copy(update={"seed": 1}))
+    assert Several(name="several", sets=sets).set_names() == ("r1", "r3", "of-2")
 
 
 def test_images_of_several_sizes(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -806,6 +868,17 @@ def test_shares_of_data_sets_that_moved(two: tuple[Path, Path], tmp_path: Path) 
         got = choose_data(made, [str(first), str(two[1])], None)
         assert isinstance(got, Several) and got.leave_out == left_out
         assert got.set_names()[0] == (left_out or "Mine")
+
+
+def test_a_new_name_of_a_folder_that_is_gone(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """The data set that the recipe leaves out was known by the name in that folder."""
+    made = several(tmp_path / "gone", two[1], shares=[2, 1], leave_out="Mine")
+    kept = choose_data(made, [str(folder) for folder in two], None)
+    assert isinstance(kept, Several) and kept.leave_out == "Mine"
+    kept.build(CONFIG)
+    new = choose_data(made, [f"new={two[0]}", str(two[1])], "1")
+    assert isinstance(new, Several) and new.leave_out is new.shares is None
+    assert new.build(CONFIG)[1].subjects == ("new:F001", "Yours-2:F001")
 
 
 def test_a_recipe_that_leaves_out_a_data_set_tests_nobody_else(two: tuple[Path, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +53,17 @@ def rendered_release(
         ),
         source=f"seed {seed}, {samples_per_subject} a subject, {size} pixels, mix {mix}{labels}",
     )
+
+
+def rendered_seed(source: str) -> int:
+    """Read the seed, which decides who is seen, from `Release.source`; folders of early versions have none.
+
+    Example:
+        >>> rendered_seed(rendered_release(subjects=2, samples_per_subject=3, seed=4).source)
+        4
+    """
+    seed = re.match(r"seed (\d+),", source)
+    return int(seed[1]) if seed else 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jaa_ext.data import PreparedFaces, RenderedFaces, prepare
 from jaa_ext.data.preparation.folder import FolderError
 from jaa_ext.data.rendered import AUS
 from jaa_ext.data.rendered.labels import LABELLED_AUS
-from jaa_ext.data.rendered.release import rendered_release
+from jaa_ext.data.rendered.release import rendered_release, rendered_seed
 
 
 def test_a_prepared_folder_holds_the_same_faces(tmp_path: Path) -> None:
@@ -46,6 +46,8 @@ def test_other_faces_do_not_go_into_the_same_folder(tmp_path: Path) -> None:
 def test_sides_if_they_are_asked_for(tmp_path: Path) -> None:
     arguments = {"subjects": 2, "samples_per_subject": 3, "size": 73, "mix": "sides"}
     release = rendered_release(**arguments, sides=True)
+    assert release.source.endswith(", with sides") and rendered_seed(release.source) == rendered_seed("") == 0
+    assert rendered_seed(rendered_release(**arguments, seed=2**40).source) == 2**40
     prepare(release, tmp_path, align=False, workers=0, table="csv")
     aus = ("12R", 4, "12L")
     prepared = PreparedFaces(tmp_path, aus=aus)
