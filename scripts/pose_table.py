@@ -2,7 +2,7 @@
 
 For maintainers, when the weights or `jaa_ext.predict.pose` change::
 
-    python scripts/pose_table.py --faces 300
+    python scripts/pose_table.py --faces 2000
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--faces", type=int, default=300)
+    parser.add_argument("--faces", type=int, default=2000)
     count = parser.parse_args().faces
     torch.set_num_threads(1)
     predictor = Predictor(device="cpu", precision="float32")
