@@ -71,8 +71,14 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
         agrees(table[f"{name}_p"].to_numpy(float), table[f"{name}_c"].to_numpy(float), THRESHOLD).all()
         for name in names
     )
+    corrected = " ".join(dict.fromkeys(table["corrected"].dropna())) if "corrected" in table else ""
     caption = _caption(
-        time, counts.iloc[MAX_FACES:].tolist(), empty, sides=sides, own_thresholds=own_thresholds
+        time,
+        counts.iloc[MAX_FACES:].tolist(),
+        empty,
+        corrected=corrected,
+        sides=sides,
+        own_thresholds=own_thresholds,
     )
     left, right, head, gap, foot = 225, 40, 80, 62, 56 + 18 * len(caption)
     rows = _Row.all_of(names)
@@ -301,16 +307,24 @@ def _draw_legend(figure: Figure, right: float, width: float, height: float) -> N
 
 
 def _caption(
-    time: _Time, left_out: list[int], empty: list[float], *, sides: bool, own_thresholds: bool
+    time: _Time,
+    left_out: list[int],
+    empty: list[float],
+    *,
+    corrected: str,
+    sides: bool,
+    own_thresholds: bool,
 ) -> list[str]:
-    """Say whose sides L and R are, when AUs are present, what columns of several frames show, and which faces
-    are left out.
+    """Say how AUs are corrected, whose sides L and R are, when AUs are present, what columns of several
+    frames show, and which faces are left out.
 
     Args:
         left_out: in how many frames each face is seen that has no panel.
         empty: ids of the faces without AUs.
     """
-    sentences = [f"{SIDES}."] if sides else []
+    sentences = [f"AUs are corrected: {corrected}."] if corrected else []
+    if sides:
+        sentences.append(f"{SIDES}.")
     if own_thresholds:
         sentences.append(
             f"Some AUs are present above another threshold than {THRESHOLD}: that in the model's file."

@@ -305,6 +305,14 @@ def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 def _remarks(a: FaceTable, b: FaceTable, frames: NDArray[np.int64], by: By) -> tuple[str, ...]:
     remarks = []
+    names = [os.path.basename(table.source) for table in (a, b)]
+    if all(names) and names[0] != names[1]:
+        remarks.append(f"a is of {names[0]}, and b of {names[1]}: are they one video?")
+    for letter, table in (("a", a), ("b", b)):
+        if table.corrected:
+            remarks.append(
+                f"The AUs of {letter} are corrected: {table.corrected}; its columns *_raw are not compared."
+            )
     for tool in dict.fromkeys((a.tool, b.tool)):
         if tool in NO_PRESENCE:
             remarks.append(f"{tool} says no presence: present is a probability over {THRESHOLD}.")

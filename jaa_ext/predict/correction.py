@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RAW = "_raw"
 """Ending of the columns that hold what was predicted."""
+CORRECTED = "corrected"
+"""The column that says how a table was corrected, see `Correction.words`."""
 AUTO_SHARE = 10
 """One frame in so many is taken for neutral by "auto"."""
 AUTO_LEAST = 5
@@ -75,6 +77,23 @@ class Correction:
         if not 0 <= start < end < math.inf:
             raise ValueError(f"neutral must be two times, the earlier one first, got {start:g} to {end:g} s")
 
+    def words(self) -> str:
+        """Say how tables are corrected, for their column ``corrected``.
+
+        Example:
+            >>> Correction(neutral=(2, 5), smooth=0.5).words()
+            "less each face's neutral face, of 2 to 5 s; smoothed over 0.5 s"
+        """
+        parts = []
+        if self.neutral is not None:
+            times = "its frames of least action"
+            if self.neutral != "auto":
+                times = "{:g} to {:g} s".format(*self.neutral)
+            parts.append(f"less each face's neutral face, of {times}")
+        if self.smooth:
+            parts.append(f"smoothed over {self.smooth:g} s")
+        return "; ".join(parts)
+
 
 def correct_table(
     table: pandas.DataFrame,
@@ -90,9 +109,9 @@ def correct_table(
     neutral face and stays 1 at 1; the AU is present where this exceeds its threshold; and the intensity
     becomes ``q - b``, clipped to 0..5 and then, as in every table, at least 1 exactly where the AU is
     present. The columns AU.._c, AU.._p and AU.._r are replaced, and AU.._c_raw and so on, with what was
-    predicted, stand behind the others. The asymmetry of an AU becomes that of the corrected sides: each is
-    measured against its own neutral face, so that a face that is uneven at rest is not taken for one that
-    acts unevenly.
+    predicted, stand behind the others, and last ``corrected``, which says how. The asymmetry of an AU becomes
+    that of the corrected sides: each is measured against its own neutral face, so that a face that is uneven
+    at rest is not taken for one that acts unevenly.
 
     Rows with ``success`` 0 belong to no neutral face and to no average; the neutral face is subtracted from
     theirs too. The AUs of a face that has no neutral frames become empty, with a warning. What has one frame
@@ -140,7 +159,7 @@ def correct_table(
     import pandas
 
     raw = pandas.DataFrame({f"{label}{RAW}": table[label] for _, label in replaced})
-    return pandas.concat((result, raw), axis=1)
+    return pandas.concat((result, raw), axis=1).assign(**{CORRECTED: correction.words()})
 
 
 def correct_csv(
@@ -158,9 +177,9 @@ def correct_csv(
         rows = _read_rows(lines, header, names)
     new, remarks = _correct(rows, thresholds, correction)
     replaced = _replaced(new, names, header)
-    columns = header + [label + RAW for _, label in replaced]
+    columns = [*header, *(label + RAW for _, label in replaced), CORRECTED]
     with path.open(encoding="utf-8", newline="") as file, out.open("w", encoding="utf-8", newline="") as made:
-        _write_rows(file, made, columns, replaced)
+        _write_rows(file, made, columns, replaced, correction.words())
     return columns, remarks
 
 
@@ -355,8 +374,9 @@ def _write_rows(
     made: IO[str],
     columns: list[str],
     replaced: dict[tuple[str, str], NDArray[np.float64]],
+    words: str,
 ) -> None:
-    """Write a CSV table anew with other values in some columns, the old ones behind all."""
+    """Write a CSV table anew with other values in some columns, behind all the old ones and the words."""
     places = [columns.index(label) for _, label in replaced]
     digits, new = [DIGITS[kind] for kind, _ in replaced], np.stack(list(replaced.values()), 1)
     lines, writer = csv.reader(old), csv.writer(made)
@@ -366,4 +386,4 @@ def _write_rows(
         before = [line[place] for place in places]
         for place, value, some in zip(places, values.tolist(), digits, strict=True):
             line[place] = f"{value:.{some}f}" if math.isfinite(value) else ""
-        writer.writerow(line + before)
+        writer.writerow([*line, *before, words])

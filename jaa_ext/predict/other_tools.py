@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jaa_ext import facs
 from jaa_ext.models.thresholds import THRESHOLD
+from jaa_ext.predict.correction import CORRECTED
 from jaa_ext.predict.tables import is_parquet, read_parquet, read_table, reading_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ AU_COLUMNS: dict[str, tuple[str | None, str | None, str | None]] = {
     "LibreFace": (r"au_([0-9]{1,2})", None, r"au_([0-9]{1,2})_intensity"),
 }
 """Patterns of each tool's columns of presence, probability and intensity; None where it writes none."""
+SOURCE_COLUMNS = {"jaa_ext": "source", "py-feat": "input"}
+"""The column that names the video, of tools that write one."""
 NO_PRESENCE = tuple(tool for tool, (presence, _, _) in AU_COLUMNS.items() if presence is None)
 """Tools that say how likely an AU is, but not whether it is there."""
 OPENFACE3_AUS = (1, 2, 4, 6, 9, 12, 25, 26)
@@ -53,6 +56,10 @@ class FaceTable:
     """The file."""
     tool: str
     """One of `AU_COLUMNS`."""
+    source: str
+    """The video, as the table names it; "" where it names none."""
+    corrected: str
+    """How its AUs are corrected, see `jaa_ext.predict.correction.Correction.words`; else ""."""
     all_frames: NDArray[np.int64]
     """Numbers of all frames in the table, rising, from 1 for the video's first, with a face or without."""
     frame_times: Numbers | None
@@ -249,9 +256,15 @@ def _face_table(
     )
     if tool in NO_PRESENCE:
         presence = {au: np.where(np.isnan(p), p, p > THRESHOLD) for au, p in probabilities.items()}
+    video, corrected = (
+        str(table[column].iloc[0]) if column in table and len(table) else ""
+        for column in (SOURCE_COLUMNS.get(tool, ""), CORRECTED)
+    )
     return FaceTable(
         name=path,
         tool=tool,
+        source=video,
+        corrected=corrected if tool == "jaa_ext" else "",
         all_frames=all_frames,
         frame_times=times,
         frames=frames[found],

@@ -19,7 +19,7 @@ import numpy as np
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.predict.asymmetry import DIGITS, asymmetry, asymmetry_columns
-from jaa_ext.predict.correction import RAW, Correction, correct_csv
+from jaa_ext.predict.correction import CORRECTED, RAW, Correction, correct_csv
 from jaa_ext.predict.detector import MissingDependency
 from jaa_ext.predict.pose import HeadPose
 from jaa_ext.predict.prediction import FramePrediction
@@ -36,6 +36,7 @@ TABLE_ENDINGS = (".csv", ".parquet")
 
 AU_COLUMN = re.compile(r"AU\w+_[cpr](_raw)?")
 ASYMMETRY_COLUMN = re.compile(r"AU\w+_asymmetry(_intensity)?(_raw)?")
+TEXT_COLUMNS = ("source", "weights", CORRECTED)
 OTHER_NUMBERS = re.compile(r"confidence|merged|[xy]_\d+|left|top|right|bottom|pose_[TR][xyz]")
 """Columns of numbers besides the AUs and the first five columns."""
 
@@ -230,7 +231,7 @@ def read_table(path: str | os.PathLike[str] | IO[str]) -> pandas.DataFrame:
         if is_parquet(path):
             table = read_parquet(path)
         else:
-            texts = {"source": str, "weights": str}
+            texts = dict.fromkeys(TEXT_COLUMNS, str)
             table = pandas.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
             table = table.fillna(dict.fromkeys(texts, ""))
             if table.empty:  # in a table without rows pandas sees no types
@@ -388,7 +389,7 @@ def _convert(table: Path, names: Sequence[str]) -> None:
 
     types = {
         name: pyarrow.string()
-        if name in ("source", "weights")
+        if name in TEXT_COLUMNS
         else pyarrow.int64()
         if _is_whole(name)
         else pyarrow.float64()

@@ -129,7 +129,9 @@ def write_video_page(
         seen=[face["seen"] for face in data["faces"]],
         frames=data["count"],
         table=printable(table.name),
+        corrected=" ".join(dict.fromkeys(rows["corrected"].astype(str))) if "corrected" in rows else "",
         sides=any(au["both"] for au in data["aus"]),
+        has_empty=_has_empty(rows),
         has_returns=any(face["returns"] for face in data["faces"]),
         has_intensity=any(face["r"] is not None for face in data["faces"]),
         colours=data["colours"],
@@ -185,6 +187,12 @@ def _page_data(rows: pandas.DataFrame, table: Path) -> dict[str, Any]:
             for face, count in counts.items()
         ],
     }
+
+
+def _has_empty(rows: pandas.DataFrame) -> bool:
+    """Tell whether a face that was found has no AUs, as without a neutral face in a corrected table."""
+    aus = [f"{name}_p" for name in facs.predicted_aus(rows.columns)]
+    return bool(rows.loc[rows["success"] == 1, aus].isna().all(axis=1).any())
 
 
 def _labels(name: str) -> dict[str, str]:

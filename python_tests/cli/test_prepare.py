@@ -121,7 +121,10 @@ def test_sides_from_faces_to_scores_and_tables(jaa, jaa_ok, talk: Path, at_rest,
     jaa_ok("compare", table, table, "--out", tmp_path / "compared")
     options = ("--weights", calibrated, "--every", 5, "--out", tmp_path / "talk.avi", "--attention")
     jaa_ok("draw", talk, *options, "12R")
-    for au, message in (("12", "--attention must be an AU of the model, one of 12L, 1, 12R, got 12"), ("12l", "an AU is written as 12,")):
+    for au, message in (
+        ("12", "--attention must be an AU of the model, one of 12L, 1, 12R, got 12"),
+        ("12l", "an AU is written as 12,"),
+    ):
         code, _, error = jaa("draw", talk, *options, au)
         assert code == 2 and message in error and len(error.splitlines()) == 1
 

@@ -143,6 +143,12 @@ def test_thresholds_other_than_one_half_are_told(draw, texts):
     assert said not in texts(draw(missing)[1])
 
 
+def test_how_a_table_was_corrected_is_told(draw, texts):
+    said = "AUs are corrected: smoothed over 0.5 s."
+    assert said in texts(draw(table([0.9, 0.6], corrected="smoothed over 0.5 s"))[1])
+    assert not any("corrected" in text for text in texts(draw(table([0.9, 0.6]))[1]))
+
+
 @pytest.mark.parametrize("rows_without", [True, False])
 def test_gaps_are_empty_and_nothing_is_interpolated(draw, rows_without):
     kept = [1, 2, 3, 4, 8, 9, 10, 11, 12]

@@ -7,7 +7,14 @@ import numpy as np
 import pandas
 import pytest
 
-from jaa_ext.predict import FramePrediction, compare_tables, convert_table, read_table, write_table
+from jaa_ext.predict import (
+    FramePrediction,
+    compare_tables,
+    convert_table,
+    correct_table,
+    read_table,
+    write_table,
+)
 
 AUS = (1, 12, 24)
 STEP = 0.04
@@ -307,6 +314,18 @@ class TestResults:
         assert comparison.remarks == (
             "OpenFace 3.0 says no presence: present is a probability over 0.5.",
             "OpenFace 3.0 names no AUs: its eight are taken for 1, 2, 4, 6, 9, 12, 25, 26.",
+        )
+
+    def test_other_videos_and_corrected_tables_are_told(self, write, talk, tmp_path) -> None:
+        frames = [(i, [(i, (i / 10, 0.9, 0.1))]) for i in range(1, 11)]
+        remark = "a is of talk.mp4, and b of walk.mp4: are they one video?"
+        other = write("walk.csv", frames, source="films/walk.mp4")
+        assert compare_tables(talk, other).remarks == (remark,)
+        assert compare_tables(talk, write("same.csv", frames, source="films/talk.mp4")).remarks == ()
+        calm = tmp_path / "calm.csv"
+        correct_table(read_table(talk), smooth=0.5).to_csv(calm, index=False)
+        assert compare_tables(talk, calm).remarks == (
+            "The AUs of b are corrected: smoothed over 0.5 s; its columns *_raw are not compared.",
         )
 
     def test_files(self, talk, tmp_path) -> None:

@@ -138,7 +138,9 @@ class TestNeutral:
     def test_what_was_predicted_stands_beside(self, two) -> None:
         table = table_of(two)
         new = correct(table, neutral=(0, 3.5), smooth=0.3)
-        assert list(new.columns) == [*table.columns, *(f"{name}_raw" for name in kinds())]
+        assert list(new.columns) == [*table.columns, *(f"{name}_raw" for name in kinds()), "corrected"]
+        words = "less each face's neutral face, of 0 to 3.5 s; smoothed over 0.3 s"
+        assert (new["corrected"] == words).all()
         for name in table.columns:
             old = new[f"{name}_raw"] if name in kinds() else new[name]
             pandas.testing.assert_series_equal(old, table[name], check_names=False)
@@ -160,7 +162,8 @@ class TestNeutral:
         p[30:41], r[30:41] = (0.1, 0.2), (0.5, 0.25)
         table = table_of(film({0: (p, r)}))
         new = correct(table, neutral="auto")
-        pandas.testing.assert_frame_equal(new, correct(table, neutral=(3.1, 3.9)))
+        same = correct(table, neutral=(3.1, 3.9)).assign(corrected=new["corrected"])
+        pandas.testing.assert_frame_equal(new, same)
         assert new["AU12_p"][5] == pytest.approx((0.9 - 0.2) / 0.8) and new["AU12_r"][5] == 3.75
         assert (new.loc[30:40, ["AU12_p", "AU12_r", "AU12_c"]] == 0).all(axis=None)
 
@@ -188,7 +191,11 @@ class TestNeutral:
     def test_without_intensities_and_faces(self, film) -> None:
         face = {0: (np.full((20, 2), 0.7), np.full((20, 2), 2.0))}
         table = data_frame(film(face), AUS)
-        assert list(correct(table, smooth=1).columns) == [*table.columns, *(f"{n}_raw" for n in kinds("cp"))]
+        assert list(correct(table, smooth=1).columns) == [
+            *table.columns,
+            *(f"{n}_raw" for n in kinds("cp")),
+            "corrected",
+        ]
         empty = table_of([FramePrediction("a.mp4", i, i / 10, np.zeros((2, 2, 3)), []) for i in (1, 2, 3)])
         assert correct(empty, neutral="auto")[kinds()].isna().all(axis=None)
 
@@ -284,7 +291,7 @@ def test_asymmetry_is_that_of_the_corrected_sides(tmp_path, two, ending, intensi
     kinds = "cpr" if intensity else "cp"
     raw = [f"AU12{side}_{kind}_raw" for kind in kinds for side in "LR"]
     raw += [f"{name}_raw" for name in list(table.columns)[-2 if intensity else -1 :]]
-    assert list(new.columns) == [*table.columns, *raw]
+    assert list(new.columns) == [*table.columns, *raw, "corrected"]
     (tmp_path / "0").write_text("".join(csv_rows(one, SIDES, intensity=intensity) for one in two), newline="")
     path = tmp_path / f"t.{ending}"
     arguments = {"intensity": intensity, "correction": Correction((1, 2), 0.3), "thresholds": THRESHOLDS}

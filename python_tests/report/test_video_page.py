@@ -129,6 +129,18 @@ def unpack(text: str, dtype: str, rows: int = 1) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text), dtype).reshape(rows, -1)
 
 
+def test_what_was_corrected_is_told(make) -> None:
+    page = make()
+    assert (
+        "corrected" not in "".join(text for _, text in page.texts[:-2]) and 'class="empty"' not in page.source
+    )
+    rows = table().assign(corrected="smoothed over 0.5 s")
+    rows.loc[rows["face_id"] == 3, ["AU01_c", "AU01_p", "AU01_r", "AU12_c", "AU12_p", "AU12_r"]] = np.nan
+    page = make(rows)
+    assert any("AUs are corrected: smoothed over 0.5 s." in text for _, text in page.texts)
+    assert any("no neutral face was seen" in text for _, text in page.texts)
+
+
 def test_the_data_are_those_of_the_table(make) -> None:
     rows = table()
     data = make(rows).data
