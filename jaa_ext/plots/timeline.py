@@ -276,7 +276,7 @@ def _set_time_axis(axes: Axes, time: _Time) -> None:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     if time.end < MINUTES_FROM:
-        axes.xaxis.set_major_locator(MaxNLocator(10))
+        axes.xaxis.set_major_locator(MaxNLocator(12, steps=(1, 2, 5, 10)))
         return
     span = time.end - time.start
     steps = (10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
