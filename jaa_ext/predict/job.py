@@ -49,7 +49,8 @@ class Summary:
     unsettled: int = 0
     """Number of rows with a face that is not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
-    """A sentence for each file that could not be read, or not to its end, and for faces that came back."""
+    """A sentence for each file that could not be read, or not to its end, for a video's hard cuts, and for
+    faces that came back."""
     seconds: float = 0.0
     """Seconds of this run, without those before it was interrupted."""
     done_now: int = 0
@@ -278,6 +279,7 @@ class _Run:
                 try:
                     for frame in _until_error(frames, errors):
                         length += self._write(file, frame, counts)
+                        counts["cuts"] += tracker.behind_cut
                         after = frame.frame
                         if self.watch is not None and not self.watch(frame):
                             if source.kind == "video":
@@ -301,6 +303,11 @@ class _Run:
                     frames.close()
                     self.listener.on_end()
             self._end(video.name, "frame", counts)
+            if counts["cuts"]:
+                counts["remarks"].append(
+                    f"{video.name}: {counted(counts['cuts'], 'hard cut')}; a cut ends every face's id, "
+                    "unless an embedding knows the face again"
+                )
             counts["remarks"] += told(video.name, counts["returns"])
             why = in_words(errors[0]).removeprefix(f"{video.name}: ") if errors else ""
             if why and not counts["frames"]:
@@ -505,7 +512,8 @@ def _fingerprint(source: Source) -> tuple[int, int]:
 
 
 def _zero_counts() -> dict[str, Any]:
-    return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "returns": [], "remarks": []}
+    numbers = dict.fromkeys(("frames", "without_face", "faces", "unsettled", "cuts"), 0)
+    return {**numbers, "returns": [], "remarks": []}
 
 
 def _merge(summaries: list[Summary]) -> Summary:
