@@ -22,7 +22,7 @@ from jaa_ext.distributed import Processes
 from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
-from jaa_ext.predict.sources import Source, new_name
+from jaa_ext.predict.sources import PHOTOGRAPH_ENDINGS, VIDEO_ENDINGS, Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
 from jaa_ext.progress import ProgressListener
 
@@ -34,6 +34,12 @@ RUN_FILE = "run.json"
 SKIPPED = "; passed over"
 MOST_TOLD = 10
 """Most returns of faces in a video that are told one by one."""
+FILE_ENDINGS = {
+    *PHOTOGRAPH_ENDINGS,
+    *VIDEO_ENDINGS,
+    *(".xlsx", ".xls", ".ods", ".tsv", ".json", ".txt", ".html", ".pdf", ".feather", ".zip"),
+}
+"""Endings of files that are no tables of ours, by which no new folder is named."""
 
 
 @dataclass
@@ -102,7 +108,8 @@ def predict_tables(
 
     Raises:
         ValueError: none of the sources can be read, impossible numbers, a file of that name that is no such
-            table, or an unfinished run with other settings or by another process.
+            table, a new name with the ending of another kind of file, or an unfinished run with other
+            settings or by another process.
         MissingDependency: Parquet without pyarrow.
         KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
     """
@@ -116,6 +123,10 @@ def predict_tables(
             raise ValueError(f"{out}: wanted a table, got a folder")
     elif out.is_file():
         raise ValueError(f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got a file")
+    elif not out.exists() and out.suffix.lower() in FILE_ENDINGS:
+        raise ValueError(
+            f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got the ending {out.suffix}"
+        )
     for name in (predictor.detector_identity, predictor.embedding_identity):
         if "<lambda>" in name or name.startswith("functools.partial"):
             raise ValueError(

@@ -460,6 +460,20 @@ def test_only_tables_of_ours_are_replaced(model, inputs, tmp_path) -> None:
         run(model, [inputs / "a.png"], tmp_path / "ours.csv")
 
 
+def test_an_ending_of_another_file_names_no_new_folder(model, inputs, tmp_path) -> None:
+    for name in ("table.xlsx", "table.TSV", "out.json", "out.mp4", "out.png"):
+        ending = name[name.index(".") :]
+        with pytest.raises(
+            ValueError, match=rf"{name}: wanted a folder, or a table .* got the ending \{ending}$"
+        ):
+            quick(model, [inputs / "a.png"], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there.mp4").mkdir()
+    for name in ("results.v2", "there.mp4", "plain"):
+        quick(model, [inputs / "a.png"], tmp_path / name)
+        assert (tmp_path / name / "photographs.csv").is_file()
+
+
 def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, tmp_path) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()
