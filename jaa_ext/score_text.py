@@ -29,9 +29,14 @@ def score_text(
     if value is None:
         return "-"
     ends = "" if interval is None else f" ({interval_text(interval, factor=factor, digits=digits)})"
-    return f"{factor * value:.{digits}f}{unit}{ends}"
+    return f"{_rounded(factor * value, digits)}{unit}{ends}"
 
 
 def interval_text(interval: Interval, *, factor: float = 100, digits: int = 1) -> str:
     """Write the ends of an interval; "100" for "100.0", which would be too wide for 80 columns."""
-    return "-".join(f"{factor * end:.{digits}f}".replace("100.0", "100") for end in interval)
+    return "-".join(_rounded(factor * end, digits).replace("100.0", "100") for end in interval)
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.removeprefix("-")

@@ -234,9 +234,12 @@ def _correct(
     values = np.concatenate(both, 1)
     count = rows.probabilities.shape[1]
     baseline = np.zeros_like(values)
-    without: dict[str, list[int]] = {}
+    without: dict[str, list[str]] = {}
+    few: dict[str, list[str]] = {}
+    last: dict[str, float] = {}
     single: list[str] = []
     for source, places in _groups(rows.source).items():
+        last[source] = rows.timestamp[places].max()
         if len(np.unique(rows.frame[places])) == 1:
             single.append(source)
             continue
@@ -250,7 +253,9 @@ def _correct(
             if correction.neutral is not None:
                 chosen = _neutral_frames(times, values[sure, :count], correction.neutral)
                 if not chosen.any():
-                    without.setdefault(source, []).append(face)
+                    without.setdefault(source, []).append(str(face))
+                elif chosen.sum() < AUTO_LEAST:
+                    few.setdefault(source, []).append(f"{face} ({chosen.sum()})")
                 baseline[here] = np.median(values[sure[chosen]], axis=0) if chosen.any() else math.nan
             values[sure] = smoothed(values[sure], times, correction.smooth)
     probabilities, neutral = values[:, :count], baseline[:, :count]
@@ -261,7 +266,7 @@ def _correct(
     if rows.intensities is not None:
         less = np.clip(values[:, count:] - baseline[:, count:], 0, 5).astype(np.float32)
         new["r"] = np.round(consistent_intensities(less, present).astype(np.float64), 2)
-    return new, _remarks(without, single, correction)
+    return new, _remarks(without, few, last, single, correction)
 
 
 def _replaced(
@@ -273,24 +278,39 @@ def _replaced(
     return values | {key: column for key, column in asymmetry(new, names).items() if key[1] in there}
 
 
-def _remarks(without: dict[str, list[int]], single: list[str], correction: Correction) -> list[str]:
-    if correction.neutral is None or correction.neutral == "auto":
-        why = f"seen in fewer than {2 * AUTO_LEAST} frames"
-    else:
-        start, end = correction.neutral
-        why = f"not seen from {start:g} to {end:g} s"
+def _remarks(
+    without: dict[str, list[str]],
+    few: dict[str, list[str]],
+    last: dict[str, float],
+    single: list[str],
+    correction: Correction,
+) -> list[str]:
     remarks = []
     for source, faces in without.items():
-        more = f" and {len(faces) - MOST_NAMED} more" if len(faces) > MOST_NAMED else ""
-        named = ", ".join(map(str, faces[:MOST_NAMED])) + more
+        if correction.neutral is None or correction.neutral == "auto":
+            why = f"seen in fewer than {2 * AUTO_LEAST} frames"
+        else:
+            start, end = correction.neutral
+            why = f"not seen from {start:g} to {end:g} s"
+            if start > last[source]:
+                why += f" (the last frame is at {last[source]:.1f} s)"
         remarks.append(
-            f"{source}: no neutral face of {'face' if len(faces) == 1 else 'faces'} {named}, {why}: the "
-            "corrected AUs are empty there"
+            f"{source}: no neutral face of {_named(faces)}, {why}: the corrected AUs are empty there"
+        )
+    for source, faces in few.items():
+        remarks.append(
+            f"{source}: fewer than {AUTO_LEAST} neutral frames of {_named(faces)}: their noise is "
+            "subtracted, too"
         )
     if single:
         more = f" and {len(single) - 1} more" if len(single) > 1 else ""
         remarks.append(f"{single[0]}{more}: a single picture keeps its AUs as they are")
     return remarks
+
+
+def _named(faces: list[str]) -> str:
+    more = f" and {len(faces) - MOST_NAMED} more" if len(faces) > MOST_NAMED else ""
+    return f"{'face' if len(faces) == 1 else 'faces'} {', '.join(faces[:MOST_NAMED])}{more}"
 
 
 def _groups(keys: list[str]) -> dict[str, NDArray[np.int64]]:

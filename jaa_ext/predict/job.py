@@ -22,7 +22,7 @@ from jaa_ext.distributed import Processes
 from jaa_ext.predict.correction import Correction
 from jaa_ext.predict.prediction import FramePrediction
 from jaa_ext.predict.predictor import Predictor, in_words
-from jaa_ext.predict.sources import Source, new_name
+from jaa_ext.predict.sources import PHOTOGRAPH_ENDINGS, VIDEO_ENDINGS, Source, new_name
 from jaa_ext.predict.tables import TABLE_ENDINGS, csv_rows, join_tables, require_table
 from jaa_ext.progress import ProgressListener
 
@@ -34,6 +34,12 @@ RUN_FILE = "run.json"
 SKIPPED = "; passed over"
 MOST_TOLD = 10
 """Most returns of faces in a video that are told one by one."""
+FILE_ENDINGS = {
+    *PHOTOGRAPH_ENDINGS,
+    *VIDEO_ENDINGS,
+    *(".xlsx", ".xls", ".ods", ".tsv", ".json", ".txt", ".html", ".pdf", ".feather", ".zip"),
+}
+"""Endings of files that are no tables of ours, by which no new folder is named."""
 
 
 @dataclass
@@ -49,7 +55,8 @@ class Summary:
     unsettled: int = 0
     """Number of rows with a face that is not `FacePrediction.settled`."""
     remarks: list[str] = field(default_factory=list)
-    """A sentence for each file that could not be read, or not to its end, and for faces that came back."""
+    """A sentence for each file that could not be read, or not to its end, for a video's hard cuts, and for
+    faces that came back."""
     seconds: float = 0.0
     """Seconds of this run, without those before it was interrupted."""
     done_now: int = 0
@@ -101,7 +108,8 @@ def predict_tables(
 
     Raises:
         ValueError: none of the sources can be read, impossible numbers, a file of that name that is no such
-            table, or an unfinished run with other settings or by another process.
+            table, a new name with the ending of another kind of file, or an unfinished run with other
+            settings or by another process.
         MissingDependency: Parquet without pyarrow.
         KeyboardInterrupt: after Ctrl-C; at a camera Ctrl-C ends the table instead.
     """
@@ -115,6 +123,10 @@ def predict_tables(
             raise ValueError(f"{out}: wanted a table, got a folder")
     elif out.is_file():
         raise ValueError(f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got a file")
+    elif not out.exists() and out.suffix.lower() in FILE_ENDINGS:
+        raise ValueError(
+            f"{out}: wanted a folder, or a table that ends in .csv or .parquet, got the ending {out.suffix}"
+        )
     for name in (predictor.detector_identity, predictor.embedding_identity):
         if "<lambda>" in name or name.startswith("functools.partial"):
             raise ValueError(
@@ -278,6 +290,7 @@ class _Run:
                 try:
                     for frame in _until_error(frames, errors):
                         length += self._write(file, frame, counts)
+                        counts["cuts"] += tracker.behind_cut
                         after = frame.frame
                         if self.watch is not None and not self.watch(frame):
                             if source.kind == "video":
@@ -301,6 +314,11 @@ class _Run:
                     frames.close()
                     self.listener.on_end()
             self._end(video.name, "frame", counts)
+            if counts["cuts"]:
+                counts["remarks"].append(
+                    f"{video.name}: {counted(counts['cuts'], 'hard cut')}; a cut ends every face's id, "
+                    "unless an embedding knows the face again"
+                )
             counts["remarks"] += told(video.name, counts["returns"])
             why = in_words(errors[0]).removeprefix(f"{video.name}: ") if errors else ""
             if why and not counts["frames"]:
@@ -505,7 +523,8 @@ def _fingerprint(source: Source) -> tuple[int, int]:
 
 
 def _zero_counts() -> dict[str, Any]:
-    return {"frames": 0, "without_face": 0, "faces": 0, "unsettled": 0, "returns": [], "remarks": []}
+    numbers = dict.fromkeys(("frames", "without_face", "faces", "unsettled", "cuts"), 0)
+    return {**numbers, "returns": [], "remarks": []}
 
 
 def _merge(summaries: list[Summary]) -> Summary:

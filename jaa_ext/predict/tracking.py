@@ -150,6 +150,8 @@ class Tracker:
         self.next_id = 0
         self.scene: NDArray[np.uint8] | None = None
         """Thumbnail of the last frame that was not of one colour."""
+        self.behind_cut = False
+        """Whether the last frame is behind a cut."""
 
     @property
     def merged(self) -> dict[int, float]:
@@ -188,7 +190,8 @@ class Tracker:
         due = self.schedule.due(timestamp)
         if self.gallery is not None:
             self.gallery.begin_frame()
-        if self._begins_scene(image):
+        self.behind_cut = self._begins_scene(image)
+        if self.behind_cut:
             self.known = []
         find = find or (lambda: self.detector(image))
         previous = [face for face in self.known if face.missed == 0]

@@ -156,6 +156,22 @@ class TestNeutral:
         assert new.loc[late, [f"{name}_raw" for name in kinds()]].notna().all(axis=None)
         assert new.loc[~late & (new["face_id"] >= 0), kinds()].notna().all(axis=None)
 
+    def test_times_behind_the_end_are_told_from_a_face_that_was_away(self, two) -> None:
+        end = r"not seen from 300 to 360 s \(the last frame is at 5\.9 s\): the corrected"
+        with pytest.warns(UserWarning, match=end):
+            correct(table_of(two), neutral=(300, 360))
+        with pytest.warns(UserWarning, match="not seen from 1 to 2 s: the corrected"):
+            correct(table_of(two), neutral=(1, 2))
+
+    def test_few_frames_are_told(self, film) -> None:
+        face = np.full((20, 2), 0.4), np.ones((20, 2))
+        table = table_of(film({0: face, 2: face}, unsettled=[(2, 1)]))
+        told = r"^talk\.mp4: fewer than 5 neutral frames of faces 0 \(4\), 2 \(3\): their noise is subtr"
+        with pytest.warns(UserWarning, match=told):
+            correct(table, neutral=(0, 0.3))
+        with pytest.warns(UserWarning, match=r"of face 2 \(4\): their noise"):
+            correct(table, neutral=(0, 0.4))
+
     def test_auto_takes_the_frames_with_the_least_action(self, film) -> None:
         """The face smiles but from 3 to 4 s; there it is a little tense."""
         p, r = np.full((100, 2), 0.9), np.full((100, 2), 4.0)

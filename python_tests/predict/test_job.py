@@ -194,6 +194,25 @@ def test_an_interrupted_run_goes_on_with_the_same_rows(model, inputs, tmp_path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "whole.csv"]
 
 
+@pytest.mark.usefixtures("always_saved")
+@pytest.mark.parametrize("stop_at", [None, 1, 4, 7])
+def test_hard_cuts_are_counted_after_an_interruption_too(model, tmp_path, stop_at) -> None:
+    """Between random pictures, each of which stays for ten frames, there are three."""
+    film = tmp_path / "cuts.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    scenes = np.random.default_rng(0).integers(0, 200, (4, 6, 8, 3), dtype=np.uint8)
+    for i in range(40):
+        writer.write(cv2.resize(scenes[i // 10], (320, 240), interpolation=cv2.INTER_NEAREST))
+    writer.release()
+    if stop_at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            quick(model, [film], tmp_path / "out.csv", every=5, listener=Stops(stop_at))
+    assert quick(model, [film], tmp_path / "out.csv", every=5).remarks == [
+        f"{film}: 3 hard cuts; a cut ends every face's id, unless an embedding knows the face again"
+    ]
+    assert read_table(tmp_path / "out.csv")["face_id"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 def colours(faces: np.ndarray) -> np.ndarray:
     """An embedding that is no way to tell people apart."""
     return faces.reshape(len(faces), -1, 3).mean(1)
@@ -439,6 +458,20 @@ def test_only_tables_of_ours_are_replaced(model, inputs, tmp_path) -> None:
     assert mine.read_text() == "frame,label\n1,0\n" and (tmp_path / "file").read_text() == "mine"
     for _ in range(2):
         run(model, [inputs / "a.png"], tmp_path / "ours.csv")
+
+
+def test_an_ending_of_another_file_names_no_new_folder(model, inputs, tmp_path) -> None:
+    for name in ("table.xlsx", "table.TSV", "out.json", "out.mp4", "out.png"):
+        ending = name[name.index(".") :]
+        with pytest.raises(
+            ValueError, match=rf"{name}: wanted a folder, or a table .* got the ending \{ending}$"
+        ):
+            quick(model, [inputs / "a.png"], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there.mp4").mkdir()
+    for name in ("results.v2", "there.mp4", "plain"):
+        quick(model, [inputs / "a.png"], tmp_path / name)
+        assert (tmp_path / name / "photographs.csv").is_file()
 
 
 def test_what_cannot_be_read_in_a_folder_is_passed_over_and_told(model, inputs, tmp_path) -> None:
