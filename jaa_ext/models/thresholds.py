@@ -40,7 +40,8 @@ def agrees(
         (..., A).
     """
     near = np.abs(probabilities - thresholds) < 2e-6
-    return near | np.isnan(probabilities) | ((probabilities > thresholds) == (present == 1))
+    same = (probabilities > thresholds) == (present == 1)
+    return np.asarray(near | np.isnan(probabilities) | same)
 
 
 def check_thresholds(values: Sequence[Any], count: int) -> tuple[float, ...]:
