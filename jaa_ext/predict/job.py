@@ -275,7 +275,7 @@ class _Run:
         state = _read_state(state_file)
         path.touch()
         if state is not None and path.stat().st_size >= state["length"] and source.kind == "video":
-            counts, after, length = state["counts"], state["after"], state["length"]
+            counts, after, length = counts | state["counts"], state["after"], state["length"]
             missing = [(first, many) for first, many in state["missing"]]
             tracker.load_state(state["tracker"])
         errors: list[Exception] = []
