@@ -272,7 +272,13 @@ def test_mistakes_with_several_data_sets_are_one_sentence(
         ("train", "paper", *both, "--aus", "1,x", "--fold", 1): "got 'x'",
         ("train", "paper", *both, "--aus", "1,1", "--fold", 1): "jaa: --aus: wanted each AU once, got 1,1",
         ("train", "paper", "--data", "synthetic", "--aus", 5): "jaa: aus must be some of [1, 2,",
-        ("train", "paper", *both, "--data", "there"): "jaa: there: wanted a prepared data set, got no prepa",
+        (
+            "train",
+            "paper",
+            *both,
+            "--data",
+            "there",
+        ): "jaa: there: wanted a prepared data set, got no such folder",
         ("train", "paper", *both, "--data", f"a:b={two[0]}"): "a name has letters, digits and . _ + - alone",
         (
             "train",
