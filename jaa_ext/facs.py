@@ -151,7 +151,7 @@ DISFA66_TO_49 = tuple(range(17, 66))
 
 
 def rules(aus: Sequence[AU | AURule]) -> tuple[AURule, ...]:
-    """Look up the rule of each AU, given by its number in `AU_RULES` or as a rule of one's own.
+    """Look up the rule of each AU, given by its number in `AU_RULES` or as an `AURule` of one's own.
 
     Of an AU of one side, such as "12L", the rule has the centre of that side alone.
 
@@ -169,14 +169,15 @@ def _rule(au: AU | AURule) -> AURule:
     if isinstance(au, AURule):
         return au
     number, side = split_au(au)
-    if side is None:
-        if number not in AU_RULES:
-            raise ValueError(f"no rule for AU {au}: known are {sorted(AU_RULES)}, or give a facs.AURule")
-        return AU_RULES[number]
-    if number not in ONE_SIDED_AUS:
-        known = list(ONE_SIDED_AUS)
-        raise ValueError(f"no rule for AU {au}: AUs with a side are {known}, or give a facs.AURule")
+    if number not in (AU_RULES if side is None else ONE_SIDED_AUS):
+        known, sided = (", ".join(map(str, numbers)) for numbers in (AU_RULES, ONE_SIDED_AUS))
+        raise ValueError(
+            f"no rule for AU {au}: known are {known}, and with L or R for one side {sided}; a recipe gives "
+            "another AU as {number, points, dy}, and side if it has one"
+        )
     rule = AU_RULES[number]
+    if side is None:
+        return rule
     (point,) = (p for p in rule.points if (p in PICTURE_LEFT) == (side == "R"))
     return AURule((point, point), rule.dy, number, side)
 

@@ -37,10 +37,19 @@ def test_every_data_sets_aus_have_rules_and_names(aus: str, count: int) -> None:
     assert set(numbers) <= set(facs.AU_NAMES)
 
 
+def no_rule_for(au: facs.AU) -> str:
+    """Pattern of the message that names what is known, on the command line and in a recipe."""
+    known, sided = "1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26", "1, 2, 4, [0-9, ]*15, 20"
+    return (
+        rf"^no rule for AU {au}: known are {known}, and with L or R for one side {sided}; "
+        r"a recipe gives another AU as \{number, points, dy\}, and side if it has one$"
+    )
+
+
 def test_rules_of_ones_own_are_kept() -> None:
     own = facs.AURule((3, 6), dy=0.25)
     assert facs.rules([own, 12]) == (own, facs.AU_RULES[12])
-    with pytest.raises(ValueError, match="no rule for AU 99: known are"):
+    with pytest.raises(ValueError, match=no_rule_for(99)):
         facs.rules([1, 99])
 
 
@@ -103,7 +112,7 @@ def test_an_au_of_one_side_has_the_centre_of_that_side() -> None:
 
 @pytest.mark.parametrize("au", ["17L", "25R", "99L"])
 def test_a_side_that_an_au_has_not(au: str) -> None:
-    with pytest.raises(ValueError, match=rf"no rule for AU {au}: AUs with a side are \[1, 2, 4, .*AURule"):
+    with pytest.raises(ValueError, match=no_rule_for(au)):
         facs.rules([12, au])
 
 

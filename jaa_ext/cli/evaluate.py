@@ -146,10 +146,14 @@ def calibrate(
     )
     save_model(network.cpu(), out, half=half)
     show_scores(score(replace(predictions, thresholds=network.thresholds)))
-    console.print(f"Calibrated on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
+    nothing = len(kept) == len(predictions.aus)
+    done = "Nothing was calibrated" if nothing else "Calibrated"
+    console.print(f"{done} on {len(faces)} faces of {len(faces.subjects)} subjects.", highlight=False)
     if kept:
         few = ", ".join(str(predictions.aus[place]) for place in kept)
         sentence = f"fewer than {MIN_FACES} faces, or those of one subject alone, have or lack AU {few}"
         say(console, f"note: {sentence}: the threshold stays as it was.")
-    say(console, "The scores are of the same faces: on others they will be lower. Try next: jaa evaluate.")
+    if not nothing:
+        lower = "The scores are of the same faces: on others they will be lower."
+        say(console, f"{lower} Try next: jaa evaluate.")
     say_where({out: "the model, with its thresholds"})

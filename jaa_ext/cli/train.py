@@ -199,7 +199,8 @@ def _say_sets(recipe: Recipe) -> None:
     say(console, f"AUs of the model: {', '.join(map(str, aus))}.")
     for name, section in zip(recipe.data.set_names(), recipe.data.sets, strict=True):
         own = [str(au) for au in aus if au in section.known_aus()]
-        say(console, f"  {section.title}: {name} has {', '.join(own) or 'none'}.")
+        has = "all of them" if len(own) == len(aus) else ", ".join(own) or "none"
+        say(console, f"  {name} ({section.title}) has {has}.")
 
 
 def _split(text: str | None) -> list[str] | None:

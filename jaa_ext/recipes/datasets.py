@@ -40,6 +40,8 @@ OF_RENDERED_FACES = "Trained on rendered faces: AUs are actions of a face rig, n
 TEST_FOLDS = ("validation", "val", "test")
 """Names of folds that are for testing only. Without such a fold, each fold is tested and the others train."""
 
+_SAME_PART = {"val": "validation", "validation": "val"}
+
 DEALT_FOLDS = ("1", "2", "3")
 """Folds into which the subjects of built-in faces, or of a folder without folds, are divided: as many as in
 the papers."""
@@ -401,15 +403,17 @@ class Several(Section):
         """Make the training and the test set for a model.
 
         Raises:
-            ValueError: an AU that no set has, no set of the name `leave_out`, or what a set raises.
+            ValueError: an AU or a test fold that no set has, no set of the name `leave_out`, or what a set
+                raises.
         """
         names, configs = self.set_names(), self._configs(config)
         shares, aus = self.shares, facs.au_numbers(config.aus)
         if self.leave_out is None:
-            pairs = [
-                _tested_on(section, self.test_fold).build(own)
-                for section, own in zip(self.sets, configs, strict=True)
-            ]
+            tested = [_tested_on(section, self.test_fold) for section in self.sets]
+            chosen = {section.test_fold for section in tested}
+            if self.test_fold is not None and not chosen & {self.test_fold, _SAME_PART.get(self.test_fold)}:
+                require_known([self.test_fold], self.folds(), "test fold", self.title)
+            pairs = [section.build(own) for section, own in zip(tested, configs, strict=True)]
             train, test = (dict(zip(names, parts, strict=True)) for parts in zip(*pairs, strict=True))
         else:
             require_known([self.leave_out], names, "data set", self.title)
@@ -463,7 +467,7 @@ def _tested_on(section: OneSet, fold: str | None) -> OneSet:
         return section
     folds = section.folds()
     if fold not in folds and _came_divided(folds):
-        same = {"val": "validation", "validation": "val"}.get(fold)
+        same = _SAME_PART.get(fold)
         fold = same if same in folds else section.test_fold or _test_part(folds)
     folds_to_test(section, [fold])
     return section.model_copy(update={"test_fold": fold})

@@ -258,7 +258,8 @@ def _facts(
     if recipe is not None:
         stages = ", ".join(f"{stage.name} {stage.epochs}" for stage in recipe.stages)
         facts["recipe"] = recipe.name
-        sizes = f"{recipe.epochs} epochs ({stages}), batches of {recipe.batch_size}"
+        epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+        sizes = f"{epochs} ({stages}), batches of {recipe.batch_size}"
         facts["training"] = f"{sizes}, {recipe.precision}, seed {recipe.seed}"
         facts["begun from"] = recipe.init
     if source is not None:

@@ -23,6 +23,7 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     code, printed, error = jaa("calibrate", model, "--recipe", recipe, "--half", "--out", calibrated)
     assert code == 0 and "thresholds of the model: AU 1 0." in printed, error
     assert "Calibrated on 180 faces of 3 subjects." in printed and "only a test" in printed
+    assert "on others they will be lower" in printed
     told = " ".join(printed.split())
     thresholds = load_model(calibrated).thresholds
     assert load_model(calibrated).note == "only a test" and load_model(model).thresholds == (0.5,) * 6
@@ -54,8 +55,9 @@ def test_calibrate(jaa, read, recipe: Path, tmp_path: Path) -> None:
     network.thresholds = (0.3,) * len(aus)
     save_model(network, calibrated)
     recipe.write_text(recipe.read_text().replace("samples_per_subject: 60", "samples_per_subject: 4"))
-    code, _, error = jaa("calibrate", calibrated, "--recipe", recipe, "--out", calibrated)
+    code, printed, error = jaa("calibrate", calibrated, "--recipe", recipe, "--out", calibrated)
     assert code == 0 and load_model(calibrated).thresholds == (0.3,) * len(aus), error
+    assert "Nothing was calibrated on 12 faces of 3 subjects." in printed and "will be lower" not in printed
     code, _, error = jaa("calibrate", model, "--out", calibrated)
     assert code == 2 and "say what to test on" in error
 

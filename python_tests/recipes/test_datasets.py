@@ -673,6 +673,10 @@ def test_val_and_validation_are_one_part(tmp_path: Path) -> None:
     for fold, person in (("val", "F002"), ("validation", "F002"), ("test", "F003")):
         tested = with_fold(data, fold).build(CONFIG)[1].subjects
         assert tested == (f"val:{person}", f"validation:{person}", "one:F002")
+    with pytest.raises(ValueError, match=r'one: has no test fold "7", wanted one of test, val, validation$'):
+        with_fold(data, "7").build(CONFIG)
+    alone = several(tmp_path / "val", tmp_path / "one")
+    assert with_fold(alone, "validation").build(CONFIG)[1].subjects == ("val:F002", "one:F002")
     assert data.divided(["validation", "test"]) == ("one",)
     assert data.divided(["validation", "val"]) == ("val", "validation", "one")
 

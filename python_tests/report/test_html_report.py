@@ -191,6 +191,11 @@ def test_a_run_says_what_it_is_and_its_scores(run_page: Page) -> None:
     assert "train_subjects: 2" in page.text  # the recipe itself
 
 
+def test_a_run_of_one_epoch(run: Path, no_figures: None) -> None:
+    (run / "recipe.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 1"))
+    assert "1 epoch (joint 1)" in report(run).text
+
+
 def test_the_worst_and_best_faces_are_those_with_the_largest_and_smallest_errors(run_page: Page) -> None:
     page, predictions = run_page, predictions_of_drawn_faces()
     order = sorted(range(18), key=lambda i: predictions.errors[i])
@@ -390,7 +395,7 @@ def test_without_the_data_there_is_a_report_without_faces(evaluation: Path, tmp_
     moved = Prepared(name="prepared", folder=str(tmp_path / "moved"), test_fold="1")
     EvaluationSource(JAANetConfig(AUS, image_size=64), moved, model="m.safetensors").write(evaluation)
     why = write_report(evaluation, tmp_path / "r.html")
-    assert "moved" in why and "prepare.json" in why
+    assert "moved" in why and "got no such folder" in why
     page = Page(tmp_path / "r.html")
     assert f"No faces are shown: {why}" in page.text and "AU 12" in page.text
     with pytest.raises(ValueError, match=r"elsewhere: wanted a prepared data set"):

@@ -86,7 +86,8 @@ def read_settings(folder: str | os.PathLike[str]) -> Preparation:
     """
     known = read_begun(folder)
     if known is None:
-        raise FolderError(f"{folder}: wanted a prepared data set, got no {SETTINGS} in that folder")
+        got = f"no {SETTINGS} in that folder" if Path(folder).exists() else "no such folder"
+        raise FolderError(f"{folder}: wanted a prepared data set, got {got}")
     if known.report is None:
         raise FolderError(f"{folder}: its preparation is not finished; the command that began it goes on")
     return known

@@ -19,6 +19,9 @@ def test_names_of_columns():
 
 
 def test_a_folder_without_a_preparation(tmp_path):
-    for folder in (tmp_path, str(tmp_path / "nowhere")):
-        with pytest.raises(FolderError, match=r"got no prepare\.json"):
+    for folder, message in (
+        (tmp_path, r"got no prepare\.json in that folder$"),
+        (str(tmp_path / "nowhere"), "got no such folder$"),
+    ):
+        with pytest.raises(FolderError, match=message):
             read_settings(folder)
