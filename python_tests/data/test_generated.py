@@ -37,5 +37,5 @@ def test_samples_are_numbered_subject_by_subject(kind) -> None:
 )
 def test_bad_arguments_get_a_clear_sentence(kind, changed, message: str) -> None:
     arguments = {"subjects": range(3), "samples_per_subject": 4, "seed": 5, "size": 73, **changed}
-    with pytest.raises(ValueError, match=rf"^{kind.__name__}: .*{message}"):
+    with pytest.raises(ValueError, match=message):
         kind(**arguments)

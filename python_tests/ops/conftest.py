@@ -66,10 +66,11 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="session")
-def forking() -> Iterator[subprocess.Popen[str]]:
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
     """A process that has imported what takes long, and forks another one for each code that it is sent."""
     with subprocess.Popen(
         [sys.executable, "-c", FORKING],
+        cwd=tmp_path_factory.mktemp("elsewhere"),  # not in the source tree, which it would import
         env={**os.environ, "PYTHONPATH": search_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
