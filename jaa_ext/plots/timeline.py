@@ -56,8 +56,7 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
     """
     names = _au_names(table)
     source = _source(table)
-    if not note and "weights" in table:
-        note = " ".join(dict.fromkeys(table["weights"].dropna().astype(str)))
+    note = note or distinct_text(table, "weights")
     time = _Time.of(table)
     # A face without a neutral face of its own has no AUs in a corrected table.
     seen = table[table["success"] == 1].dropna(subset=[f"{name}_p" for name in names], how="all")
@@ -71,12 +70,11 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
         agrees(table[f"{name}_p"].to_numpy(float), table[f"{name}_c"].to_numpy(float), THRESHOLD).all()
         for name in names
     )
-    corrected = " ".join(dict.fromkeys(table["corrected"].dropna())) if "corrected" in table else ""
     caption = _caption(
         time,
         counts.iloc[MAX_FACES:].tolist(),
         empty,
-        corrected=corrected,
+        corrected=distinct_text(table, "corrected"),
         sides=sides,
         own_thresholds=own_thresholds,
     )
@@ -109,6 +107,11 @@ def timeline_figure(table: pandas.DataFrame, path: str | os.PathLike[str], *, no
         figure.text(left, room + 18 * (len(caption) - i), sentence, size=8, **top)
     _draw_legend(figure, width - right, width, height)
     save_figure(figure, path, note)
+
+
+def distinct_text(table: pandas.DataFrame, column: str) -> str:
+    """Give what a column of text says, each text once; "" if the table lacks it."""
+    return " ".join(dict.fromkeys(table[column].dropna().astype(str))) if column in table else ""
 
 
 def frame_times(table: pandas.DataFrame, where: str = "") -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -181,6 +181,12 @@ def head_shapes() -> HeadShapes:
     return HeadShapes(mean + REST * closed, modes)
 
 
+@cache
+def _shapes_by_axis() -> NDArray[np.float64]:
+    """Give the mean and the modes of `head_shapes` as a row of x, of y and of z: (3, (1 + `SHAPES`) * 49)."""
+    return np.stack((head_shapes().mean, *head_shapes().modes)).transpose(2, 0, 1).reshape(3, -1)
+
+
 def _refine(
     points: NDArray[np.float64], rotation: NDArray[np.float64], translation: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -190,8 +196,7 @@ def _refine(
     normal, and every pose is as probable as any other.
     """
     mean, modes = head_shapes()
-    count = len(modes)
-    shapes = np.concatenate((mean[None], modes)).transpose(2, 0, 1).reshape(3, -1)
+    count, shapes = len(modes), _shapes_by_axis()
     weights = np.append(1.0, np.zeros(count))  # of the mean, and of each mode
     # How each unknown moves the points in x, y and z, millimetres: turns about these axes, shifts, shapes.
     moves = np.zeros((3, 6 + count, len(mean)))

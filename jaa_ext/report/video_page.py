@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jaa_ext import facs
 from jaa_ext.atomic import replacing
 from jaa_ext.data.video import Video, VideoError
-from jaa_ext.plots.timeline import COLOURS, frame_times
+from jaa_ext.plots.timeline import COLOURS, distinct_text, frame_times
 from jaa_ext.predict.tables import printable, read_table
 
 if TYPE_CHECKING:
@@ -118,10 +118,9 @@ def write_video_page(
     else:
         beside = os.path.relpath(os.path.abspath(video), os.path.abspath(path.parent))
         address, data["linked"] = urllib.parse.quote(os.fsencode(beside)), printable(beside)
-    note = " ".join(dict.fromkeys(rows["weights"].astype(str))) if "weights" in rows else ""
     page = _render(
         name=printable(video.name),
-        note=note,
+        note=distinct_text(rows, "weights"),
         address=address,
         media="data:" if embedded else "'self' file:",
         data=_json(data),
@@ -129,7 +128,7 @@ def write_video_page(
         seen=[face["seen"] for face in data["faces"]],
         frames=data["count"],
         table=printable(table.name),
-        corrected=" ".join(dict.fromkeys(rows["corrected"].astype(str))) if "corrected" in rows else "",
+        corrected=distinct_text(rows, "corrected"),
         sides=any(au["both"] for au in data["aus"]),
         has_empty=_has_empty(rows),
         has_returns=any(face["returns"] for face in data["faces"]),
